@@ -1,0 +1,344 @@
+"""The parts of the network: norms, feed-forwards, rotary positions, and attention with its maskings.
+
+Shapes are written [image, token, channel] and, for attention maps, [image, head, query, key].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPSILON = 1e-6
+"""Added to the variance in every norm, as in the released weights."""
+
+Path = Literal["auto", "explicit", "fused"]
+"""How attention is computed: the plain product, or one fused call that never forms the map."""
+
+CHUNKED_FROM = 400
+"""Tokens from which query rows are taken in chunks on a CPU: the product then skips masked keys."""
+
+
+class RMSNorm(nn.Module):
+    """Scale tokens to unit root mean square in fp32 (paper, section 3.2; Zhang & Sennrich 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens of the same shape and dtype."""
+        exact = tokens.float()
+        scale = torch.rsqrt(exact.square().mean(-1, keepdim=True) + EPSILON)
+        return (exact * scale).type_as(tokens) * self.weight
+
+
+class LayerNorm(nn.LayerNorm):
+    """ViT's norm, with its epsilon."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=EPSILON)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward without biases (paper, section 3.1): down(silu(gate x) * up x)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens of the same shape."""
+        out: Tensor = self.down(functional.silu(self.gate(tokens)) * self.up(tokens))
+        return out
+
+
+class GeluMLP(nn.Module):
+    """ViT's feed-forward with biases: down(gelu(up x))."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens of the same shape."""
+        out: Tensor = self.down(functional.gelu(self.up(tokens)))
+        return out
+
+
+class RotaryTable(nn.Module):
+    """Cosine and sine of position x frequency, rotated onto queries and keys (paper, section 3.4).
+
+    The released code multiplies neighbouring channel pairs (2i, 2i+1) as complex numbers. The same
+    rotation is done here in real fp32 arithmetic, and the result is stored with all even channels
+    before all odd ones: queries and keys are permuted alike, so their products are unchanged.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, tokens: int, head_width: int, theta: float = 1e4) -> None:
+        super().__init__()
+        frequency = theta ** -(torch.arange(0, head_width, 2).float() / head_width)
+        angle = torch.outer(torch.arange(tokens).float(), frequency)
+        self.register_buffer("cosine", angle.cos(), persistent=False)
+        self.register_buffer("sine", angle.sin(), persistent=False)
+
+    def rotate(self, heads: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Rotate [..., token, channel]; `rows` are the positions that the tokens stand at."""
+        cosine, sine = self.cosine[rows], self.sine[rows]
+        exact = heads.float()
+        even, odd = exact[..., 0::2], exact[..., 1::2]
+        turned = torch.cat((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+        return turned.type_as(heads)
+
+
+class Unmasked(nn.Module):
+    """Bidirectional attention: every query sees every key."""
+
+    allowed: Tensor
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        allowed = self.pattern(tokens)
+        self.register_buffer("allowed", allowed, persistent=False)
+
+    @staticmethod
+    def pattern(tokens: int) -> Tensor:
+        """Return which keys a query may see, bool [query, key]."""
+        return torch.ones(tokens, tokens, dtype=torch.bool)
+
+    def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
+        """Return the weights that multiply the values, [image, head, query, key]; may reuse scores."""
+        _refuse(soft_mask)
+        del rows
+        return scores.softmax(-1)
+
+    def factor(self, soft_mask: float) -> Tensor | None:
+        """Return S with weights = softmax(scores) * S, [query, key]; None where there is no such S."""
+        _refuse(soft_mask)
+        return self.allowed.float()
+
+    def open(self, soft_mask: float) -> Tensor:
+        """Return where weights can be non-zero, bool [query, key]."""
+        _refuse(soft_mask)
+        return self.allowed
+
+    def visible(self, last_row: int, soft_mask: float) -> int:
+        """Return how many leading keys the rows up to `last_row` can see."""
+        del last_row, soft_mask
+        return self.allowed.shape[-1]
+
+    def fuse(self, query: Tensor, key: Tensor, value: Tensor, soft_mask: float) -> Tensor:
+        """Return the attended values by one fused call; `query` is already scaled."""
+        _refuse(soft_mask)
+        return functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+
+
+class AdditiveMask(Unmasked):
+    """Strictly causal attention: -inf before the softmax (paper, equation 1)."""
+
+    bias: Tensor
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        bias = torch.zeros(tokens, tokens).masked_fill(~self.allowed, float("-inf"))
+        self.register_buffer("bias", bias, persistent=False)
+
+    @staticmethod
+    def pattern(tokens: int) -> Tensor:
+        """Return the lower triangle with its diagonal."""
+        return torch.ones(tokens, tokens, dtype=torch.bool).tril()
+
+    def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
+        """Return softmax over the allowed keys alone."""
+        _refuse(soft_mask)
+        return (scores + self.bias[rows].type_as(scores)).softmax(-1)
+
+    def factor(self, soft_mask: float) -> Tensor | None:
+        """Return None: this mask changes the softmax itself."""
+        _refuse(soft_mask)
+        return None
+
+    def visible(self, last_row: int, soft_mask: float) -> int:
+        """Return the keys up to the last row's own."""
+        del soft_mask
+        return last_row + 1
+
+    def fuse(self, query: Tensor, key: Tensor, value: Tensor, soft_mask: float) -> Tensor:
+        """Return the attended values by one fused call with the mask inside."""
+        _refuse(soft_mask)
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=self.allowed, scale=1.0
+        )
+
+
+class ModifiedMask(AdditiveMask):
+    """The additive mask with row 0 open, so that a class token in front sees the image (Fig. 2c)."""
+
+    @staticmethod
+    def pattern(tokens: int) -> Tensor:
+        """Return the lower triangle and the whole first row."""
+        allowed = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+        allowed[0] = True
+        return allowed
+
+    def visible(self, last_row: int, soft_mask: float) -> int:
+        """Return all keys: the first row sees them."""
+        del last_row, soft_mask
+        return self.allowed.shape[-1]
+
+
+class MultiplicativeMask(Unmasked):
+    """The released mask: softmax over ALL keys, then times S, not renormalised (paper, equation 2).
+
+    S = soft_mask * ones + (1 - soft_mask) * tril. Later tokens still enter the denominator, so a
+    causal fused softmax is a different model.
+    """
+
+    lower: Tensor
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        self.register_buffer("lower", self.allowed.float(), persistent=False)
+
+    @staticmethod
+    def pattern(tokens: int) -> Tensor:
+        """Return the lower triangle with its diagonal."""
+        return torch.ones(tokens, tokens, dtype=torch.bool).tril()
+
+    def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
+        """Return softmax over all keys times S; in place where no gradient needs the softmax."""
+        attention = scores.softmax(-1)
+        factor = self.factor(soft_mask)[rows].type_as(attention)
+        return attention * factor if attention.requires_grad else attention.mul_(factor)
+
+    def factor(self, soft_mask: float) -> Tensor:
+        """Return S, fp32 [query, key]."""
+        return self.lower if soft_mask == 0 else soft_mask + (1 - soft_mask) * self.lower
+
+    def open(self, soft_mask: float) -> Tensor:
+        """Return the lower triangle, or everything once the mask is soft."""
+        return self.allowed if soft_mask == 0 else torch.ones_like(self.allowed)
+
+    def visible(self, last_row: int, soft_mask: float) -> int:
+        """Return the keys up to the last row's own, or all once the mask is soft."""
+        return last_row + 1 if soft_mask == 0 else self.allowed.shape[-1]
+
+    def fuse(self, query: Tensor, key: Tensor, value: Tensor, soft_mask: float) -> Tensor:
+        """Return the attended values by one public, differentiable call on doubled keys.
+
+        The two copies of a key stand under disjoint masks that cover every pair once, so the
+        softmax is the full one, while values above the diagonal come in times `soft_mask`.
+        """
+        if soft_mask == 1:
+            return super().fuse(query, key, value, 0.0)
+        once = torch.cat((self.allowed, ~self.allowed), dim=-1)
+        return functional.scaled_dot_product_attention(
+            query,
+            torch.cat((key, key), dim=-2),
+            torch.cat((value, soft_mask * value), dim=-2),
+            attn_mask=once,
+            scale=1.0,
+        )
+
+
+MASKINGS: Mapping[str, type[Unmasked]] = {
+    "none": Unmasked,
+    "additive": AdditiveMask,
+    "modified": ModifiedMask,
+    "multiplicative": MultiplicativeMask,
+}
+"""The class behind each value of `Config.masking`."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose mask and rotary table are handed in, for all blocks the same."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.projection = nn.Linear(width, width)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        masking: Unmasked,
+        rotary: RotaryTable | None,
+        soft_mask: float = 0.0,
+        rows: slice = slice(None),
+        path: Path = "explicit",
+    ) -> Tensor:
+        """Return the attended tokens of `rows`, [image, row, channel]."""
+        query, key, value = self.split(tokens, rotary, rows)
+        if path == "fused" and rows == slice(None):
+            attended = masking.fuse(query, key, value, soft_mask)
+        else:
+            attended = attend(query, key, value, masking, soft_mask, rows)
+        return self.merge(attended)
+
+    def split(
+        self, tokens: Tensor, rotary: RotaryTable | None, rows: slice = slice(None)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query (scaled, `rows` only), key and value, each [image, head, token, channel]."""
+        images, length, width = tokens.shape
+        heads = self.qkv(tokens).view(images, length, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        query = query[:, :, rows]
+        if rotary is not None:
+            query, key = rotary.rotate(query, rows), rotary.rotate(key)
+        return query * (width // self.heads) ** -0.5, key, value
+
+    def merge(self, attended: Tensor) -> Tensor:
+        """Return the projected heads, [image, token, channel]."""
+        out: Tensor = self.projection(attended.transpose(1, 2).flatten(2))
+        return out
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    masking: Unmasked,
+    soft_mask: float,
+    rows: slice = slice(None),
+) -> Tensor:
+    """Return weights @ value by the explicit product, [image, head, row, channel].
+
+    Without gradients, long sequences on a CPU are taken in chunks of rows, and keys that a chunk
+    cannot see are left out of the product (exact).
+    """
+    keys = key.transpose(-2, -1)
+    pieces = []
+    for part, chunk in _chunks(query, rows, key.shape[-2]):
+        weights = masking.weigh(query[:, :, part] @ keys, soft_mask, chunk)
+        seen = masking.visible(chunk.stop - 1, soft_mask)
+        pieces.append(weights[..., :seen] @ value[:, :, :seen])
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-2)
+
+
+def _chunks(query: Tensor, rows: slice, tokens: int) -> Iterator[tuple[slice, slice]]:
+    """Yield pairs: where rows stand in `query`, and which rows of the map they are."""
+    start, stop, _ = rows.indices(tokens)
+    count = 1
+    if tokens >= CHUNKED_FROM and query.device.type == "cpu" and not query.requires_grad:
+        count = 4
+    size = -(-(stop - start) // count)
+    for first in range(start, stop, size):
+        last = min(first + size, stop)
+        yield slice(first - start, last - start), slice(first, last)
+
+
+def _refuse(soft_mask: float) -> None:
+    """Raise where a soft mask would be ignored."""
+    if soft_mask != 0:
+        raise ValueError(
+            f"soft_mask={soft_mask} is defined for masking='multiplicative' only; pass 0"
+        )

@@ -1,0 +1,205 @@
+"""The network: images in, logits out; and the same pass with everything in it laid open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from illama.config import Config
+from illama.layers import (
+    MASKINGS,
+    Attention,
+    GeluMLP,
+    LayerNorm,
+    Path,
+    RMSNorm,
+    RotaryTable,
+    SwiGLU,
+    Unmasked,
+)
+from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
+
+SELF_CHECK_TOKENS = 33
+SELF_CHECK_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+class Block(nn.Module):
+    """One pre-norm block: attention, then feed-forward, each added to its input."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        norm = RMSNorm if config.norm == "rms" else LayerNorm
+        mlp = SwiGLU if config.mlp == "swiglu" else GeluMLP
+        self.attention_norm = norm(config.width)
+        self.attention = Attention(config.width, config.heads)
+        self.feed_forward_norm = norm(config.width)
+        self.feed_forward = mlp(config.width, config.hidden)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        masking: Unmasked,
+        rotary: RotaryTable | None,
+        soft_mask: float = 0.0,
+        rows: slice = slice(None),
+        path: Path = "explicit",
+    ) -> Tensor:
+        """Return the block's output for `rows`, [image, row, channel]."""
+        normed = self.attention_norm(tokens)
+        attended = self.attention(normed, masking, rotary, soft_mask, rows, path)
+        return self.feed(tokens[:, rows] + attended)
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """Return tokens plus their feed-forward."""
+        out: Tensor = tokens + self.feed_forward(self.feed_forward_norm(tokens))
+        return out
+
+    def lay_open(
+        self,
+        tokens: Tensor,
+        masking: Unmasked,
+        rotary: RotaryTable | None,
+        soft_mask: float,
+        keep_softmax: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return output, `used` map and, if asked for, the softmax over all keys."""
+        query, key, value = self.attention.split(self.attention_norm(tokens), rotary)
+        scores = query @ key.transpose(-2, -1)
+        softmax = scores.softmax(-1) if keep_softmax else None
+        used = masking.weigh(scores, soft_mask, slice(None))
+        return self.feed(tokens + self.attention.merge(used @ value)), used, softmax
+
+
+class Model(nn.Module):
+    """A vision transformer anywhere on the road from ViT to iLLaMA (Wang et al. 2024).
+
+    Args:
+        config: the architecture.
+        path: how attention is computed in `forward`: `explicit`, `fused`, or `auto` (fused on a
+            GPU and, on a CPU, where no mask follows the softmax; otherwise explicit).
+    """
+
+    def __init__(self, config: Config, *, path: Path = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.path: Path = path
+        self.patch_embedding = nn.Conv2d(
+            3, config.width, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.position_embedding = (
+            None
+            if config.position == "rotary"
+            else nn.Parameter(torch.zeros(1, config.tokens, config.width))
+        )
+        self.rotary = (
+            None
+            if config.position == "learned"
+            else RotaryTable(config.tokens, config.head_width)
+        )
+        self.masking = MASKINGS[config.masking](config.tokens)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = (RMSNorm if config.norm == "rms" else LayerNorm)(config.width)
+        self.head = nn.Linear(config.width, config.classes)
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Draw fresh weights: truncated normal of std 0.02, biases zero, norms one (released code)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        if self.position_embedding is not None:
+            nn.init.trunc_normal_(self.position_embedding, std=0.02)
+
+    def forward(self, images: Tensor, soft_mask: float = 0.0) -> Tensor:
+        """Return logits [image, class] of normalised images [image, 3, row, column].
+
+        `soft_mask` (0 to 1) is the paper's alpha: 0 is causal, 1 bidirectional.
+
+        Raises:
+            ValueError: the images have another size than the config says, or the masking has no
+                soft form and `soft_mask` is not 0.
+        """
+        logits: Tensor = self.head(self.encode(images, soft_mask))
+        return logits
+
+    def encode(self, images: Tensor, soft_mask: float = 0.0) -> Tensor:
+        """Return the class token after the final norm, [image, channel].
+
+        In the last block only the class token's row is computed: nothing else reaches the head.
+        """
+        tokens = self.embed(images)
+        path = self.resolve_path(tokens.device)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, self.masking, self.rotary, soft_mask, path=path)
+        row = slice(self.config.class_index, self.config.class_index + 1)
+        last = self.blocks[-1](tokens, self.masking, self.rotary, soft_mask, row)
+        feature: Tensor = self.norm(last)[:, 0]
+        return feature
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the token sequence that enters the first block, [image, token, channel]."""
+        side = self.config.image_size
+        if images.ndim != 4 or images.shape[1:] != (3, side, side):  # noqa: PLR2004 - [image, 3, row, column]
+            raise ValueError(
+                f"model: expected images [image, 3, {side}, {side}], got {list(images.shape)}; "
+                "load the checkpoint with image_size= to change it"
+            )
+        patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
+        token = self.class_token.expand(len(images), -1, -1)
+        parts = (token, patches) if self.config.class_token == "first" else (patches, token)
+        tokens = torch.cat(parts, dim=1)
+        return tokens if self.position_embedding is None else tokens + self.position_embedding
+
+    def observe(
+        self, images: Tensor, wanted: Iterable[str], soft_mask: float = 0.0
+    ) -> Iterator[LayerSeen | OutputSeen]:
+        """Yield a LayerSeen per block, if anything of the blocks is wanted, then one OutputSeen.
+
+        `wanted` holds names of WANTED. Maps always come from the explicit product; at most two
+        layers of them live at a time.
+        """
+        names = check_wanted(wanted)
+        if names & LAYER_WANTED:
+            tokens = self.embed(images)
+            previous: Tensor | None = None
+            for index, block in enumerate(self.blocks, start=1):
+                tokens, used, softmax = block.lay_open(
+                    tokens, self.masking, self.rotary, soft_mask, "softmax" in names
+                )
+                yield LayerSeen(
+                    index=index,
+                    open=self.masking.open(soft_mask),
+                    class_index=self.config.class_index,
+                    factor=self.masking.factor(soft_mask),
+                    used=used if "used" in names else None,
+                    softmax=softmax,
+                    tokens=tokens if "tokens" in names else None,
+                    previous=previous,
+                )
+                previous = used if "previous" in names else None
+                del used, softmax
+            feature = self.norm(tokens[:, self.config.class_index])
+        else:
+            feature = self.encode(images, soft_mask)
+        yield OutputSeen(
+            logits=self.head(feature) if "logits" in names else None,
+            features=feature if "features" in names else None,
+        )
+
+    def resolve_path(self, device: torch.device) -> Path:
+        """Return `explicit` or `fused` for this device.
+
+        Measured on CPUs: fused attention wins where no mask follows the softmax, and loses by a
+        third where one does; on GPUs it also saves the memory of the maps.
+        """
+        if self.path != "auto":
+            return self.path
+        if device.type == "cuda":
+            return "fused"
+        return "fused" if self.config.masking in ("none", "additive") else "explicit"

@@ -1,0 +1,125 @@
+"""What a model shows of itself while it runs: pieces, one per block and one at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Wanted = Literal["used", "softmax", "tokens", "previous", "logits", "features"]
+"""Names of what can be asked for; everything else of a piece is always there or None."""
+
+WANTED: frozenset[Wanted] = frozenset(
+    ("used", "softmax", "tokens", "previous", "logits", "features")
+)
+LAYER_WANTED: frozenset[Wanted] = frozenset(("used", "softmax", "tokens", "previous"))
+"""What comes with every block; the rest comes once, at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Which images a piece is about, and how each replicate weighs them."""
+
+    ids: tuple[str, ...]
+    """Stable image ids."""
+    labels: Tensor | None
+    """True classes, int64 [image]; None for unlabelled sources."""
+    positions: Tensor
+    """Each image's own place in the source, int64 [image], 0 to count - 1."""
+    order: Tensor
+    """Rank of the image's hash among all images of the source, int64 [image], 0 = smallest."""
+    keys: Tensor
+    """The image's 64-bit hash, int64 [image]: seeds its replicate weights, splits folds."""
+    weights: Tensor
+    """Poisson weights, float64 [1 + replicates, image]; row 0 is all ones."""
+    count: int
+    """Images in the whole source."""
+
+    @property
+    def size(self) -> int:
+        """Images in this batch."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSeen:
+    """One block, seen on one batch; fields that were not wanted are None."""
+
+    index: int
+    """Number of the block, from 1."""
+    open: Tensor
+    """Where `used` can be non-zero, bool [query, key]."""
+    class_index: int
+    """Index of the class token among the tokens."""
+    factor: Tensor | None = None
+    """S with used = softmax * S, [query, key]; None for masks inside the softmax."""
+    used: Tensor | None = None
+    """The weights that multiply the values, [image, head, query, key]."""
+    softmax: Tensor | None = None
+    """Softmax of the scores over all keys, [image, head, query, key]."""
+    tokens: Tensor | None = None
+    """Output of the block, [image, token, channel]."""
+    previous: Tensor | None = None
+    """`used` of the block before, [image, head, query, key]; None at the first."""
+    batch: Batch | None = None
+    reference: LayerSeen | None = None
+    """The same block of the first subject on the same batch, for studies that compare two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSeen:
+    """The end of the network, seen on one batch; fields that were not wanted are None."""
+
+    logits: Tensor | None = None
+    """[image, class]"""
+    features: Tensor | None = None
+    """The class token after the final norm, [image, channel]."""
+    batch: Batch | None = None
+    reference: OutputSeen | None = None
+    """The same output of the first subject on the same batch."""
+
+
+Piece: TypeAlias = LayerSeen | OutputSeen
+
+
+def present(field: Tensor | None, name: str) -> Tensor:
+    """Return a field that was asked for.
+
+    Raises:
+        ValueError: the field was not among what the observer wanted.
+    """
+    if field is None:
+        raise ValueError(f"observation: {name!r} was not wanted, so it is not there")
+    return field
+
+
+def batch_of(piece: Piece) -> Batch:
+    """Return the batch of a piece.
+
+    Raises:
+        ValueError: the piece comes straight from a model and belongs to no source.
+    """
+    if piece.batch is None:
+        raise ValueError("observation: the piece carries no batch; observe through the loop")
+    return piece.batch
+
+
+def check_wanted(wanted: Iterable[str]) -> frozenset[str]:
+    """Return the names as a set.
+
+    Raises:
+        ValueError: a name is not one of WANTED.
+    """
+    names = frozenset(wanted)
+    unknown = sorted(names - WANTED)
+    if unknown:
+        raise ValueError(f"observe: {unknown[0]!r} is not one of {', '.join(sorted(WANTED))}")
+    return names
+
+
+def to_float64(tensor: Tensor) -> Tensor:
+    """Return the tensor in float64, on its own device."""
+    return tensor.to(torch.float64)
