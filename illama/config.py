@@ -1,4 +1,4 @@
-"""What a model is made of: orthogonal choices, the published sizes, and the road from ViT to iLLaMA."""
+"""What a model is made of: orthogonal choices, published sizes, the road from ViT to iLLaMA."""
 
 from __future__ import annotations
 
@@ -46,14 +46,7 @@ class Config:
     """Learned table, rotary embedding of queries and keys, or both (paper, section 3.4)."""
 
     def __post_init__(self) -> None:
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                known = ", ".join(choices)
-                raise ValueError(f"config: {field}={getattr(self, field)!r} is not one of {known}")
-        for field in _COUNTS:
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"config: {field}={value!r} must be a positive whole number")
+        self._check_values()
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"config: image_size {self.image_size} is no multiple of "
@@ -62,9 +55,20 @@ class Config:
         if self.width % self.heads:
             raise ValueError(f"config: width {self.width} does not divide into {self.heads} heads")
         if self.position != "learned" and self.head_width % 2:
-            raise ValueError(f"config: rotary positions need an even head width, not {self.head_width}")
+            raise ValueError(f"config: rotary needs an even head width, not {self.head_width}")
         if self.masking == "modified" and self.class_token == "last":
-            raise ValueError("config: the modified mask opens row 0, so it needs class_token='first'")
+            raise ValueError("config: the modified mask needs class_token='first', its row 0")
+
+    def _check_values(self) -> None:
+        """Raise unless every choice is known and every count is a positive whole number."""
+        for field, choices in _CHOICES.items():
+            if getattr(self, field) not in choices:
+                known = ", ".join(choices)
+                raise ValueError(f"config: {field}={getattr(self, field)!r} is not one of {known}")
+        for field in _COUNTS:
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"config: {field}={value!r} must be a positive whole number")
 
     @property
     def head_width(self) -> int:
@@ -173,12 +177,10 @@ STEPS: Mapping[str, Step] = {
         after="class-first-causal", changes={"masking": "multiplicative"}
     ),
 }
-"""The road from ViT to iLLaMA (paper, Table 17), and beside it the class-first multiplicative mask."""
+"""The road from ViT to iLLaMA (paper, Table 17); beside it, class-first multiplicative."""
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
-    name: get_args(hint)
-    for name, hint in get_type_hints(Config).items()
-    if get_args(hint)
+    name: get_args(hint) for name, hint in get_type_hints(Config).items() if get_args(hint)
 }
 _COUNTS = tuple(name for name, hint in get_type_hints(Config).items() if hint is int)
 

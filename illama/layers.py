@@ -1,4 +1,4 @@
-"""The parts of the network: norms, feed-forwards, rotary positions, and attention with its maskings.
+"""The parts of the network: norms, feed-forwards, rotary positions, attention and its maskings.
 
 Shapes are written [image, token, channel] and, for attention maps, [image, head, query, key].
 """
@@ -115,13 +115,13 @@ class Unmasked(nn.Module):
         return torch.ones(tokens, tokens, dtype=torch.bool)
 
     def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
-        """Return the weights that multiply the values, [image, head, query, key]; may reuse scores."""
+        """Return the weights that multiply the values, [image, head, query, key]."""
         _refuse(soft_mask)
         del rows
         return scores.softmax(-1)
 
     def factor(self, soft_mask: float) -> Tensor | None:
-        """Return S with weights = softmax(scores) * S, [query, key]; None where there is no such S."""
+        """Return S with weights = softmax(scores) * S, [query, key]; None where there is none."""
         _refuse(soft_mask)
         return self.allowed.float()
 
@@ -180,7 +180,7 @@ class AdditiveMask(Unmasked):
 
 
 class ModifiedMask(AdditiveMask):
-    """The additive mask with row 0 open, so that a class token in front sees the image (Fig. 2c)."""
+    """The additive mask with row 0 open, for a class token in front (paper, Fig. 2c)."""
 
     @staticmethod
     def pattern(tokens: int) -> Tensor:
@@ -259,7 +259,7 @@ MASKINGS: Mapping[str, type[Unmasked]] = {
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention whose mask and rotary table are handed in, for all blocks the same."""
+    """Multi-head self-attention; mask and rotary table are handed in, one for all blocks."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

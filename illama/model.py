@@ -95,9 +95,7 @@ class Model(nn.Module):
             else nn.Parameter(torch.zeros(1, config.tokens, config.width))
         )
         self.rotary = (
-            None
-            if config.position == "learned"
-            else RotaryTable(config.tokens, config.head_width)
+            None if config.position == "learned" else RotaryTable(config.tokens, config.head_width)
         )
         self.masking = MASKINGS[config.masking](config.tokens)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
@@ -106,7 +104,7 @@ class Model(nn.Module):
         self.initialize()
 
     def initialize(self) -> None:
-        """Draw fresh weights: truncated normal of std 0.02, biases zero, norms one (released code)."""
+        """Draw fresh weights: truncated normal, std 0.02; biases zero (paper, Table 12)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
