@@ -167,6 +167,7 @@ class Model(nn.Module):
             tokens = self.embed(images)
             previous: Tensor | None = None
             for index, block in enumerate(self.blocks, start=1):
+                assert isinstance(block, Block)
                 tokens, used, softmax = block.lay_open(
                     tokens, self.masking, self.rotary, soft_mask, "softmax" in names
                 )
