@@ -1,0 +1,79 @@
+"""What logits say about each image: the class they choose, how surely, and how wrongly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from illama.observation import OutputSeen, batch_of, present, to_float64
+
+SMALLEST_PROBABILITY = 1e-12
+"""Probability below which the log loss stops growing."""
+
+LARGEST_NLL = -math.log(SMALLEST_PROBABILITY)
+"""Log loss of a class that was given no probability, in nats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """One value per image; images without usable logits are wrong in every respect."""
+
+    usable: Tensor
+    """Whether the logits define a distribution, bool [image]."""
+    prediction: Tensor
+    """The class of the largest logit, the lowest index among equals, int64 [image]; -1 if none."""
+    confidence: Tensor
+    """Its probability, float64 [image]; 0 if none."""
+    nll: Tensor
+    """-log of the true class's probability, in nats, at most 27.6, float64 [image]."""
+    brier: Tensor
+    """Squared distance of the probabilities from the one-hot label, 0 to 2, float64 [image]."""
+    rank: Tensor
+    """Classes placed before the true one, lower indices first among equals, int64 [image]."""
+
+
+def predict(logits: Tensor, labels: Tensor) -> Predictions:
+    """Return what logits [image, class] say, given the true classes int64 [image].
+
+    The softmax is in float64. A logit of -inf is a probability of zero; a row with NaN or +inf, or
+    with nothing but -inf, is not usable.
+    """
+    classes = logits.shape[1]
+    usable = find_usable(logits)
+    scores = to_float64(logits).masked_fill(~usable[:, None], 0.0)
+    logarithms = scores.log_softmax(-1)
+    truth = labels.to(logits.device)[:, None]
+    true = scores.gather(1, truth)
+    before = torch.arange(classes, device=logits.device) < truth
+    rank = ((scores > true) | ((scores == true) & before)).sum(-1)
+    nll = -logarithms.gather(1, truth)[:, 0]
+    probabilities = logarithms.exp()
+    target = torch.zeros_like(probabilities).scatter_(1, truth, 1.0)
+    return Predictions(
+        usable=usable,
+        prediction=scores.argmax(-1).masked_fill(~usable, -1),
+        confidence=probabilities.amax(-1).masked_fill(~usable, 0.0),
+        nll=nll.clamp(max=LARGEST_NLL).masked_fill(~usable, LARGEST_NLL),
+        brier=(probabilities - target).square().sum(-1).masked_fill(~usable, 2.0),
+        rank=rank.masked_fill(~usable, classes),
+    )
+
+
+def find_usable(logits: Tensor) -> Tensor:
+    """Return which rows of logits [image, class] define a distribution, bool [image]."""
+    return logits.amax(-1).isfinite()
+
+
+def logits_and_labels(piece: OutputSeen) -> tuple[Tensor, Tensor]:
+    """Return logits [image, class] and true classes [image] of a piece.
+
+    Raises:
+        ValueError: the logits were not wanted, or the source has no labels.
+    """
+    labels = batch_of(piece).labels
+    if labels is None:
+        raise ValueError("source: has no labels, which this study needs; give --labels")
+    return present(piece.logits, "logits"), labels

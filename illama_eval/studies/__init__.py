@@ -1,0 +1,12 @@
+"""The studies, by name: a new one is one file here and one line in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from illama_eval.studies.accuracy import Accuracy
+from illama_eval.study import Study
+
+__all__ = ["STUDIES"]
+
+STUDIES: Mapping[str, type[Study]] = {"accuracy": Accuracy}

@@ -1,0 +1,85 @@
+"""Accuracy: how often the true class is the first, or among the first five, and the log loss.
+
+top1 = mean[rank = 0], top5 = mean[rank < 5], nll = mean[-log p(true class)], where rank counts the
+classes placed before the true one. Equal logits are ordered by class index, so constant logits
+score what always answering class 0 scores, on every device. Images whose logits are no
+distribution (NaN, infinity) stay in the denominator: they are wrong, at the largest log loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from illama.observation import OutputSeen, Piece, batch_of
+from illama_eval.predictions import logits_and_labels, predict
+from illama_eval.study import Findings, Metric, Sums, record, row, weigh
+
+FEW = 5
+"""How many guesses top5 allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Top-1 and top-5 accuracy and log loss over all images."""
+
+    name: ClassVar[str] = "accuracy"
+    wants: ClassVar[frozenset[str]] = frozenset({"logits"})
+    needs_labels: ClassVar[bool] = True
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "top1": Metric(better="higher", tolerance=1e-3),
+        "top5": Metric(better="higher", tolerance=1e-3),
+        "nll": Metric(unit="nats", better="lower", tolerance=5e-3),
+        "nonfinite": Metric(unit="images", better="lower"),
+    }
+
+    def measure(self, piece: Piece) -> Sums:
+        """Return weighted hits and losses of one batch, and each image's own values.
+
+        Raises:
+            ValueError: the source has no labels.
+        """
+        if not isinstance(piece, OutputSeen):
+            return {}
+        logits, labels = logits_and_labels(piece)
+        seen, batch = predict(logits, labels), batch_of(piece)
+        return {
+            "images": batch.weights.sum(1),
+            "top1": weigh(batch, seen.rank == 0),
+            "top5": weigh(batch, seen.rank < min(FEW, logits.shape[1])),
+            "nll": weigh(batch, seen.nll),
+            "nonfinite": (~seen.usable).sum(),
+            "image/seen": record(batch, torch.ones_like(labels)),
+            "image/label": record(batch, labels),
+            "image/prediction": record(batch, seen.prediction),
+            "image/confidence": record(batch, seen.confidence),
+            "image/nll": record(batch, seen.nll),
+            "image/rank": record(batch, seen.rank),
+        }
+
+    def summarize(self, total: Sums) -> Findings:
+        """Return top1, top5, nll with intervals, and how many images had no usable logits.
+
+        Raises:
+            ValueError: no image was seen.
+        """
+        images = int(total["images"][0]) if total else 0
+        if not images:
+            raise ValueError("accuracy: no image was seen")
+        broken = int(total["nonfinite"])
+        told = f"{broken} of {images} images have no finite logits and count as wrong"
+        shares = [
+            row(
+                metric,
+                total[metric] / total["images"],
+                images,
+                declared=self.metrics[metric],
+                reason=told if broken else "",
+            )
+            for metric in ("top1", "top5", "nll")
+        ]
+        count = row("nonfinite", broken, images, declared=self.metrics["nonfinite"])
+        return Findings(rows=(*shares, count))
