@@ -1,0 +1,178 @@
+"""Decode images and prepare them for a model: bit for bit what the published evaluation does."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""What is decoded, by content; everything else Pillow knows stays closed to untrusted files."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CROP_RATIO = 224 / 256
+"""Side of the centre crop over the short side before it (Wang et al. 2024, released code)."""
+
+MAXIMUM_PIXELS = 64_000_000
+MAXIMUM_ASPECT_RATIO = 50
+LARGEST_SMALL_MODEL = 32
+"""Models of at most this many pixels see the whole image, never a crop of it."""
+SMALLEST_WARPING_MODEL = 384
+"""Models of at least this many pixels see the whole image, squeezed into a square."""
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class ImageError(ValueError):
+    """An image that cannot be measured; the message says why, in one line."""
+
+
+def check_size(width: int, height: int, *, maximum_pixels: int = MAXIMUM_PIXELS) -> None:
+    """Refuse sizes that would exhaust memory, before any pixel is decoded or resized.
+
+    Raises:
+        ImageError: more than `maximum_pixels`, an aspect ratio above 50, or no pixel at all.
+    """
+    if min(width, height) < 1:
+        raise ImageError(f"{width} x {height} pixels: there is nothing to see")
+    if width * height > maximum_pixels:
+        raise ImageError(f"{width} x {height} pixels; at most {maximum_pixels:,} are decoded")
+    if max(width, height) > MAXIMUM_ASPECT_RATIO * min(width, height):
+        raise ImageError(f"{width} x {height} pixels: the aspect ratio is above 50")
+
+
+def decode(
+    data: bytes | BinaryIO | Path, *, maximum_pixels: int = MAXIMUM_PIXELS
+) -> NDArray[np.uint8]:
+    """Decode one image to RGB, uint8 [row, column, 3], recognised by content, not by name.
+
+    Alpha is dropped, EXIF orientation is not applied and only the first frame is read, as in the
+    published ImageNet evaluations; 16-bit grey is scaled by 1/257 instead of being clipped.
+
+    Raises:
+        ImageError: unreadable, damaged, truncated, too large, too narrow, or floating point.
+    """
+    origin = f"{data}: " if isinstance(data, Path) else ""
+    try:
+        with _open(BytesIO(data) if isinstance(data, bytes) else data) as image:
+            check_size(*image.size, maximum_pixels=maximum_pixels)
+            return _pixels(image)
+    except ImageError as error:
+        raise ImageError(f"{origin}{error}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{origin}not an image of {', '.join(FORMATS)}") from None
+    except Exception as error:  # noqa: BLE001 - a damaged file makes decoders raise almost anything
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ImageError(f"{origin}cannot be decoded ({detail})") from None
+
+
+def _open(file: BinaryIO | Path) -> Image.Image:
+    """Open without Pillow's warnings: sizes are checked by us, damaged metadata is not pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=FORMATS)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert any supported mode to uint8 [row, column, 3]."""
+    if image.mode == "F":
+        raise ImageError("floating-point pixels have no known range; save it with 8 bits")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > np.iinfo(np.uint16).max:
+            raise ImageError("integer pixels beyond 16 bits have no known range")
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    image.info.pop("transparency", None)  # alpha is dropped; Pillow would warn about palettes
+    return np.array(image.convert("RGB"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform:
+    """The evaluation transform: resize, crop, scale to 0..1, normalise.
+
+    `short-side` resizes the short side to `image_size / crop_ratio` and crops the centre; `warp`
+    squeezes the whole image into the square; `direct` does the same for small models, and leaves an
+    image of the model's own size untouched. Equal to torchvision's on Pillow images, bit for bit.
+    """
+
+    image_size: int
+    resize: Literal["short-side", "warp", "direct"]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    crop_ratio: float = CROP_RATIO
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """Prepare one image, uint8 [row, column, 3] -> float32 [3, image_size, image_size]."""
+        side = self.image_size
+        if self.resize == "short-side" or image.shape[:2] != (side, side):
+            image = np.asarray(self._resized(Image.fromarray(image)))
+        return self.normalize(image[None])[0]
+
+    def normalize(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """Scale and normalise without resizing.
+
+        uint8 [image, row, column, 3] -> float32 [image, 3, row, column].
+        """
+        pixels = torch.tensor(images).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return pixels.sub_(mean).div_(std)
+
+    def describe(self) -> dict[str, object]:
+        """Return what decides the pixels, for the header of a run."""
+        crops = self.resize == "short-side"
+        return {
+            "image_size": self.image_size,
+            "resize": self.resize,
+            "short_side": self._short_side if crops else None,
+            "crop": "centre" if crops else None,
+            "interpolation": self.interpolation,
+            "antialias": True,
+            "library": "Pillow",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @property
+    def _short_side(self) -> int:
+        return int(self.image_size / self.crop_ratio)
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        side, resample = self.image_size, _FILTERS[self.interpolation]
+        if self.resize != "short-side":
+            return image.resize((side, side), resample)
+        short, (width, height) = self._short_side, image.size
+        if width <= height:
+            size = (short, int(short * height / width))
+        else:
+            size = (int(short * width / height), short)
+        left, top = (round((length - side) / 2) for length in size)
+        return image.resize(size, resample).crop((left, top, left + side, top + side))
+
+
+def evaluation_transform(
+    image_size: int, preprocess: Literal["model", "paper-calibration"] = "model"
+) -> Transform:
+    """Return the published evaluation transform for a model of `image_size` pixels.
+
+    `model`: up to 32 px straight to the model's size, below 384 px short side and centre crop, from
+    384 px squeezed; bicubic. `paper-calibration`: always short side and centre crop, bilinear, as
+    in the paper's calibration figures (Wang et al. 2024, section 4).
+    """
+    if preprocess == "paper-calibration":
+        return Transform(image_size=image_size, resize="short-side", interpolation="bilinear")
+    if image_size <= LARGEST_SMALL_MODEL:
+        return Transform(image_size=image_size, resize="direct")
+    if image_size < SMALLEST_WARPING_MODEL:
+        return Transform(image_size=image_size, resize="short-side")
+    return Transform(image_size=image_size, resize="warp")

@@ -1,0 +1,108 @@
+"""Named sets of images with stable ids, recognised by content or by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from illama.sources.arrays import open_demo, open_digits, open_npz, open_photos
+from illama.sources.cifar import find_cifar, open_cifar
+from illama.sources.folder import open_folder, split_folder
+from illama.sources.source import Source, SourceError, hash_order
+from illama.sources.tables import read_class_subset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SOURCES", "Source", "SourceError", "hash_order", "open_source"]
+
+DATA_VARIABLE = "ILLAMA_DATA"
+
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "demo": "drawn shapes, each with a texture of its own, 10 classes, 32 px (also split"
+        " cue-conflict)",
+        "digits": "scikit-learn's 1,797 handwritten digits, 10 classes, 8 px",
+        "photos": "30 crops of scikit-learn's two photographs, unlabeled",
+        "cifar10": f"CIFAR-10 under ${DATA_VARIABLE}",
+        "cifar100": f"CIFAR-100 under ${DATA_VARIABLE}",
+        "DIR/CLASS/*.jpg": "a folder per class, or DIR/test, DIR/val, DIR/train of these;"
+        " WordNet ids are mapped to the 1000 ImageNet indices",
+        "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label or unlabeled",
+        "CIFAR folder": "the python or binary release, or its parent",
+        "*.npz": "arrays images uint8 [image, row, column, 3], labels, optional ids",
+    }
+)
+"""What can be measured: names, and the layouts of paths, each in one line."""
+
+
+def open_source(
+    spec: str, *, split: str = "test", labels: Path | None = None, class_subset: Path | None = None
+) -> Source:
+    """Open a set of images by name or by path; paths are recognised by their content.
+
+    `labels` is a CSV for a folder of images; `class_subset` lists the head's indices to keep. A set
+    without splits ignores `split`. Images in files are not read yet.
+
+    Raises:
+        SourceError: unknown, missing, damaged, or with options that do not fit.
+    """
+    subset = None if class_subset is None else read_class_subset(class_subset)
+    source = _open_named(spec, split) if labels is None else None
+    source = source or _open_path(Path(spec), split, labels)
+    return replace(source, class_subset=subset)
+
+
+def _open_named(spec: str, split: str) -> Source | None:
+    if spec == "demo":
+        return open_demo(split)
+    if spec == "digits":
+        return open_digits(split)
+    if spec == "photos":
+        return open_photos()
+    if spec in ("cifar10", "cifar100"):
+        return _open_cifar_by_name(int(spec.removeprefix("cifar")), split)
+    return None
+
+
+def _open_cifar_by_name(classes: int, split: str) -> Source:
+    name = f"cifar{classes}"
+    data = os.environ.get(DATA_VARIABLE)
+    if not data:
+        raise SourceError(
+            f"{name}: {DATA_VARIABLE} is not set; set it to the folder that holds CIFAR-{classes}"
+            " (python or binary release, https://www.cs.toronto.edu/~kriz/cifar.html)"
+        )
+    for place in (Path(data), Path(data) / name):
+        found = find_cifar(place, classes)
+        if found:
+            return open_cifar(*found, split)
+    raise SourceError(f"{name}: no CIFAR-{classes} release in {data}; {DATA_VARIABLE} names it")
+
+
+def _open_path(path: Path, split: str, labels: Path | None) -> Source:
+    if path.is_dir():
+        return _open_directory(path, split, labels)
+    if not path.exists():
+        raise SourceError(
+            f"{path} does not exist; give a path or one of demo, digits, photos, cifar10, cifar100"
+        )
+    if labels is not None:
+        raise SourceError(f"{path} brings its own labels; a CSV of labels goes with a folder")
+    if path.suffix == ".npz":
+        return open_npz(path, path.stem)
+    raise SourceError(f"{path} is no .npz file and no folder; unpack archives first")
+
+
+def _open_directory(path: Path, split: str, labels: Path | None) -> Source:
+    found = find_cifar(path)
+    if found and labels is None:
+        return open_cifar(*found, split)
+    root = split_folder(path, split) or path
+    name, chosen = root.resolve().name, "all"
+    if root.name in ("train", "test", "val", "validation"):
+        name, chosen = root.resolve().parent.name, root.name
+    return open_folder(root, name, chosen, labels)

@@ -1,0 +1,148 @@
+"""Folders of images: one directory per class, or flat with a table of labels or none."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from illama.data import decode
+from illama.sources.source import Source, SourceError, make_source
+from illama.sources.tables import apply_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
+)
+SPLIT_FOLDERS = {"test": ("test", "val", "validation"), "val": ("val", "validation")}
+"""Where a split is looked for, first come first; any other split has a folder of its own name."""
+_SPLIT_NAMES = frozenset(("train", "test", "val", "validation"))
+
+
+def open_folder(root: Path, name: str, split: str, labels: Path | None) -> Source:
+    """Open a folder of images; nothing is read yet, the fingerprint uses byte lengths.
+
+    Raises:
+        SourceError: no images, an empty class, images beside the classes, or unfit labels.
+    """
+    scanned = sorted(_scan(root))
+    names = [path for path, _ in scanned]
+    if not names:
+        raise SourceError(f"{root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    kept = list(range(len(names)))
+    numbers: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] | None = None
+    if labels is not None:
+        kept, numbers, classes = apply_labels(labels, names)
+    elif any("/" in path for path in names):
+        numbers, classes = number_classes(names, str(root))
+        _check_no_empty_class(root, classes)
+    files = tuple(names[i] for i in kept)
+    return make_source(
+        name=name,
+        split=split,
+        names=unique_ids(files),
+        labels=numbers,
+        classes=classes,
+        contents=[scanned[i][1] for i in kept],
+        read=partial(_read_file, root, files),
+    )
+
+
+def split_folder(root: Path, split: str) -> Path | None:
+    """Return the folder of `split` inside `root`, or None when `root` has no splits.
+
+    Raises:
+        SourceError: `root` has splits, but not this one.
+    """
+    children = [child for child in _listed(root) if child.is_dir()]
+    present = {child.name for child in children if child.name in _SPLIT_NAMES}
+    others = [Path(child.path) for child in children if child.name not in present]
+    if not present or any(_holds_images(other) for other in others):
+        return None
+    wanted = [root / name for name in SPLIT_FOLDERS.get(split, (split,)) if name in present]
+    if not wanted:
+        raise SourceError(f"{root} has no split {split!r}; it has {', '.join(sorted(present))}")
+    # ImageNet's own test folder is flat and unlabeled: its val folder is what people test on
+    structured = [path for path in wanted if any(child.is_dir() for child in _listed(path))]
+    return (structured or wanted)[0]
+
+
+def number_classes(names: Sequence[str], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Number images by the first directory of their path, in sorted order.
+
+    Raises:
+        SourceError: an image lies beside the class directories.
+    """
+    stray = [name for name in names if "/" not in name]
+    if stray:
+        raise SourceError(
+            f"{origin}: {len(stray)} images lie beside the class folders (first: {stray[0]!r});"
+            " move them into a class, or away"
+        )
+    of_image = [name.split("/", 1)[0] for name in names]
+    classes = tuple(sorted(set(of_image)))
+    index_of = {each: index for index, each in enumerate(classes)}
+    return np.array([index_of[each] for each in of_image], np.int64), classes
+
+
+def unique_ids(names: Sequence[str]) -> list[str]:
+    """Drop the extensions, except where two names would become one."""
+    stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - pathlib is 20x slower
+    count = Counter(stems)
+    return [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file's name is an image's, and not hidden."""
+    base = name.rpartition("/")[2]
+    suffix = base[base.rfind(".") :].lower()
+    return suffix in IMAGE_SUFFIXES and not base.startswith(".")
+
+
+def _scan(folder: Path, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
+    """Yield (path inside the set, byte length) of the images below `folder`."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return  # a link to a folder above it
+    for entry in _listed(folder):
+        if entry.is_dir():
+            yield from _scan(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
+        elif is_image(entry.name) and entry.is_file():
+            yield prefix + entry.name, entry.stat().st_size
+        elif is_image(entry.name) and entry.is_symlink():
+            yield prefix + entry.name, 0  # a broken link is an unreadable image, not no image
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be listed ({error.strerror})") from None
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(is_image(entry.name) for entry in _listed(folder))
+
+
+def _check_no_empty_class(root: Path, classes: Sequence[str]) -> None:
+    folders = {entry.name for entry in _listed(root) if entry.is_dir()}
+    empty = sorted(folders - set(classes))
+    if empty:
+        raise SourceError(
+            f"{root}: {len(empty)} of {len(folders)} class folders hold no images (first:"
+            f" {empty[0]!r}); it would shift the numbers of the other classes: fill or remove it"
+        )
+
+
+def _read_file(root: Path, names: Sequence[str], position: int) -> NDArray[np.uint8]:
+    return decode(root / names[position])

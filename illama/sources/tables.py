@@ -1,0 +1,96 @@
+"""What stands beside the images: a table of labels, a list of classes to keep."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from illama.sources.source import SourceError, imagenet_wnids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_FILE_COLUMNS = ("file", "image")
+_INTEGER = re.compile(r"[+-]?\d+")
+
+
+def apply_labels(
+    path: Path, names: Sequence[str]
+) -> tuple[list[int], NDArray[np.int64], tuple[str, ...] | None]:
+    """Read a CSV with the columns file (or image) and label, and look its files up in `names`.
+
+    Files stand with or without their extension, relative to the set. Whole numbers are indices of
+    the head; other labels are class names, numbered in sorted order.
+
+    Returns:
+        The positions of the listed files in `names`, their labels, and the class names if any.
+
+    Raises:
+        SourceError: unreadable, columns missing, or a file unknown or listed twice.
+    """
+    rows = _read_rows(path)
+    position = {str(PurePosixPath(name).with_suffix("")): i for i, name in enumerate(names)}
+    position |= {name: i for i, name in enumerate(names)}
+    kept = [position.get(str(PurePosixPath(file.replace("\\", "/"))), -1) for file, _ in rows]
+    if -1 in kept:
+        missing = rows[kept.index(-1)][0]
+        raise SourceError(
+            f"{path}: {kept.count(-1)} of {len(rows)} files are not among the images"
+            f" (first: {missing!r}); give paths relative to the set"
+        )
+    if len(set(kept)) < len(kept):
+        raise SourceError(f"{path}: {len(kept) - len(set(kept))} files are listed more than once")
+    labels, classes = _number([label for _, label in rows])
+    return kept, labels, classes
+
+
+def read_class_subset(path: Path) -> tuple[int, ...]:
+    """Read the head's indices to keep, one a line: whole numbers, or WordNet ids of ImageNet-1k.
+
+    Raises:
+        SourceError: unreadable, empty, repeated, or neither a number nor a known WordNet id.
+    """
+    try:
+        entries = path.read_text("utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"class subset {path} cannot be read ({error})") from None
+    index_of = {wnid: index for index, wnid in enumerate(imagenet_wnids())}
+    unknown = next((e for e in entries if not e.isdecimal() and e not in index_of), None)
+    if unknown is not None:
+        raise SourceError(
+            f"class subset {path}: {unknown!r} is neither an index nor an ImageNet-1k WordNet id"
+        )
+    subset = tuple(int(entry) if entry.isdecimal() else index_of[entry] for entry in entries)
+    if not subset or len(set(subset)) < len(subset):
+        raise SourceError(f"class subset {path} is empty or repeats an index; list each class once")
+    return subset
+
+
+def _read_rows(path: Path) -> list[tuple[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"labels {path} cannot be read ({error})") from None
+    columns = list(table[0]) if table else []
+    column = next((name for name in _FILE_COLUMNS if name in columns), None)
+    if column is None or "label" not in columns:
+        raise SourceError(f"labels {path}: columns file,label expected, found {columns}")
+    rows = [((row[column] or "").strip(), (row["label"] or "").strip()) for row in table]
+    if not all(file and label for file, label in rows):
+        raise SourceError(f"labels {path}: a row has no file or no label; complete the table")
+    return rows
+
+
+def _number(labels: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    if all(_INTEGER.fullmatch(label) for label in labels):
+        return np.array([int(label) for label in labels], np.int64), None
+    classes = tuple(sorted(set(labels)))
+    index_of = {name: index for index, name in enumerate(classes)}
+    return np.array([index_of[label] for label in labels], np.int64), classes

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from illama.demo import SHAPES, TEXTURES, draw
+
+
+def test_shape_and_texture_agree_where_they_should():
+    for split in ("test", "train"):
+        drawn = draw(split, 200)
+        assert (drawn.shapes == drawn.textures).all()
+        assert (drawn.labels == drawn.shapes).all()
+
+
+def test_shape_and_texture_never_agree_in_cue_conflict():
+    drawn = draw("cue-conflict", 900)
+    pairs, counts = np.unique(drawn.shapes * 10 + drawn.textures, return_counts=True)
+    assert (drawn.shapes != drawn.textures).all()
+    assert (drawn.labels == drawn.shapes).all()
+    assert len(pairs) == 90
+    assert set(counts) == {10}
+
+
+def test_every_class_is_met_equally_often():
+    assert (np.bincount(draw("test", 300).labels) == 30).all()
+    assert len(SHAPES) == len(TEXTURES) == 10
+
+
+def test_types_and_shapes_are_the_documented_ones():
+    drawn = draw("train", 20)
+    assert (drawn.images.dtype, drawn.images.shape) == (np.uint8, (20, 32, 32, 3))
+    assert (drawn.masks.dtype, drawn.masks.shape) == (np.uint8, (20, 32, 32))
+    for values in (drawn.labels, drawn.shapes, drawn.textures):
+        assert (values.dtype, values.shape) == (np.int64, (20,))
+
+
+@given(st.integers(1, 250), st.integers(0, 3))
+def test_the_first_pictures_do_not_depend_on_how_many_are_drawn(images, seed):
+    few, many = draw("test", images, seed), draw("test", 250, seed)
+    assert (few.images == many.images[:images]).all()
+    assert (few.masks == many.masks[:images]).all()
+
+
+def test_splits_and_seeds_share_no_picture():
+    drawn = [draw("test", 200), draw("train", 200), draw("test", 200, seed=1)]
+    seen = {image.tobytes() for each in drawn for image in each.images}
+    assert len(seen) == 600
+
+
+def test_masks_hold_the_shape_and_nothing_else():
+    drawn = draw("cue-conflict", 200)
+    for mask, shape in zip(drawn.masks, drawn.shapes, strict=True):
+        assert set(np.unique(mask)) == {0, shape + 1}
+    covered = (drawn.masks > 0).mean(axis=(1, 2))
+    assert covered.min() > 0.05
+    assert covered.max() < 0.65
