@@ -1,0 +1,93 @@
+"""Numbers as a reader wants them: percent, digits that follow the interval, a true minus."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from illama_eval.result import Row
+
+MISSING = "\N{EM DASH}"
+_MINUS = "\N{MINUS SIGN}"
+_DIGITS = 4
+"""Significant digits of a number without an interval."""
+_SMALLEST = 1e-4
+"""Below this a number is written with its power of ten."""
+_MOST_DECIMALS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A row's numbers as text; `low` and `high` are empty where there is no interval."""
+
+    value: str
+    low: str
+    high: str
+    unit: str
+
+    @property
+    def interval(self) -> str:
+        """The interval in words: `76.51 to 78.16`, or a dash."""
+        return f"{self.low} to {self.high}" if self.low else MISSING
+
+    @property
+    def full(self) -> str:
+        """Value, interval and unit in one phrase: `77.34 % (76.51 to 78.16)`."""
+        unit = f" {self.unit}" if self.unit and self.value != MISSING else ""
+        return self.value + unit + (f" ({self.interval})" if self.low else "")
+
+
+def show_row(row: Row) -> Shown:
+    """Return the row's numbers as text; fractions become percent here and nowhere else."""
+    scale, unit = (100.0, "%") if row.unit == "fraction" else (1.0, row.unit)
+    if row.value is None:
+        return Shown(value=MISSING, low="", high="", unit=unit)
+    value = row.value * scale
+    if row.low is None or row.high is None:
+        return Shown(value=show_number(value, whole=scale == 1), low="", high="", unit=unit)
+    low, high = row.low * scale, row.high * scale
+    half = (high - low) / 2
+    return Shown(
+        value=show_number(value, half), low=show_number(low, half), high=show_number(high, half),
+        unit=unit,
+    )  # fmt: skip
+
+
+def show_number(value: float, half_width: float = 0.0, *, whole: bool = False) -> str:
+    """Return a number with two significant digits of its interval's half-width.
+
+    Without a half-width: four significant digits, and no decimals for a `whole` integer.
+    """
+    if not math.isfinite(value):
+        return MISSING
+    if whole and value == round(value):
+        return signed(f"{value:,.0f}")
+    if 0 < abs(value) < _SMALLEST:
+        digits, power = f"{value:.1e}".split("e")
+        return signed(f"{digits}e{int(power)}")
+    return signed(f"{value:,.{_decimals(value, half_width)}f}")
+
+
+def signed(text: str) -> str:
+    """Return the text with true minus signs; a zero has none."""
+    is_zero = not text.strip("-0.,")
+    return text.lstrip("-") if is_zero else text.replace("-", _MINUS)
+
+
+def align(numbers: list[str]) -> list[str]:
+    """Return the numbers padded with spaces on the right until their decimal points align."""
+    tails = [len(number) - (number + ".").index(".") for number in numbers]
+    return [
+        number + " " * (max(tails) - tail) if number else ""
+        for number, tail in zip(numbers, tails, strict=True)
+    ]
+
+
+def _decimals(value: float, half_width: float) -> int:
+    if half_width > 0:
+        wanted = 1 - math.floor(math.log10(half_width))
+    elif value:
+        wanted = _DIGITS - 1 - math.floor(math.log10(abs(value)))
+    else:
+        wanted = 0
+    return min(max(wanted, 0), _MOST_DECIMALS)

@@ -1,0 +1,101 @@
+"""Rows found again: by study, metric, subject and place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from illama_eval.result import Row, Run
+
+Array = NDArray[np.float64]
+
+
+def subjects_of(run: Run) -> list[str]:
+    """Return the subjects in the order in which the run names them."""
+    return list(dict.fromkeys(row.subject for row in run.rows))
+
+
+def studies_of(rows: Iterable[Row]) -> list[str]:
+    """Return the studies in the order in which the rows name them."""
+    return list(dict.fromkeys(row.study for row in rows))
+
+
+def headline(run: Run, study: str, metric: str, subject: str) -> Row | None:
+    """Return the metric's row for the whole source, or None."""
+    for row in run.rows:
+        if (row.study, row.metric, row.subject) == (study, metric, subject) and not row.at:
+            return row
+    return None
+
+
+def headline_value(run: Run, study: str, metric: str, subject: str) -> float | None:
+    """Return the metric's value for the whole source, or None where there is none."""
+    row = headline(run, study, metric, subject)
+    return None if row is None else row.value
+
+
+def rows_at(
+    run: Run, study: str, metric: str, subject: str, keys: Iterable[str], **fixed: int | str
+) -> list[Row]:
+    """Return the metric's rows whose place has exactly these keys and the fixed ones."""
+    wanted = {*keys, *fixed}
+    return [
+        row
+        for row in run.rows
+        if (row.study, row.metric, row.subject) == (study, metric, subject)
+        and set(row.at) == wanted
+        and all(row.at[key] == value for key, value in fixed.items())
+    ]
+
+
+def head_grid(run: Run, study: str, metric: str, subject: str, **fixed: int | str) -> Array:
+    """Return a layer-by-head metric as [layer, head], NaN where undefined; [0, 0] where absent."""
+    rows = rows_at(run, study, metric, subject, ("layer", "head"), **fixed)
+    shape = tuple(max((int(row.at[key]) for row in rows), default=0) for key in ("layer", "head"))
+    grid = np.full(shape, np.nan)
+    for row in rows:
+        grid[int(row.at["layer"]) - 1, int(row.at["head"]) - 1] = _number(row)
+    return grid
+
+
+def layer_values(run: Run, study: str, metric: str, subject: str) -> Array:
+    """Return a by-layer metric as [layer]; a layer-by-head metric as the mean over heads.
+
+    NaN where undefined; [0] where absent.
+    """
+    rows = rows_at(run, study, metric, subject, ("layer",))
+    if not rows:
+        grid = head_grid(run, study, metric, subject)
+        return np.array([layer[np.isfinite(layer)].mean() if np.isfinite(layer).any() else np.nan
+                         for layer in grid])  # fmt: skip
+    values = np.full(max(int(row.at["layer"]) for row in rows), np.nan)
+    for row in rows:
+        values[int(row.at["layer"]) - 1] = _number(row)
+    return values
+
+
+def parameter(run: Run, study: str, name: str, default: float) -> float:
+    """Return a study's parameter from the header, or the default where it is not written."""
+    found = _inside(run.header, "studies", study, name)
+    return float(found) if isinstance(found, int | float) else default
+
+
+def better(run: Run, row: Row) -> str | None:
+    """Return `higher` or `lower`, as the header declares the row's metric, else None."""
+    found = _inside(run.header, "metrics", row.study, row.metric, "better")
+    return found if found in {"higher", "lower"} else None
+
+
+def _inside(tree: object, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def _number(row: Row) -> float:
+    return np.nan if row.value is None else row.value

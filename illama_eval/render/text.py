@@ -1,0 +1,57 @@
+"""Names made inert: one printable line, safe in a terminal, CSV, Markdown and XML."""
+
+from __future__ import annotations
+
+import re
+
+_SPACES = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0 and C1: terminal sequences, characters illegal in XML
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that reorder what is read
+    "\ud800-\udfff\ufffe\uffff]"  # bytes that were no text; no characters at all
+)
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~!#&$]|:(?=//))")
+_FORMULA = ("=", "+", "-", "@")
+_IN_ASCII = str.maketrans(
+    {
+        "\N{MINUS SIGN}": "-",
+        "\N{EM DASH}": "-",
+        "\N{UPWARDS ARROW}": "^",
+        "\N{DOWNWARDS ARROW}": "v",
+        "\N{HORIZONTAL ELLIPSIS}": "~",
+        "\N{BULLET}": "*",
+    }
+)
+
+
+def plain(text: object, longest: int | None = None) -> str:
+    """Return the text as one line of printable characters, cut in its middle if too long."""
+    line = _UNSAFE.sub("", _SPACES.sub(" ", str(text))).strip()
+    if longest is None or len(line) <= longest:
+        return line
+    tail = (longest - 1) // 2
+    return line[: longest - 1 - tail] + "\N{HORIZONTAL ELLIPSIS}" + line[len(line) - tail :]
+
+
+def csv_cell(value: object) -> object:
+    """Return a number as it is, None as empty, text inert: no spreadsheet runs it as a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, int | float):
+        return value
+    line = plain(value)
+    return "'" + line if line.startswith(_FORMULA) else line
+
+
+def markdown_cell(text: object) -> str:
+    """Return the text for a cell of a Markdown table: it neither breaks the row nor marks up."""
+    return _MARKDOWN.sub(r"\\\1", plain(text))
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return the text in characters that the encoding has: `-` for a minus, `?` for the unknown."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_IN_ASCII).encode(encoding, "replace").decode(encoding)
+    return text

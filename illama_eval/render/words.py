@@ -1,0 +1,61 @@
+"""What studies, metrics and attention maps are called in tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from illama_eval.render.text import plain
+from illama_eval.result import Row
+
+ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
+"""Which way is better."""
+_LONGEST_NAME = 48
+
+_METRICS = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "nll": "NLL",
+    "nonfinite": "non-finite logits",
+    "ece": "ECE",
+    "ece_left": "ECE, bins [lo, hi)",
+    "ece_mass": "ECE, equal mass",
+    "ece_floor": "ECE floor",
+    "mce": "MCE",
+    "rmsce": "RMSCE",
+    "classwise_ece": "class-wise ECE",
+    "brier": "Brier score",
+    "confidence": "mean confidence",
+    "aurc": "AURC",
+    "ece_scaled": "ECE, scaled",
+    "nll_scaled": "NLL, scaled",
+    "ece_unscaled": "ECE, unscaled",
+    "nll_unscaled": "NLL, unscaled",
+    "rank_of_mean_map": "rank of mean map",
+    "rank_per_image": "rank per image",
+}
+_MAPS = {
+    "used": "used map",
+    "softmax": "softmax, all keys",
+    "masked": "softmax, masked",
+}
+
+
+def metric_label(metric: str) -> str:
+    """Return the metric's name for readers; an unlisted one with spaces for underscores."""
+    return _METRICS.get(metric) or plain(metric.replace("_", " "), _LONGEST_NAME)
+
+
+def map_label(name: str) -> str:
+    """Return the attention map's name for readers."""
+    return _MAPS.get(name) or plain(name, _LONGEST_NAME)
+
+
+def study_label(study: str) -> str:
+    """Return the study's name for readers."""
+    return plain(study.replace("_", " "), _LONGEST_NAME)
+
+
+def heading(rows: Sequence[Row]) -> str:
+    """Return whose numbers these are: `subject on source`, both cut if very long."""
+    first = rows[0]
+    return f"{plain(first.subject, _LONGEST_NAME)} on {plain(first.source, _LONGEST_NAME)}"

@@ -1,0 +1,133 @@
+"""Runs that look like real ones, made from formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from illama_eval.result import Curve, Row, Run, Verdict
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "]]> & \"quoted\" 'single'",
+    "[/red] [bold]x.png",
+    "\x1b]0;title\x07\x1b[31mred\x9b0m",
+    "$\\frac{$ _{^",
+    "=cmd|'/c calc'!A0",
+    "| a ` b \n\n# c\r\n|---|",
+    "\u202egnp.exe\u2066",
+    "nul\x00 lone \udcff surrogate \ufffe",
+    "x" * 300,
+    "\N{PILE OF POO} 模型 \u0e01\u0301 @user https://example.org",
+)
+
+
+def shape_rows(subject, layers, heads, tokens):
+    """Rank rows and curves of one subject: masked maps rank higher in deep layers."""
+    rows, curves = [], []
+    index = np.unique(np.linspace(1, tokens, min(64, tokens)).round()).astype(int)
+    for name, gain in {"used": 1.0, "softmax": 0.6, "masked": 0.9}.items():
+        place = {} if name == "used" else {"map": name}
+        for layer in range(1, layers + 1):
+            for head in range(1, heads + 1):
+                depth = layer / (layers + 1)
+                power = 1.2 + 9 * depth * (1 + 0.3 * math.sin(head * 2.1 + layer)) / gain
+                share = 1 - (1 - index / tokens) ** power
+                rank = int(np.argmax(1 - (1 - np.arange(1, tokens + 1) / tokens) ** power >= 0.8))
+                at = {"layer": layer, "head": head, **place}
+                curves.append(
+                    Curve(subject=subject, study="rank", name="cumulative_singular_values", at=at,
+                          x=tuple(map(float, index)), y=tuple(share.round(6).tolist()))
+                )  # fmt: skip
+                rows.append(_row(subject, "rank", "rank_of_mean_map", rank + 1, "index", at))
+                rows.append(_row(subject, "rank", "rank_per_image", rank + 1.31, "index", at, 0.8))
+    for metric, value in {"rank_of_mean_map": tokens / 2, "rank_per_image": tokens / 2.2}.items():
+        rows.append(_row(subject, "rank", metric, value, "index", {}, 1.5))
+    return rows, curves
+
+
+def calibration_rows(subject, images=10_000):
+    rows = []
+    sharpness = {"": 0.82, "temperature": 0.97}
+    for scaled, slope in sharpness.items():
+        for number in range(3, 16):
+            confidence = (number - 0.45) / 15
+            accuracy = 0.5 + (confidence - 0.5) * slope - 0.02
+            count = int(images * (0.02 + 0.35 * (number / 15) ** 6))
+            half = 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 1e-4) / count)
+            at = {"bin": number} | ({"scaled": scaled} if scaled else {})
+            rows.append(_row(subject, "calibration", "bin_images", count, "images", at))
+            rows.append(_row(subject, "calibration", "bin_confidence", confidence, at=at))
+            rows.append(_row(subject, "calibration", "bin_accuracy", accuracy, at=at, half=half))
+    scalars = {"ece": 0.0411, "ece_scaled": 0.0123, "ece_floor": 0.0061, "confidence": 0.814,
+               "brier": 0.3188, "aurc": 0.0731}  # fmt: skip
+    rows += [_row(subject, "calibration", m, v, half=v / 9) for m, v in scalars.items()]
+    rows.append(_row(subject, "calibration", "temperature", 1.2345, "ratio"))
+    return rows
+
+
+def collapse_rows(subject, layers, heads):
+    rows = []
+    for layer in range(1, layers + 1):
+        depth = layer / layers
+        for head in range(1, heads + 1):
+            at, wave = {"layer": layer, "head": head}, math.sin(layer + 2 * head)
+            if layer > 1:
+                rows.append(
+                    _row(subject, "collapse", "similarity", 0.3 + 0.3 * depth * wave, at=at)
+                )
+            rows.append(_row(subject, "collapse", "entropy_share", 0.8 - 0.3 * depth * wave, at=at))
+            rows.append(_row(subject, "collapse", "row_mass", 0.6 + 0.1 * wave, at=at))
+        rows.append(_row(subject, "collapse", "reach", 0.9 * depth, at={"layer": layer}))
+    return rows
+
+
+def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/test"):
+    """Return a run of all studies of the one-pass command."""
+    rows, curves, verdicts = [], [], []
+    for number, subject in enumerate(subjects):
+        for metric, value in {"top1": 0.7734, "top5": 0.9812}.items():
+            rows.append(_row(subject, "accuracy", metric, value - number / 80, half=0.0081))
+        rows.append(_row(subject, "accuracy", "nll", 0.7071 + number, "nats", half=0.0213))
+        rows.append(_row(subject, "accuracy", "nonfinite", 0, "images"))
+        rows += calibration_rows(subject)
+        more, lines = shape_rows(subject, layers, heads, tokens)
+        rows, curves = rows + more + collapse_rows(subject, layers, heads), curves + lines
+        verdicts.append(
+            Verdict(subject=subject, study="collapse", name="class_token", verdict="attends",
+                    reason="reach 0.9 is above 1e-6")
+        )  # fmt: skip
+    return Run(
+        header={
+            "metrics": {"accuracy": {"top1": {"better": "higher"}, "nll": {"better": "lower"}}},
+            "studies": {"rank": {"threshold": 0.8}, "calibration": {"bins": 15}},
+        },
+        rows=tuple(Row(**{**vars_of(row), "source": source}) for row in rows),
+        curves=tuple(curves),
+        verdicts=tuple(verdicts),
+    )
+
+
+def vars_of(row):
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+
+
+def _row(subject, study, metric, value, unit="fraction", at=None, half=None):
+    low, high = (None, None) if half is None else (value - half, value + half)
+    reason = "one value for all images: no replicates" if half is None else ""
+    return Row(subject=subject, study=study, metric=metric, value=value, low=low, high=high,
+               unit=unit, images=10_000, at=at or {}, reason=reason)  # fmt: skip
+
+
+@pytest.fixture
+def run_of():
+    """The factory of runs."""
+    return make_run
+
+
+@pytest.fixture
+def hostile_names():
+    return HOSTILE
