@@ -1,0 +1,352 @@
+"""Rank: known answers, parity with a plain SVD, and addition over batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from illama.config import Config
+from illama.model import Model
+from illama.observation import Batch, LayerSeen, OutputSeen
+from illama_eval import spectrum
+from illama_eval.spectrum import index_of_share, singular_values
+from illama_eval.studies.rank import Rank, curve_points
+from illama_eval.study import accumulate, keys_of, weights_of
+
+TOKENS = 197
+SHARED = Path(__file__).resolve().parents[3] / "../shared"
+
+
+def batch_of_images(first, last, count):
+    ids = tuple(f"image/{number}" for number in range(first, last))
+    keys = keys_of(ids)
+    places = torch.arange(first, last)
+    return Batch(
+        ids=ids,
+        labels=None,
+        positions=places,
+        order=places,
+        keys=keys,
+        weights=weights_of(keys),
+        count=count,
+    )
+
+
+def measure_maps(study, softmax, factor, used=None, sizes=(None,)):
+    """Run a study over one layer of maps [image, head, query, key], cut into batches."""
+    total, first = {}, 0
+    for size in sizes:
+        last = len(softmax) if size is None else first + size
+        part = slice(first, last)
+        piece = LayerSeen(
+            index=1,
+            open=torch.ones(softmax.shape[-2:], dtype=torch.bool),
+            class_index=0,
+            factor=factor,
+            softmax=softmax[part],
+            used=used[part] if used is not None else softmax[part] * factor,
+            batch=batch_of_images(first, last, len(softmax)),
+        )
+        accumulate(total, study.measure(piece))
+        first = last
+    return study.summarize(total)
+
+
+def measure_model(study, model, images):
+    total = {}
+    with torch.no_grad():
+        for piece in model.observe(images, study.wants):
+            seen = replace(piece, batch=batch_of_images(0, len(images), len(images)))
+            accumulate(total, study.measure(seen))
+    return study.summarize(total)
+
+
+def values(findings, metric, **at):
+    return [r.value for r in findings.rows if r.metric == metric and dict(r.at) == at]
+
+
+def value(findings, metric, **at):
+    (only,) = values(findings, metric, **at)
+    return only
+
+
+def rank_by_svd(matrix, threshold=0.8):
+    """The paper's own few lines, in numpy."""
+    sigma = np.linalg.svd(np.asarray(matrix, dtype=np.float64), compute_uv=False)
+    return int(np.argmax(np.cumsum(sigma) / sigma.sum() >= threshold)) + 1
+
+
+def uniform(tokens=TOKENS):
+    return torch.full((tokens, tokens), 1 / tokens, dtype=torch.float64)
+
+
+def local(tokens=TOKENS, width=8.0):
+    place = torch.arange(tokens, dtype=torch.float64)
+    weights = (-(place[:, None] - place).abs() / width).exp()
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def random_maps(*shape, scale=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(*shape, generator=generator)).softmax(-1)
+
+
+def low_rank(tokens=TOKENS, inner=16):
+    generator = torch.Generator().manual_seed(1)
+    left, right = torch.randn(2, tokens, inner, generator=generator, dtype=torch.float64)
+    return (left @ right.T / inner**0.5).softmax(-1)
+
+
+SAMPLES = {
+    "uniform": uniform(),
+    "local": local(),
+    "low rank": low_rank(),
+    "noise": random_maps(TOKENS, TOKENS),
+    "sharp": random_maps(TOKENS, TOKENS, scale=4.0),
+    "identity": torch.eye(TOKENS, dtype=torch.float64),
+    "two rows": uniform().index_fill(0, torch.arange(2, TOKENS), 0.0),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["full", "causal"])
+@pytest.mark.parametrize("threshold", [0.3, 0.8, 0.95, 1.0])
+def test_the_index_is_that_of_an_svd(masked, threshold):
+    maps = torch.stack(
+        [m.tril() if masked else m for m in map(torch.Tensor.double, SAMPLES.values())]
+    )
+    sigma = torch.linalg.svdvals(maps)
+    exact = ((sigma.cumsum(-1) / sigma.cumsum(-1)[:, -1:]) < threshold).sum(-1) + 1
+    assert index_of_share(maps, threshold).tolist() == exact.tolist()
+
+
+def decaying(ratio, tokens=64):
+    """A matrix with singular values 1, ratio, ratio^2, ..., in random directions."""
+    generator = torch.Generator().manual_seed(2)
+    left, right = torch.randn(2, tokens, tokens, generator=generator, dtype=torch.float64)
+    sigma = ratio ** torch.arange(tokens, dtype=torch.float64)
+    return torch.linalg.qr(left).Q * sigma @ torch.linalg.qr(right).Q
+
+
+@pytest.mark.parametrize("gap", [1e-8, 1e-11, 1e-14])
+@pytest.mark.parametrize("side", [-1, 1], ids=["below", "above"])
+@pytest.mark.parametrize("ratio", [0.05, 0.3, 0.6])
+def test_a_threshold_close_to_a_share_is_settled_by_an_svd(gap, side, ratio):
+    map_ = decaying(ratio)
+    running = torch.linalg.svdvals(map_).cumsum(0)
+    threshold = float((running / running[-1])[3]) + side * gap
+    assert index_of_share(map_[None], threshold).item() == (4 if side < 0 else 5)
+
+
+def test_the_identity_needs_four_fifths_of_its_size_and_a_uniform_map_one():
+    maps = torch.stack((torch.eye(TOKENS), uniform().float()))[None]
+    findings = measure_maps(Rank(), maps, torch.ones(TOKENS, TOKENS))
+    for metric in ("rank_of_mean_map", "rank_per_image"):
+        assert value(findings, metric, layer=1, head=1) == math.ceil(0.8 * TOKENS)
+        assert value(findings, metric, layer=1, head=2) == 1
+    assert value(findings, "effective_rank", layer=1, head=1) == pytest.approx(TOKENS)
+    assert value(findings, "stable_rank", layer=1, head=1) == pytest.approx(TOKENS)
+    assert value(findings, "energy_rank", layer=1, head=1) == math.ceil(0.9 * TOKENS)
+    for metric in ("effective_rank", "stable_rank", "energy_rank"):
+        assert value(findings, metric, layer=1, head=2) == pytest.approx(1)
+    assert value(findings, "rank_of_mean_map") == (158 + 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("softmax", "bidirectional", "causal"), [(uniform(), 1, 56), (local(), 25, 102)]
+)
+def test_the_mask_alone_raises_the_rank_of_smooth_maps(softmax, bidirectional, causal):
+    lower = torch.ones(TOKENS, TOKENS).tril()
+    findings = measure_maps(Rank(), softmax[None, None], lower)
+    for metric in ("rank_of_mean_map", "rank_per_image"):
+        assert value(findings, metric, layer=1, head=1) == causal
+        assert value(findings, metric, layer=1, head=1, map="softmax") == bidirectional
+
+
+def test_the_energy_rank_of_a_masked_uniform_map_is_two():
+    findings = measure_maps(Rank(), uniform()[None, None], torch.ones(TOKENS, TOKENS).tril())
+    assert value(findings, "energy_rank", layer=1, head=1) == 2
+
+
+def test_a_causal_map_with_a_positive_diagonal_has_full_rank():
+    findings = measure_maps(
+        Rank(threshold=1.0), uniform()[None, None], torch.ones(TOKENS, TOKENS).tril()
+    )
+    assert value(findings, "rank_of_mean_map", layer=1, head=1) == TOKENS
+    assert singular_values(uniform().tril()[None]).min() > 1e-4
+
+
+def test_the_mean_map_and_the_mean_of_single_ranks_are_two_numbers():
+    maps = random_maps(6, 2, 40, 40, scale=3.0)
+    findings = measure_maps(Rank(), maps, torch.ones(40, 40).tril())
+    for head in (1, 2):
+        used = maps[:, head - 1].tril().double()
+        of_mean = value(findings, "rank_of_mean_map", layer=1, head=head)
+        assert of_mean == rank_by_svd(used.mean(0))
+        of_each = value(findings, "rank_per_image", layer=1, head=head)
+        assert of_each == pytest.approx(np.mean([rank_by_svd(m) for m in used]))
+        assert of_mean != of_each
+
+
+def test_maps_identical_to_the_used_one_are_left_out():
+    maps = random_maps(2, 1, 20, 20)
+    kinds = {
+        "bidirectional": (torch.ones(20, 20), {"", "masked"}),
+        "causal": (torch.ones(20, 20).tril(), {"", "softmax"}),
+        "soft": (0.5 + 0.5 * torch.ones(20, 20).tril(), {"", "softmax", "masked"}),
+    }
+    for factor, expected in kinds.values():
+        findings = measure_maps(Rank(), maps, factor)
+        assert {r.at.get("map", "") for r in findings.rows} == expected
+        assert {c.at.get("map", "") for c in findings.curves} == expected
+
+
+def test_the_used_map_of_a_soft_mask_comes_from_the_softmax_sum():
+    maps = random_maps(3, 1, 30, 30, scale=2.0)
+    factor = 0.3 + 0.7 * torch.ones(30, 30).tril()
+    findings = measure_maps(Rank(), maps, factor)
+    mean = (maps.double() * factor.double()).mean(0)[0]
+    assert value(findings, "rank_of_mean_map", layer=1, head=1) == rank_by_svd(mean)
+
+
+@pytest.mark.parametrize("step", ["class-first-causal", "modified-mask"])
+def test_masks_inside_the_softmax_keep_their_own_mean_and_both_controls(step):
+    model = Model(Config.at(step, "nano", depth=2)).eval()
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    findings = measure_model(Rank(), model, images)
+    with torch.no_grad():
+        first = next(iter(model.observe(images, {"used", "softmax"})))
+    maps = {"used": first.used, "softmax": first.softmax, "masked": first.softmax.tril()}
+    for kind, seen in maps.items():
+        at = {"layer": 1, "head": 2, **({} if kind == "used" else {"map": kind})}
+        expected = rank_by_svd(seen[:, 1].double().mean(0))
+        assert value(findings, "rank_of_mean_map", **at) == expected
+
+
+def test_a_released_model_gives_rows_for_every_layer_and_head():
+    model = Model(Config.at("soft-mask", "nano", depth=3)).eval()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    findings = measure_model(Rank(), model, images)
+    heads = [r for r in findings.rows if r.metric == "rank_of_mean_map" and "layer" in r.at]
+    assert len(heads) == 2 * 3 * 3  # maps, layers, heads
+    assert {r.metric for r in findings.rows} == set(Rank.metrics)
+    assert {tuple(r.at) for r in findings.rows if "layer" not in r.at} == {(), ("map",)}
+
+
+def test_splitting_the_images_does_not_change_the_rows():
+    maps = random_maps(7, 2, 33, 33, scale=2.0)
+    factor = torch.ones(33, 33).tril()
+    whole = measure_maps(Rank(spectra=5), maps, factor)
+    split = measure_maps(Rank(spectra=5), maps, factor, sizes=(1, 2, 4))
+    assert [(r.metric, r.at, r.images) for r in whole.rows] == [
+        (r.metric, r.at, r.images) for r in split.rows
+    ]
+    for one, other in zip(whole.rows, split.rows, strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-9)
+        assert one.low == other.low
+
+
+def test_single_spectra_come_from_the_images_of_smallest_order():
+    maps = random_maps(20, 1, 24, 24, scale=2.0)
+    findings = measure_maps(Rank(spectra=2), maps, torch.ones(24, 24))
+    (row,) = [r for r in findings.rows if (r.metric, r.at) == ("rank_per_image", {})]
+    assert row.images == 2
+    assert row.value == np.mean([rank_by_svd(maps[i, 0]) for i in (0, 1)])
+    every = measure_maps(Rank(spectra=None), maps, torch.ones(24, 24))
+    (row,) = [r for r in every.rows if (r.metric, r.at) == ("rank_per_image", {})]
+    assert row.images == 20
+    assert row.low <= row.value <= row.high
+
+
+def test_the_mean_map_has_no_interval_and_says_so():
+    findings = measure_maps(Rank(), random_maps(3, 1, 8, 8), torch.ones(8, 8))
+    (row,) = [r for r in findings.rows if (r.metric, r.at) == ("rank_of_mean_map", {})]
+    assert row.low is None
+    assert row.high is None
+    assert row.reason
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
+def test_a_broken_map_is_null_with_a_reason_and_leaves_other_heads_alone(bad):
+    maps = random_maps(2, 2, 8, 8)
+    maps[:, 0] = bad
+    findings = measure_maps(Rank(), maps, torch.ones(8, 8))
+    for row in findings.rows:
+        if row.at.get("head") == 2:
+            assert row.value is not None
+        else:
+            assert row.value is None
+            assert "not finite" in row.reason
+    assert {c.at["head"] for c in findings.curves} == {2}
+
+
+def test_the_curve_passes_the_threshold_where_the_rank_says():
+    findings = measure_maps(Rank(), local()[None, None].float(), torch.ones(TOKENS, TOKENS).tril())
+    (curve,) = [c for c in findings.curves if "map" not in c.at]
+    rank = value(findings, "rank_of_mean_map", layer=1, head=1)
+    shares = dict(zip(curve.x, curve.y, strict=True))
+    assert shares[rank - 1] < 0.8 <= shares[rank]
+    assert (curve.x[0], curve.x[-1], curve.y[-1]) == (1, TOKENS, 1)
+    assert len(curve.x) <= 64
+
+
+@pytest.mark.parametrize("length", [1, 2, 64, 65, 197, 577])
+def test_curve_points_are_few_and_hold_the_crossing(length):
+    for crossing in {1, length // 2 + 1, length}:
+        points = curve_points(crossing, length)
+        assert len(points) <= 64
+        assert {1, crossing, length} <= set(points) <= set(range(1, length + 1))
+
+
+def test_zero_images_are_refused():
+    with pytest.raises(ValueError, match="no image"):
+        Rank().summarize({})
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"threshold": 1.1}, {"spectra": 0}])
+def test_parameters_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="rank: "):
+        Rank(**wrong)
+
+
+def test_the_end_of_the_network_adds_nothing():
+    assert Rank().measure(OutputSeen()) == {}
+
+
+def test_threads_change_neither_the_indices_nor_the_number_of_threads(monkeypatch):
+    monkeypatch.setattr(spectrum, "BLOCK_BYTES", 1)
+    maps = random_maps(5, 20, 20).double()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        several = singular_values(maps)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert torch.equal(several, singular_values(maps))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.data
+def test_the_ranks_of_a_trained_model_are_those_of_an_svd():
+    from illama import load
+
+    path = SHARED / "checkpoints" / "illama_cifar10_nano.pth"
+    if not path.exists():
+        pytest.skip("the trained checkpoint lies in ../shared, which is absent")
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = load(path)
+    findings = measure_model(Rank(), model, images)
+    with torch.no_grad():
+        pieces = list(model.observe(images, {"used", "softmax"}))[:-1]
+    for piece in pieces:
+        for head in range(piece.used.shape[1]):
+            used = piece.used[:, head].double()
+            at = {"layer": piece.index, "head": head + 1}
+            assert value(findings, "rank_of_mean_map", **at) == rank_by_svd(used.mean(0))
+            each = np.mean([rank_by_svd(m) for m in used])
+            assert value(findings, "rank_per_image", **at) == pytest.approx(each)
