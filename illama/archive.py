@@ -1,0 +1,229 @@
+"""Reading checkpoint files that may be damaged or hostile: nothing runs, nothing is guessed.
+
+Three containers are recognised by content: torch's zip archives, its older pickle streams, and
+safetensors. Zip members carry checksums, which torch itself does not compare.
+"""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import re
+import threading
+import warnings
+import zipfile
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import safetensors
+import torch
+from torch import Tensor
+
+from illama.files import CheckpointError, check_readable, first_line, sha256_of_file
+
+Container = Literal["zip", "legacy", "safetensors"]
+
+LEGACY_PICKLES = 5
+"""Magic number, protocol, system, payload and storage keys follow each other in old files."""
+
+SHARED = 4
+"""How often tensors may share a file's bytes before the file is taken for a bomb."""
+
+_LOCK = threading.Lock()
+_ALLOWED = re.compile(
+    r"argparse\.Namespace|collections\.(OrderedDict|Counter)|(__builtin__|builtins)\.set"
+    r"|_codecs\.encode|torch\.(Size|device|(b?float|u?int|complex|bool)\w*)"
+    r"|torch(\.storage|\.cuda)?\.\w*Storage|torch\.nn\.parameter\.Parameter"
+    r"|torch\._utils\._rebuild_(tensor_v2|tensor_v3|parameter)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """What a checkpoint file holds, on the CPU, unchanged."""
+
+    payload: Mapping[str, Any]
+    """The top-level dictionary; of safetensors, the tensors."""
+    metadata: Mapping[str, Any]
+    """Our own record in a safetensors header; empty elsewhere."""
+    container: Container
+    sha256: str
+    """Of the file's bytes."""
+    bytes: int
+
+
+def unpack(path: Path) -> Archive:
+    """Read a checkpoint file without trusting it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, hostile or something else than a checkpoint.
+    """
+    size = check_readable(path)
+    with path.open("rb") as stream:
+        container = recognise(stream.read(64))
+    if container == "safetensors":
+        payload, metadata = _read_safetensors(path)
+    else:
+        payload, metadata = _read_torch(path, container, size), {}
+    if not isinstance(payload, Mapping):
+        raise CheckpointError(f"holds a {type(payload).__name__}, not a dictionary of weights")
+    return Archive(
+        payload=payload,
+        metadata=metadata,
+        container=container,
+        sha256=sha256_of_file(path),
+        bytes=size,
+    )
+
+
+def recognise(head: bytes) -> Container:
+    """Return the container that a file's first bytes announce.
+
+    Raises:
+        CheckpointError: they announce none of the three.
+    """
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"\x80"):
+        return "legacy"
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError("is a git-LFS pointer, not the weights; run `git lfs pull`")
+    if head.lstrip().startswith(b"<"):
+        raise CheckpointError("is a web page (HTML), not a checkpoint; download the file itself")
+    raise CheckpointError(f"is no checkpoint: it begins with {head[:16]!r}; download it again")
+
+
+def _read_safetensors(path: Path) -> tuple[object, Mapping[str, Any]]:
+    """Return the tensors, and our record in the header if there is one."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+        metadata = json.loads(header.get("illama", "{}"))
+    except Exception as error:  # damage surfaces as any exception
+        raise CheckpointError(f"is damaged or truncated ({first_line(error)})") from error
+    if not isinstance(metadata, dict):
+        raise CheckpointError("is damaged: the record in its header is no dictionary")
+    return tensors, metadata
+
+
+def _read_torch(path: Path, container: Container, size: int) -> object:
+    """Return the payload of a torch file after its members, names and sizes were checked."""
+    try:
+        sizes = _check_members(path, size) if container == "zip" else set()
+        _check_globals(path, container)
+        if container == "zip":
+            _check_sizes(_load(path, "meta"), size, sizes)
+        payload = _load(path, "cpu")
+    except CheckpointError:
+        raise
+    except Exception as error:  # damage surfaces as any exception
+        raise CheckpointError(f"is damaged or truncated ({first_line(error)})") from error
+    _check_sizes(payload, size, sizes)
+    return payload
+
+
+def _load(path: Path, device: str) -> object:
+    """Call torch.load with Namespace as the only addition to what it allows.
+
+    The list of allowed names belongs to the whole process, hence the lock; a name that somebody
+    else has put there stays.
+    """
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        added = {Namespace}.difference(torch.serialization.get_safe_globals())
+        with torch.serialization.safe_globals(list(added)):
+            return torch.load(path, map_location=device, weights_only=True)
+
+
+def _check_members(path: Path, size: int) -> set[int]:
+    """Compare every checksum of a zip archive; return the sizes of its members."""
+    with zipfile.ZipFile(path) as opened:
+        members = opened.infolist()
+        name, count = Counter(member.filename for member in members).most_common(1)[0]
+        if count > 1:
+            raise CheckpointError(f"holds {name!r} {count} times; it was tampered with")
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(
+                    f"member {member.filename!r} is compressed, which torch.save never does; "
+                    "save it again with torch.save"
+                )
+        if sum(member.file_size for member in members) > size:
+            raise CheckpointError("declares more bytes than it holds; it was tampered with")
+        broken = opened.testzip()
+    if broken is not None:
+        raise CheckpointError(
+            f"checksum mismatch in {broken!r}: the file is damaged; download or copy it again"
+        )
+    return {member.file_size for member in members}
+
+
+def _check_globals(path: Path, container: Container) -> None:
+    """Refuse any name that the pickle would look up and that no checkpoint needs."""
+    if container == "legacy":
+        with path.open("rb") as stream:
+            found = [name for _ in range(LEGACY_PICKLES) for name in _globals_of(stream)]
+    else:
+        with zipfile.ZipFile(path) as opened:
+            pickles = [name for name in opened.namelist() if name.endswith(".pkl")]
+            found = []
+            for name in pickles:
+                with opened.open(name) as member:
+                    found += _globals_of(member)
+    foreign = sorted({name for name in found if not _ALLOWED.fullmatch(name)})
+    if foreign:
+        raise CheckpointError(
+            f"needs {foreign[0]!r} to load, which could run code, so it is refused; where it was "
+            "made, save it again with plain values: torch.save({'model': model.state_dict()}, path)"
+        )
+
+
+def _globals_of(stream: BinaryIO | Any) -> Iterator[str]:
+    """Yield the names that one pickle looks up, without looking them up."""
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif operation.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
+            raise CheckpointError(
+                "uses a pickle protocol that cannot be checked; save it again with torch.save"
+            )
+
+
+def _check_sizes(payload: object, size: int, members: set[int]) -> None:
+    """Refuse tensors that claim more than the file holds, before anything copies them."""
+    total = 0
+    for tensor in _tensors_in(payload):
+        claimed = tensor.numel() * tensor.element_size()
+        held = tensor.untyped_storage().nbytes()
+        total += claimed
+        if claimed > held or (members and held not in members) or total > SHARED * size:
+            raise CheckpointError(
+                f"a tensor of shape {list(tensor.shape)} claims more bytes than the file holds; "
+                "save it again with .contiguous() tensors"
+            )
+
+
+def _tensors_in(payload: object) -> Iterator[Tensor]:
+    """Yield every tensor once; containers that share parts are walked once, too."""
+    seen: set[int] = set()
+    waiting = [payload]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple, set)):
+            waiting += value
+        elif isinstance(value, Namespace):
+            waiting += vars(value).values()

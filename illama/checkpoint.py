@@ -1,0 +1,280 @@
+"""Checkpoints in and out: released iLLaMA files, our own, and ViT/DeiT files, by one key table.
+
+model = illama.load("illama-tiny-in1k-75.0.pth")
+logits = model(images)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from argparse import Namespace
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from illama.archive import Archive, unpack
+from illama.config import Config, Masking
+from illama.families import (
+    Found,
+    config_of,
+    find,
+    implied_soft_mask,
+    jsonable,
+    to_official,
+)
+from illama.files import CheckpointError, about, replacing
+from illama.model import Model
+from illama.released import identify
+from illama.weights import fill, prepare, sha256_of_weights
+
+__all__ = ["Checkpoint", "CheckpointError", "load", "read", "save", "sha256_of_weights"]
+
+Layout = Literal["official .pth", "bare state dict", "illama .pth", "illama .safetensors", "ViT"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A loaded checkpoint with its provenance."""
+
+    path: Path
+    model: Model
+    """On the device asked for, in fp32, in evaluation mode."""
+    soft_mask: float
+    """What the model is to be run with: `model(images, soft_mask)`."""
+    sha256: str
+    """Of the weights as they run: names, shapes, types and bytes."""
+    file_sha256: str
+    bytes: int
+    """Size of the file."""
+    layout: Layout
+    key: str | None
+    """Where in the file the weights stood, such as `model` or `model_ema`; None: at the top."""
+    epoch: int | None
+    args: dict[str, Any]
+    """The arguments of the training, as JSON."""
+    released: str | None
+    """Name of the published file that this is, bit for bit."""
+    notes: tuple[str, ...]
+    """What a reader of the results should know, in sentences."""
+
+
+def load(
+    path: str | Path,
+    *,
+    image_size: int | None = None,
+    heads: int | None = None,
+    soft_mask: float | None = None,
+    masking: Masking | None = None,
+    ema: bool = False,
+    device: str | torch.device = "cpu",
+) -> Model:
+    """Return the model of a checkpoint, in evaluation mode, so that `model(images)` is right.
+
+    A model holds no soft mask. A checkpoint to be run with soft mask 1 is bidirectional, and comes
+    back with `masking="none"`, the same function. For a soft mask between 0 and 1 use `read`, and
+    run `checkpoint.model(images, checkpoint.soft_mask)`. The arguments are those of `read`.
+
+    Raises:
+        CheckpointError: as `read`; or the soft mask lies between 0 and 1.
+    """
+    checkpoint = read(
+        path,
+        image_size=image_size,
+        heads=heads,
+        soft_mask=soft_mask,
+        masking=masking,
+        ema=ema,
+        device=device,
+    )
+    if checkpoint.soft_mask == 0:
+        return checkpoint.model
+    if checkpoint.soft_mask < 1:
+        raise CheckpointError(
+            f"{path}: runs with soft_mask={checkpoint.soft_mask}, which model(images) would not "
+            "know; use illama.checkpoint.read and model(images, soft_mask), or pass 0 or 1"
+        )
+    bidirectional = replace(checkpoint.model.config, masking="none")
+    return fill(bidirectional, checkpoint.model.state_dict(), device)
+
+
+def read(
+    path: str | Path,
+    *,
+    image_size: int | None = None,
+    heads: int | None = None,
+    soft_mask: float | None = None,
+    masking: Masking | None = None,
+    ema: bool = False,
+    device: str | torch.device = "cpu",
+) -> Checkpoint:
+    """Return the model of a checkpoint with its provenance.
+
+    Args:
+        path: a released `.pth`, a bare state dict, a timm ViT or DeiT file, or our own `.pth` or
+            `.safetensors`; recognised by content. A file without our config is taken as the
+            released form: multiplicative mask, class token last, soft mask 0.
+        image_size: pixels; positions are resized if the checkpoint has another size.
+        heads: attention heads, where neither the file nor the width tells them.
+        soft_mask: 0 to 1; needed only if the file's arguments say that the saved weights were
+            trained with one above 0.
+        masking: run the weights under another masking than their own.
+        ema: take the averaged weights (`model_ema`).
+        device: where the model is to live.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, hostile or no checkpoint of this family, or
+            what it holds does not fit or does not say how to run it.
+    """
+    path = Path(path)
+    with about(path):
+        archive = unpack(path)
+        found = find(archive.payload, archive.metadata, ema=ema)
+        _check_record(archive, found)
+        released = identify(archive.sha256)
+        own = config_of(found, heads=heads, image_size=image_size)
+        config = own.with_image_size(image_size) if image_size else own
+        config = replace(config, masking=masking) if masking else config
+        alpha = _soft_mask(found, config, soft_mask, released=released is not None)
+        state = prepare(found, own, config)
+        model = fill(config, state, device)
+    return Checkpoint(
+        path=path,
+        model=model,
+        soft_mask=alpha,
+        sha256=sha256_of_weights(state),
+        file_sha256=archive.sha256,
+        bytes=archive.bytes,
+        layout=_layout(archive, found, config),
+        key=found.key,
+        epoch=found.epoch,
+        args=found.args,
+        released=released.name if released else None,
+        notes=tuple(_notes(archive, found, own, config)),
+    )
+
+
+def save(
+    model: Model,
+    path: str | Path,
+    *,
+    soft_mask: float = 0.0,
+    epoch: int | None = None,
+    args: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint whose layout is told by the suffix; an older file is replaced at once.
+
+    `.pth` is the released layout, which the released code loads; its args carry our config and
+    soft mask. `.safetensors` has our names, and a checksum in its header.
+
+    Args:
+        model: on any device, of any dtype.
+        path: ends in `.pth` or `.safetensors`.
+        soft_mask: what the weights are to be run with.
+        epoch: the last epoch that was trained, from 0.
+        args: of the training; kept as JSON.
+        extra: further entries of a `.pth` file, such as `optimizer`; tensors and plain values.
+
+    Raises:
+        CheckpointError: the suffix is neither, or the file cannot be written; what stood there
+            before is then intact.
+    """
+    path = Path(path)
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    record = {"config": model.config.to_dict(), "soft_mask": float(soft_mask), "epoch": epoch}
+    record["args"] = jsonable(args or {})
+    if path.suffix == ".safetensors" and not extra:
+        header = json.dumps({**record, "checksum": _checksum(record, state)}, sort_keys=True)
+        with replacing(path) as temporary:
+            safetensors.torch.save_file(state, temporary, {"illama": header})
+    elif path.suffix == ".pth":
+        with replacing(path) as temporary:
+            torch.save({**_official(record, state, model.config), **(extra or {})}, temporary)
+    else:
+        raise CheckpointError(
+            f"{path}: the suffix tells the layout; use .pth, or .safetensors for weights alone"
+        )
+
+
+def _checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Return a sha256 over a safetensors file's weights and the record in its header."""
+    text = json.dumps(record, sort_keys=True) + sha256_of_weights(state)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_record(archive: Archive, found: Found) -> None:
+    """Compare the checksum of our own safetensors files; the format itself has none."""
+    if not archive.metadata:
+        return
+    record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
+    if archive.metadata.get("checksum") != _checksum(record, found.state):
+        raise CheckpointError("checksum mismatch: the file is damaged; download or copy it again")
+
+
+def _official(
+    record: Mapping[str, Any], state: Mapping[str, Tensor], config: Config
+) -> dict[str, Any]:
+    """Return a checkpoint in the released layout."""
+    ours = {"illama_config": json.dumps(record["config"]), "illama_soft_mask": record["soft_mask"]}
+    named = OrderedDict((to_official(name, config.mlp), state[name]) for name in state)
+    entries = {"model": named, "args": Namespace(**{**record["args"], **ours})}
+    return entries if record["epoch"] is None else {**entries, "epoch": record["epoch"]}
+
+
+def _soft_mask(found: Found, config: Config, asked: float | None, *, released: bool) -> float:
+    """Return the soft mask to run with, or refuse where that would be a guess."""
+    if asked is not None and not 0 <= asked <= 1:
+        raise CheckpointError(f"soft_mask={asked} is not between 0 and 1")
+    if config.masking != "multiplicative":
+        if asked:
+            raise CheckpointError(
+                f"soft_mask={asked} is defined for masking='multiplicative' only, "
+                f"not {config.masking!r}"
+            )
+        return 0.0
+    if asked is not None:
+        return float(asked)
+    if found.soft_mask is not None:
+        return found.soft_mask
+    implied = 0.0 if released else implied_soft_mask(found)
+    if implied:
+        raise CheckpointError(
+            f"its args say that it was trained with soft mask {implied:.3g} up to its last epoch, "
+            f"so running it causally would be wrong; pass soft_mask={implied:.3g} (or 0 to insist)"
+        )
+    return 0.0
+
+
+def _layout(archive: Archive, found: Found, config: Config) -> Layout:
+    """Return whose file it is."""
+    if found.config is not None:
+        return "illama .safetensors" if archive.container == "safetensors" else "illama .pth"
+    if config.class_token == "first":
+        return "ViT"
+    return "bare state dict" if found.key is None else "official .pth"
+
+
+def _notes(archive: Archive, found: Found, own: Config, config: Config) -> list[str]:
+    """Return what a reader of the results should know."""
+    notes = []
+    if archive.container == "legacy":
+        notes.append("legacy format without checksums: its contents cannot be verified")
+    if archive.container == "safetensors" and not archive.metadata:
+        notes.append("no checksum in the file: its contents cannot be verified")
+    if found.config is None and own.masking == "multiplicative":
+        notes.append("no config in the file: taken as the released form")
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in found.state.values()}
+    if types != {"float32"}:
+        notes.append(f"stored as {', '.join(sorted(types))}, run in float32")
+    if config.image_size != own.image_size:
+        notes.append(f"positions resized from {own.image_size} to {config.image_size} pixels")
+    if config.masking != own.masking:
+        notes.append(f"run with masking {config.masking!r}, not its own {own.masking!r}")
+    return notes

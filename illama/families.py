@@ -1,0 +1,283 @@
+"""Whose file is it: names of weights in other people's checkpoints, and what their shapes tell."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from illama.config import SIZES, Config, Mlp
+from illama.files import CheckpointError
+
+KEYS: tuple[tuple[str, str, Mlp | None], ...] = (
+    ("patch_embedding", "patch_embed.proj", None),
+    ("class_token", "cls_token", None),
+    ("position_embedding", "pos_embed", None),
+    ("attention_norm", "norm1", None),
+    ("attention.qkv", "attn.qkv", None),
+    ("attention.projection", "attn.proj", None),
+    ("feed_forward_norm", "norm2", None),
+    ("feed_forward.gate", "mlp.fc1", "swiglu"),
+    ("feed_forward.up", "mlp.fc3", "swiglu"),
+    ("feed_forward.up", "mlp.fc1", "gelu"),
+    ("feed_forward.down", "mlp.fc2", None),
+)
+"""Our name, the name in released iLLaMA and timm ViT files, and the feed-forward it belongs to.
+
+Names stand without block number and without `.weight` or `.bias`; `norm` and `head` are the same.
+"""
+
+HEADS = {96: 3, 192: 3, 384: 6, 768: 12, 1024: 16}
+"""Attention heads of the widths that are in use; the shapes do not tell them."""
+
+LARGEST_SEQUENCE = 4097
+"""Tokens up to which a mask is built: 1024 pixels at patch 16, and a bound on hostile files."""
+
+MOST_CONTAINERS = 1000
+"""Dictionaries and lists that are copied out of a file's arguments."""
+
+SHOWN = 10
+"""How many names a refusal lists."""
+
+_NAME = re.compile(r"(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?")
+_WEIGHTS = ("model", "state_dict", "model_state_dict")
+_AVERAGED = ("model_ema", "state_dict_ema", "ema")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The weights of a file under our names, and what the file says about them."""
+
+    key: str | None
+    """Where they stood in the file; None: at the top."""
+    state: Mapping[str, Tensor]
+    official: bool
+    """Whether the file uses the released names."""
+    config: Mapping[str, Any] | None
+    """Our own record of the architecture."""
+    soft_mask: float | None
+    """Our own record of the soft mask to run with."""
+    args: dict[str, Any]
+    """The arguments of the training, as JSON."""
+    epoch: int | None
+
+
+def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) -> Found:
+    """Return weights, arguments and epoch of an unpacked file.
+
+    Raises:
+        CheckpointError: there are no weights, or no averaged ones where `ema` asks for them.
+    """
+    key, raw = _weights(payload, ema=ema)
+    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in raw.items()}
+    state = {re.sub(r"^(module\.|backbone\.)+", "", name): state[name] for name in state}
+    mlp: Mlp = "swiglu" if any(".mlp.fc3." in name for name in state) else "gelu"
+    ours = {translate(name, mlp): state[name] for name in state}
+    if len(ours) < len(raw):
+        raise CheckpointError("holds a weight under two names; save it again from one model")
+    header = payload if key is not None else metadata
+    args = header.get("args")
+    args = jsonable(vars(args) if isinstance(args, Namespace) else args or {})
+    args = args if isinstance(args, dict) else {"args": args}
+    epoch = header.get("epoch")
+    return Found(
+        key=key,
+        state=ours,
+        official="cls_token" in state,
+        config=_parse(args.pop("illama_config", None) or metadata.get("config")),
+        soft_mask=_number(args.pop("illama_soft_mask", metadata.get("soft_mask"))),
+        args=args,
+        epoch=epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None,
+    )
+
+
+def _weights(payload: Mapping[str, Any], *, ema: bool) -> tuple[str | None, Mapping[str, Tensor]]:
+    """Return the dictionary of weights and the key it stood under."""
+    keys = [
+        key for key in (_AVERAGED if ema else _WEIGHTS) if isinstance(payload.get(key), Mapping)
+    ]
+    key = keys[0] if keys else None
+    state = payload if key is None else payload[key]
+    if ema and key is None:
+        raise CheckpointError("holds no averaged weights (model_ema); load it without ema")
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        names = ", ".join(repr(name) for name in list(payload)[:SHOWN]) or "nothing"
+        raise CheckpointError(f"holds no weights, only {names}")
+    if len(tensors) < len(state):
+        name, value = next((n, v) for n, v in state.items() if not isinstance(v, Tensor))
+        raise CheckpointError(f"entry {name!r} is a {type(value).__name__}, not a tensor")
+    if not all(isinstance(name, str) for name in tensors):
+        raise CheckpointError("names its weights by something else than text")
+    return key, tensors
+
+
+def translate(name: str, mlp: Mlp) -> str:
+    """Return our name of a weight in a released or ViT file; other names come back unchanged."""
+    return _rename(name, {theirs: ours for ours, theirs, only in KEYS if only in (None, mlp)})
+
+
+def to_official(name: str, mlp: Mlp) -> str:
+    """Return the released name of one of our weights."""
+    return _rename(name, {ours: theirs for ours, theirs, only in KEYS if only in (None, mlp)})
+
+
+def _rename(name: str, table: Mapping[str, str]) -> str:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return name
+    block, part, kind = match.groups(default="")
+    return f"{block}{table.get(part, part)}{kind}"
+
+
+def config_of(found: Found, *, heads: int | None, image_size: int | None) -> Config:
+    """Return the architecture: from our own record, or else from shapes and family.
+
+    Raises:
+        CheckpointError: the shapes are no vision transformer's, or do not tell enough.
+    """
+    shapes = _read_shapes(found.state)
+    heads = heads or _heads(found, shapes["width"])
+    if found.config is not None:
+        config = Config.from_dict({**found.config, "heads": heads})
+        for field, value in shapes.items():
+            if getattr(config, field) != value:
+                raise CheckpointError(
+                    f"its config says {field} {getattr(config, field)}, its weights say {value}"
+                )
+    else:
+        size = _image_size(found, shapes["patch_size"], image_size)
+        fields = {**shapes, **_family(found.state), "heads": heads, "image_size": size}
+        config = Config.from_dict(fields)
+    if config.tokens > LARGEST_SEQUENCE:
+        raise CheckpointError(
+            f"asks for {config.tokens} tokens; masks are built up to {LARGEST_SEQUENCE}"
+        )
+    return config
+
+
+def _read_shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the fields of Config that are shapes."""
+    for name, dimensions in (("class_token", 3), ("patch_embedding.weight", 4), ("head.weight", 2)):
+        if name not in state or state[name].ndim != dimensions:
+            raise CheckpointError(
+                f"is no image LLaMA or ViT: {to_official(name, 'gelu')} is missing or misshapen; "
+                f"it holds {listed(state)}"
+            )
+    blocks = {int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d{1,9}\.", name)}
+    missing = sorted(set(range(len(blocks))) - blocks)
+    if missing or not blocks:
+        raise CheckpointError(f"block {missing[0] if missing else 0} is missing")
+    return {
+        "width": state["class_token"].shape[-1],
+        "patch_size": state["patch_embedding.weight"].shape[-1],
+        "classes": state["head.weight"].shape[0],
+        "depth": len(blocks),
+    }
+
+
+def _family(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the fields of Config that are choices: the released form, or ViT's."""
+    gated = "blocks.0.feed_forward.gate.weight" in state
+    scaled = "norm.bias" not in state
+    choices = {"mlp": "swiglu" if gated else "gelu", "norm": "rms" if scaled else "layer"}
+    if not (gated and scaled):
+        return {**choices, "masking": "none", "class_token": "first", "position": "learned"}
+    position = "both" if "position_embedding" in state else "rotary"
+    return {**choices, "masking": "multiplicative", "class_token": "last", "position": position}
+
+
+def _image_size(found: Found, patch: int, image_size: int | None) -> int:
+    """Return the input size that the position table, or else the arguments, fit."""
+    table = found.state.get("position_embedding")
+    if table is None:
+        size = image_size or found.args.get("input_size")
+        if not isinstance(size, int):
+            raise CheckpointError("has no position table to tell its image size; pass image_size=")
+        return size
+    grid = math.isqrt(max(table.shape[1] - 1, 0)) if table.ndim == 3 else 0  # noqa: PLR2004 - [1, token, channel]
+    if grid**2 + 1 != (table.shape[1] if grid else 0):
+        raise CheckpointError(
+            f"its position table {list(table.shape)} is no square grid and a class token"
+        )
+    return grid * patch
+
+
+def _heads(found: Found, width: int) -> int:
+    """Return the number of attention heads from the config, the arguments or the width."""
+    stored = (found.config or {}).get("heads", found.args.get("num_heads", HEADS.get(width)))
+    if not isinstance(stored, int):
+        raise CheckpointError(f"width {width} does not tell its attention heads; pass heads=")
+    return stored
+
+
+def implied_soft_mask(found: Found) -> float:
+    """Return the soft mask at the start of the saved epoch, as the training's arguments say.
+
+    The released code never stores it. `mask_mode standard` keeps it at `soft_mask` throughout;
+    otherwise it falls to 0 at epoch `cutoff_soft`, at once or linearly (released code).
+    """
+    start, cutoff = _number(found.args.get("soft_mask")), _number(found.args.get("cutoff_soft"))
+    mode = found.args.get("mask_mode")
+    if not start or mode is None:
+        return 0.0
+    if mode == "standard":
+        return start
+    if found.epoch is None or cutoff is None or found.epoch >= cutoff:
+        return 0.0
+    linear = found.args.get("mask_schedule") == "linear"
+    return start * (1 - found.epoch / cutoff) if linear else start
+
+
+def published_size(config: Config) -> str | None:
+    """Return the name of the published size with this width and depth."""
+    for name, size in SIZES.items():
+        if (size["width"], size["depth"]) == (config.width, config.depth):
+            return name
+    return None
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names and how many there are, on one line."""
+    every = list(names)
+    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
+    return f"{len(every)} ({', '.join(every[:SHOWN])}{more})"
+
+
+def jsonable(value: object, depth: int = 4, counter: Iterator[int] | None = None) -> Any:
+    """Return a value as JSON holds it; what JSON cannot hold becomes the name of its type.
+
+    Depth and size are bounded: lists that contain each other many times over unfold without end.
+    """
+    counter = counter or itertools.count()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if depth and next(counter) < MOST_CONTAINERS:
+        if isinstance(value, Mapping):
+            return {str(k): jsonable(item, depth - 1, counter) for k, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [jsonable(item, depth - 1, counter) for item in value]
+    return f"<{type(value).__name__}>"
+
+
+def _parse(record: object) -> Mapping[str, Any] | None:
+    """Return our stored config as a dictionary."""
+    if isinstance(record, str):
+        record = json.loads(record)
+    if record is not None and not isinstance(record, dict):
+        raise CheckpointError("its illama_config is no dictionary; it was changed by hand")
+    return record
+
+
+def _number(value: object) -> float | None:
+    """Return a plain number as a float, anything else as None."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,122 @@
+"""Weights on their way into a model: named, checked, at the right size, and filled in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from illama.config import Config
+from illama.families import Found, listed, published_size, to_official
+from illama.files import CheckpointError
+from illama.model import Model
+
+
+def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, shapes, types and bytes of weights, in order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:
+    """Return every weight, finite, in fp32, and at the image size asked for."""
+    wanted = build(own).state_dict()
+    _check_names(found, own, wanted)
+    taken: set[int] = set()
+    state = {name: _plain(name, found.state[name], taken) for name in wanted}
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"weights are not finite in {listed(broken)}; take another epoch")
+    table = state.get("position_embedding")
+    if table is not None and config.grid != own.grid:
+        state["position_embedding"] = resize_positions(table, own, config)
+    return state
+
+
+def _plain(name: str, tensor: Tensor, taken: set[int]) -> Tensor:
+    """Return a weight in fp32; a copy where it shares its memory with anything else."""
+    if not tensor.dtype.is_floating_point:
+        raise CheckpointError(f"weight {name} is {tensor.dtype}, not floating point")
+    plain = tensor.detach().to(torch.float32).contiguous()
+    whole = plain.untyped_storage().nbytes() == plain.numel() * plain.element_size()
+    if not whole or plain.data_ptr() in taken:
+        return plain.clone()
+    taken.add(plain.data_ptr())
+    return plain
+
+
+def _check_names(found: Found, config: Config, wanted: Mapping[str, Tensor]) -> None:
+    """Refuse missing, unexpected and misshapen weights, all named as the file names them."""
+    state = found.state
+    faults = {
+        "missing": [name for name in wanted if name not in state],
+        "unexpected": [name for name in state if name not in wanted],
+        "misshapen": [n for n in wanted if n in state and state[n].shape != wanted[n].shape],
+    }
+    if not any(faults.values()):
+        return
+    words = []
+    for fault, names in faults.items():
+        shown = [to_official(name, config.mlp) if found.official else name for name in names]
+        if fault == "misshapen":
+            shape = {n: f" {list(state[n].shape)} for {list(wanted[n].shape)}" for n in names}
+            shown = [f"{label}{shape[name]}" for label, name in zip(shown, names, strict=True)]
+        words += [f"{fault} {listed(shown)}"] if names else []
+    size = published_size(config)
+    fits = f"; width and depth are those of {size!r}" if size else ""
+    raise CheckpointError(f"weights do not fit: {', '.join(words)}{fits}")
+
+
+def resize_positions(table: Tensor, old: Config, new: Config) -> Tensor:
+    """Return a position table [1, token, channel] for another grid of patches.
+
+    Bicubic without antialiasing, as in the released code; the class token's row stays as it is.
+    """
+    first = old.class_token == "first"
+    own, grid = (table[:, :1], table[:, 1:]) if first else (table[:, -1:], table[:, :-1])
+    grid = grid.reshape(1, old.grid, old.grid, old.width).permute(0, 3, 1, 2)
+    size = (new.grid, new.grid)
+    grid = functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)
+    grid = grid.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.cat((own, grid) if first else (grid, own), dim=1)
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Give `torch.empty` no storage: layers are born with it, buffers are not."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        keywords = dict(kwargs or {})
+        if func is torch.empty:
+            keywords["device"] = "meta"
+        return func(*args, **keywords)
+
+
+def build(config: Config) -> Model:
+    """Return a model with buffers but without the storage of its large weights.
+
+    Drawing weights only to replace them takes seconds and moves the global random state.
+    """
+    with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
+        return Model(config)
+
+
+def fill(config: Config, state: Mapping[str, Tensor], device: str | torch.device) -> Model:
+    """Return a model of these weights, in evaluation mode."""
+    model = build(config)
+    model.load_state_dict(state, assign=True)
+    return model.to(device).eval()
