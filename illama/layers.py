@@ -5,8 +5,8 @@ Shapes are written [image, token, channel] and, for attention maps, [image, head
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -85,10 +85,22 @@ class RotaryTable(nn.Module):
 
     def __init__(self, tokens: int, head_width: int, theta: float = 1e4) -> None:
         super().__init__()
-        frequency = theta ** -(torch.arange(0, head_width, 2).float() / head_width)
-        angle = torch.outer(torch.arange(tokens).float(), frequency)
-        self.register_buffer("cosine", angle.cos(), persistent=False)
-        self.register_buffer("sine", angle.sin(), persistent=False)
+        self.tokens, self.head_width, self.theta = tokens, head_width, theta
+        cosine, sine = self.compute()
+        self.register_buffer("cosine", cosine, persistent=False)
+        self.register_buffer("sine", sine, persistent=False)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return the fp32 cosine and sine tables, [token, half of the head's channels]."""
+        exponent = torch.arange(0, self.head_width, 2).float() / self.head_width
+        angle = torch.outer(torch.arange(self.tokens).float(), self.theta**-exponent)
+        return angle.cos(), angle.sin()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the tables with the model, but keep them fp32: positions need the digits."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.cosine, self.sine = (table.to(self.cosine.device) for table in self.compute())
+        return self
 
     def rotate(self, heads: Tensor, rows: slice = slice(None)) -> Tensor:
         """Rotate [..., token, channel]; `rows` are the positions that the tokens stand at."""

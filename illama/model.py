@@ -191,6 +191,13 @@ class Model(nn.Module):
             features=feature if "features" in names else None,
         )
 
+    def compile_paths(self) -> None:
+        """Compile, in place, what `forward` and `observe` run; the first batch pays for it."""
+        self.encode = torch.compile(self.encode)  # type: ignore[method-assign]
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.lay_open = torch.compile(block.lay_open)  # type: ignore[method-assign]
+
     def resolve_path(self, device: torch.device) -> Path:
         """Return `explicit` or `fused` for this device.
 

@@ -1,0 +1,187 @@
+"""The run directory while it is written: who owns it, what is already there, what is half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from illama.files import replacing
+from illama_eval.result import ResultError, Run, replicate_table
+
+LOCK, OWNER = ".lock", ".owner"
+OWNED = ("run.json", "timing.json", "replicates.npz", "per_image.npz", "samples.npz")
+FOLDERS = ("tables", "figures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partial:
+    """A run that was interrupted: what it had measured, and where it goes on."""
+
+    identity: Mapping[str, Any]
+    next_batch: int
+    batch_size: int
+    chunk: int
+    seconds: float
+    unreadable: tuple[tuple[int, str], ...]
+    totals: dict[str, Tensor]
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Hold the directory for this process, and make it where it is missing.
+
+    Raises:
+        ResultError: another process holds it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ResultError(
+            f"{directory}: in use by {_owner(directory)}; wait for it, or choose another --out"
+        ) from None
+    except OSError as problem:
+        raise ResultError(f"{directory}: cannot be written ({problem.strerror})") from problem
+    try:
+        owner = f"process {os.getpid()} on {socket.gethostname()}"
+        (directory / OWNER).write_text(owner, encoding="utf-8")
+        yield
+    finally:
+        (directory / OWNER).unlink(missing_ok=True)
+        lock.release()
+        (directory / LOCK).unlink(missing_ok=True)
+
+
+def _owner(directory: Path) -> str:
+    try:
+        return (directory / OWNER).read_text(encoding="utf-8")
+    except OSError:
+        return "another process"
+
+
+def finished_run(directory: Path, identity: Mapping[str, Any]) -> Run | None:
+    """Return the run that already lies there, if it is this one.
+
+    Raises:
+        ResultError: a run of another identity lies there; the first differing field is named.
+    """
+    if not (directory / "run.json").exists():
+        return None
+    run = Run.load(directory)
+    _check_same(directory, run.header["identity"], identity)
+    return run
+
+
+def clear(directory: Path) -> None:
+    """Remove what an earlier run left; other files stay."""
+    for name in OWNED:
+        (directory / name).unlink(missing_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(directory / name, ignore_errors=True)
+    clear_partials(directory)
+
+
+def clear_partials(directory: Path) -> None:
+    """Remove the partial files of all processes."""
+    for path in directory.glob("partial-*.pt"):
+        path.unlink(missing_ok=True)
+
+
+def partial_path(directory: Path, rank: int, world: int) -> Path:
+    """Return where a process keeps its partial."""
+    return directory / f"partial-{rank + 1}of{world}.pt"
+
+
+def save_partial(path: Path, partial: Partial) -> None:
+    """Write a partial in one step.
+
+    Raises:
+        CheckpointError: the disk is full; the partial before it is intact.
+    """
+    plain = {
+        **{key: value for key, value in vars(partial).items() if key != "identity"},
+        "identity": json.dumps(partial.identity),
+        "unreadable": [list(item) for item in partial.unreadable],
+    }
+    with replacing(path) as temporary:
+        torch.save(plain, temporary)
+
+
+def load_partial(path: Path, identity: Mapping[str, Any]) -> Partial | None:
+    """Return this process's partial, if there is one.
+
+    Raises:
+        ResultError: it belongs to another run or another number of processes, or is damaged.
+    """
+    others = [each for each in path.parent.glob("partial-*.pt") if _world(each) != _world(path)]
+    if others:
+        raise ResultError(
+            f"{path.parent}: holds a half-done run of {_world(others[0])} processes, "
+            f"this one has {_world(path)}; use as many, or start fresh with --overwrite"
+        )
+    if not path.exists():
+        return None
+    try:
+        plain = torch.load(path, weights_only=True)
+        partial = Partial(
+            **{**plain, "identity": json.loads(plain["identity"])},
+        )
+    except Exception as problem:
+        raise ResultError(f"{path}: damaged; start again with --overwrite") from problem
+    _check_same(path.parent, partial.identity, identity)
+    return partial
+
+
+def _world(path: Path) -> str:
+    return path.stem.partition("of")[2]
+
+
+def _check_same(directory: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise, naming the first field in which two identities differ."""
+    field = next((key for key, there, here in _differences(stored, wanted)), None)
+    if field is not None:
+        raise ResultError(
+            f"{directory}: holds a run with another {field}; "
+            "choose another --out, or start fresh with --overwrite"
+        )
+
+
+def _differences(stored: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted name of each leaf that differs, with both values."""
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        for key in [*stored, *(key for key in wanted if key not in stored)]:
+            yield from _differences(
+                stored.get(key), wanted.get(key), f"{name}.{key}" if name else str(key)
+            )
+    elif stored != wanted:
+        yield name, stored, wanted
+
+
+def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[str, Any]]) -> None:
+    """Write a finished run; run.json comes last, so that its presence means that all is there.
+
+    `arrays` maps file stems (`per_image`, `samples`) to the arrays of an .npz.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    for stem, content in {**arrays, "replicates": replicate_table(run.rows)}.items():
+        with replacing(directory / f"{stem}.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **content)
+    for name, part in (("timing.json", timing), ("run.json", run)):
+        with replacing(directory / name) as temporary:
+            temporary.write_text(part.to_json(), encoding="utf-8")
+    clear_partials(directory)

@@ -1,0 +1,312 @@
+"""The one generator over images: loading, sharding, lockstep of subjects, out-of-memory retry."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import zip_longest
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from illama.data import ImageError
+from illama.observation import Batch, LayerSeen, OutputSeen, Piece
+from illama.sources import Source, hash_order
+from illama_eval.study import keys_of, weights_of
+from illama_eval.subjects import Subject
+
+Result = TypeVar("Result")
+Seen: TypeAlias = tuple[int, Piece]
+"""The number of a subject (from 0), and one of its pieces."""
+
+LOADER_TIMEOUT = 120
+"""Seconds after which a loader worker counts as hung."""
+
+BUDGET: Mapping[str, int] = {"cpu": 2**28, "cuda": 2**32}
+"""Bytes that an automatic batch may take while it is observed, by kind of device."""
+LARGEST: Mapping[str, int] = {"cpu": 128, "cuda": 256}
+"""Images in an automatic batch at most."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """A single image does not fit into memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Which images this process measures: every `world`-th, from `rank` on."""
+
+    rank: int = 0
+    world: int = 1
+
+    def positions(self, count: int) -> NDArray[np.int64]:
+        """Return this shard's places in the source; the shards together hold each place once."""
+        return np.arange(self.rank, count, self.world, dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A batch as the loader hands it over: one tensor per distinct way to prepare an image."""
+
+    positions: NDArray[np.int64]
+    inputs: tuple[Tensor, ...]
+    unreadable: tuple[tuple[int, str], ...] = ()
+    """Position and reason of each image that could not be read."""
+
+    def part(self, start: int, size: int) -> Loaded:
+        """Return a run of the readable images."""
+        rows = slice(start, start + size)
+        return Loaded(
+            positions=self.positions[rows], inputs=tuple(each[rows] for each in self.inputs)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Generic[Result]):
+    """What became of one loaded batch."""
+
+    next_batch: int
+    """Index of the batch to go on with after an interruption."""
+    positions: NDArray[np.int64]
+    unreadable: tuple[tuple[int, str], ...]
+    chunk: int
+    """Images per forward pass from here on; lower than the batch after running out of memory."""
+    results: tuple[Result, ...]
+
+
+def observe_source(
+    subjects: Sequence[Subject],
+    source: Source,
+    wanted: frozenset[str],
+    consume: Callable[[Iterator[Seen]], Result],
+    *,
+    batch_size: int,
+    chunk: int | None = None,
+    workers: int = 0,
+    shard: Shard | None = None,
+    first: int = 0,
+) -> Iterator[Step[Result]]:
+    """Yield a Step per batch, holding what `consume` made of the pieces of all subjects.
+
+    Subjects see each batch in lockstep, so that a piece can carry its `reference`. When memory
+    runs out, inside the model or inside `consume`, the images per pass are halved and the failed
+    pass is done again: no image is lost or seen twice.
+
+    Raises:
+        OutOfMemoryError: one image alone does not fit.
+    """
+    plan = _Plan(source, tuple(subject.prepare for subject in subjects), batch_size, shard)
+    chunk = min(chunk or batch_size, batch_size)
+    with torch.no_grad():
+        for index, loaded in enumerate(_load(plan, workers, first), start=first):
+            results: list[Result] = []
+            done = 0
+            while done < len(loaded.positions):
+                part = loaded.part(done, chunk)
+                result = _attempt(partial(_consume, consume, subjects, plan, part, wanted))
+                if result is None:
+                    chunk = _halve(chunk)
+                    continue
+                results.append(result[0])
+                done += len(part.positions)
+            yield Step(
+                next_batch=index + 1,
+                positions=loaded.positions,
+                unreadable=loaded.unreadable,
+                chunk=chunk,
+                results=tuple(results),
+            )
+
+
+def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) -> int:
+    """Return a power of two, 1 to 256: what fits the budget of the device, maps included."""
+    kind = subjects[0].device.type
+    image = max(subject.map_bytes(wanted) for subject in subjects)
+    fits = max(1, BUDGET[kind] // max(1, image))
+    return min(LARGEST[kind], 1 << (fits.bit_length() - 1))
+
+
+class _Plan(Dataset[Loaded]):
+    """The batches of one shard, each loaded by its number."""
+
+    def __init__(
+        self,
+        source: Source,
+        prepares: Sequence[Callable[[Any], Tensor]],
+        batch_size: int,
+        shard: Shard | None,
+    ) -> None:
+        self.source = source
+        self.distinct = tuple(
+            prepare for i, prepare in enumerate(prepares) if prepare not in prepares[:i]
+        )
+        self.input_of = tuple(self.distinct.index(prepare) for prepare in prepares)
+        mine = (shard or Shard()).positions(len(source))
+        self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Loaded:
+        images, positions, unreadable = [], [], []
+        for position in self.batches[index].tolist():
+            try:
+                images.append(self.source.read(position))
+                positions.append(position)
+            except ImageError as problem:
+                unreadable.append((position, str(problem)))
+        inputs = tuple(
+            torch.stack([prepare(image) for image in images]) if images else torch.empty(0)
+            for prepare in self.distinct
+        )
+        return Loaded(
+            positions=np.array(positions, dtype=np.int64),
+            inputs=inputs,
+            unreadable=tuple(unreadable),
+        )
+
+    @cached_property
+    def order(self) -> Tensor:
+        """Rank of each image's hash in the source, int64 [images]."""
+        return torch.from_numpy(hash_order(self.source.ids))
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """64-bit hash of each image, int64 [images]."""
+        return keys_of(self.source.ids)
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """True classes among the kept ones, int64 [images]."""
+        labels, subset = self.source.labels, self.source.class_subset
+        if labels is None or subset is None:
+            return None if labels is None else torch.from_numpy(labels)
+        place = {kept: i for i, kept in enumerate(subset)}
+        return torch.tensor([place[label] for label in labels.tolist()], dtype=torch.int64)
+
+    def batch(self, positions: NDArray[np.int64], device: torch.device) -> Batch:
+        """Return who the images are, on the device where they are measured."""
+        index = torch.from_numpy(positions)
+        keys = self.keys[index]
+        return Batch(
+            ids=tuple(self.source.ids[i] for i in positions.tolist()),
+            labels=None if self.labels is None else self.labels[index].to(device),
+            positions=index.to(device),
+            order=self.order[index].to(device),
+            keys=keys.to(device),
+            weights=weights_of(keys).to(device),
+            count=len(self.source),
+        )
+
+
+def _see(
+    subjects: Sequence[Subject], plan: _Plan, part: Loaded, wanted: frozenset[str]
+) -> Iterator[Seen]:
+    """Yield the pieces of all subjects in lockstep, each with its batch and its reference."""
+    device = subjects[0].device
+    batch = plan.batch(part.positions, device)
+    streams = [
+        subject.observe(part.inputs[which].to(device, non_blocking=True), wanted)
+        for subject, which in zip(subjects, plan.input_of, strict=True)
+    ]
+    for pieces in zip_longest(*streams):
+        for number, piece in enumerate(pieces):
+            if piece is not None:
+                yield number, _attach(piece, batch, pieces[0] if number else None, plan.source)
+
+
+def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source) -> Piece:
+    """Return the piece with its batch, its reference, and the logits of the kept classes alone."""
+    if isinstance(piece, LayerSeen):
+        same = reference if isinstance(reference, LayerSeen) else None
+        return replace(piece, batch=batch, reference=same)
+    other = reference if isinstance(reference, OutputSeen) else None
+    logits = piece.logits
+    if logits is not None and source.class_subset is not None:
+        logits = logits[:, list(source.class_subset)]
+    return replace(piece, batch=batch, reference=other, logits=logits)
+
+
+def _load(plan: _Plan, workers: int, first: int) -> Iterator[Loaded]:
+    """Yield the batches from `first` on; a dead or hung worker costs its batch one more try."""
+    rest: Iterable[int] = range(first, len(plan))
+    if workers and len(plan) > first:
+        loader = DataLoader(
+            plan,
+            batch_size=None,
+            sampler=rest,
+            num_workers=workers,
+            timeout=LOADER_TIMEOUT,
+            collate_fn=_keep,
+        )
+        done = first
+        try:
+            for loaded in loader:
+                done += 1
+                yield loaded
+        except RuntimeError as problem:
+            warnings.warn(
+                f"a loader worker failed ({_first_line(problem)}); going on without workers. "
+                "If it was a bus error, /dev/shm is too small: use --workers 0",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        rest = range(done, len(plan))
+    for index in rest:
+        yield plan[index]
+
+
+def _keep(loaded: Any) -> Any:
+    """Hand a batch on as it is: it needs no collating."""
+    return loaded
+
+
+def _consume(
+    consume: Callable[[Iterator[Seen]], Result],
+    subjects: Sequence[Subject],
+    plan: _Plan,
+    part: Loaded,
+    wanted: frozenset[str],
+) -> Result:
+    """Observe one part of a batch and consume it, so that one attempt covers both."""
+    return consume(_see(subjects, plan, part, wanted))
+
+
+def _attempt(work: Callable[[], Result]) -> tuple[Result] | None:
+    """Return the result in a tuple, or None when memory ran out."""
+    try:
+        return (work(),)
+    except RuntimeError as problem:
+        if not is_out_of_memory(problem):
+            raise
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def is_out_of_memory(problem: RuntimeError) -> bool:
+    """Return whether the error says that memory ran out, on a GPU or on the CPU, and no other."""
+    if isinstance(problem, torch.OutOfMemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(problem) and "allocate memory" in str(problem)
+
+
+def _halve(chunk: int) -> int:
+    if chunk == 1:
+        raise OutOfMemoryError(
+            "out of memory with a single image: measure fewer studies at a time, "
+            "or on a device with more memory"
+        )
+    return chunk // 2
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0]

@@ -1,0 +1,137 @@
+"""The options that all measuring commands share; without torch, so that --help is fast."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+
+class Dtype(StrEnum):
+    """Precision of weights and activations."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Split(StrEnum):
+    """Part of a source."""
+
+    test = "test"
+    train = "train"
+    cue_conflict = "cue-conflict"
+
+
+class Preprocess(StrEnum):
+    """Evaluation transform: the model's own, or the paper's bilinear one for calibration."""
+
+    model = "model"
+    paper_calibration = "paper-calibration"
+
+
+MODEL, IMAGES, OUTPUT, MACHINE = "Model", "Images", "Output", "Machine"
+
+
+def option(help_text: str, panel: str, *names: str, **limits: Any) -> Any:
+    """Return a typer option in a panel of the help page."""
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, **limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What every measuring command can be told."""
+
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]...",
+            help="Checkpoint files (.pth, .safetensors); without one, the bundled demo.",
+            show_default=False,
+        ),
+    ] = None
+    data: Annotated[
+        str | None,
+        option(
+            "Folder, .tar, CIFAR, .npz, or a name from `illama-eval list`. "
+            "Default: $ILLAMA_DATA; for the demo checkpoint its own images.",
+            IMAGES,
+            "--data",
+        ),
+    ] = None
+    split: Annotated[Split, option("Part of the source.", IMAGES)] = Split.test
+    labels: Annotated[
+        Path | None, option("CSV with the labels of a flat folder (file,label).", IMAGES)
+    ] = None
+    class_subset: Annotated[
+        Path | None, option("File with the head's indices that are kept, one a line.", IMAGES)
+    ] = None
+    limit: Annotated[
+        int | None, option("Measure the N images of smallest hash.", IMAGES, "--limit")
+    ] = None
+    seed: Annotated[int, option("Seed of --limit.", IMAGES)] = 0
+    preprocess: Annotated[Preprocess, option("Evaluation transform.", IMAGES)] = Preprocess.model
+    soft_mask: Annotated[
+        float | None, option("Soft mask to run with: 0 causal, 1 bidirectional.", MODEL)
+    ] = None
+    heads: Annotated[
+        int | None, option("Attention heads, where the file does not tell.", MODEL)
+    ] = None
+    masking: Annotated[str | None, option("none, additive, modified or multiplicative.", MODEL)] = (
+        None
+    )
+    image_size: Annotated[int | None, option("Resize positions to this input size.", MODEL)] = None
+    ema: Annotated[bool, option("Take the averaged weights.", MODEL, "--ema")] = False
+    out: Annotated[
+        Path | None, option("Run directory [default: reports/NAME-SHA/COMMAND].", OUTPUT)
+    ] = None
+    resume: Annotated[
+        bool, option("Go on with an interrupted run, show a finished one.", OUTPUT)
+    ] = True
+    overwrite: Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")] = (
+        False
+    )
+    samples: Annotated[bool, option("Keep 8 sample images with their attention.", OUTPUT)] = True
+    as_json: Annotated[bool, option("Print run.json instead of a table.", OUTPUT, "--json")] = False
+    save_every: Annotated[float, option("Seconds between partial saves, at least.", OUTPUT)] = 60.0
+    device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE)] = "auto"
+    dtype: Annotated[Dtype, option("Precision.", MACHINE)] = Dtype.fp32
+    batch_size: Annotated[str, option("auto, or images per pass.", MACHINE)] = "auto"
+    workers: Annotated[int | None, option("Processes that read images.", MACHINE)] = None
+    compiled: Annotated[
+        bool, option("Compile the model first (10 to 60 s).", MACHINE, "--compile")
+    ] = False
+
+
+def with_shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with Shared's fields as further options.
+
+    The command is called with a Shared as its first argument and its own options by name.
+    """
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    hints = get_type_hints(Shared, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if each.default is MISSING else each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(Shared)
+    ]
+
+    def run(**values: Any) -> None:
+        given = {each.name: values.pop(each.name) for each in shared}
+        command(Shared(**given), **values)
+
+    options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    run.__name__ = command.__name__
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature([*shared[:1], *options, *shared[1:]])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in [*shared, *options]}
+    return run

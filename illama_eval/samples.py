@@ -1,0 +1,89 @@
+"""Where the class token looks, on a few sample images: kept while the other studies measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from illama.data import ImageError, Transform
+from illama.observation import LayerSeen, Piece, batch_of, present
+from illama.sources import Source, hash_order
+from illama_eval.study import Sums
+from illama_eval.subjects import ModelSubject
+
+SAMPLES = 8
+"""Images shown, those of the smallest hash."""
+
+
+@dataclass(frozen=True)
+class ClassAttention:
+    """The class token's row of `used`, mean over heads, for the sample images of every layer.
+
+    It measures as studies do, so it resumes and distributes with them; it has no rows.
+    """
+
+    name: ClassVar[str] = "class_attention"
+    wants: ClassVar[frozenset[str]] = frozenset({"used"})
+
+    def measure(self, piece: Piece) -> Sums:
+        """Return `layer/N`, float64 [sample, token], zero for samples of other batches."""
+        if not isinstance(piece, LayerSeen):
+            return {}
+        batch = batch_of(piece)
+        chosen = batch.order < SAMPLES
+        row = present(piece.used, "used")[chosen, :, piece.class_index].double().mean(1)
+        place = batch.order[chosen].unsqueeze(0)
+        shape = (SAMPLES, row.shape[-1])
+        return {f"layer/{piece.index}": torch.sparse_coo_tensor(place, row, shape)}
+
+
+def collect_samples(
+    source: Source,
+    subject: ModelSubject,
+    total: Mapping[str, Tensor],
+    predictions: NDArray[np.int64] | None,
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of samples.npz.
+
+    `images` uint8 [sample, row, column, 3] as the model saw them; `attention` uint8 [sample,
+    layer, row, column] on the patch grid, each map scaled so that its maximum is 255; `ids`, and
+    where known `labels` and `predictions`. Samples that cannot be read are left out.
+    """
+    layers = sorted(total, key=lambda key: int(key.partition("/")[2]))
+    maps = torch.stack([total[key] for key in layers], dim=1).cpu().numpy()
+    front = subject.model.config.class_token == "first"
+    patches = maps[..., 1:] if front else maps[..., :-1]
+    side = round(patches.shape[-1] ** 0.5)
+    peak = np.maximum(patches.max(-1, keepdims=True), np.finfo(np.float64).tiny)
+    attention = np.rint(255 * patches / peak).astype(np.uint8).reshape(*maps.shape[:2], side, side)
+    order = hash_order(source.ids)
+    shown = [(int(order[i]), int(i)) for i in np.argsort(order)[:SAMPLES]]
+    pictures = {place: _view(source, position, subject.transform) for place, position in shown}
+    kept = [(place, position) for place, position in shown if pictures[place] is not None]
+    index = np.array([position for _, position in kept], dtype=np.int64)
+    arrays: dict[str, NDArray[Any]] = {
+        "ids": np.array([source.ids[i] for i in index], dtype=np.str_),
+        "images": np.array([pictures[place] for place, _ in kept], dtype=np.uint8),
+        "attention": attention[[place for place, _ in kept]],
+    }
+    if source.labels is not None:
+        arrays["labels"] = source.labels[index]
+    if predictions is not None:
+        arrays["predictions"] = predictions[index]
+    return arrays
+
+
+def _view(source: Source, position: int, transform: Transform) -> NDArray[np.uint8] | None:
+    """Return what the model saw, uint8 [row, column, 3]; None if it cannot be read."""
+    try:
+        seen = transform(source.read(position)).permute(1, 2, 0)
+    except ImageError:
+        return None
+    pixels = seen * torch.tensor(transform.std) + torch.tensor(transform.mean)
+    return pixels.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
