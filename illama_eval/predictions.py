@@ -19,20 +19,22 @@ LARGEST_NLL = -math.log(SMALLEST_PROBABILITY)
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """One value per image; images without usable logits are wrong in every respect."""
+    """What was predicted, image by image; images without usable logits are wrong in all of it."""
 
     usable: Tensor
     """Whether the logits define a distribution, bool [image]."""
     prediction: Tensor
     """The class of the largest logit, the lowest index among equals, int64 [image]; -1 if none."""
+    rank: Tensor
+    """Classes placed before the true one, lower indices first among equals, int64 [image]."""
+    probabilities: Tensor
+    """Softmax, float64 [image, class]; uniform if there is none."""
     confidence: Tensor
-    """Its probability, float64 [image]; 0 if none."""
+    """Probability of the prediction, float64 [image]; 0 if none."""
     nll: Tensor
     """-log of the true class's probability, in nats, at most 27.6, float64 [image]."""
     brier: Tensor
     """Squared distance of the probabilities from the one-hot label, 0 to 2, float64 [image]."""
-    rank: Tensor
-    """Classes placed before the true one, lower indices first among equals, int64 [image]."""
 
 
 def predict(logits: Tensor, labels: Tensor) -> Predictions:
@@ -41,24 +43,24 @@ def predict(logits: Tensor, labels: Tensor) -> Predictions:
     The softmax is in float64. A logit of -inf is a probability of zero; a row with NaN or +inf, or
     with nothing but -inf, is not usable.
     """
-    classes = logits.shape[1]
     usable = find_usable(logits)
-    scores = to_float64(logits).masked_fill(~usable[:, None], 0.0)
-    logarithms = scores.log_softmax(-1)
     truth = labels.to(logits.device)[:, None]
+    scores = to_float64(logits).masked_fill(~usable[:, None], 0.0)
+    scores = scores - scores.amax(-1, keepdim=True)
     true = scores.gather(1, truth)
-    before = torch.arange(classes, device=logits.device) < truth
-    rank = ((scores > true) | ((scores == true) & before)).sum(-1)
-    nll = -logarithms.gather(1, truth)[:, 0]
-    probabilities = logarithms.exp()
+    exponentials = scores.exp()
+    total = exponentials.sum(-1, keepdim=True)
+    probabilities = exponentials / total
     target = torch.zeros_like(probabilities).scatter_(1, truth, 1.0)
+    nll = (total.log() - true)[:, 0]
     return Predictions(
         usable=usable,
         prediction=scores.argmax(-1).masked_fill(~usable, -1),
+        rank=_rank(scores, truth, true).masked_fill(~usable, logits.shape[1]),
+        probabilities=probabilities,
         confidence=probabilities.amax(-1).masked_fill(~usable, 0.0),
         nll=nll.clamp(max=LARGEST_NLL).masked_fill(~usable, LARGEST_NLL),
         brier=(probabilities - target).square().sum(-1).masked_fill(~usable, 2.0),
-        rank=rank.masked_fill(~usable, classes),
     )
 
 
@@ -77,3 +79,9 @@ def logits_and_labels(piece: OutputSeen) -> tuple[Tensor, Tensor]:
     if labels is None:
         raise ValueError("source: has no labels, which this study needs; give --labels")
     return present(piece.logits, "logits"), labels
+
+
+def _rank(scores: Tensor, truth: Tensor, true: Tensor) -> Tensor:
+    """Return how many classes come before the true one when equals are ordered by index."""
+    earlier = torch.arange(scores.shape[1], device=scores.device) < truth
+    return ((scores > true) | ((scores == true) & earlier)).sum(-1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from illama_eval.studies.accuracy import Accuracy
+from illama_eval.studies.calibration import Calibration
 from illama_eval.study import Study
 
 __all__ = ["STUDIES"]
 
-STUDIES: Mapping[str, type[Study]] = {"accuracy": Accuracy}
+STUDIES: Mapping[str, type[Study]] = {"accuracy": Accuracy, "calibration": Calibration}

@@ -1,0 +1,216 @@
+"""Confidence against accuracy: bins, the errors over them, and the risk of trusting confidence.
+
+A formula acts on all replicates in one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from illama_eval.study import weights_of
+
+RULES = ("right", "left", "mass")
+"""Equally wide bins (lo, hi], equally wide bins [lo, hi), bins of equally many images."""
+
+CHUNK = 4096
+"""Images whose weights are spread over bins at a time: bounds the memory."""
+
+
+def bin_by_width(confidence: Tensor, bins: int, *, closed: str = "right") -> Tensor:
+    """Return the bin, int64 from 0, of each value in [0, 1] among equally wide bins.
+
+    Bins are (lo, hi] for `closed="right"`, the lowest one closed at 0 too (Guo et al. 2017), and
+    [lo, hi) for `closed="left"`, the highest one closed at 1 too.
+    """
+    edges = torch.arange(bins + 1, dtype=torch.float64, device=confidence.device) / bins
+    return torch.bucketize(confidence, edges[1:-1], right=closed == "left")
+
+
+def bin_by_rank(confidence: Tensor, keys: Tensor, bins: int) -> Tensor:
+    """Return the bin, int64 from 0, of each value among bins of equally many images.
+
+    Where the images do not divide, the lowest bins hold one more. Equal values are ordered by the
+    images' keys, so that the order of the source does not matter.
+    """
+    by_key = keys.argsort(stable=True)
+    order = by_key[confidence[by_key].argsort(stable=True)]
+    size, larger = divmod(len(confidence), bins)
+    sizes = torch.full((bins,), size).index_fill(0, torch.arange(larger), size + 1)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(bins).repeat_interleave(sizes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bins:
+    """Weighted sums over the images of each bin, float64 [..., bin]."""
+
+    images: Tensor
+    confidence: Tensor
+    correct: Tensor
+    variance: Tensor
+    """Sum of c (1 - c), the variance of `correct` if confidence were right."""
+
+    @property
+    def total(self) -> Tensor:
+        """Images in all bins, [...]."""
+        return self.images.sum(-1)
+
+    @property
+    def gaps(self) -> Tensor:
+        """Distance of mean confidence and accuracy in each bin, [..., bin]; 0 where empty."""
+        gap = (self.confidence - self.correct).abs() / self.images
+        return gap.masked_fill(self.images == 0, 0.0)
+
+    @property
+    def shares(self) -> Tensor:
+        """Share of the images in each bin, [..., bin]."""
+        return self.images / self.total[..., None]
+
+    def error(self) -> Tensor:
+        """Return the expected calibration error, [...] (Naeini et al. 2015)."""
+        return (self.confidence - self.correct).abs().sum(-1) / self.total
+
+    def root_mean_square(self) -> Tensor:
+        """Return the root of the mean squared gap, [...] (Hendrycks et al. 2019)."""
+        return (self.shares * self.gaps.square()).sum(-1).sqrt()
+
+    def debiased_root_mean_square(self) -> Tensor:
+        """Return it less what the noise of each bin's accuracy adds, [...]; 0 if noise is all.
+
+        A bin of one image tells nothing of its noise and is left as it is (Kumar et al. 2019).
+        """
+        accuracy = self.correct / self.images
+        noise = accuracy * (1 - accuracy) / (self.images - 1)
+        noise = noise.masked_fill(self.images <= 1, 0.0)
+        square = (self.shares * (self.gaps.square() - noise)).sum(-1)
+        return square.clamp(min=0.0).sqrt()
+
+    def floor(self) -> Tensor:
+        """Return the error that a perfectly calibrated model would show on average, [...].
+
+        In each bin the error of a calibrated model is about normal, and E|x| = sqrt(2/pi) sd.
+        """
+        return math.sqrt(2 / math.pi) * self.variance.sqrt().sum(-1) / self.total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Images with a confidence, one value each."""
+
+    keys: Tensor
+    """64-bit hashes, int64 [image]."""
+    weights: Tensor
+    """Replicate weights, [1 + replicates, image]."""
+    confidence: Tensor
+    """Probability of the prediction, float64 [image]."""
+    correct: Tensor
+    """1 where the prediction is true, else 0, float64 [image]."""
+    nll: Tensor
+    """Log loss in nats, float64 [image]."""
+    brier: Tensor
+    """Squared distance from the one-hot label, float64 [image]."""
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.keys)
+
+    def select(self, chosen: Tensor) -> Scored:
+        """Return the images where `chosen`, bool [image], is true."""
+        taken = {name: value[..., chosen] for name, value in vars(self).items()}
+        return Scored(**taken)
+
+    def tabulate(self, bins: int) -> Table:
+        """Return the images summed over `bins` bins under each of RULES."""
+        places = (
+            bin_by_width(self.confidence, bins),
+            bin_by_width(self.confidence, bins, closed="left"),
+            bin_by_rank(self.confidence, self.keys, bins),
+        )
+        variance = self.confidence * (1 - self.confidence)
+        columns = (self.confidence, self.correct, variance, self.nll, self.brier)
+        values = torch.stack((torch.ones_like(variance), *columns), dim=1)
+        sums = sum_by_bin(self.weights, torch.stack(places, dim=1), values, bins)
+        images, confidence, correct, variance, nll, brier = sums.unbind(-1)
+        total = images[:, 0].sum(-1)
+        return Table(
+            rules={
+                rule: Bins(
+                    images=images[:, i],
+                    confidence=confidence[:, i],
+                    correct=correct[:, i],
+                    variance=variance[:, i],
+                )
+                for i, rule in enumerate(RULES)
+            },
+            confidence=confidence[:, 0].sum(-1) / total,
+            accuracy=correct[:, 0].sum(-1) / total,
+            nll=nll[:, 0].sum(-1) / total,
+            brier=brier[:, 0].sum(-1) / total,
+        )
+
+    def area_under_risk(self) -> Tensor:
+        """Return the mean error rate over the k surest images, k = 1 to all, [replicate].
+
+        Images of equal confidence count as if in random order: the value is the exact expectation.
+        A weight repeats its image (Geifman et al. 2019).
+        """
+        _, group = torch.unique(-self.confidence, return_inverse=True)
+        largest = int(self.weights.sum(1).max())
+        harmonic = torch.zeros(largest + 1, dtype=torch.float64)
+        harmonic[1:] = (1 / torch.arange(1, largest + 1, dtype=torch.float64)).cumsum(0)
+        rows = self.weights.to(torch.float64)
+        return torch.stack([_area(row, 1 - self.correct, group, harmonic) for row in rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Sums and means over scored images, with a leading replicate axis."""
+
+    rules: Mapping[str, Bins]
+    """The bins [replicate, bin] under each of RULES."""
+    confidence: Tensor
+    accuracy: Tensor
+    nll: Tensor
+    brier: Tensor
+
+
+def replicate_weights(keys: Tensor) -> Tensor:
+    """Return the images' replicate weights, uint8 [1 + 200, image]: an eighth of their memory."""
+    parts = [weights_of(part).to(torch.uint8) for part in torch.split(keys, CHUNK)]
+    return torch.cat(parts, dim=1)
+
+
+def sum_by_bin(weights: Tensor, bins: Tensor, values: Tensor, count: int) -> Tensor:
+    """Return weighted sums of values [image, value] by bins [image, rule].
+
+    The result is float64 [replicate, rule, bin, value], for `count` bins under each rule.
+    """
+    shape = (bins.shape[1], count, values.shape[1])
+    total = torch.zeros((len(weights), math.prod(shape)), dtype=torch.float64)
+    for start in range(0, len(values), CHUNK):
+        rows = slice(start, start + CHUNK)
+        member = torch.nn.functional.one_hot(bins[rows], count)[..., None]
+        spread = member * values[rows, None, None, :]
+        total += weights[:, rows].to(torch.float64) @ spread.flatten(1)
+    return total.reshape(len(weights), *shape)
+
+
+def _area(weight: Tensor, wrong: Tensor, group: Tensor, harmonic: Tensor) -> Tensor:
+    """Return the area for one replicate; `group` numbers equal confidences, highest first.
+
+    Within a group of n images and error rate r, after N images with E errors, the risks sum to
+    sum_m (E + m r) / (N + m) = n r + (E - N r) (H(N + n) - H(N)).
+    """
+    images = torch.bincount(group, weight)
+    errors = torch.bincount(group, weight * wrong)
+    rate = (errors / images).masked_fill(images == 0, 0.0)
+    after = images.cumsum(0)
+    before = after - images
+    errors_before = errors.cumsum(0) - errors
+    span = harmonic[after.long()] - harmonic[before.long()]
+    return (errors + (errors_before - before * rate) * span).sum() / after[-1]

@@ -1,0 +1,298 @@
+"""Calibration: whether confidence, the probability of the predicted class, is how often it is true.
+
+ece = sum_b n_b / N |accuracy_b - confidence_b| over 15 equally wide bins (lo, hi] (Guo et al. 2017,
+equation 3). Beside it other binnings and norms, proper scores, the area under the risk-coverage
+curve, and the same after one temperature has scaled all logits, fitted on other images than it is
+scored on. Plug-in errors are biased upward: `ece_floor` is what a perfectly calibrated model with
+these confidences would show. A bin is placed at its mean confidence, not at its middle, and a
+confidence of exactly 1 lies in the last bin. Images whose logits are no distribution (NaN,
+infinity) are left out and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from illama.observation import Batch, OutputSeen, Piece, batch_of
+from illama_eval.predictions import Predictions, logits_and_labels, predict
+from illama_eval.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
+from illama_eval.result import Row, Verdict
+from illama_eval.scaling import Scaling, scale_by_curves, scale_by_logits
+from illama_eval.statistics import wilson_interval
+from illama_eval.study import Findings, Metric, Sums, record, row
+from illama_eval.temperature import GRID, count_fitted, sum_losses
+
+Split = Literal["hash", "first-half"]
+
+LOGITS_KEPT = 200_000_000
+"""Images times classes up to which all logits are kept, and the temperature is fitted exactly."""
+
+FLOORS = 3
+"""An error below so many floors is not told from that of a calibrated model."""
+
+FIXED = "the temperature is not fitted again in the replicates"
+
+BINNED = Metric(better="lower", tolerance=2e-3, interval="basic")
+LOSS = Metric(unit="nats", better="lower", tolerance=5e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Calibration of the top label, before and after one temperature.
+
+    Raises:
+        ValueError: there is no bin, or the split is unknown.
+    """
+
+    bins: int = 15
+    """Bins of every binned error."""
+    split: Split = "hash"
+    """`hash`: two halves by image id, each half's temperature scores the other; `first-half`:
+    fitted on the first half of the source, scored on the rest."""
+
+    name: ClassVar[str] = "calibration"
+    wants: ClassVar[frozenset[str]] = frozenset({"logits"})
+    needs_labels: ClassVar[bool] = True
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "ece": BINNED,
+        "ece_left": BINNED,
+        "ece_mass": BINNED,
+        "ece_floor": Metric(),
+        "mce": BINNED,
+        "rmsce": BINNED,
+        "rmsce_debiased": BINNED,
+        "classwise_ece": BINNED,
+        "nll": LOSS,
+        "brier": Metric(unit="squared distance", better="lower", tolerance=2e-3),
+        "confidence": Metric(),
+        "aurc": Metric(better="lower", tolerance=2e-3),
+        "temperature": Metric(unit="factor"),
+        "ece_scaled": BINNED,
+        "nll_scaled": LOSS,
+        "ece_unscaled": BINNED,
+        "nll_unscaled": LOSS,
+        "bin_images": Metric(unit="images"),
+        "bin_confidence": Metric(),
+        "bin_accuracy": Metric(),
+    }
+
+    def __post_init__(self) -> None:
+        if self.bins < 1:
+            raise ValueError(f"calibration: bins={self.bins} must be at least 1")
+        if self.split not in get_args(Split):
+            known = " or ".join(get_args(Split))
+            raise ValueError(f"calibration: split={self.split!r} is not {known}")
+
+    def measure(self, piece: Piece) -> Sums:
+        """Return each image's confidence, correctness and losses, and its logits where they fit.
+
+        Raises:
+            ValueError: the source has no labels.
+        """
+        if not isinstance(piece, OutputSeen):
+            return {}
+        logits, labels = logits_and_labels(piece)
+        seen, batch = predict(logits, labels), batch_of(piece)
+        return {
+            "images": torch.tensor(batch.size),
+            "class_gaps": _sum_class_gaps(seen, labels, self.bins),
+            "image/usable": record(batch, seen.usable.long()),
+            "image/key": record(batch, batch.keys),
+            "image/label": record(batch, labels),
+            "image/correct": record(batch, (seen.rank == 0).to(torch.float64)),
+            "image/confidence": record(batch, seen.confidence),
+            "image/nll": record(batch, seen.nll),
+            "image/brier": record(batch, seen.brier),
+            **self._keep_logits(batch, logits, labels),
+        }
+
+    def summarize(self, total: Sums) -> Findings:
+        """Return the errors with intervals, the bins before and after, and what they amount to.
+
+        Raises:
+            ValueError: no image was seen.
+        """
+        images = int(total["images"]) if total else 0
+        if not images:
+            raise ValueError("calibration: no image was seen")
+        seen = _read_images(total)
+        left_out = images - seen.images
+        told = f"{left_out} of {images} images have no finite logits and are left out"
+        if not seen.images:
+            names = [name for name in self.metrics if not name.startswith("bin_")]
+            return Findings(rows=tuple(_row(name, math.nan, images, told) for name in names))
+        table = seen.tabulate(self.bins)
+        scaling = self._scale(total, seen)
+        before = table if self.split == "hash" else scaling.before.tabulate(self.bins)
+        after = scaling.after.tabulate(self.bins) if scaling.after else None
+        rows = [
+            *_find_errors(seen, table, total["class_gaps"]),
+            *_find_scaled(scaling, after),
+            *(() if before is table else _find_unscaled(before, scaling.before.images)),
+            *_find_bins(table.rules["right"]),
+            *(_find_bins(after.rules["right"], scaled="temperature") if after else ()),
+        ]
+        if left_out:
+            rows = [replace(each, reason=_join(each.reason, told)) for each in rows]
+        verdicts = (_judge(table), _judge_scaling(scaling, before, after))
+        return Findings(rows=tuple(rows), verdicts=verdicts)
+
+    def _keep_logits(self, batch: Batch, logits: Tensor, labels: Tensor) -> Sums:
+        """Return the logits as a record or, where they are too many, losses by half."""
+        if batch.count * logits.shape[1] <= LOGITS_KEPT:
+            return {"image/logits": record(batch, logits.to(torch.float32))}
+        half = self._halve(batch.keys, batch.positions, batch.count)
+        parts = [(logits[half == side], labels[half == side]) for side in (0, 1)]
+        return {
+            "losses": torch.stack([sum_losses(*part, GRID) for part in parts]),
+            "fitted": torch.tensor([count_fitted(*part) for part in parts]),
+        }
+
+    def _halve(self, keys: Tensor, positions: Tensor, count: int) -> Tensor:
+        """Return which half, 0 or 1, each image belongs to."""
+        return keys & 1 if self.split == "hash" else (positions >= count // 2).long()
+
+    def _scale(self, total: Sums, seen: Scored) -> Scaling:
+        """Return what each half's temperature makes of the images it was not fitted on."""
+        used = total["image/usable"].bool()
+        half = self._halve(total["image/key"], torch.arange(len(used)), len(used))[used]
+        fitted = (0, 1) if self.split == "hash" else (0,)
+        if "image/logits" not in total:
+            return scale_by_curves(seen, total["losses"], total["fitted"], half, fitted)
+        logits, labels = total["image/logits"][used], total["image/label"][used]
+        return scale_by_logits(seen, logits, labels, half, fitted)
+
+
+def _sum_class_gaps(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
+    """Return the sum of probability less truth by class and bin of probability, [class, bin]."""
+    probabilities = seen.probabilities[seen.usable]
+    classes = probabilities.shape[1]
+    column = torch.arange(classes, device=probabilities.device)
+    truth = labels.to(probabilities.device)[seen.usable, None] == column
+    place = column * bins + bin_by_width(probabilities, bins)
+    gaps = torch.bincount(
+        place.flatten(), (probabilities - truth.double()).flatten(), classes * bins
+    )
+    return gaps.reshape(classes, bins)
+
+
+def _read_images(total: Sums) -> Scored:
+    """Return the records of the images that count."""
+    used = total["image/usable"].bool()
+    keys = total["image/key"][used]
+    return Scored(
+        keys=keys,
+        weights=replicate_weights(keys),
+        confidence=total["image/confidence"][used],
+        correct=total["image/correct"][used],
+        nll=total["image/nll"][used],
+        brier=total["image/brier"][used],
+    )
+
+
+def _find_errors(seen: Scored, table: Table, class_gaps: Tensor) -> Iterator[Row]:
+    """Yield what the confidences are like as they are."""
+    right, images = table.rules["right"], seen.images
+    worst = int(right.gaps[0].argmax())
+    place = (
+        f"in bin {worst + 1} of {right.gaps.shape[1]}, which holds {int(right.images[0, worst])}"
+    )
+    yield _row("ece", right.error(), images)
+    yield _row("ece_left", table.rules["left"].error(), images)
+    yield _row("ece_mass", table.rules["mass"].error(), images)
+    yield _row("ece_floor", right.floor(), images)
+    yield _row("mce", right.gaps.amax(-1), images, place)
+    yield _row("rmsce", right.root_mean_square(), images)
+    yield _row("rmsce_debiased", right.debiased_root_mean_square(), images)
+    yield _row("classwise_ece", class_gaps.abs().sum() / (len(class_gaps) * images), images)
+    yield _row("nll", table.nll, images)
+    yield _row("brier", table.brier, images)
+    yield _row("confidence", table.confidence, images)
+    yield _row("aurc", seen.area_under_risk(), images)
+
+
+def _find_scaled(scaling: Scaling, after: Table | None) -> Iterator[Row]:
+    """Yield the temperature, and the errors with it."""
+    images = scaling.before.images
+    yield _row("temperature", scaling.temperature, scaling.fitted, _join(scaling.notes, FIXED))
+    error, nll = (after.rules["right"].error(), after.nll) if after else (math.nan, scaling.nll)
+    yield _row("ece_scaled", error, images, scaling.problem or FIXED)
+    yield _row("nll_scaled", nll, images, scaling.problem or FIXED)
+
+
+def _find_unscaled(table: Table, images: int) -> Iterator[Row]:
+    """Yield the errors without the temperature on the images that it scores."""
+    yield _row("ece_unscaled", table.rules["right"].error(), images)
+    yield _row("nll_unscaled", table.nll, images)
+
+
+def _find_bins(bins: Bins, **at: str) -> Iterator[Row]:
+    """Yield images, mean confidence and accuracy of each bin, from 1; null where it is empty."""
+    columns = torch.stack((bins.images[0], bins.confidence[0], bins.correct[0]), dim=1)
+    for number, (images, confidence, correct) in enumerate(columns.tolist(), start=1):
+        place: dict[str, int | str] = {"bin": number, **at}
+        count = int(images)
+        yield _row("bin_images", images, count, "a count", place)
+        if not count:
+            yield _row("bin_confidence", math.nan, 0, "no image in this bin", place)
+            yield _row("bin_accuracy", math.nan, 0, "no image in this bin", place)
+            continue
+        low, high = wilson_interval(correct, images)
+        yield _row("bin_confidence", confidence / images, count, "mean over the bin", place)
+        accuracy = _row("bin_accuracy", correct / images, count, "Wilson interval", place)
+        yield replace(accuracy, low=low, high=high)
+
+
+def _judge(table: Table) -> Verdict:
+    """Return whether the model is calibrated and, if not, to which side it errs."""
+    error, floor = float(table.rules["right"].error()[0]), float(table.rules["right"].floor()[0])
+    confidence, accuracy = float(table.confidence[0]), float(table.accuracy[0])
+    compared = f"mean confidence {confidence:.4f}, accuracy {accuracy:.4f}"
+    if error <= FLOORS * floor:
+        verdict = "not distinguishable from calibrated"
+    elif abs(confidence - accuracy) < error / 2:
+        verdict = "over-confident in some bins, under-confident in others"
+    else:
+        verdict = "over-confident" if confidence > accuracy else "under-confident"
+    sign = "<=" if error <= FLOORS * floor else ">"
+    reason = f"ece {error:.4f} {sign} {FLOORS} floors of {floor:.4f}; {compared}"
+    return Verdict(name="calibration", verdict=verdict, reason=reason)
+
+
+def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verdict:
+    """Return whether the temperature helped."""
+    if after is None:
+        return Verdict(name="temperature", verdict="not scored", reason=scaling.problem)
+    errors = [float(table.rules["right"].error()[0]) for table in (before, after)]
+    worse = errors[1] > errors[0]
+    return Verdict(
+        name="temperature",
+        verdict="warning: scaling raised ece" if worse else "scaling did not raise ece",
+        reason=_join(
+            f"ece {errors[0]:.4f} -> {errors[1]:.4f}",
+            f"nll {float(before.nll[0]):.4f} -> {float(after.nll[0]):.4f}",
+            scaling.notes,
+            FIXED,
+        ),
+    )
+
+
+def _row(
+    metric: str,
+    values: Tensor | float,
+    images: int,
+    reason: str = "",
+    at: Mapping[str, int | str] | None = None,
+) -> Row:
+    declared = Calibration.metrics[metric]
+    return row(metric, values, images, declared=declared, at=at, reason=reason)
+
+
+def _join(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
