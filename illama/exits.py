@@ -1,0 +1,79 @@
+"""How both commands end: one line for what went wrong, and an exit code that a script can use.
+
+0 fine; 1 regression; 2 unusable command line; 3 input missing, refused or not comparable;
+4 finished, but some images were unreadable; 5 internal; 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import ClassVar, NoReturn
+
+import typer
+
+TRACEBACK = "--traceback"
+INTERNAL = 5
+
+
+class InputError(ValueError):
+    """What a command was given cannot be used; one line: what, where, what to do."""
+
+    exit_code: ClassVar[int] = 3
+
+
+def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit as the module says; a command may return its exit code.
+
+    Whatever carries an `exit_code`, as CheckpointError and InputError do, is the user's to mend:
+    its text goes to stderr on one line. Anything else is ours, code 5. With `--traceback`, anywhere
+    on the line, the trace is shown as well. SIGTERM raises SystemExit, so that `finally` runs.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    trace = TRACEBACK in words
+    words = [word for word in words if word != TRACEBACK]
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = app(words, prog_name=program, standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except BaseException as error:  # noqa: BLE001 - the end of the program: nothing may escape
+        if trace:
+            traceback.print_exception(error)
+        code = _report(error, program)
+    sys.exit(code)
+
+
+def plain(text: object) -> str:
+    """Return text on one line without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in str(text)).strip()
+
+
+def _report(error: BaseException, program: str) -> int:
+    """Say what went wrong on one line of stderr; return the exit code."""
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return 128 + signal.SIGINT
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        return 128 + signal.SIGPIPE
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0
+    code = getattr(error, "exit_code", InputError.exit_code)
+    if hasattr(error, "format_message"):
+        text = error.format_message()
+    elif hasattr(error, "exit_code"):
+        text = str(error)
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        code = INTERNAL
+        text = f"internal error: {type(error).__name__}: {error} ({TRACEBACK} shows where)"
+    sys.stderr.write(f"{program}: {plain(text)}\n")
+    return int(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Turn SIGTERM into an exception."""
+    del frame
+    raise SystemExit(128 + number)
