@@ -6,7 +6,8 @@ Shapes are written [image, token, channel] and, for attention maps, [image, head
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, Self
+from functools import partial
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,8 @@ class RotaryTable(nn.Module):
     """Cosine and sine of position x frequency, rotated onto queries and keys (paper, section 3.4).
 
     The released code multiplies neighbouring channel pairs (2i, 2i+1) as complex numbers. The same
-    rotation is done here in real fp32 arithmetic, and the result is stored with all even channels
-    before all odd ones: queries and keys are permuted alike, so their products are unchanged.
+    rotation is done here in real fp32 arithmetic on heads that hold all even channels before all
+    odd ones (`Attention` keeps its weights so): contiguous halves are twice as fast to rotate.
     """
 
     cosine: Tensor
@@ -91,10 +92,11 @@ class RotaryTable(nn.Module):
         self.register_buffer("sine", sine, persistent=False)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Return the fp32 cosine and sine tables, [token, half of the head's channels]."""
+        """Return cosine and signed sine, fp32 [token, channel], for both halves of a head."""
         exponent = torch.arange(0, self.head_width, 2).float() / self.head_width
         angle = torch.outer(torch.arange(self.tokens).float(), self.theta**-exponent)
-        return angle.cos(), angle.sin()
+        cosine, sine = angle.cos(), angle.sin()
+        return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the tables with the model, but keep them fp32: positions need the digits."""
@@ -104,10 +106,9 @@ class RotaryTable(nn.Module):
 
     def rotate(self, heads: Tensor, rows: slice = slice(None)) -> Tensor:
         """Rotate [..., token, channel]; `rows` are the positions that the tokens stand at."""
-        cosine, sine = self.cosine[rows], self.sine[rows]
         exact = heads.float()
-        even, odd = exact[..., 0::2], exact[..., 1::2]
-        turned = torch.cat((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+        swapped = exact.roll(self.head_width // 2, dims=-1)
+        turned = torch.addcmul(exact * self.cosine[rows], swapped, self.sine[rows])
         return turned.type_as(heads)
 
 
@@ -271,13 +272,23 @@ MASKINGS: Mapping[str, type[Unmasked]] = {
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; mask and rotary table are handed in, one for all blocks."""
+    """Multi-head self-attention; mask and rotary table are handed in, one for all blocks.
 
-    def __init__(self, width: int, heads: int) -> None:
+    With rotary positions, the rows of queries and keys stand in memory with each head's even
+    channels before its odd ones. Both are permuted alike, so scores do not change. `state_dict`
+    and `load_state_dict` speak the published order.
+    """
+
+    def __init__(self, width: int, heads: int, *, rotary: bool) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.projection = nn.Linear(width, width)
+        if rotary:
+            order = halves_first(width, heads)
+            saved, loaded = partial(_permute_saved, order.argsort()), partial(_permute_loaded, order)
+            self.register_state_dict_post_hook(saved)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(loaded)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -312,6 +323,33 @@ class Attention(nn.Module):
         """Return the projected heads, [image, token, channel]."""
         out: Tensor = self.projection(attended.transpose(1, 2).flatten(2))
         return out
+
+
+def halves_first(width: int, heads: int) -> Tensor:
+    """Return where each row in memory stands in the published qkv weight, int64 [3 * width]."""
+    rows = torch.arange(3 * width, device="cpu").view(3, heads, -1, 2)
+    halves = rows[:2].transpose(-2, -1).flatten()
+    return torch.cat((halves, rows[2].flatten()))
+
+
+def _permute_saved(
+    order: Tensor, module: nn.Module, state: dict[str, Any], prefix: str, _metadata: object
+) -> None:
+    """Put the qkv rows of a state dict into the published order."""
+    del module
+    for key in (f"{prefix}qkv.weight", f"{prefix}qkv.bias"):
+        if key in state:
+            state[key] = state[key][order]
+
+
+def _permute_loaded(
+    order: Tensor, module: nn.Module, state: dict[str, Any], prefix: str, *_: object
+) -> None:
+    """Put the qkv rows of a state dict into the order in memory; wrong shapes are left to torch."""
+    del module
+    for key in (f"{prefix}qkv.weight", f"{prefix}qkv.bias"):
+        if key in state and len(state[key]) == len(order):
+            state[key] = state[key][order]
 
 
 def attend(

@@ -33,7 +33,7 @@ class Block(nn.Module):
         norm = RMSNorm if config.norm == "rms" else LayerNorm
         mlp = SwiGLU if config.mlp == "swiglu" else GeluMLP
         self.attention_norm = norm(config.width)
-        self.attention = Attention(config.width, config.heads)
+        self.attention = Attention(config.width, config.heads, rotary=config.position != "learned")
         self.feed_forward_norm = norm(config.width)
         self.feed_forward = mlp(config.width, config.hidden)
 
