@@ -11,7 +11,7 @@ import json
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from illama.archive import Archive, unpack
+from illama.complexity import causal_macs, macs, parameters, parameters_as_published
 from illama.config import Config, Masking
 from illama.families import (
     Found,
@@ -63,6 +64,20 @@ class Checkpoint:
     """Name of the published file that this is, bit for bit."""
     notes: tuple[str, ...]
     """What a reader of the results should know, in sentences."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the weights as JSON holds it, with size and cost of the model."""
+        config = self.model.config
+        names = [field.name for field in fields(self) if field.name != "model"]
+        return {name: getattr(self, name) for name in names} | {
+            "path": str(self.path),
+            "notes": list(self.notes),
+            "config": config.to_dict(),
+            "parameters": parameters(config),
+            "parameters_as_published": parameters_as_published(config),
+            "macs": macs(config),
+            "causal_macs": causal_macs(config),
+        }
 
 
 def load(
@@ -196,7 +211,8 @@ def save(
             safetensors.torch.save_file(state, temporary, {"illama": header})
     elif path.suffix == ".pth":
         with replacing(path) as temporary:
-            torch.save({**_official(record, state, model.config), **(extra or {})}, temporary)
+            with temporary.open("wb") as stream:  # a path would put its name into the file
+                torch.save({**_official(record, state, model.config), **(extra or {})}, stream)
     else:
         raise CheckpointError(
             f"{path}: the suffix tells the layout; use .pth, or .safetensors for weights alone"
@@ -212,6 +228,8 @@ def _checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 def _check_record(archive: Archive, found: Found) -> None:
     """Compare the checksum of our own safetensors files; the format itself has none."""
     if not archive.metadata:
+        if archive.container == "safetensors" and not found.official:
+            raise CheckpointError("lost the record in its header; write it with illama.checkpoint")
         return
     record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
     if archive.metadata.get("checksum") != _checksum(record, found.state):

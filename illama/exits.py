@@ -69,7 +69,8 @@ def _report(error: BaseException, program: str) -> int:
     else:
         code = INTERNAL
         text = f"internal error: {type(error).__name__}: {error} ({TRACEBACK} shows where)"
-    sys.stderr.write(f"{program}: {plain(text)}\n")
+    if text:
+        sys.stderr.write(f"{program}: {plain(text)}\n")
     return int(code)
 
 

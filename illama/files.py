@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,8 @@ def replacing(path: Path) -> Iterator[Path]:
         CheckpointError: the file cannot be written; whatever stood there before is intact.
     """
     target = path.resolve()
+    if not target.parent.is_dir():
+        raise CheckpointError(f"{path}: its folder does not exist; make it first")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -86,9 +89,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _why(error: Exception) -> str:
-    """Return in words why writing failed; torch's writer reports a short write without an errno."""
+    """Return in words why writing failed; torch and safetensors tell it in their texts alone."""
     short_write = isinstance(error, RuntimeError) and "inline_container" in str(error)
-    if short_write or (isinstance(error, OSError) and error.errno in _FULL):
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if short_write or number in _FULL:
         return "disk full or file size limit reached while writing"
     return f"cannot be written ({first_line(error)})"
 

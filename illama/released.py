@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from illama.files import CheckpointError, first_line, replacing, sha256_of_file
+
+HUB = "https://huggingface.co/techmonsterwang/iLLaMA/resolve/main"
+"""The authors' folder on the model hub."""
+
+CHUNK = 1 << 20
+TIMEOUT = 30
+"""Seconds without an answer after which a download has failed."""
+LONGER = 1.05
+"""Times the published size at which a download is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +89,85 @@ RELEASED = (
 def identify(sha256: str) -> Released | None:
     """Return the published file with this sha256."""
     return next((file for file in RELEASED if file.sha256 == sha256), None)
+
+
+def address(file: Released, base: str = HUB) -> str:
+    """Return where a published file is downloaded from."""
+    return f"{base.rstrip('/')}/{file.name}.pth"
+
+
+def named(name: str) -> Released:
+    """Return the published file of this name; a trailing `.pth` is allowed.
+
+    Raises:
+        CheckpointError: nothing of this name was published.
+    """
+    wanted = name.removesuffix(".pth")
+    found = next((file for file in RELEASED if file.name == wanted), None)
+    if found is None:
+        known = ", ".join(file.name for file in RELEASED)
+        raise CheckpointError(f"{name!r} is none of the published files: {known}")
+    return found
+
+
+def fetch(
+    file: Released,
+    out: Path,
+    *,
+    base: str = HUB,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Path:
+    """Download a published file, verify its sha256 and return its path.
+
+    Args:
+        file: what to download.
+        out: a folder, or the path to write.
+        base: address of the folder that holds the published files (http or https).
+        overwrite: replace another file that stands at the path.
+        progress: is told the number of bytes of each chunk.
+
+    Raises:
+        CheckpointError: the download failed, the bytes are not the published ones, or another file
+            stands at the path; nothing is left half written.
+    """
+    path = out / f"{file.name}.pth" if out.is_dir() else out
+    if path.exists() and not overwrite:
+        if path.is_file() and sha256_of_file(path) == file.sha256:
+            return path
+        raise CheckpointError(f"{path}: another file is there already; pass --overwrite")
+    source = address(file, base)
+    digest = hashlib.sha256()
+    with replacing(path) as temporary:
+        with temporary.open("wb") as stream:
+            for chunk in _download(source, limit=int(LONGER * file.megabytes * 1e6)):
+                digest.update(chunk)
+                stream.write(chunk)
+                progress(len(chunk))
+        if digest.hexdigest() != file.sha256:
+            raise CheckpointError(
+                f"{source}: sha256 is {digest.hexdigest()}, published was {file.sha256}; "
+                "the download is incomplete or the file was changed: try again"
+            )
+    return path
+
+
+def _download(source: str, limit: int) -> Iterator[bytes]:
+    """Yield the bytes at an address."""
+    if urlsplit(source).scheme not in ("http", "https"):
+        raise CheckpointError(f"{source}: is no http or https address")
+    request = Request(source, headers={"User-Agent": "illama"})  # noqa: S310 - the scheme was checked
+    received = 0
+    try:
+        with urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310 - the scheme was checked
+            while chunk := response.read(CHUNK):
+                received += len(chunk)
+                if received > limit:
+                    raise CheckpointError(f"{source}: is larger than the published file")
+                yield chunk
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or first_line(error)
+        raise CheckpointError(
+            f"{source}: download failed ({reason}); on a machine without network, bring the file "
+            "from this address and name its path"
+        ) from error

@@ -29,7 +29,7 @@ def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
 
 def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:
     """Return every weight, finite, in fp32, and at the image size asked for."""
-    wanted = build(own).state_dict()
+    wanted = dict(build(own).named_parameters())
     _check_names(found, own, wanted)
     taken: set[int] = set()
     state = {name: _plain(name, found.state[name], taken) for name in wanted}

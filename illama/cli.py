@@ -1,0 +1,179 @@
+"""The command `illama`: what a checkpoint is, other layouts of it, and the published ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from illama import exits
+from illama.config import Masking
+from illama.released import HUB, RELEASED
+
+app = typer.Typer(
+    help="Image LLaMA (Wang et al. 2024): its checkpoints.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, if the file is silent.")]
+ImageSize = Annotated[int | None, typer.Option(min=1, help="Pixels; resizes the positions.")]
+SoftMask = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Soft mask to run with: 0 causal, 1 not.")
+]
+MaskingOption = Annotated[Masking | None, typer.Option(help="Run under another masking.")]
+Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights (model_ema).")]
+
+
+@app.callback()
+def root(
+    *,
+    traceback: Annotated[
+        bool, typer.Option(exits.TRACEBACK, help="Show where an error was raised.")
+    ] = False,
+) -> None:
+    """Declare the option that `exits.run` understands anywhere on the line."""
+
+
+@app.command("inspect")
+def inspect_file(
+    file: Annotated[Path, typer.Argument(help="A .pth or .safetensors checkpoint.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    heads: Heads = None,
+    soft_mask: SoftMask = None,
+    masking: MaskingOption = None,
+    image_size: ImageSize = None,
+    ema: Ema = False,
+) -> None:
+    """Say what a checkpoint is, where it comes from, and how it would be run."""
+    from illama.checkpoint import read
+
+    described = read(
+        file, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
+    ).to_dict()
+    if as_json:
+        typer.echo(json.dumps(described, indent=2, allow_nan=False))
+    else:
+        _print_table(described)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint in any layout.")],
+    out: Annotated[
+        Path, typer.Argument(help="Ends in .pth (released layout) or .safetensors (ours).")
+    ],
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    heads: Heads = None,
+    soft_mask: SoftMask = None,
+    masking: MaskingOption = None,
+    image_size: ImageSize = None,
+    ema: Ema = False,
+) -> None:
+    """Write a checkpoint's weights, config and arguments in another layout."""
+    from illama.checkpoint import read, save
+
+    if out.exists() and (not overwrite or out.samefile(source)):
+        advice = "name another file" if out.samefile(source) else "pass --overwrite to replace it"
+        raise exits.InputError(f"{out}: is there already; {advice}")
+    found = read(
+        source, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
+    )
+    save(found.model, out, soft_mask=found.soft_mask, epoch=found.epoch, args=found.args)
+    typer.echo(out)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(f.name for f in RELEASED)}.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder or file to write.")] = Path(),
+    url: Annotated[
+        str, typer.Option(envvar="ILLAMA_HUB", help="Address of the folder of published files.")
+    ] = HUB,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another file.")] = False,
+    address: Annotated[
+        bool, typer.Option("--address", help="Only print address and sha256.")
+    ] = False,
+) -> None:
+    """Download a file that the authors published, and verify its sha256."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress
+
+    from illama import released
+
+    file = released.named(name)
+    source = f"{released.address(file, url)}\nsha256 {file.sha256}"
+    typer.echo(source, err=not address)
+    if address:
+        return
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), DownloadColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    with bar:
+        task = bar.add_task(file.name, total=file.megabytes * 1e6)
+        path = released.fetch(
+            file,
+            out,
+            base=url,
+            overwrite=overwrite,
+            progress=lambda count: bar.advance(task, count),
+        )
+    typer.echo(path)
+
+
+def _print_table(described: Mapping[str, Any]) -> None:
+    """Print what `inspect` found as two columns."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for label, value in _rows(described).items():
+        table.add_row(label, Text(exits.plain(value)))
+    Console().print(table)
+
+
+def _rows(described: Mapping[str, Any]) -> dict[str, str]:
+    """Return labels and values in words."""
+    known = next((file for file in RELEASED if file.name == described["released"]), None)
+    config = described["config"]
+    pairs = (f"{name} {value}" for name, value in config.items())
+    return {
+        "file": f"{described['path']} ({described['bytes']:,} bytes)",
+        "layout": described["layout"],
+        "file sha256": described["file_sha256"],
+        "published as": f"{known.name}, top-1 {known.top1:.1%}" if known else "not published",
+        "weights from": described["key"] or "top of the file",
+        "weights sha256": described["sha256"],
+        "epoch": "not stored" if described["epoch"] is None else str(described["epoch"]),
+        "args": json.dumps(described["args"]) if described["args"] else "not stored",
+        "config": ", ".join(pairs),
+        "runs with": f"masking {config['masking']}, soft mask {described['soft_mask']:g}",
+        "parameters": (
+            f"{described['parameters']:,} "
+            f"({described['parameters_as_published'] / 1e6:.1f} M as the paper counts)"
+        ),
+        "MACs": (
+            f"{described['macs'] / 1e9:.4f} G dense, "
+            f"{described['causal_macs'] / 1e9:.4f} G with the paper's causal formula"
+        ),
+        **{f"note {number}": note for number, note in enumerate(described["notes"], start=1)},
+    }
+
+
+def main() -> None:
+    """Run the command line."""
+    exits.run(app, "illama")
+
+
+if __name__ == "__main__":
+    main()
