@@ -46,7 +46,9 @@ def check_size(width: int, height: int, *, maximum_pixels: int = MAXIMUM_PIXELS)
     if min(width, height) < 1:
         raise ImageError(f"{width} x {height} pixels: there is nothing to see")
     if width * height > maximum_pixels:
-        raise ImageError(f"{width} x {height} pixels; at most {maximum_pixels:,} are decoded")
+        raise ImageError(
+            f"{width} x {height} pixels; at most {maximum_pixels:,} pixels are decoded"
+        )
     if max(width, height) > MAXIMUM_ASPECT_RATIO * min(width, height):
         raise ImageError(f"{width} x {height} pixels: the aspect ratio is above 50")
 
@@ -69,6 +71,8 @@ def decode(
             return _pixels(image)
     except ImageError as error:
         raise ImageError(f"{origin}{error}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{origin}a bomb; at most {maximum_pixels:,} pixels are decoded") from None
     except UnidentifiedImageError:
         raise ImageError(f"{origin}not an image of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - a damaged file makes decoders raise almost anything

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from illama.sources.arrays import open_demo, open_digits, open_npz, open_photos
 from illama.sources.cifar import find_cifar, open_cifar
-from illama.sources.folder import open_folder, split_folder
+from illama.sources.folder import open_folder
 from illama.sources.source import Source, SourceError, hash_order
+from illama.sources.splits import SPLIT_NAMES, find_shards, split_folder
 from illama.sources.tables import read_class_subset
+from illama.sources.tar import open_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["SOURCES", "Source", "SourceError", "hash_order", "open_source"]
 
@@ -32,6 +35,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "DIR/CLASS/*.jpg": "a folder per class, or DIR/test, DIR/val, DIR/train of these;"
         " WordNet ids are mapped to the 1000 ImageNet indices",
         "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label or unlabeled",
+        "*.tar": "a shard or a folder of them: KEY.jpg with KEY.cls, or a directory per class",
         "CIFAR folder": "the python or binary release, or its parent",
         "*.npz": "arrays images uint8 [image, row, column, 3], labels, optional ids",
     }
@@ -44,28 +48,20 @@ def open_source(
 ) -> Source:
     """Open a set of images by name or by path; paths are recognised by their content.
 
-    `labels` is a CSV for a folder of images; `class_subset` lists the head's indices to keep. A set
-    without splits ignores `split`. Images in files are not read yet.
+    `labels` is a CSV for a folder or tar of images; `class_subset` lists the head's indices to
+    keep. A set without splits ignores `split`. Images in files are not read yet.
 
     Raises:
         SourceError: unknown, missing, damaged, or with options that do not fit.
     """
-    subset = None if class_subset is None else read_class_subset(class_subset)
-    source = _open_named(spec, split) if labels is None else None
-    source = source or _open_path(Path(spec), split, labels)
-    return replace(source, class_subset=subset)
-
-
-def _open_named(spec: str, split: str) -> Source | None:
-    if spec == "demo":
-        return open_demo(split)
-    if spec == "digits":
-        return open_digits(split)
-    if spec == "photos":
-        return open_photos()
-    if spec in ("cifar10", "cifar100"):
-        return _open_cifar_by_name(int(spec.removeprefix("cifar")), split)
-    return None
+    if spec in _NAMED and labels is not None:
+        raise SourceError(
+            f"{spec} brings its own labels; a CSV of labels goes with a folder or tar"
+        )
+    source = _NAMED[spec](split) if spec in _NAMED else _open_path(Path(spec), split, labels)
+    if class_subset is None:
+        return source
+    return replace(source, class_subset=read_class_subset(class_subset))
 
 
 def _open_cifar_by_name(classes: int, split: str) -> Source:
@@ -80,29 +76,47 @@ def _open_cifar_by_name(classes: int, split: str) -> Source:
         found = find_cifar(place, classes)
         if found:
             return open_cifar(*found, split)
-    raise SourceError(f"{name}: no CIFAR-{classes} release in {data}; {DATA_VARIABLE} names it")
+    raise SourceError(
+        f"{name}: no CIFAR-{classes} release in {data}; unpack one there, or let"
+        f" {DATA_VARIABLE} name the folder that holds it"
+    )
+
+
+_NAMED: Mapping[str, Callable[[str], Source]] = {
+    "demo": open_demo,
+    "digits": open_digits,
+    "photos": open_photos,
+    "cifar10": partial(_open_cifar_by_name, 10),
+    "cifar100": partial(_open_cifar_by_name, 100),
+}
 
 
 def _open_path(path: Path, split: str, labels: Path | None) -> Source:
     if path.is_dir():
-        return _open_directory(path, split, labels)
+        return _open_folder(path, split, labels)
     if not path.exists():
-        raise SourceError(
-            f"{path} does not exist; give a path or one of demo, digits, photos, cifar10, cifar100"
-        )
+        raise SourceError(f"{path} does not exist; give a path or one of {', '.join(_NAMED)}")
+    if path.suffix == ".tar":
+        return open_tar([path], path.stem, split, labels)
+    if path.suffix != ".npz":
+        raise SourceError(f"{path} is no folder, .tar or .npz; unpack other archives first")
     if labels is not None:
-        raise SourceError(f"{path} brings its own labels; a CSV of labels goes with a folder")
-    if path.suffix == ".npz":
-        return open_npz(path, path.stem)
-    raise SourceError(f"{path} is no .npz file and no folder; unpack archives first")
+        raise SourceError(
+            f"{path} brings its own labels; a CSV of labels goes with a folder or tar"
+        )
+    return open_npz(path, path.stem)
 
 
-def _open_directory(path: Path, split: str, labels: Path | None) -> Source:
-    found = find_cifar(path)
-    if found and labels is None:
-        return open_cifar(*found, split)
+def _open_folder(path: Path, split: str, labels: Path | None) -> Source:
+    release = find_cifar(path)
+    if release and labels is None:
+        return open_cifar(*release, split)
     root = split_folder(path, split) or path
-    name, chosen = root.resolve().name, "all"
-    if root.name in ("train", "test", "val", "validation"):
-        name, chosen = root.resolve().parent.name, root.name
-    return open_folder(root, name, chosen, labels)
+    place, chosen = root.resolve(), "all"
+    if place.name in SPLIT_NAMES:
+        place, chosen = place.parent, place.name
+    shards = find_shards(root)
+    if not shards:
+        return open_folder(root, place.name, chosen, labels)
+    source = open_tar(shards, place.name, split, labels)
+    return source if chosen == "all" else replace(source, split=chosen)

@@ -12,19 +12,13 @@ import numpy as np
 
 from illama.data import decode
 from illama.sources.source import Source, SourceError, make_source
+from illama.sources.splits import IMAGE_SUFFIXES, is_image, list_folder
 from illama.sources.tables import apply_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
-)
-SPLIT_FOLDERS = {"test": ("test", "val", "validation"), "val": ("val", "validation")}
-"""Where a split is looked for, first come first; any other split has a folder of its own name."""
-_SPLIT_NAMES = frozenset(("train", "test", "val", "validation"))
 
 
 def open_folder(root: Path, name: str, split: str, labels: Path | None) -> Source:
@@ -57,30 +51,12 @@ def open_folder(root: Path, name: str, split: str, labels: Path | None) -> Sourc
     )
 
 
-def split_folder(root: Path, split: str) -> Path | None:
-    """Return the folder of `split` inside `root`, or None when `root` has no splits.
-
-    Raises:
-        SourceError: `root` has splits, but not this one.
-    """
-    children = [child for child in _listed(root) if child.is_dir()]
-    present = {child.name for child in children if child.name in _SPLIT_NAMES}
-    others = [Path(child.path) for child in children if child.name not in present]
-    if not present or any(_holds_images(other) for other in others):
-        return None
-    wanted = [root / name for name in SPLIT_FOLDERS.get(split, (split,)) if name in present]
-    if not wanted:
-        raise SourceError(f"{root} has no split {split!r}; it has {', '.join(sorted(present))}")
-    # ImageNet's own test folder is flat and unlabeled: its val folder is what people test on
-    structured = [path for path in wanted if any(child.is_dir() for child in _listed(path))]
-    return (structured or wanted)[0]
-
-
 def number_classes(names: Sequence[str], origin: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Number images by the first directory of their path, in sorted order.
 
     Raises:
-        SourceError: an image lies beside the class directories.
+        SourceError: an image lies beside the class directories, or these are numbers whose sorted
+            order is not their numeric one, so that it is open which label is meant.
     """
     stray = [name for name in names if "/" not in name]
     if stray:
@@ -90,6 +66,11 @@ def number_classes(names: Sequence[str], origin: str) -> tuple[NDArray[np.int64]
         )
     of_image = [name.split("/", 1)[0] for name in names]
     classes = tuple(sorted(set(of_image)))
+    if all(each.isdecimal() for each in classes) and list(classes) != sorted(classes, key=int):
+        raise SourceError(
+            f"{origin}: classes {classes[0]!r}, {classes[1]!r}, ... do not sort as numbers; pad the"
+            " folders' names with zeros, or give the labels as a CSV"
+        )
     index_of = {each: index for index, each in enumerate(classes)}
     return np.array([index_of[each] for each in of_image], np.int64), classes
 
@@ -101,19 +82,12 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     return [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
 
 
-def is_image(name: str) -> bool:
-    """Tell whether a file's name is an image's, and not hidden."""
-    base = name.rpartition("/")[2]
-    suffix = base[base.rfind(".") :].lower()
-    return suffix in IMAGE_SUFFIXES and not base.startswith(".")
-
-
 def _scan(folder: Path, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[tuple[str, int]]:
     """Yield (path inside the set, byte length) of the images below `folder`."""
     here = os.path.realpath(folder)
     if here in above:
         return  # a link to a folder above it
-    for entry in _listed(folder):
+    for entry in list_folder(folder):
         if entry.is_dir():
             yield from _scan(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
         elif is_image(entry.name) and entry.is_file():
@@ -122,20 +96,8 @@ def _scan(folder: Path, prefix: str = "", above: tuple[str, ...] = ()) -> Iterat
             yield prefix + entry.name, 0  # a broken link is an unreadable image, not no image
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise SourceError(f"{folder} cannot be listed ({error.strerror})") from None
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(is_image(entry.name) for entry in _listed(folder))
-
-
 def _check_no_empty_class(root: Path, classes: Sequence[str]) -> None:
-    folders = {entry.name for entry in _listed(root) if entry.is_dir()}
+    folders = {entry.name for entry in list_folder(root) if entry.is_dir()}
     empty = sorted(folders - set(classes))
     if empty:
         raise SourceError(

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from illama.demo import SHAPES, TEXTURES, draw
 
@@ -39,9 +35,9 @@ def test_types_and_shapes_are_the_documented_ones():
         assert (values.dtype, values.shape) == (np.int64, (20,))
 
 
-@given(st.integers(1, 250), st.integers(0, 3))
-def test_the_first_pictures_do_not_depend_on_how_many_are_drawn(images, seed):
-    few, many = draw("test", images, seed), draw("test", 250, seed)
+@pytest.mark.parametrize("images", [1, 99, 100, 101])
+def test_the_first_pictures_do_not_depend_on_how_many_are_drawn(images):
+    few, many = draw("test", images, seed=3), draw("test", 120, seed=3)
     assert (few.images == many.images[:images]).all()
     assert (few.masks == many.masks[:images]).all()
 
