@@ -79,7 +79,7 @@ def layer_values(run: Run, study: str, metric: str, subject: str) -> Array:
 
 def parameter(run: Run, study: str, name: str, default: float) -> float:
     """Return a study's parameter from the header, or the default where it is not written."""
-    found = _inside(run.header, "studies", study, name)
+    found = _inside(run.header, "identity", "studies", study, name)
     return float(found) if isinstance(found, int | float) else default
 
 

@@ -25,7 +25,7 @@ HOSTILE = (
 )
 
 
-def shape_rows(subject, layers, heads, tokens):
+def shape_rows(subject, layers, heads, tokens, steeper=0.0):
     """Rank rows and curves of one subject: masked maps rank higher in deep layers."""
     rows, curves = [], []
     index = np.unique(np.linspace(1, tokens, min(64, tokens)).round()).astype(int)
@@ -34,12 +34,12 @@ def shape_rows(subject, layers, heads, tokens):
         for layer in range(1, layers + 1):
             for head in range(1, heads + 1):
                 depth = layer / (layers + 1)
-                power = 1.2 + 9 * depth * (1 + 0.3 * math.sin(head * 2.1 + layer)) / gain
+                power = 1.2 + steeper + 9 * depth * (1 + 0.3 * math.sin(head * 2.1 + layer)) / gain
                 share = 1 - (1 - index / tokens) ** power
                 rank = int(np.argmax(1 - (1 - np.arange(1, tokens + 1) / tokens) ** power >= 0.8))
                 at = {"layer": layer, "head": head, **place}
                 curves.append(
-                    Curve(subject=subject, study="rank", name="cumulative_singular_values", at=at,
+                    Curve(subject=subject, study="rank", name="cumulative_share", at=at,
                           x=tuple(map(float, index)), y=tuple(share.round(6).tolist()))
                 )  # fmt: skip
                 rows.append(_row(subject, "rank", "rank_of_mean_map", rank + 1, "index", at))
@@ -94,7 +94,7 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
         rows.append(_row(subject, "accuracy", "nll", 0.7071 + number, "nats", half=0.0213))
         rows.append(_row(subject, "accuracy", "nonfinite", 0, "images"))
         rows += calibration_rows(subject)
-        more, lines = shape_rows(subject, layers, heads, tokens)
+        more, lines = shape_rows(subject, layers, heads, tokens, number / 2)
         rows, curves = rows + more + collapse_rows(subject, layers, heads), curves + lines
         verdicts.append(
             Verdict(subject=subject, study="collapse", name="class_token", verdict="attends",
@@ -103,7 +103,7 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
     return Run(
         header={
             "metrics": {"accuracy": {"top1": {"better": "higher"}, "nll": {"better": "lower"}}},
-            "studies": {"rank": {"threshold": 0.8}, "calibration": {"bins": 15}},
+            "identity": {"studies": {"rank": {"threshold": 0.8}, "calibration": {"bins": 15}}},
         },
         rows=tuple(Row(**{**vars_of(row), "source": source}) for row in rows),
         curves=tuple(curves),

@@ -1,0 +1,40 @@
+"""Figures of a run, each as PNG and SVG, with their captions beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from illama_eval.render.canvas import Drawing, drawing_style, save
+from illama_eval.render.figures.accuracy import draw_accuracy
+from illama_eval.render.figures.calibration import draw_reliability
+from illama_eval.render.figures.rank import draw_rank_by_layer, draw_spectra
+from illama_eval.render.figures.rank_heads import draw_rank_by_head
+from illama_eval.result import Run
+
+Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
+
+DRAWN: tuple[Draw, ...] = (
+    draw_accuracy,
+    draw_reliability,
+    draw_rank_by_layer,
+    draw_spectra,
+    draw_rank_by_head,
+)
+"""Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
+
+
+def write_figures(run: Run, directory: Path) -> list[Path]:
+    """Write what the run's rows can show, and captions.json; return the paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    captions, paths = {}, []
+    with drawing_style():
+        for draw in DRAWN:
+            for drawing in draw(run):
+                paths += save(drawing, directory)
+                captions[drawing.name] = {"title": drawing.title, "caption": drawing.caption}
+    path = directory / "captions.json"
+    path.write_text(json.dumps(captions, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*paths, path]

@@ -1,0 +1,204 @@
+"""Reliability diagrams: accuracy against confidence, and how many images say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from illama_eval.render.canvas import MARGIN, SMALL, Drawing, drawable, sheet
+from illama_eval.render.number import show_row
+from illama_eval.render.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
+from illama_eval.render.select import headline, headline_value, parameter, rows_at
+from illama_eval.result import Run
+
+FLOORS = 3
+"""An ECE below so many times its floor is not told from that of a calibrated model."""
+_COLUMNS = 2
+_SIDES = {1: 3.9, 2: 2.5}
+"""Side of a square in inches, by the number of columns."""
+_COUNTS = 0.27
+"""Height of the counts, in sides of the square above them."""
+_LOG_FROM = 100
+"""Ratio of the largest to the smallest count from which counts are drawn on a log axis."""
+_MIDDLE = 0.5
+_STUDY = "calibration"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """One bin that holds images; shares in percent."""
+
+    number: int
+    images: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def draw_reliability(run: Run) -> Iterator[Drawing]:
+    """Yield the reliability diagram: one square per subject, before and after the temperature."""
+    shown = [(name, look) for name, look in looks_of(run) if bins_of(run, name)]
+    if not shown:
+        return
+    columns = min(_COLUMNS, len(shown))
+    side = _SIDES[columns]
+    across, down = side + 0.85, side * (1 + _COUNTS) + 0.85
+    drawing = sheet(
+        "calibration_reliability",
+        title="Reliability of confidence",
+        caption=" ".join(_finding(run, name, look) for name, look in shown) + _method(run),
+        height=down * math.ceil(len(shown) / columns) + MARGIN,
+        width=across * columns + 0.3,
+    )
+    for place, (name, look) in enumerate(shown):
+        x, y = 0.65 + across * (place % columns), 0.3 + down * (place // columns)
+        upper = drawing.axes(x, y, side, side)
+        _draw_diagram(upper, run, name, look)
+        _draw_counts(drawing.axes(x, y + side + 0.1, side, side * _COUNTS), run, name, look)
+        if len(shown) > 1:
+            upper.set_title(drawable(look.label), color=look.colour, weight="bold")
+    yield drawing
+
+
+def bins_of(run: Run, subject: str, **scaled: str) -> list[Bin]:
+    """Return the bins that hold images, by number."""
+    columns = {
+        metric: {
+            row.at["bin"]: row for row in rows_at(run, _STUDY, metric, subject, ("bin",), **scaled)
+        }
+        for metric in ("bin_images", "bin_confidence", "bin_accuracy")
+    }
+    found = []
+    for number, counted in columns["bin_images"].items():
+        confidence, accuracy = (columns[m].get(number) for m in ("bin_confidence", "bin_accuracy"))
+        if not counted.value or confidence is None or accuracy is None:
+            continue
+        if confidence.value is None or accuracy.value is None:
+            continue
+        low, high = (
+            accuracy.value if end is None else end for end in (accuracy.low, accuracy.high)
+        )
+        found.append(
+            Bin(number=int(number), images=round(counted.value), low=100 * low, high=100 * high,
+                confidence=100 * confidence.value, accuracy=100 * accuracy.value)
+        )  # fmt: skip
+    return sorted(found, key=lambda one: one.number)
+
+
+def _draw_diagram(axes: Axes, run: Run, subject: str, look: Identity) -> None:
+    axes.plot([0, 100], [0, 100], color=AXIS, linewidth=0.9, dashes=(4, 3))
+    axes.grid(visible=False)
+    before, after = bins_of(run, subject), bins_of(run, subject, scaled="temperature")
+    most = max(one.images for one in (*before, *after))
+    for one in after:
+        axes.scatter(one.confidence, one.accuracy, s=_area(one, most), marker=look.marker,
+                     facecolor=PAPER, edgecolor=look.colour, linewidth=1.0, zorder=3)  # fmt: skip
+    for one in before:
+        axes.plot([one.confidence] * 2, [one.confidence, one.accuracy], color=look.colour,
+                  linewidth=0.7, alpha=0.55, zorder=2)  # fmt: skip
+        axes.plot([one.confidence] * 2, [one.low, one.high], color=look.colour, linewidth=1.8,
+                  alpha=0.45, zorder=4)  # fmt: skip
+        axes.scatter(one.confidence, one.accuracy, s=_area(one, most), marker=look.marker,
+                     facecolor=look.colour, edgecolor=PAPER, linewidth=0.5, zorder=5)  # fmt: skip
+    axes.text(3, 97, "under-confident", size=SMALL, color=MUTED, va="top")
+    axes.text(97, 3, "over-confident", size=SMALL, color=MUTED, ha="right")
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+    axes.tick_params(labelbottom=False)
+    axes.set_ylabel("accuracy in the bin (%)")
+
+
+def _area(one: Bin, most: int) -> float:
+    """Return the marker's area in square points: with the root of the count."""
+    return 12 + 60 * math.sqrt(one.images / most)
+
+
+def _draw_counts(axes: Axes, run: Run, subject: str, look: Identity) -> None:
+    before, after = bins_of(run, subject), bins_of(run, subject, scaled="temperature")
+    width = 100 / _bin_count(run, [*before, *after])
+    counts = [one.images for one in before]
+    axes.bar([(one.number - 0.5) * width for one in before], counts, width=0.86 * width,
+             color=look.colour, alpha=0.35)  # fmt: skip
+    for one in after:
+        axes.plot([(one.number - 1) * width, one.number * width], [one.images] * 2,
+                  color=look.colour, linewidth=1.1)  # fmt: skip
+    axes.set(xlim=(0, 100), xticks=range(0, 101, 20), xlabel="mean confidence in the bin (%)")
+    axes.set_ylabel("images")
+    top = max(one.images for one in (*before, *after))
+    if top > _LOG_FROM * min(counts):
+        axes.set_yscale("log")
+        axes.set(ylim=(0.7, top * 12), ylabel="images (log)")
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, top * 1.45)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    _draw_means(axes, run, subject)
+
+
+def _draw_means(axes: Axes, run: Run, subject: str) -> None:
+    """Draw lines at accuracy and at mean confidence, their names where the bars are low."""
+    means = {
+        "accuracy": (_accuracy(run, subject), "-"),
+        "mean confidence": (headline_value(run, _STUDY, "confidence", subject), "--"),
+    }
+    known = [(name, value, dash) for name, (value, dash) in means.items() if value is not None]
+    for name, value, dash in known:
+        axes.axvline(100 * value, color=TEXT, linewidth=0.9, linestyle=dash,
+                     label=f"{name} {100 * value:.1f} %")  # fmt: skip
+    if known:
+        axes.legend(loc="upper left" if known[-1][1] > _MIDDLE else "upper right", frameon=False,
+                    fontsize=SMALL, handlelength=1.8, borderaxespad=0.1,
+                    labelspacing=0.25)  # fmt: skip
+
+
+def _accuracy(run: Run, subject: str) -> float | None:
+    known = headline_value(run, "accuracy", "top1", subject)
+    if known is not None:
+        return known
+    bins = bins_of(run, subject)
+    return sum(one.accuracy * one.images for one in bins) / sum(one.images for one in bins) / 100
+
+
+def _bin_count(run: Run, bins: Sequence[Bin]) -> int:
+    return max(int(parameter(run, _STUDY, "bins", 15)), *(one.number for one in bins))
+
+
+def _finding(run: Run, subject: str, look: Identity) -> str:
+    error = headline(run, _STUDY, "ece", subject)
+    confidence, accuracy = (
+        headline_value(run, _STUDY, "confidence", subject),
+        _accuracy(run, subject),
+    )
+    parts = []
+    if confidence is not None and accuracy is not None:
+        way = "over" if confidence > accuracy else "under"
+        parts.append(f"{look.label} is {way}-confident: mean confidence {100 * confidence:.1f} % "
+                     f"against an accuracy of {100 * accuracy:.1f} %.")  # fmt: skip
+    if error is not None:
+        parts.append(f"ECE {show_row(error).full}{_scaled(run, subject)}.")
+        floor = headline_value(run, _STUDY, "ece_floor", subject)
+        if floor and error.value is not None and error.value < FLOORS * floor:
+            parts.append("That is not told from the error of a calibrated model.")
+    return " ".join(parts)
+
+
+def _scaled(run: Run, subject: str) -> str:
+    scaled = headline(run, _STUDY, "ece_scaled", subject)
+    temperature = headline(run, _STUDY, "temperature", subject)
+    if scaled is None or scaled.value is None or temperature is None or temperature.value is None:
+        return ""
+    return f", {show_row(scaled).full} after temperature {temperature.value:.2f}"
+
+
+def _method(run: Run) -> str:
+    bins = int(parameter(run, _STUDY, "bins", 15))
+    scaled = any(row.at.get("scaled") for row in run.rows if row.study == _STUDY)
+    return (
+        f" {bins} bins of equal width, (lo, hi]; empty ones are absent. Bars: 95 % Wilson "
+        "interval; thin lines: the gap to the diagonal; area: root of the count."
+        + (" Hollow marks and stepped lines: after temperature scaling." if scaled else "")
+    )

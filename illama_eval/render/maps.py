@@ -1,0 +1,90 @@
+"""Ranks and singular values of one attention map of one subject, gathered from the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from illama_eval.render.palette import Identity, looks_of
+from illama_eval.render.select import Array, head_grid, parameter
+from illama_eval.render.words import map_label
+from illama_eval.result import Curve, Run
+
+Dash: TypeAlias = Literal["-"] | tuple[float, Sequence[float]]
+
+DASHES: Mapping[str, Dash] = {
+    "used": "-",
+    "masked": (0, (5, 2)),
+    "softmax": (0, (1, 1.6)),
+}
+"""How the line of each map is drawn: the used one first, then the controls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps:
+    """One kind of map of one subject."""
+
+    subject: str
+    look: Identity
+    kind: str
+    ranks: Array
+    """Rank of the mean map, [layer, head]; NaN where undefined."""
+    curves: Mapping[tuple[int, int], Curve]
+    """Cumulative share of the singular values, by layer and head."""
+
+    @property
+    def tokens(self) -> int:
+        """The largest rank there can be: how many singular values a map has."""
+        longest = max((curve.x[-1] for curve in self.curves.values()), default=0.0)
+        highest = np.nanmax(self.ranks) if np.isfinite(self.ranks).any() else 1
+        return int(max(longest, highest))
+
+    @cached_property
+    def median(self) -> Array:
+        """The median of the heads, [layer]."""
+        known = np.isfinite(self.ranks).any(axis=1)
+        median = np.full(len(self.ranks), np.nan)
+        median[known] = np.nanmedian(self.ranks[known], axis=1)
+        return median
+
+    def lines(self, layer: int) -> tuple[Array, Array] | None:
+        """Return indices [point] and each head's cumulative share in percent, [head, point]."""
+        curves = [curve for (at, _), curve in self.curves.items() if at == layer]
+        if not curves:
+            return None
+        x = np.unique(np.concatenate([curve.x for curve in curves]))
+        return x, np.array([100 * np.interp(x, curve.x, curve.y) for curve in curves])
+
+    def label(self, among: Sequence[Maps]) -> str:
+        """Return the map's name, with its subject's where there are several."""
+        several = len({maps.subject for maps in among}) > 1
+        name = map_label(self.kind)
+        return f"{self.look.label}: {name}" if several else name
+
+
+def maps_of(run: Run) -> list[Maps]:
+    """Return what the run knows of each subject's maps; kinds that it does not hold are absent."""
+    curves: dict[tuple[str, str], dict[tuple[int, int], Curve]] = {}
+    for curve in run.curves:
+        if curve.study == "rank" and {"layer", "head"} <= set(curve.at):
+            kind = str(curve.at.get("map", "used"))
+            place = int(curve.at["layer"]), int(curve.at["head"])
+            curves.setdefault((curve.subject, kind), {})[place] = curve
+    found = []
+    for subject, look in looks_of(run):
+        for kind in DASHES:
+            fixed = {} if kind == "used" else {"map": kind}
+            ranks = head_grid(run, "rank", "rank_of_mean_map", subject, **fixed)
+            lines = curves.get((subject, kind), {})
+            if ranks.size or lines:
+                found.append(Maps(subject=subject, look=look, kind=kind, ranks=ranks, curves=lines))
+    return found
+
+
+def threshold_of(run: Run) -> float:
+    """Return the share of the singular values' sum that defines the rank."""
+    return parameter(run, "rank", "threshold", 0.8)
