@@ -210,9 +210,9 @@ def save(
         with replacing(path) as temporary:
             safetensors.torch.save_file(state, temporary, {"illama": header})
     elif path.suffix == ".pth":
-        with replacing(path) as temporary:
-            with temporary.open("wb") as stream:  # a path would put its name into the file
-                torch.save({**_official(record, state, model.config), **(extra or {})}, stream)
+        entries = {**_official(record, state, model.config), **(extra or {})}
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            torch.save(entries, stream)  # given a path, torch would put its name into the file
     else:
         raise CheckpointError(
             f"{path}: the suffix tells the layout; use .pth, or .safetensors for weights alone"

@@ -40,8 +40,8 @@ HEADS = {96: 3, 192: 3, 384: 6, 768: 12, 1024: 16}
 LARGEST_SEQUENCE = 4097
 """Tokens up to which a mask is built: 1024 pixels at patch 16, and a bound on hostile files."""
 
-MOST_CONTAINERS = 1000
-"""Dictionaries and lists that are copied out of a file's arguments."""
+MOST_VALUES = 10_000
+"""Values of a file's arguments after which no further list or dictionary is unfolded."""
 
 SHOWN = 10
 """How many names a refusal lists."""
@@ -257,11 +257,12 @@ def jsonable(value: object, depth: int = 4, counter: Iterator[int] | None = None
     Depth and size are bounded: lists that contain each other many times over unfold without end.
     """
     counter = counter or itertools.count()
+    position = next(counter)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if depth and next(counter) < MOST_CONTAINERS:
+    if depth and position < MOST_VALUES:
         if isinstance(value, Mapping):
             return {str(k): jsonable(item, depth - 1, counter) for k, item in value.items()}
         if isinstance(value, (list, tuple)):
