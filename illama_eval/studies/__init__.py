@@ -6,8 +6,15 @@ from collections.abc import Mapping
 
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
+from illama_eval.studies.collapse import Collapse
+from illama_eval.studies.rank import Rank
 from illama_eval.study import Study
 
 __all__ = ["STUDIES"]
 
-STUDIES: Mapping[str, type[Study]] = {"accuracy": Accuracy, "calibration": Calibration}
+STUDIES: Mapping[str, type[Study]] = {
+    "accuracy": Accuracy,
+    "calibration": Calibration,
+    "rank": Rank,
+    "collapse": Collapse,
+}

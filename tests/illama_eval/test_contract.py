@@ -1,0 +1,254 @@
+"""What holds for every study, whatever it measures."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from illama.config import Config
+from illama.model import Model
+from illama.observation import Batch, LayerSeen, Piece
+from illama_eval.result import Row, Run
+from illama_eval.studies import STUDIES
+from illama_eval.studies.calibration import Calibration
+from illama_eval.study import Findings, Study, Sums, accumulate
+
+IMAGES = 24
+CLASSES = 5
+OPTIONS: dict[str, tuple[Study, ...]] = {
+    "calibration": (Calibration(), Calibration(split="first-half")),
+}
+"""Parameters under which a study together shows all it declares; others do by default."""
+FLOAT32 = frozenset({"image/logits"})
+"""Records that are kept in the precision of the model."""
+COUNTED = frozenset({"images", "index"})
+"""Units of whole numbers."""
+
+every_study = pytest.mark.parametrize("name", STUDIES)
+
+
+@pytest.fixture(scope="module")
+def labels() -> Tensor:
+    return torch.arange(IMAGES) % CLASSES
+
+
+@pytest.fixture(scope="module")
+def observed() -> tuple[Piece, ...]:
+    """All that a tiny model shows of all images, without a batch."""
+    torch.manual_seed(0)
+    config = Config(image_size=16, patch_size=4, width=24, depth=2, heads=2, classes=CLASSES)
+    model = Model(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.ndim > 1 else 1)
+        images = torch.randn(IMAGES, 3, 16, 16)
+        wanted = frozenset().union(*(study.wants for study in STUDIES.values()))
+        return tuple(model.observe(images, wanted))
+
+
+@pytest.fixture(scope="module")
+def total_over(
+    observed: tuple[Piece, ...], labels: Tensor, make_batch: Callable[..., Batch]
+) -> Callable[..., Sums]:
+    """Return a function that measures groups of images one after the other."""
+
+    def measure(study: Study, groups: Sequence[Sequence[int]]) -> Sums:
+        total: Sums = {}
+        for group in groups:
+            batch = make_batch(labels, group)
+            for piece in observed:
+                accumulate(total, study.measure(part(piece, batch)))
+        return total
+
+    return measure
+
+
+def part(piece: Piece, batch: Batch) -> Piece:
+    """Return what a piece of all images shows of the batch's images."""
+    taken = {
+        item.name: value[batch.positions]
+        for item in fields(piece)
+        if isinstance(value := getattr(piece, item.name), Tensor)
+        and item.name not in {"open", "factor"}
+    }
+    return replace(piece, batch=batch, **taken)
+
+
+def options(name: str) -> tuple[Study, ...]:
+    return OPTIONS.get(name) or (STUDIES[name](),)
+
+
+def assert_same(left: Findings, right: Findings) -> None:
+    assert [place(row) for row in left.rows] == [place(row) for row in right.rows]
+    for one, other in zip(left.rows, right.rows, strict=True):
+        assert one.images == other.images
+        for mine, its in zip(numbers(one), numbers(other), strict=True):
+            near = mine is None or its is None or exact(one)
+            assert mine == its if near else mine == pytest.approx(its, rel=1e-9, abs=1e-9), one
+    said = [[(v.name, v.at, v.verdict) for v in findings.verdicts] for findings in (left, right)]
+    assert said[0] == said[1]
+
+
+def place(row: Row) -> tuple[str, dict[str, int | str]]:
+    return row.metric, dict(row.at)
+
+
+def exact(row: Row) -> bool:
+    return row.unit in COUNTED and row.value is not None and row.value == int(row.value)
+
+
+def numbers(row: Row) -> tuple[float | None, float | None, float | None]:
+    return row.value, row.low, row.high
+
+
+def clone(piece: Piece) -> Piece:
+    return copy.deepcopy(piece)
+
+
+def equal(left: Piece, right: Piece) -> bool:
+    pairs = [
+        (getattr(left, item.name), getattr(right, item.name))
+        for item in fields(left)
+        if item.name != "batch"
+    ]
+    assert left.batch is not None
+    assert right.batch is not None
+    pairs += list(zip(vars(left.batch).values(), vars(right.batch).values(), strict=True))
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+@every_study
+@settings(max_examples=5, deadline=None)
+@given(
+    order=st.permutations(range(IMAGES)),
+    cuts=st.sets(st.integers(1, IMAGES - 1), max_size=5),
+)
+def test_the_order_and_the_split_of_the_images_do_not_change_the_rows(
+    name, total_over, order, cuts
+):
+    ends = [0, *sorted(cuts), IMAGES]
+    groups = [order[start:end] for start, end in pairwise(ends)]
+    for study in options(name):
+        whole = study.summarize(total_over(study, [range(IMAGES)]))
+        assert_same(study.summarize(total_over(study, groups)), whole)
+
+
+@every_study
+def test_one_image_at_a_time_gives_the_same_rows(name, total_over):
+    for study in options(name):
+        whole = study.summarize(total_over(study, [range(IMAGES)]))
+        single = study.summarize(total_over(study, [[i] for i in range(IMAGES)]))
+        assert_same(single, whole)
+
+
+@every_study
+def test_a_part_of_the_images_is_a_measurement_of_its_own(name, total_over):
+    for study in options(name):
+        findings = study.summarize(total_over(study, [[3, 17, 5]]))
+        assert {row.images for row in findings.rows} <= {0, 1, 2, 3}
+        Run(header={}, rows=findings.rows, verdicts=findings.verdicts).to_json()
+
+
+@every_study
+def test_no_image_at_all_is_an_error(name):
+    with pytest.raises(ValueError, match=f"{name}.*no image"):
+        STUDIES[name]().summarize({})
+
+
+@every_study
+def test_what_is_declared_is_what_is_found(name, total_over):
+    found = {
+        row.metric
+        for study in options(name)
+        for row in study.summarize(total_over(study, [range(IMAGES)])).rows
+    }
+    assert found == set(STUDIES[name].metrics)
+
+
+@every_study
+def test_rows_carry_the_declared_unit_and_a_reason_where_they_lack_a_number(name, total_over):
+    for study in options(name):
+        for row in study.summarize(total_over(study, [range(IMAGES)])).rows:
+            assert row.unit == study.metrics[row.metric].unit
+            assert row.reason or None not in numbers(row)
+
+
+@every_study
+def test_a_study_is_listed_under_its_name_and_asks_for_something(name):
+    assert STUDIES[name].name == name
+    assert STUDIES[name].wants
+
+
+@every_study
+def test_findings_survive_the_way_through_json(name, total_over):
+    study = STUDIES[name]()
+    found = study.summarize(total_over(study, [range(IMAGES)]))
+    run = Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts)
+    assert Run.from_json(run.to_json()) == run
+
+
+@every_study
+def test_measuring_leaves_the_piece_as_it_is(name, observed, labels, make_batch):
+    study = STUDIES[name]()
+    for piece in observed:
+        seen = part(piece, make_batch(labels))
+        before = clone(seen)
+        study.measure(seen)
+        assert equal(seen, before)
+
+
+@every_study
+def test_sums_are_whole_or_double_precision_numbers(name, total_over):
+    for study in options(name):
+        for key, value in total_over(study, [range(IMAGES)]).items():
+            kinds = {torch.float32} if key in FLOAT32 else {torch.int64, torch.float64}
+            assert value.dtype in kinds, key
+
+
+@every_study
+def test_records_have_one_entry_per_image_of_the_source(name, total_over):
+    for study in options(name):
+        for key, value in total_over(study, [[4, 2]]).items():
+            if key.startswith("image/"):
+                assert len(value) == IMAGES
+                assert not value[[i for i in range(IMAGES) if i not in {2, 4}]].any()
+
+
+@every_study
+@pytest.mark.parametrize("broken", [[7], range(IMAGES)], ids=["one image", "all images"])
+def test_values_that_are_not_finite_become_no_number(name, broken, observed, labels, make_batch):
+    batch = make_batch(labels)
+    for study in options(name):
+        total: Sums = {}
+        for piece in observed:
+            accumulate(total, study.measure(spoil(part(piece, batch), list(broken))))
+        found = study.summarize(total)
+        Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts).to_json()
+
+
+def spoil(piece: Piece, images: list[int]) -> Piece:
+    """Return the piece with NaN in all that a broken model would show of these images."""
+    shown = ("used", "softmax", "tokens", "previous", "logits", "features")
+    broken = torch.zeros(IMAGES, dtype=torch.bool).index_fill(0, torch.tensor(images), True)
+    return replace(
+        piece,
+        **{
+            name: torch.where(broken.reshape(-1, *[1] * (value.ndim - 1)), torch.nan, value)
+            for name in shown
+            if isinstance(value := getattr(piece, name, None), Tensor)
+        },
+    )
+
+
+@pytest.mark.parametrize("name", [n for n, s in STUDIES.items() if s.wants == {"logits"}])
+def test_studies_of_logits_take_nothing_from_a_block(name, observed, labels, make_batch):
+    block = next(piece for piece in observed if isinstance(piece, LayerSeen))
+    assert STUDIES[name]().measure(part(block, make_batch(labels))) == {}

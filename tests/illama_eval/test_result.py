@@ -1,0 +1,175 @@
+"""Runs on disk: equal text for equal runs, no value lost, nothing foreign read."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from illama_eval.result import (
+    CURVE_POINTS,
+    Curve,
+    ResultError,
+    Row,
+    Run,
+    Verdict,
+    name_of,
+    replicate_table,
+)
+
+HOSTILE = '</script><img onerror=x> "q" \\ \n\x1b[31m \N{SNOWMAN} =cmd'
+
+
+def make_run(**changes):
+    rows = (
+        Row(subject="a", source="s", study="accuracy", metric="top1", value=0.5, images=4),
+        Row(
+            subject="a",
+            source="s",
+            study="rank",
+            metric="rank_per_image",
+            value=None,
+            unit="index",
+            images=4,
+            at={"layer": 1, "head": 2, "map": "softmax"},
+            reason="not finite",
+        ),
+    )
+    curves = (Curve(subject="a", study="rank", name="cumulative", x=(1.0, 2.0), y=(0.1, 1.0)),)
+    verdicts = (Verdict(subject="a", study="collapse", name="sinks", verdict="no", reason="r"),)
+    parts = {"header": {"seed": 0}, "rows": rows, "curves": curves, "verdicts": verdicts}
+    return Run(**{**parts, **changes})
+
+
+def test_a_run_survives_json():
+    run = make_run()
+    assert Run.from_json(run.to_json()) == run
+
+
+def test_an_empty_run_survives_json():
+    run = Run(header={}, rows=())
+    assert Run.from_json(run.to_json()) == run
+
+
+@given(
+    value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    text=st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_any_number_and_any_name_survive_json(value, text):
+    row = Row(subject=text, metric="m", value=value, images=1, at={text: text}, reason=text)
+    run = make_run(rows=(row,), header={"source": {text: text}})
+    assert Run.from_json(run.to_json()) == run
+
+
+def test_equal_runs_are_equal_bytes_and_have_one_row_per_line():
+    text = make_run().to_json()
+    assert text == make_run().to_json()
+    assert text == Run.from_json(text).to_json()
+    assert sum('"metric"' in line for line in text.splitlines()) == 2
+    assert all(line.count('"metric"') <= 1 for line in text.splitlines())
+
+
+def test_the_text_is_plain_json():
+    data = json.loads(make_run(header={"name": HOSTILE}).to_json())
+    assert data["schema_version"] == 1
+    assert data["header"]["name"] == HOSTILE
+    assert "replicates" not in data["rows"][0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_never_written(value):
+    run = make_run(rows=(Row(metric="ece", value=value, images=1),))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        run.to_json()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"schema_version": 1}', '{"rows": [], "curves": []}'],
+    ids=["empty", "cut off", "list", "null", "no header", "no version"],
+)
+def test_what_is_no_run_is_refused_in_one_line(text):
+    with pytest.raises(ResultError, match="not a run") as caught:
+        Run.from_json(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_with_fields_of_another_program_are_refused():
+    text = make_run().to_json().replace('"images"', '"pictures"')
+    with pytest.raises(ResultError, match="not a run"):
+        Run.from_json(text)
+
+
+def test_another_schema_version_is_named():
+    text = make_run().to_json().replace('"schema_version": 1', '"schema_version": 2')
+    with pytest.raises(ResultError, match="schema version 2, this program reads 1"):
+        Run.from_json(text)
+
+
+def test_a_value_is_found_by_study_metric_and_place():
+    run = make_run()
+    assert run.value("accuracy", "top1").value == 0.5
+    place = {"layer": 1, "head": 2, "map": "softmax"}
+    assert run.value("rank", "rank_per_image", "a", **place).reason == "not finite"
+    with pytest.raises(KeyError, match="0 rows"):
+        run.value("rank", "rank_per_image")
+    with pytest.raises(KeyError, match="0 rows"):
+        run.value("accuracy", "top1", "another")
+    with pytest.raises(KeyError, match="2 rows"):
+        make_run(rows=run.rows[:1] * 2).value("accuracy", "top1")
+
+
+def test_the_frame_has_a_column_per_field_and_per_key_of_the_place():
+    frame = make_run().to_frame()
+    assert frame.loc[0, "value"] == 0.5
+    assert frame.loc[1, ["layer", "head", "map"]].tolist() == [1, 2, "softmax"]
+    assert "at" not in frame
+
+
+def test_replicates_come_back_to_their_rows(tmp_path):
+    values = np.random.default_rng(0).normal(size=200)
+    first, second = make_run().rows
+    with_replicates = Row(**{**vars(first), "replicates": values})
+    run = make_run(rows=(with_replicates, second))
+    (tmp_path / "run.json").write_text(run.to_json(), encoding="utf-8")
+    assert Run.load(tmp_path).rows[0].replicates is None
+    np.savez(tmp_path / "replicates.npz", **replicate_table(run.rows))
+    loaded = Run.load(tmp_path)
+    assert loaded == run
+    assert np.array_equal(loaded.rows[0].replicates, values)
+    assert loaded.rows[1].replicates is None
+
+
+def test_the_table_of_no_replicates_is_empty(tmp_path):
+    table = replicate_table(make_run().rows)
+    assert len(table["names"]) == len(table["replicates"]) == 0
+    np.savez(tmp_path / "replicates.npz", **table)
+    (tmp_path / "run.json").write_text(make_run().to_json(), encoding="utf-8")
+    assert Run.load(tmp_path) == make_run()
+
+
+def test_rows_at_different_places_have_different_names():
+    first, second = make_run().rows
+    assert name_of(first) != name_of(second)
+    swapped = Row(**{**vars(second), "at": {"map": "softmax", "head": 2, "layer": 1}})
+    assert name_of(swapped) == name_of(second)
+
+
+def test_a_missing_run_is_one_line(tmp_path):
+    with pytest.raises(ResultError, match="cannot be read"):
+        Run.load(tmp_path)
+
+
+@pytest.mark.parametrize("points", [0, CURVE_POINTS + 1])
+def test_a_curve_has_1_to_64_points(points):
+    with pytest.raises(ValueError, match="1 to 64"):
+        Curve(name="c", x=(0.0,) * points, y=(0.0,) * points)
+
+
+def test_a_curve_has_as_many_x_as_y():
+    with pytest.raises(ValueError, match="pairs"):
+        Curve(name="c", x=(0.0, 1.0), y=(0.0,))

@@ -1,0 +1,194 @@
+"""The algebra of studies: sums that add, replicate weights, rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from illama_eval.statistics import REPLICATES
+from illama_eval.study import (
+    Metric,
+    accumulate,
+    add,
+    key_of,
+    keys_of,
+    record,
+    row,
+    weigh,
+    weights_of,
+)
+
+IDS = [f"n01440764/image-{number}" for number in range(5000)]
+
+sums = st.dictionaries(
+    st.sampled_from("abc"),
+    st.lists(st.integers(-(2**30), 2**30), min_size=3, max_size=3).map(torch.tensor),
+)
+
+
+def same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+@given(left=sums, middle=sums, right=sums)
+def test_adding_is_associative_and_commutative(left, middle, right):
+    assert same(add(add(left, middle), right), add(left, add(middle, right)))
+    assert same(add(left, right), add(right, left))
+
+
+@given(some=sums)
+def test_nothing_is_the_zero_of_adding(some):
+    assert same(add(some, {}), some)
+    assert same(add({}, some), some)
+
+
+@given(left=sums, right=sums)
+def test_adding_leaves_its_operands_as_they_are(left, right):
+    before = [{key: value.clone() for key, value in each.items()} for each in (left, right)]
+    total = add(left, right)
+    for value in total.values():
+        value.add_(1)
+    assert same(left, before[0])
+    assert same(right, before[1])
+
+
+def test_accumulating_does_not_alias_what_was_added():
+    first = {"a": torch.ones(2)}
+    total = {}
+    accumulate(total, first)
+    accumulate(total, {"a": torch.ones(2)})
+    assert first["a"].tolist() == [1, 1]
+    assert total["a"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_record_fills_each_image_at_its_own_position(make_batch, shape):
+    labels = torch.zeros(6, dtype=torch.int64)
+    parts = [[5, 0], [3], [1, 4]]
+    total = {}
+    for part in parts:
+        batch = make_batch(labels, part)
+        values = batch.positions.reshape(-1, *[1] * len(shape)).expand(-1, *shape) + 10
+        accumulate(total, {"image/value": record(batch, values)})
+    assert total["image/value"].shape == (6, *shape)
+    filled = total["image/value"].reshape(6, -1)[:, 0]
+    assert filled.tolist() == [10, 11, 0, 13, 14, 15]
+
+
+def test_replicate_zero_is_the_plain_sum_and_the_others_are_weighted(make_batch):
+    batch = make_batch(torch.zeros(4, dtype=torch.int64))
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    found = weigh(batch, values)
+    assert found.dtype == torch.float64
+    assert found.shape == (1 + REPLICATES,)
+    assert found[0] == 15
+    assert torch.equal(found, batch.weights @ values.double())
+    table = weigh(batch, values[:, None, None].expand(-1, 2, 3))
+    assert table.shape == (1 + REPLICATES, 2, 3)
+    assert torch.equal(table[:, 1, 2], found)
+
+
+def test_weights_are_poisson_with_mean_and_variance_one():
+    weights = weights_of(keys_of(IDS))
+    assert torch.equal(weights[0], torch.ones(len(IDS), dtype=torch.float64))
+    drawn = weights[1:]
+    cells = drawn.numel()
+    assert drawn.mean().item() == pytest.approx(1, abs=5 / math.sqrt(cells))
+    assert drawn.var().item() == pytest.approx(1, abs=5 * math.sqrt(3 / cells))
+    for count in range(4):
+        share = (drawn == count).double().mean().item()
+        assert share == pytest.approx(math.exp(-1) / math.factorial(count), abs=2e-3)
+
+
+def test_replicates_are_uncorrelated_with_each_other_and_images_too():
+    drawn = weights_of(keys_of(IDS))[1:].numpy()
+    between_replicates = np.corrcoef(drawn)[np.triu_indices(REPLICATES, 1)]
+    assert np.abs(between_replicates).max() < 6 / math.sqrt(len(IDS))
+    between_images = np.corrcoef(drawn[:, :300].T)[np.triu_indices(300, 1)]
+    assert np.abs(between_images).max() < 6 / math.sqrt(REPLICATES)
+    assert abs(between_images.mean()) < 1e-2
+
+
+@settings(max_examples=20)
+@given(order=st.permutations(range(12)), cut=st.integers(1, 11))
+def test_a_weight_depends_on_the_image_alone(order, cut):
+    whole = weights_of(keys_of(IDS[:12]))
+    parts = (order[:cut], order[cut:])
+    pieces = torch.cat([weights_of(keys_of([IDS[i] for i in part])) for part in parts], dim=1)
+    assert torch.equal(pieces, whole[:, order])
+
+
+def test_keys_and_weights_follow_the_published_hashes():
+    assert key_of("test/00017") == -1214393448039141016
+    ids = ["test/00017", "\N{SNOWMAN}", "\udc80"]
+    expected = [[poisson(key_of(each), number) for each in ids] for number in range(REPLICATES)]
+    assert weights_of(keys_of(ids))[1:].tolist() == expected
+
+
+def poisson(key: int, replicate: int) -> int:
+    """Return one weight by the definitions, in whole-number arithmetic."""
+    mask = 2**64 - 1
+    word = splitmix64((splitmix64(key & mask) + (replicate + 1) * 0x9E3779B97F4A7C15) & mask)
+    uniform = (word >> 11) / 2**53
+    count, share = 0, math.exp(-1)
+    while uniform >= share:
+        count += 1
+        share += math.exp(-1) / math.factorial(count)
+    return count
+
+
+def splitmix64(state: int) -> int:
+    mask = 2**64 - 1
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & mask
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB & mask
+    return state ^ (state >> 31)
+
+
+def test_a_row_takes_its_interval_from_the_replicates():
+    values = torch.cat(
+        (torch.tensor([0.5], dtype=torch.float64), torch.arange(1, REPLICATES + 1).double() / 1000)
+    )
+    found = row("top1", values, 7, declared=Metric())
+    assert (found.value, found.low, found.high) == (0.5, 0.005, 0.196)
+    assert found.images == 7
+    assert not found.reason
+    assert found.replicates is not None
+    assert found.replicates.shape == (REPLICATES,)
+
+
+def test_a_binned_error_reflects_its_replicates_about_the_estimate():
+    values = torch.cat(
+        (torch.tensor([0.1], dtype=torch.float64), torch.arange(1, REPLICATES + 1).double() / 1000)
+    )
+    found = row("ece", values, 7, declared=Metric(interval="basic"))
+    assert found.low == pytest.approx(0.2 - 0.196)
+    assert found.high == pytest.approx(0.2 - 0.005)
+
+
+def test_a_row_without_replicates_says_so():
+    found = row("nonfinite", 3, 7, declared=Metric(unit="images"), at={"layer": 1})
+    assert (found.value, found.low, found.high, found.replicates) == (3.0, None, None, None)
+    assert found.reason
+    assert found.at == {"layer": 1}
+    assert found.unit == "images"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_becomes_null_with_a_reason(value):
+    found = row("ece", value, 0, declared=Metric())
+    assert found.value is None
+    assert found.reason
+    assert row("ece", value, 0, declared=Metric(), reason="one class").reason == "one class"
+
+
+def test_an_interval_needs_every_replicate():
+    values = torch.ones(1 + REPLICATES, dtype=torch.float64)
+    values[9] = math.nan
+    found = row("top1", values, 7, declared=Metric())
+    assert (found.value, found.low, found.high) == (1, None, None)
+    assert "1 of 200 replicates" in found.reason
