@@ -53,7 +53,8 @@ def plain(text: object) -> str:
 
 def _report(error: BaseException, program: str) -> int:
     """Say what went wrong on one line of stderr; return the exit code."""
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+    stopped = isinstance(error, (KeyboardInterrupt, typer.Abort))
+    if stopped and not hasattr(error, "exit_code"):
         return 128 + signal.SIGINT
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         return 128 + signal.SIGPIPE

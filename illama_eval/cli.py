@@ -46,7 +46,7 @@ def run(
     calibration_split: FittedOn = CalibrationSplit.hash,
     threshold: Threshold = 0.8,
     spectra: Spectra = "256",
-) -> None:
+) -> int:
     """Measure everything that fits the images, in one pass."""
     from illama_eval.command import measure
 
@@ -56,7 +56,7 @@ def run(
         "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
         "collapse": {},
     }
-    raise typer.Exit(measure(shared, "run", studies))
+    return measure(shared, "run", studies)
 
 
 @app.command()
@@ -66,11 +66,11 @@ def accuracy(
     predictions: Annotated[
         Path | None, option("Saved predictions (.npz) instead of a checkpoint.", STUDY)
     ] = None,
-) -> None:
+) -> int:
     """Top-1, top-5 and log loss."""
     from illama_eval.command import measure
 
-    raise typer.Exit(measure(shared, "accuracy", {"accuracy": {}}, predictions))
+    return measure(shared, "accuracy", {"accuracy": {}}, predictions)
 
 
 @app.command()
@@ -82,49 +82,51 @@ def calibrate(
     predictions: Annotated[
         Path | None, option("Saved predictions (.npz) instead of a checkpoint.", STUDY)
     ] = None,
-) -> None:
+) -> int:
     """Calibration errors before and after temperature, with a reliability diagram."""
     from illama_eval.command import measure
 
     given = {"bins": bins, "split": calibration_split.value}
     studies = {"accuracy": {}, "calibration": given}
-    raise typer.Exit(measure(shared, "calibrate", studies, predictions))
+    return measure(shared, "calibrate", studies, predictions)
 
 
 @app.command()
 @with_shared
-def rank(shared: Shared, threshold: Threshold = 0.8, spectra: Spectra = "256") -> None:
+def rank(shared: Shared, threshold: Threshold = 0.8, spectra: Spectra = "256") -> int:
     """Rank of the attention maps by layer and head, beside its controls."""
     from illama_eval.command import measure
 
     given = {"threshold": threshold, "spectra": _spectra(spectra)}
-    raise typer.Exit(measure(shared, "rank", {"rank": given}))
+    return measure(shared, "rank", {"rank": given})
 
 
 @app.command()
 @with_shared
-def collapse(shared: Shared) -> None:
+def collapse(shared: Shared) -> int:
     """Attention collapse in all its meanings, with a verdict for each."""
     from illama_eval.command import measure
 
-    raise typer.Exit(measure(shared, "collapse", {"collapse": {}}))
+    return measure(shared, "collapse", {"collapse": {}})
 
 
 @app.command()
 @with_shared
-def speed(shared: Shared) -> None:
+def speed(shared: Shared) -> int:
     """Images per second, latency and memory against the bidirectional twin."""
-    from illama_eval.speed import measure_speed
+    from illama_eval.command import compare_speed
 
-    raise typer.Exit(measure_speed(shared))
+    return compare_speed(shared)
 
 
 @app.command(name="list")
 def list_all() -> None:
     """Show studies, sources and model sizes."""
+    from rich.console import Console
+
     from illama_eval.listing import show_all
 
-    show_all()
+    show_all(Console(highlight=False))
 
 
 def _spectra(given: str) -> int | None:
@@ -140,4 +142,4 @@ def main() -> None:
     """Run the command line; errors are one line and an exit code."""
     from illama.exits import run as run_app
 
-    run_app(app)
+    run_app(app, "illama-eval")

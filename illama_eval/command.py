@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,10 @@ from rich.text import Text
 from illama.sources import Source, open_source
 from illama_eval.options import Shared
 from illama_eval.render import render_directory, show
+from illama_eval.render.speed import show_speed
 from illama_eval.result import Run
-from illama_eval.run import Options, evaluate
+from illama_eval.run import Interrupted, Options, evaluate
+from illama_eval.speed import measure_speed
 from illama_eval.studies import STUDIES
 from illama_eval.study import Study
 from illama_eval.subjects import (
@@ -79,14 +82,19 @@ def measure(
     request = resolve(shared, command, parameters, predictions)
     if request.note:
         log.print(request.note, markup=False)
-    with _progress(log) as hooks:
-        run = evaluate(
-            request.subjects,
-            request.source,
-            request.studies,
-            request.out,
-            _options(shared, request.source, request.subjects[0].device, hooks),
-        )
+    try:
+        with _progress(log) as hooks:
+            run = evaluate(
+                request.subjects,
+                request.source,
+                request.studies,
+                request.out,
+                _options(shared, request.source, request.subjects[0].device, hooks),
+            )
+    except Interrupted:
+        words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
+        log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
+        raise
     if os.environ.get("RANK", "0") != "0":
         return 0
     render_directory(request.out)
@@ -96,6 +104,29 @@ def measure(
         show(run, Console(highlight=False))
     log.print(f"written to {request.out}", markup=False)
     return _warn(run, log)
+
+
+def compare_speed(shared: Shared) -> int:
+    """Time each checkpoint against its bidirectional twin, print the table, return 0.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    log = Console(stderr=True, highlight=False)
+    subjects = open_subjects(replace(shared, compiled=False))
+    if shared.out and len(subjects) > 1:
+        raise SubjectError("--out takes one checkpoint; without it each gets a directory")
+    for subject in subjects:
+        digest = str(subject.provenance["file_sha256"])
+        out = shared.out or _default_out([subject.name], [digest], "speed")
+        with log.status(f"timing {subject.name}"):
+            run = measure_speed(subject, out, compiled=shared.compiled, overwrite=shared.overwrite)
+        if shared.as_json:
+            sys.stdout.write(run.to_json())
+        else:
+            show_speed(run, Console(highlight=False))
+        log.print(f"written to {out}", markup=False)
+    return 0
 
 
 def resolve(

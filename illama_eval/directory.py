@@ -116,8 +116,8 @@ def save_partial(path: Path, partial: Partial) -> None:
         "identity": json.dumps(partial.identity),
         "unreadable": [list(item) for item in partial.unreadable],
     }
-    with replacing(path) as temporary:
-        torch.save(plain, temporary)
+    with replacing(path) as file:
+        torch.save(plain, file)
 
 
 def load_partial(path: Path, identity: Mapping[str, Any]) -> Partial | None:
@@ -179,9 +179,9 @@ def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[
         CheckpointError: the disk is full.
     """
     for stem, content in {**arrays, "replicates": replicate_table(run.rows)}.items():
-        with replacing(directory / f"{stem}.npz") as temporary, temporary.open("wb") as file:
+        with replacing(directory / f"{stem}.npz") as file:
             np.savez_compressed(file, allow_pickle=False, **content)
     for name, part in (("timing.json", timing), ("run.json", run)):
-        with replacing(directory / name) as temporary:
-            temporary.write_text(part.to_json(), encoding="utf-8")
+        with replacing(directory / name) as file:
+            file.write(part.to_json().encode("utf-8"))
     clear_partials(directory)

@@ -50,7 +50,7 @@ class Shared:
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[CHECKPOINT]...",
+            metavar="CHECKPOINT",
             help="Checkpoint files (.pth, .safetensors); without one, the bundled demo.",
             show_default=False,
         ),
@@ -88,7 +88,7 @@ class Shared:
     image_size: Annotated[int | None, option("Resize positions to this input size.", MODEL)] = None
     ema: Annotated[bool, option("Take the averaged weights.", MODEL, "--ema")] = False
     out: Annotated[
-        Path | None, option("Run directory [default: reports/NAME-SHA/COMMAND].", OUTPUT)
+        Path | None, option("Run directory; by default reports/NAME-SHA/COMMAND.", OUTPUT)
     ] = None
     resume: Annotated[
         bool, option("Go on with an interrupted run, show a finished one.", OUTPUT)
@@ -108,7 +108,7 @@ class Shared:
     ] = False
 
 
-def with_shared(command: Callable[..., None]) -> Callable[..., None]:
+def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     """Return the command with Shared's fields as further options.
 
     The command is called with a Shared as its first argument and its own options by name.
@@ -125,9 +125,9 @@ def with_shared(command: Callable[..., None]) -> Callable[..., None]:
         for each in fields(Shared)
     ]
 
-    def run(**values: Any) -> None:
+    def run(**values: Any) -> int:
         given = {each.name: values.pop(each.name) for each in shared}
-        command(Shared(**given), **values)
+        return command(Shared(**given), **values)
 
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__

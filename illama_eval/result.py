@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ At: TypeAlias = Mapping[str, int | str]
 
 class ResultError(ValueError):
     """A run directory that cannot be read, or that does not fit what is asked of it."""
+
+    exit_code: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,7 @@ def replicate_table(rows: tuple[Row, ...]) -> dict[str, NDArray[Any]]:
     values = [row.replicates for row in kept if row.replicates is not None]
     return {
         "names": np.array([name_of(row) for row in kept], dtype=np.str_),
-        "replicates": np.array(values, dtype=np.float64).reshape(len(kept), -1),
+        "replicates": np.array(values, dtype=np.float64).reshape(len(kept), -1 if kept else 0),
     }
 
 

@@ -44,8 +44,9 @@ class Interrupted(KeyboardInterrupt):
     """The run was stopped by a signal; what it had measured is saved."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(number).name}")
-        self.number = number
+        name = signal.Signals(number).name
+        super().__init__(f"interrupted by {name}; what was measured is saved")
+        self.exit_code = 128 + number
 
 
 @dataclass(frozen=True, kw_only=True)

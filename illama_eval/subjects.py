@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ DEMO_CHECKPOINT = Path(__file__).with_name("demo") / "illama_demo_nano.safetenso
 
 class SubjectError(ValueError):
     """Something that cannot be measured as asked; one line, with what to do."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class Subject(Protocol):

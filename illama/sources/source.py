@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ IMAGENET_CLASSES = 1000
 
 class SourceError(ValueError):
     """A source that cannot be measured; one line: what, where, what to do."""
+
+    exit_code: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, eq=False)

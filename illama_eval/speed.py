@@ -1,0 +1,225 @@
+"""Is the causal model faster? Speed and memory against its bidirectional twin, side by side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from illama.complexity import causal_macs, macs
+from illama.config import Config
+from illama.model import Model
+from illama_eval import directory, environment
+from illama_eval.result import At, Row, Run
+from illama_eval.subjects import DTYPES, Dtype, ModelSubject
+
+BATCHES = (1, 64)
+WARM_UP = 10
+PASSES = 50
+SECONDS = 20.0
+"""Time after which a batch is not repeated further, once it has had `FEWEST` passes."""
+FEWEST = 5
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Seconds of every pass of one model at one batch size."""
+
+    batch: int
+    seconds: tuple[float, ...]
+
+    @property
+    def latency(self) -> tuple[float, float, float]:
+        """Return median, 10th and 90th percentile, in seconds."""
+        low, *_, high = statistics.quantiles(self.seconds, n=10, method="inclusive")
+        return statistics.median(self.seconds), low, high
+
+
+def bidirectional_twin(model: Model) -> Model:
+    """Return the same weights without a mask, on the same device."""
+    config = replace(model.config, masking="none")
+    twin = Model(config, path=model.path).to(model.class_token)
+    twin.load_state_dict(model.state_dict())
+    return twin.eval()
+
+
+def measure_speed(
+    subject: ModelSubject,
+    out: Path,
+    *,
+    compiled: bool = False,
+    overwrite: bool = False,
+    on_batch: Callable[[int], object] | None = None,
+) -> Run:
+    """Measure a model against its twin and write run.json (counts) and timing.json (times).
+
+    Passes of the two are interleaved, so that whatever else the machine does slows both.
+
+    Raises:
+        ResultError: the directory is in use, or holds a run of another model.
+    """
+    identity = {"speed": subject.describe()}
+    header = {
+        **environment.describe(subject.device),
+        "identity": identity,
+        "subjects": [subject.describe()],
+        "source": {"name": "random images", "images": 0},
+        "compiled": compiled,
+    }
+    with directory.owned(out):
+        if overwrite:
+            directory.clear(out)
+        directory.finished_run(out, identity)
+        rows = (*count_macs(subject), *time_both(subject, compiled, on_batch), *memory(subject))
+        counted = Run(header=header, rows=tuple(row for row in rows if row.unit == "MACs"))
+        timed = Run(header=header, rows=tuple(row for row in rows if row.unit != "MACs"))
+        directory.write_run(out, counted, timed, {})
+    return Run(header=header, rows=rows)
+
+
+def count_macs(subject: ModelSubject) -> Iterator[Row]:
+    """Yield multiply-accumulates of one image, dense and by the paper's causal formula."""
+    config = subject.model.config
+    for metric, count in (("macs_dense", macs(config)), ("macs_causal", causal_macs(config))):
+        yield _row(subject, metric, float(count), "MACs", reason="counted, not measured")
+
+
+def time_both(
+    subject: ModelSubject, compiled: bool, on_batch: Callable[[int], object] | None
+) -> Iterator[Row]:
+    """Yield latency, images/s and their ratio to the twin's for every batch size."""
+    models = {"model": subject.model, "twin": bidirectional_twin(subject.model)}
+    forwards: dict[str, Forward] = {}
+    for name, model in models.items():
+        alpha = subject.soft_mask if name == "model" else 0.0
+        forwards[name] = partial(torch.compile(model) if compiled else model, soft_mask=alpha)
+    for batch in BATCHES:
+        timed = time_interleaved(forwards, _images(subject, batch))
+        for name, each in timed.items():
+            middle, low, high = each.latency
+            at: At = {"model": name, "batch": batch}
+            reason = f"median, 10th and 90th percentile of {len(each.seconds)} passes"
+            yield _row(subject, "latency", middle, "s", at, reason, (low, high))
+            speed = (batch / high, batch / low)
+            yield _row(subject, "images_per_second", batch / middle, "images/s", at, reason, speed)
+        ratio = timed["twin"].latency[0] / timed["model"].latency[0]
+        reason = "twin's median latency over the model's: above 1 the mask made it faster"
+        yield _row(subject, "speed_ratio", ratio, "factor", {"batch": batch}, reason)
+        if on_batch:
+            on_batch(batch)
+
+
+@torch.inference_mode()
+def time_interleaved(forwards: Mapping[str, Forward], images: Tensor) -> dict[str, Timed]:
+    """Return the seconds of each forward, taken in turn after warming up."""
+    seconds: dict[str, list[float]] = {name: [] for name in forwards}
+    begin, warm = time.perf_counter(), 0
+    while warm < WARM_UP and (not warm or time.perf_counter() - begin < SECONDS / 4):
+        for forward in forwards.values():
+            forward(images)
+        warm += 1
+    begin = time.perf_counter()
+    for done in range(PASSES):
+        if done >= FEWEST and time.perf_counter() - begin > SECONDS:
+            break
+        for name, forward in forwards.items():
+            seconds[name].append(_time_once(forward, images))
+    return {name: Timed(batch=len(images), seconds=tuple(s)) for name, s in seconds.items()}
+
+
+def _time_once(forward: Forward, images: Tensor) -> float:
+    """Return the seconds of one pass, finished on the device."""
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    begin = time.perf_counter()
+    forward(images)
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter() - begin
+
+
+def memory(subject: ModelSubject) -> Iterator[Row]:
+    """Yield the peak memory of a forward for both models and every batch size.
+
+    On a GPU what torch held at most; on a CPU what a fresh process held at most, so that earlier
+    passes leave no trace in it.
+    """
+    config = subject.model.config
+    twin = replace(config, masking="none")
+    for name, each in (("model", config), ("twin", twin)):
+        for batch in BATCHES:
+            held = _peak(subject, each, batch)
+            what = "by torch" if subject.device.type == "cuda" else "by a process of its own"
+            at: At = {"model": name, "batch": batch}
+            yield _row(subject, "peak_memory", float(held), "bytes", at, f"most held {what}")
+
+
+def _peak(subject: ModelSubject, config: Config, batch: int) -> int:
+    """Return the most bytes that one forward held, weights included."""
+    arguments = (config.to_dict(), subject.soft_mask, subject.dtype, batch)
+    if subject.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(subject.device)
+        _forward_once(*arguments, device=subject.device)
+        return torch.cuda.max_memory_allocated(subject.device)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_hold, arguments)
+
+
+def _hold(config: dict[str, Any], soft_mask: float, dtype: Dtype, batch: int) -> int:
+    """Run one forward in this process and return its peak memory in bytes."""
+    device = torch.device("cpu")
+    _forward_once(config, soft_mask, dtype, batch, device=device)
+    return environment.peak_memory(device)
+
+
+@torch.inference_mode()
+def _forward_once(
+    config: dict[str, Any], soft_mask: float, dtype: Dtype, batch: int, *, device: torch.device
+) -> None:
+    model = Model(Config.from_dict(config)).to(device, DTYPES[dtype]).eval()
+    side = model.config.image_size
+    alpha = 0.0 if model.config.masking == "none" else soft_mask
+    model(torch.zeros(batch, 3, side, side, device=device, dtype=DTYPES[dtype]), alpha)
+
+
+def _images(subject: ModelSubject, batch: int) -> Tensor:
+    side = subject.model.config.image_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, side, side, generator=generator)
+    return images.to(subject.device, DTYPES[subject.dtype])
+
+
+def _row(
+    subject: ModelSubject,
+    metric: str,
+    value: float,
+    unit: str,
+    at: At | None = None,
+    reason: str = "",
+    bounds: tuple[float, float] | tuple[None, None] = (None, None),
+) -> Row:
+    return Row(
+        subject=subject.name,
+        source="random images",
+        study="speed",
+        metric=metric,
+        value=value,
+        low=bounds[0],
+        high=bounds[1],
+        unit=unit,
+        images=int((at or {}).get("batch", 0)),
+        at=dict(at or {}),
+        reason=reason,
+    )
