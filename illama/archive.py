@@ -34,6 +34,7 @@ SHARED = 4
 """How often tensors may share a file's bytes before the file is taken for a bomb."""
 
 _LOCK = threading.Lock()
+_FOLDER = 0x10
 _ALLOWED = re.compile(
     r"argparse\.Namespace|collections\.(OrderedDict|Counter)|(__builtin__|builtins)\.set"
     r"|_codecs\.encode|torch\.(Size|device|(b?float|u?int|complex|bool)\w*)"
@@ -150,11 +151,7 @@ def _check_members(path: Path, size: int) -> set[int]:
         if count > 1:
             raise CheckpointError(f"holds {name!r} {count} times; it was tampered with")
         for member in members:
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise CheckpointError(
-                    f"member {member.filename!r} is compressed, which torch.save never does; "
-                    "save it again with torch.save"
-                )
+            _check_member(member)
         if sum(member.file_size for member in members) > size:
             raise CheckpointError("declares more bytes than it holds; it was tampered with")
         broken = opened.testzip()
@@ -163,6 +160,20 @@ def _check_members(path: Path, size: int) -> set[int]:
             f"checksum mismatch in {broken!r}: the file is damaged; download or copy it again"
         )
     return {member.file_size for member in members}
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    """Refuse what torch.save never writes, and what torch's reader and Python's take differently.
+
+    Of a member marked as a folder, torch reads nothing and leaves the weight uninitialised.
+    """
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise CheckpointError(
+            f"member {member.filename!r} is compressed, which torch.save never does; "
+            "save it again with torch.save"
+        )
+    if member.external_attr & _FOLDER or member.is_dir():
+        raise CheckpointError(f"member {member.filename!r} is marked as a folder; it is damaged")
 
 
 def _check_globals(path: Path, container: Container) -> None:

@@ -207,12 +207,12 @@ def save(
     record["args"] = jsonable(args or {})
     if path.suffix == ".safetensors" and not extra:
         header = json.dumps({**record, "checksum": _checksum(record, state)}, sort_keys=True)
-        with replacing(path) as temporary:
-            safetensors.torch.save_file(state, temporary, {"illama": header})
+        with replacing(path) as stream:
+            stream.write(safetensors.torch.save(state, {"illama": header}))
     elif path.suffix == ".pth":
         entries = {**_official(record, state, model.config), **(extra or {})}
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            torch.save(entries, stream)  # given a path, torch would put its name into the file
+        with replacing(path) as stream:
+            torch.save(entries, stream)
     else:
         raise CheckpointError(
             f"{path}: the suffix tells the layout; use .pth, or .safetensors for weights alone"

@@ -37,9 +37,6 @@ Names stand without block number and without `.weight` or `.bias`; `norm` and `h
 HEADS = {96: 3, 192: 3, 384: 6, 768: 12, 1024: 16}
 """Attention heads of the widths that are in use; the shapes do not tell them."""
 
-LARGEST_SEQUENCE = 4097
-"""Tokens up to which a mask is built: 1024 pixels at patch 16, and a bound on hostile files."""
-
 MOST_VALUES = 10_000
 """Values of a file's arguments after which no further list or dictionary is unfolded."""
 
@@ -156,10 +153,6 @@ def config_of(found: Found, *, heads: int | None, image_size: int | None) -> Con
         size = _image_size(found, shapes["patch_size"], image_size)
         fields = {**shapes, **_family(found.state), "heads": heads, "image_size": size}
         config = Config.from_dict(fields)
-    if config.tokens > LARGEST_SEQUENCE:
-        raise CheckpointError(
-            f"asks for {config.tokens} tokens; masks are built up to {LARGEST_SEQUENCE}"
-        )
     return config
 
 

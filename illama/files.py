@@ -6,11 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -63,8 +62,8 @@ def sha256_of_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name in the same folder; on success it takes the file's place at once.
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a stream to a temporary file in the same folder; on success it takes the file's place.
 
     The data reaches the disk before the name does, so a crash leaves the old file or the new one.
 
@@ -76,8 +75,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise CheckpointError(f"{path}: its folder does not exist; make it first")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(target)
     except CheckpointError:
@@ -89,11 +89,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _why(error: Exception) -> str:
-    """Return in words why writing failed; torch and safetensors tell it in their texts alone."""
+    """Return in words why writing failed; torch's writer reports a short write without a number."""
     short_write = isinstance(error, RuntimeError) and "inline_container" in str(error)
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(told[1]) if told else getattr(error, "errno", None)
-    if short_write or number in _FULL:
+    if short_write or getattr(error, "errno", None) in _FULL:
         return "disk full or file size limit reached while writing"
     return f"cannot be written ({first_line(error)})"
 

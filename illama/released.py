@@ -138,12 +138,11 @@ def fetch(
         raise CheckpointError(f"{path}: another file is there already; pass --overwrite")
     source = address(file, base)
     digest = hashlib.sha256()
-    with replacing(path) as temporary:
-        with temporary.open("wb") as stream:
-            for chunk in _download(source, limit=int(LONGER * file.megabytes * 1e6)):
-                digest.update(chunk)
-                stream.write(chunk)
-                progress(len(chunk))
+    with replacing(path) as stream:
+        for chunk in _download(source, limit=int(LONGER * file.megabytes * 1e6)):
+            digest.update(chunk)
+            stream.write(chunk)
+            progress(len(chunk))
         if digest.hexdigest() != file.sha256:
             raise CheckpointError(
                 f"{source}: sha256 is {digest.hexdigest()}, published was {file.sha256}; "

@@ -16,6 +16,9 @@ from illama.families import Found, listed, published_size, to_official
 from illama.files import CheckpointError
 from illama.model import Model
 
+LARGEST_SEQUENCE = 4097
+"""Tokens up to which a mask is built: 1024 pixels at patch 16, and a bound on hostile files."""
+
 
 def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
     """Return the sha256 over names, shapes, types and bytes of weights, in order of their names."""
@@ -111,6 +114,10 @@ def build(config: Config) -> Model:
 
     Drawing weights only to replace them takes seconds and moves the global random state.
     """
+    if config.tokens > LARGEST_SEQUENCE:
+        raise CheckpointError(
+            f"asks for {config.tokens} tokens; masks are built up to {LARGEST_SEQUENCE}"
+        )
     with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
         return Model(config)
 

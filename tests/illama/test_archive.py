@@ -225,6 +225,18 @@ def test_one_changed_byte_in_a_weight_is_a_checksum_mismatch(tmp_path, payload, 
         read(path)
 
 
+def test_a_weight_that_is_marked_as_a_folder_is_refused(tmp_path, payload):
+    path = tmp_path / "folder.pth"
+    torch.save(payload, path)
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b"folder/data/15") - 46
+    assert data[entry : entry + 4] == b"PK\x01\x02"
+    data[entry + 38] = 0x10
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="marked as a folder"):
+        read(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_an_expanded_tensor_is_refused_before_anything_is_allocated(tmp_path, zipped):
     path = tmp_path / "bomb.pth"

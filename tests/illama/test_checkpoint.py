@@ -1,0 +1,544 @@
+"""Checkpoints of every family and layout, what they are run with, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import stat
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import illama
+from illama import checkpoint, released
+from illama.checkpoint import CheckpointError, read, save, sha256_of_weights
+from illama.config import SIZES, STEPS, Config
+from illama.families import HEADS, to_official, translate
+from illama.model import Model
+
+SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
+VIT = Config.at("vit", "nano", width=24, heads=2, depth=2)
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "official_micro.pth"
+
+
+def fresh(config: Config, seed: int = 0) -> Model:
+    """Return a model whose every parameter is drawn, so that none can be mixed up unseen."""
+    torch.manual_seed(seed)
+    model = Model(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def official(model: Model) -> OrderedDict[str, torch.Tensor]:
+    """Return the weights under the released names."""
+    mlp = model.config.mlp
+    return OrderedDict((to_official(k, mlp), v) for k, v in model.state_dict().items())
+
+
+def write(path: Path, model: Model, epoch: int = 299, **args: object) -> Path:
+    """Write a file as the released code does."""
+    arguments = argparse.Namespace(**{"num_heads": model.config.heads, **args})
+    torch.save({"model": official(model), "epoch": epoch, "args": arguments}, path)
+    return path
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    return sha256_of_weights(one.state_dict()) == sha256_of_weights(other.state_dict())
+
+
+# Names
+
+
+def test_released_names_are_exactly_those_of_the_released_code():
+    block = (
+        "norm1.weight attn.qkv.weight attn.qkv.bias attn.proj.weight attn.proj.bias "
+        "norm2.weight mlp.fc1.weight mlp.fc3.weight mlp.fc2.weight"
+    )
+    expected = ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"]
+    expected += [f"blocks.{i}.{name}" for i in range(2) for name in block.split()]
+    expected += ["norm.weight", "head.weight", "head.bias"]
+    assert sorted(official(fresh(SMALL))) == sorted(expected)
+
+
+def test_vit_names_are_exactly_those_of_timm():
+    block = (
+        "norm1.weight norm1.bias attn.qkv.weight attn.qkv.bias attn.proj.weight attn.proj.bias "
+        "norm2.weight norm2.bias mlp.fc1.weight mlp.fc1.bias mlp.fc2.weight mlp.fc2.bias"
+    )
+    expected = ["cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"]
+    expected += [f"blocks.{i}.{name}" for i in range(2) for name in block.split()]
+    expected += ["norm.weight", "norm.bias", "head.weight", "head.bias"]
+    assert sorted(official(fresh(VIT))) == sorted(expected)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_name_goes_there_and_back(step):
+    config = Config.at(step, "nano", depth=1)
+    for name in Model(config).state_dict():
+        assert translate(to_official(name, config.mlp), config.mlp) == name
+        assert translate(name, config.mlp) == name
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("step", STEPS)
+def test_saving_and_loading_changes_nothing(tmp_path, step, suffix):
+    model = fresh(Config.at(step, "nano", width=24, heads=2, depth=2))
+    path = tmp_path / f"file{suffix}"
+    save(model, path, epoch=7, args={"lr": 0.1, "betas": (0.9, 0.999)})
+    seen = read(path)
+    assert seen.model.config == model.config
+    assert same_weights(seen.model, model)
+    assert (seen.epoch, seen.args) == (7, {"lr": 0.1, "betas": [0.9, 0.999]})
+    assert (seen.layout, seen.notes) == (f"illama {suffix}", ())
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(seen.model(images), model(images))
+
+
+def test_equal_models_make_equal_files(tmp_path):
+    for suffix in (".pth", ".safetensors"):
+        for name in ("one", "two"):
+            save(fresh(SMALL), tmp_path / f"{name}{suffix}", args={"b": 1, "a": 2})
+        one, two = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("one", "two"))
+        assert one == two
+
+
+def test_the_released_layout_loads_with_its_provenance():
+    seen = read(GOLDEN)
+    assert seen.layout == "official .pth"
+    assert (seen.key, seen.epoch, seen.args["cutoff_soft"]) == ("model", 299, 50)
+    assert seen.bytes == GOLDEN.stat().st_size
+    assert seen.notes == ("no config in the file: taken as the released form",)
+    assert not seen.model.training
+    assert all(parameter.requires_grad for parameter in seen.model.parameters())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "backbone."])
+def test_wrappers_leave_no_trace_in_the_names(tmp_path, prefix):
+    model = fresh(SMALL)
+    state = {f"{prefix}{name}": tensor for name, tensor in official(model).items()}
+    torch.save(state, tmp_path / "bare.pth")
+    seen = read(tmp_path / "bare.pth", heads=2)
+    assert same_weights(seen.model, model)
+    assert (seen.layout, seen.key) == ("bare state dict", None)
+
+
+def test_averaged_weights_are_taken_when_asked_for(tmp_path):
+    model, averaged = fresh(SMALL, 0), fresh(SMALL, 1)
+    path = tmp_path / "ema.pth"
+    torch.save({"model": official(model), "model_ema": official(averaged)}, path)
+    assert same_weights(illama.load(path, heads=2), model)
+    seen = read(path, heads=2, ema=True)
+    assert same_weights(seen.model, averaged)
+    assert seen.key == "model_ema"
+
+
+def test_averaged_weights_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no averaged weights"):
+        read(write(tmp_path / "a.pth", fresh(SMALL)), ema=True)
+
+
+def test_a_vit_file_is_bidirectional_with_its_class_token_first(tmp_path):
+    model = fresh(VIT)
+    torch.save(official(model), tmp_path / "deit.pth")
+    seen = read(tmp_path / "deit.pth", heads=2)
+    assert seen.layout == "ViT"
+    assert seen.model.config == model.config
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(seen.model(images), model(images))
+
+
+def test_a_vit_file_gives_the_logits_of_timm(tmp_path):
+    timm = pytest.importorskip("timm", reason="needs the extra [timm]")
+    torch.manual_seed(0)
+    theirs = timm.create_model("deit_tiny_patch16_224", num_classes=7).eval()
+    torch.save(theirs.state_dict(), tmp_path / "deit.pth")
+    images = torch.randn(2, 3, 224, 224)
+    seen = illama.load(tmp_path / "deit.pth")(images)
+    torch.testing.assert_close(seen, theirs(images), rtol=1e-4, atol=1e-5)
+
+
+def test_an_old_file_loads_with_the_note_that_it_cannot_be_verified(tmp_path):
+    model, path = fresh(SMALL), tmp_path / "old.pth"
+    torch.save(official(model), path, _use_new_zipfile_serialization=False)
+    seen = read(path, heads=2)
+    assert same_weights(seen.model, model)
+    assert any("cannot be verified" in note for note in seen.notes)
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("width", HEADS)
+def test_size_patch_classes_depth_and_heads_come_from_the_shapes(tmp_path, width):
+    config = replace(SMALL, width=width, heads=HEADS[width], depth=1, classes=5)
+    torch.save(official(Model(config)), tmp_path / "bare.pth")
+    assert read(tmp_path / "bare.pth").model.config == config
+
+
+def test_an_unknown_width_asks_for_heads(tmp_path):
+    torch.save(official(fresh(SMALL)), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="heads="):
+        illama.load(tmp_path / "a.pth")
+    assert illama.load(tmp_path / "a.pth", heads=3).config.heads == 3
+    assert illama.load(write(tmp_path / "b.pth", fresh(SMALL))).config.heads == 2
+
+
+def test_rotary_positions_alone_need_an_image_size(tmp_path):
+    model = fresh(replace(SMALL, position="rotary"))
+    torch.save(official(model), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="image_size="):
+        illama.load(tmp_path / "a.pth", heads=2)
+    assert illama.load(tmp_path / "a.pth", heads=2, image_size=16).config == model.config
+    path = write(tmp_path / "b.pth", model, input_size=16)
+    assert illama.load(path).config == model.config
+
+
+@pytest.mark.parametrize("token", ["first", "last"])
+def test_resizing_positions_keeps_the_row_of_the_class_token(tmp_path, token):
+    model = fresh(replace(SMALL, class_token=token))
+    save(model, tmp_path / "a.pth")
+    seen = read(tmp_path / "a.pth", image_size=24)
+    old, new = model.position_embedding, seen.model.position_embedding
+    row = model.config.class_index, seen.model.config.class_index
+    assert torch.equal(old[:, row[0]], new[:, row[1]])
+    assert new.shape == (1, 37, 12)
+    assert "positions resized from 16 to 24 pixels" in seen.notes
+    assert same_weights(read(tmp_path / "a.pth", image_size=16).model, model)
+
+
+def test_a_constant_position_table_stays_constant_when_resized(tmp_path):
+    model = fresh(SMALL)
+    nn.init.constant_(model.position_embedding, 0.5)
+    save(model, tmp_path / "a.pth")
+    table = illama.load(tmp_path / "a.pth", image_size=40).position_embedding
+    torch.testing.assert_close(table, torch.full((1, 101, 12), 0.5))
+
+
+def test_an_image_size_that_does_not_divide_is_refused(tmp_path):
+    save(fresh(SMALL), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="no multiple"):
+        illama.load(tmp_path / "a.pth", image_size=18)
+
+
+def test_more_tokens_than_a_mask_is_built_for_are_refused(tmp_path):
+    save(fresh(replace(SMALL, position="rotary")), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="tokens"):
+        illama.load(tmp_path / "a.pth", image_size=400)
+
+
+# Refusals
+
+
+def spoiled(tmp_path: Path, **changes: torch.Tensor | None) -> Path:
+    """Write a released file with weights replaced or, with None, left out."""
+    model = fresh(SMALL)
+    state = official(model)
+    for name, tensor in changes.items():
+        key = name.replace("__", ".")
+        state.pop(key, None)
+        if tensor is not None:
+            state[key] = tensor
+    path = tmp_path / "spoiled.pth"
+    torch.save({"model": state, "args": argparse.Namespace(num_heads=2)}, path)
+    return path
+
+
+def test_missing_unexpected_and_misshapen_weights_are_all_listed(tmp_path):
+    path = spoiled(
+        tmp_path,
+        norm__weight=None,
+        blocks__1__mlp__fc3__weight=None,
+        dist_token=torch.zeros(1),
+        head__bias=torch.zeros(10),
+    )
+    with pytest.raises(CheckpointError) as caught:
+        illama.load(path)
+    assert str(caught.value) == (
+        f"{path}: weights do not fit: missing 2 (blocks.1.mlp.fc3.weight, norm.weight), "
+        "unexpected 1 (dist_token), misshapen 1 (head.bias [10] for [3])"
+    )
+
+
+def test_long_lists_are_cut_after_ten_names(tmp_path):
+    path = spoiled(tmp_path, **{f"extra{number}": torch.zeros(1) for number in range(14)})
+    with pytest.raises(CheckpointError, match=r"unexpected 14 \(extra0, .*extra9 and 4 more\)"):
+        illama.load(path)
+
+
+def test_the_published_size_that_the_shapes_fit_is_named(tmp_path):
+    state = official(Model(Config.at("soft-mask", "nano")))
+    del state["norm.weight"]
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="width and depth are those of 'nano'"):
+        illama.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cls_token": None}, "is no image LLaMA or ViT: cls_token is missing"),
+        ({"head__weight": torch.zeros(3)}, "head.weight is missing or misshapen"),
+        ({"pos_embed": torch.zeros(1, 16, 12)}, "no square grid"),
+        ({"pos_embed": torch.zeros(17, 12)}, "no square grid"),
+        ({"blocks__5__norm1__weight": torch.ones(12)}, "block 2 is missing"),
+        ({"norm__weight": torch.full((12,), float("nan"))}, r"not finite in 1 \(norm.weight\)"),
+        ({"head__bias": torch.zeros(3, dtype=torch.int8)}, "head.bias is torch.int8"),
+        ({"module__norm__weight": torch.ones(12)}, "two names"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_by_name(tmp_path, changes, words):
+    with pytest.raises(CheckpointError, match=words):
+        illama.load(spoiled(tmp_path, **changes))
+
+
+def test_a_config_that_contradicts_the_weights_is_refused(tmp_path):
+    model = fresh(SMALL)
+    model.config = replace(SMALL, depth=4)
+    save(model, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="config says depth 4, its weights say 2"):
+        illama.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"depth": "two"}', '{"unknown": 1}'])
+def test_a_config_changed_by_hand_is_refused(tmp_path, text):
+    path = write(tmp_path / "a.pth", fresh(SMALL), illama_config=text)
+    with pytest.raises(CheckpointError, match=str(path)):
+        illama.load(path)
+
+
+def test_weights_without_their_header_are_refused_in_our_safetensors(tmp_path):
+    from safetensors.torch import save_file
+
+    state = fresh(SMALL).state_dict()
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="lost the record"):
+        illama.load(tmp_path / "a.safetensors")
+    save_file(official(fresh(SMALL)), tmp_path / "b.safetensors")
+    seen = read(tmp_path / "b.safetensors", heads=2)
+    assert any("no checksum" in note for note in seen.notes)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_run_in_float32(tmp_path, dtype):
+    model = fresh(SMALL)
+    torch.save({k: v.to(dtype) for k, v in official(model).items()}, tmp_path / "a.pth")
+    seen = read(tmp_path / "a.pth", heads=2)
+    assert {p.dtype for p in seen.model.parameters()} == {torch.float32}
+    assert any("run in float32" in note for note in seen.notes)
+    expected = model.head.weight.to(dtype).float()
+    assert torch.equal(seen.model.head.weight, expected)
+
+
+def test_weights_that_share_memory_in_the_file_are_apart_in_the_model(tmp_path):
+    shared = torch.ones(12)
+    path = spoiled(tmp_path, norm__weight=shared, blocks__0__norm1__weight=shared)
+    model = illama.load(path)
+    with torch.no_grad():
+        model.norm.weight.zero_()
+    assert model.blocks[0].attention_norm.weight.sum() == 12
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path):
+    save(fresh(SMALL), tmp_path / "a.pth")
+    before = torch.get_rng_state()
+    illama.load(tmp_path / "a.pth")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_sha256_is_that_of_the_weights_not_of_the_layout(tmp_path):
+    model = fresh(SMALL)
+    save(model, tmp_path / "a.pth")
+    save(model, tmp_path / "a.safetensors", args={"lr": 1})
+    hashes = {read(tmp_path / name).sha256 for name in ("a.pth", "a.safetensors")}
+    assert hashes == {sha256_of_weights(model.state_dict())}
+    with torch.no_grad():
+        model.head.bias[0] += 1
+    assert sha256_of_weights(model.state_dict()) not in hashes
+
+
+# Soft mask
+
+
+@pytest.mark.parametrize(
+    ("args", "epoch", "implied"),
+    [
+        ({"mask_mode": "soft", "soft_mask": 1.0, "cutoff_soft": 50}, 299, None),
+        ({"mask_mode": "soft", "soft_mask": 1.0, "cutoff_soft": 50}, 50, None),
+        ({"mask_mode": "soft", "soft_mask": 1.0, "cutoff_soft": 50}, 49, "1"),
+        (
+            {"mask_mode": "soft", "soft_mask": 1, "cutoff_soft": 50, "mask_schedule": "linear"},
+            40,
+            "0.2",
+        ),
+        ({"mask_mode": "soft", "soft_mask": 1.0, "cutoff_soft": 0}, 0, None),
+        ({"mask_mode": "standard", "soft_mask": 1.0, "cutoff_soft": 0}, 299, "1"),
+        ({"mask_mode": "standard", "soft_mask": 0.0}, 299, None),
+        ({"soft_mask": 1.0}, 0, None),
+        ({}, 0, None),
+    ],
+)
+def test_a_file_from_the_soft_phase_is_refused_until_told(tmp_path, args, epoch, implied):
+    path = write(tmp_path / "a.pth", fresh(SMALL), epoch, **args)
+    if implied is None:
+        assert read(path).soft_mask == 0
+    else:
+        with pytest.raises(CheckpointError, match=f"pass soft_mask={implied} "):
+            illama.load(path)
+        assert read(path, soft_mask=float(implied)).soft_mask == float(implied)
+        assert read(path, soft_mask=0).soft_mask == 0
+
+
+def test_a_published_file_is_causal_whatever_its_args_say(tmp_path, monkeypatch):
+    args = {"mask_mode": "standard", "soft_mask": 1.0}
+    path = write(tmp_path / "a.pth", fresh(SMALL), **args)
+    sha256 = read(path, soft_mask=0).file_sha256
+    known = released.Released(name="known", sha256=sha256, megabytes=1, top1=0.5)
+    monkeypatch.setattr(released, "RELEASED", (known,))
+    seen = read(path)
+    assert (seen.soft_mask, seen.released) == (0, "known")
+
+
+def test_load_gives_a_model_that_is_right_without_arguments(tmp_path):
+    model, images = fresh(SMALL), torch.randn(2, 3, 16, 16)
+    save(model, tmp_path / "a.pth", soft_mask=1)
+    assert read(tmp_path / "a.pth").soft_mask == 1
+    assert read(tmp_path / "a.pth").model.config == SMALL
+    bidirectional = illama.load(tmp_path / "a.pth")
+    assert bidirectional.config.masking == "none"
+    torch.testing.assert_close(bidirectional(images), model(images, 1.0))
+    assert illama.load(tmp_path / "a.pth", soft_mask=0).config == SMALL
+
+
+def test_load_refuses_a_soft_mask_that_the_model_would_not_know(tmp_path):
+    save(fresh(SMALL), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.read"):
+        illama.load(tmp_path / "a.pth", soft_mask=0.5)
+    assert read(tmp_path / "a.pth", soft_mask=0.5).soft_mask == 0.5
+
+
+def test_another_masking_is_run_when_asked_for_and_noted(tmp_path):
+    save(fresh(SMALL), tmp_path / "a.pth")
+    seen = read(tmp_path / "a.pth", masking="additive")
+    assert seen.model.config == replace(SMALL, masking="additive")
+    assert any("not its own 'multiplicative'" in note for note in seen.notes)
+    with pytest.raises(CheckpointError, match="class_token='first'"):
+        read(tmp_path / "a.pth", masking="modified")
+    with pytest.raises(CheckpointError, match="multiplicative' only"):
+        read(tmp_path / "a.pth", masking="additive", soft_mask=0.5)
+    with pytest.raises(CheckpointError, match="between 0 and 1"):
+        read(tmp_path / "a.pth", soft_mask=1.5)
+
+
+@pytest.mark.data
+def test_the_trained_checkpoint_loads_and_its_bidirectional_twin_is_refused():
+    folder = SHARED / "checkpoints"
+    if not folder.is_dir():
+        pytest.skip("../shared/checkpoints is not there")
+    assert illama.load(folder / "illama_cifar10_nano.pth").config == Config.at("soft-mask", "nano")
+    twin = folder / "bidirectional_cifar10_nano.pth"
+    with pytest.raises(CheckpointError, match="soft_mask=1 "):
+        illama.load(twin)
+    assert illama.load(twin, soft_mask=1).config.masking == "none"
+
+
+# Writing
+
+
+def test_a_saved_pth_is_what_the_released_code_reads(tmp_path):
+    model = fresh(SMALL)
+    optimizer = {"state": {}, "param_groups": [{"lr": 0.1}]}
+    save(model, tmp_path / "a.pth", epoch=5, args={"lr": 0.1}, extra={"optimizer": optimizer})
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        entries = torch.load(tmp_path / "a.pth", weights_only=True)
+    assert set(entries) == {"model", "args", "epoch", "optimizer"}
+    assert list(entries["model"]) == list(official(model))
+    assert entries["args"].lr == 0.1
+    assert illama.load(tmp_path / "a.pth").config == SMALL
+
+
+@pytest.mark.parametrize("name", ["a.bin", "a", "a.safetensors"])
+def test_a_suffix_that_cannot_hold_it_is_refused(tmp_path, name):
+    with pytest.raises(CheckpointError, match="suffix"):
+        save(fresh(SMALL), tmp_path / name, extra={"optimizer": {}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    save(fresh(SMALL), path)
+    old = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(CheckpointError, match="disk full"):
+            save(fresh(SMALL, 1), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.pth"
+    save(fresh(SMALL), path)
+    old = path.read_bytes()
+
+    def interrupt(_: object, stream) -> None:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.torch, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save(fresh(SMALL, 1), path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
+    target, link = tmp_path / "a.pth", tmp_path / "best.pth"
+    save(fresh(SMALL), target)
+    link.symlink_to(target)
+    save(fresh(SMALL, 1), link)
+    assert link.is_symlink()
+    assert same_weights(illama.load(target), fresh(SMALL, 1))
+
+
+def test_saved_files_have_the_usual_permissions(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        for name in ("a.pth", "a.safetensors"):
+            save(fresh(SMALL), tmp_path / name)
+            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644
+    finally:
+        os.umask(mask)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="folder does not exist"):
+        save(fresh(SMALL), tmp_path / "missing" / "a.pth")
+
+
+def test_every_published_file_has_its_own_sha256_and_names_its_accuracy():
+    assert len({file.sha256 for file in released.RELEASED}) == 8
+    for file in released.RELEASED:
+        assert len(file.sha256) == 64
+        assert file.name.endswith(f"-{100 * file.top1:.1f}")
+        assert file.name.split("-")[1] in SIZES
+        assert released.identify(file.sha256) is file
