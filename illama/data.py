@@ -50,7 +50,7 @@ def check_size(width: int, height: int, *, maximum_pixels: int = MAXIMUM_PIXELS)
             f"{width} x {height} pixels; at most {maximum_pixels:,} pixels are decoded"
         )
     if max(width, height) > MAXIMUM_ASPECT_RATIO * min(width, height):
-        raise ImageError(f"{width} x {height} pixels: the aspect ratio is above 50")
+        raise ImageError(f"{width} x {height} pixels: aspect ratio above {MAXIMUM_ASPECT_RATIO}")
 
 
 def decode(

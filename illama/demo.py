@@ -34,8 +34,8 @@ _COS, _SIN = (
     for wave in (np.cos, np.sin)
 )
 _SPLITS = {"test": 0, "train": 1, "cue-conflict": 2}
-_LEAN = _TURN // 8
-"""Shapes and textures lean by at most an eighth of a turn to either side."""
+_LEAN = _TURN // 12
+"""Shapes and textures lean by at most a twelfth of a turn to either side."""
 _DISCS = 4
 """Clutter behind each shape."""
 _NOISE = 12
@@ -177,6 +177,8 @@ _LIGHT = np.array(
     [(250, 233, 190), (255, 209, 102), (174, 236, 239), (255, 194, 209), (216, 243, 180),
      (244, 244, 248)], np.int32
 )  # fmt: skip
+_FADES = np.array([(0,), (0,), (32,), (64,), (176,), (208,)], np.int32)
+"""How far the paper fades into the ink, of 256: where texture is faint, shape must tell."""
 _MIDDLE = np.array(
     [(120, 144, 156), (141, 110, 99), (86, 140, 110), (178, 116, 84), (112, 118, 178),
      (160, 108, 140), (140, 140, 90), (84, 134, 158)], np.int32
@@ -254,14 +256,14 @@ def _coordinates(side: int) -> tuple[Integers, Integers]:
 def _draw_position(random: np.random.Generator) -> tuple[Integers, Integers]:
     """Return the coordinates relative to a random centre: x [image, 1, fine], y [.., fine, 1]."""
     x, y = _coordinates(2 * SIDE)
-    left, top = (_draw_integers(random, 13 * _UNIT, 19 * _UNIT) for _ in range(2))
+    left, top = (_draw_integers(random, 14 * _UNIT, 18 * _UNIT) for _ in range(2))
     return x - left, y - top
 
 
 def _shape_coordinates(
     random: np.random.Generator, x: Integers, y: Integers
 ) -> tuple[Integers, Integers]:
-    radius = _draw_integers(random, 10 * _UNIT, 14 * _UNIT)
+    radius = _draw_integers(random, 11 * _UNIT, 15 * _UNIT)
     u, v = _rotate(x, y, _draw_integers(random, -_LEAN, _LEAN))
     return u // radius, v // radius
 
@@ -299,8 +301,10 @@ def _draw_patterns(
 def _draw_colours(random: np.random.Generator) -> tuple[Integers, Integers]:
     """Draw a dark and a light colour, either of them the ink, each int32 [image, 1, 1, 3]."""
     dark, light = (_draw_from(random, palette) for palette in (_DARK, _LIGHT))
+    fade = _draw_from(random, _FADES)
     swapped = random.integers(0, 2, (_CHUNK, 1, 1, 1), np.int32) == 1
-    return np.where(swapped, light, dark), np.where(swapped, dark, light)
+    ink, paper = np.where(swapped, light, dark), np.where(swapped, dark, light)
+    return ink, paper + ((ink - paper) * fade >> 8)
 
 
 def _draw_from(random: np.random.Generator, palette: Integers) -> Integers:

@@ -112,7 +112,7 @@ def _open_folder(path: Path, split: str, labels: Path | None) -> Source:
     if release and labels is None:
         return open_cifar(*release, split)
     root = split_folder(path, split) or path
-    place, chosen = root.resolve(), "all"
+    place, chosen = Path(os.path.abspath(root)), "all"  # noqa: PTH100 - a link keeps its own name
     if place.name in SPLIT_NAMES:
         place, chosen = place.parent, place.name
     shards = find_shards(root)

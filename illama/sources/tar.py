@@ -95,11 +95,13 @@ def _index(shard: int, path: Path) -> Iterator[_Member]:
 
 
 def _accept(shard: int, path: Path, member: tarfile.TarInfo) -> Iterator[_Member]:
+    if member.size < 0:  # the next member would lie before this one, for ever
+        raise SourceError(f"{path} is damaged: a member of {member.size} bytes; fetch it again")
     name = "/".join(part for part in member.name.split("/") if part not in ("", ".", ".."))
     hidden = any(part.startswith(".") for part in name.split("/"))
     if hidden or not (is_image(name) or name.endswith(".cls")) or member.isdir():
         return
-    if not member.isreg() or member.issparse() or member.size < 0:
+    if not member.isreg() or member.issparse():
         raise SourceError(
             f"{path}: {name!r} is a link or no plain file; store the images themselves"
         )

@@ -145,3 +145,11 @@ def test_fifty_thousand_files_are_fingerprinted_by_their_length_alone(tmp_path, 
     assert open_source(str(tmp_path)).fingerprint == first
     path.write_bytes(path.read_bytes() + b"?")
     assert open_source(str(tmp_path)).fingerprint != first
+
+
+def test_a_linked_folder_of_a_split_keeps_its_own_name(tmp_path, save):
+    save(tmp_path / "elsewhere" / "cat" / "x.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "val").symlink_to(tmp_path / "elsewhere")
+    source = open_source(str(tmp_path / "set"))
+    assert (source.name, source.split) == ("set", "val")

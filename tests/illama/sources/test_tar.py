@@ -150,6 +150,15 @@ def test_a_damaged_header_in_the_middle_is_refused(tmp_path):
         open_source(str(path))
 
 
+def test_a_member_of_negative_size_does_not_loop_for_ever(tmp_path):
+    member = tarfile.TarInfo("notes.txt")
+    member.size = -1024
+    path = tmp_path / "s.tar"
+    path.write_bytes(bytes(member.tobuf(tarfile.GNU_FORMAT)) * 3 + bytes(1024))
+    with pytest.raises(SourceError, match=r"s\.tar is (damaged|no plain tar)"):
+        open_source(str(path))
+
+
 def test_a_compressed_archive_is_refused_with_what_to_do(tmp_path):
     path = write(tmp_path / "s.tar", {"x.png": png(1)})
     path.write_bytes(gzip.compress(path.read_bytes()))
