@@ -165,8 +165,7 @@ def _download(source: str, limit: int) -> Iterator[bytes]:
                     raise CheckpointError(f"{source}: is larger than the published file")
                 yield chunk
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or first_line(error)
         raise CheckpointError(
-            f"{source}: download failed ({reason}); on a machine without network, bring the file "
+            f"{source}: download failed ({first_line(error)}); on a machine without network, bring the file "
             "from this address and name its path"
         ) from error

@@ -1,0 +1,357 @@
+"""The command line: what it prints, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+
+from illama import cli, exits, released
+from illama.checkpoint import read, save
+from illama.config import Config
+from illama.model import Model
+
+SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "official_micro.pth"
+
+
+@pytest.fixture
+def illama(capsys):
+    """Return a function that runs the command and returns exit code, stdout and stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            exits.run(cli.app, "illama", [str(word) for word in words])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "small.pth"
+    save(Model(SMALL), path, soft_mask=0.5, epoch=3, args={"lr": 0.1})
+    return path
+
+
+# Help
+
+
+def test_help_is_quick_and_does_not_import_torch():
+    code = (
+        "import sys\nfrom illama import cli\n"
+        "try: cli.main()\n"
+        "finally: assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.5
+
+
+def test_without_arguments_it_shows_its_commands(illama):
+    code, out, err = illama()
+    assert code == 2
+    assert all(name in out + err for name in ("inspect", "convert", "fetch"))
+
+
+# Inspect
+
+
+def test_inspect_says_what_a_file_is_and_how_it_runs(illama):
+    code, out, _ = illama("inspect", GOLDEN)
+    words = " ".join(out.split())
+    assert code == 0
+    assert "official .pth" in words
+    assert "masking multiplicative, soft mask 0" in words
+    assert "not published" in words
+    assert "taken as the released form" in words
+
+
+def test_inspect_prints_json(illama, checkpoint):
+    code, out, _ = illama("inspect", checkpoint, "--json")
+    seen = json.loads(out)
+    assert code == 0
+    assert seen["config"] == SMALL.to_dict()
+    assert seen["file_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert seen["sha256"] == read(checkpoint).sha256
+    assert (seen["soft_mask"], seen["epoch"], seen["args"]) == (0.5, 3, {"lr": 0.1})
+    assert seen["parameters"] > seen["parameters_as_published"] > 0
+    assert seen["macs"] > seen["causal_macs"] > 0
+
+
+def test_inspect_names_a_published_file_with_its_accuracy(illama, checkpoint, monkeypatch):
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    known = released.Released(name="known-75.0", sha256=sha256, megabytes=1, top1=0.75)
+    monkeypatch.setattr(released, "RELEASED", (known,))
+    monkeypatch.setattr(cli, "RELEASED", (known,))
+    _, out, _ = illama("inspect", checkpoint)
+    assert "known-75.0, top-1 75.0%" in " ".join(out.split())
+
+
+def test_inspect_takes_what_the_file_does_not_tell(illama, checkpoint):
+    options = ("--soft-mask", 0, "--image-size", 24, "--heads", 3, "--json")
+    seen = json.loads(illama("inspect", checkpoint, *options)[1])
+    assert seen["soft_mask"] == 0
+    assert (seen["config"]["image_size"], seen["config"]["heads"]) == (24, 3)
+    seen = json.loads(illama("inspect", checkpoint, "--masking", "additive", "--json")[1])
+    assert seen["config"]["masking"] == "additive"
+
+
+def test_a_hostile_file_name_cannot_steer_the_terminal(illama, checkpoint):
+    name = checkpoint.with_name("\x1b]0;title\x07[red]\nx.pth")
+    checkpoint.rename(name)
+    code, out, _ = illama("inspect", name)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "[red]" in out
+    _, _, err = illama("inspect", name.with_suffix(".gone"))
+    assert "\x1b" not in err
+    assert err.count("\n") == 1
+
+
+# Convert
+
+
+def test_converting_there_and_back_changes_no_bit(illama, tmp_path):
+    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
+    assert illama("convert", GOLDEN, ours)[:2] == (0, f"{ours}\n")
+    assert illama("convert", ours, back)[0] == 0
+    first, last = read(GOLDEN), read(back)
+    assert last.sha256 == first.sha256
+    assert (last.epoch, last.args, last.soft_mask) == (first.epoch, first.args, 0)
+    assert last.model.config == first.model.config
+
+
+def test_convert_replaces_nothing_unless_told(illama, checkpoint, tmp_path):
+    out = tmp_path / "out.safetensors"
+    out.write_bytes(b"precious")
+    code, _, err = illama("convert", checkpoint, out)
+    assert code == 3
+    assert "--overwrite" in err
+    assert out.read_bytes() == b"precious"
+    assert illama("convert", checkpoint, out, "--overwrite")[0] == 0
+    assert read(out).sha256 == read(checkpoint).sha256
+
+
+def test_convert_refuses_to_write_over_its_own_input(illama, checkpoint):
+    before = checkpoint.read_bytes()
+    code, _, err = illama("convert", checkpoint, checkpoint, "--overwrite")
+    assert code == 3
+    assert "another file" in err
+    assert checkpoint.read_bytes() == before
+
+
+def test_convert_keeps_the_soft_mask_it_was_told(illama, tmp_path, checkpoint):
+    out = tmp_path / "out.safetensors"
+    assert illama("convert", checkpoint, out, "--soft-mask", 1)[0] == 0
+    assert read(out).soft_mask == 1
+
+
+# Fetch
+
+
+@pytest.fixture
+def hub(tmp_path, checkpoint, monkeypatch):
+    """Serve the checkpoint under a published name; return the address and the file."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    content = checkpoint.read_bytes()
+    (folder / "known.pth").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = released.Released(name="known", sha256=sha256, megabytes=len(content) / 1e6, top1=0.5)
+    monkeypatch.setattr(released, "RELEASED", (known,))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder / "known.pth"
+        server.shutdown()
+        thread.join()
+
+
+def test_fetch_downloads_verifies_and_prints_the_path(illama, hub, tmp_path):
+    url, file = hub
+    out = tmp_path / "down"
+    out.mkdir()
+    code, printed, err = illama("fetch", "known", "--out", out, "--url", url)
+    assert (code, printed) == (0, f"{out / 'known.pth'}\n")
+    assert (out / "known.pth").read_bytes() == file.read_bytes()
+    assert f"{url}/known.pth" in err
+    assert read(out / "known.pth").released == "known"
+
+
+def test_fetch_takes_its_address_from_the_environment(illama, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("ILLAMA_HUB", f"{hub[0]}/")
+    assert illama("fetch", "known.pth", "--out", tmp_path / "a.pth")[0] == 0
+
+
+@pytest.mark.usefixtures("hub")
+def test_fetch_prints_the_address_for_a_machine_without_network(illama, tmp_path):
+    code, out, _ = illama("fetch", "known", "--address", "--out", tmp_path / "a.pth")
+    assert code == 0
+    assert out.startswith(f"{released.HUB}/known.pth\nsha256 ")
+    assert not (tmp_path / "a.pth").exists()
+
+
+def test_fetch_keeps_a_file_that_is_right_and_refuses_to_replace_another(illama, hub, tmp_path):
+    url, file = hub
+    path = tmp_path / "known.pth"
+    path.write_bytes(file.read_bytes())
+    file.unlink()
+    assert illama("fetch", "known", "--out", path, "--url", url)[0] == 0
+    path.write_bytes(b"precious")
+    code, _, err = illama("fetch", "known", "--out", path, "--url", url)
+    assert code == 3
+    assert "--overwrite" in err
+    assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"x"), "sha256 is"),
+        (lambda file: file.write_bytes(file.read_bytes()[:100]), "sha256 is"),
+        (lambda file: file.write_bytes(file.read_bytes() * 2), "larger than the published"),
+        (lambda file: file.unlink(), "HTTP Error 404"),
+    ],
+    ids=["changed", "cut", "longer", "gone"],
+)
+def test_fetch_leaves_nothing_behind_when_the_bytes_are_wrong(illama, hub, tmp_path, spoil, words):
+    url, file = hub
+    spoil(file)
+    out = tmp_path / "down"
+    out.mkdir()
+    code, _, err = illama("fetch", "known", "--out", out, "--url", url)
+    assert code == 3
+    assert words in err.splitlines()[-1]
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("http://127.0.0.1:9", "download failed"), ("file:///etc", "no http or https")],
+)
+@pytest.mark.usefixtures("hub")
+def test_fetch_says_why_an_address_does_not_answer(illama, tmp_path, url, words):
+    code, _, err = illama("fetch", "known", "--out", tmp_path / "a.pth", "--url", url)
+    assert code == 3
+    assert words in err
+
+
+def test_fetch_lists_what_was_published(illama):
+    code, _, err = illama("fetch", "illama-huge")
+    assert code == 3
+    assert "illama-tiny-in1k-75.0" in err
+
+
+# Exits
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["inspect"], 2),
+        (["inspect", "a", "b"], 2),
+        (["melt"], 2),
+        (["inspect", "a", "--soft-mask", "2"], 2),
+        (["inspect", "a", "--masking", "some"], 2),
+        (["inspect", "missing.pth"], 3),
+        (["convert", "missing.pth", "out.pth"], 3),
+        (["convert", GOLDEN, "out.bin"], 3),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_its_code(illama, words, code):
+    seen, out, err = illama(*words)
+    assert (seen, out) == (code, "")
+    assert err.startswith("illama: ")
+    assert err.count("\n") == 1
+
+
+def test_the_trace_is_shown_only_when_asked_for_anywhere_on_the_line(illama):
+    assert "Traceback" not in illama("inspect", "missing.pth")[2]
+    assert "Traceback" in illama("inspect", "missing.pth", "--traceback")[2]
+    assert "Traceback" in illama("--traceback", "inspect", "missing.pth")[2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (RuntimeError("first\nsecond"), 5, "internal error: RuntimeError: first second"),
+        (exits.InputError("x: missing"), 3, "x: missing"),
+        (FileNotFoundError(2, "No such file", "x"), 3, "x: No such file"),
+        (OSError("no name"), 5, "internal error"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(143), 143, ""),
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
+        (typer.Exit(4), 4, ""),
+    ],
+    ids=repr,
+)
+def test_every_end_has_its_code(capsys, raised, code, words):
+    app = typer.Typer()
+
+    @app.command()
+    def fail() -> None:
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        exits.run(app, "illama", [])
+    err = capsys.readouterr().err
+    assert ended.value.code == code
+    assert words in err
+    assert err.count("\n") <= 1
+
+
+def test_a_command_may_return_its_code():
+    app = typer.Typer()
+
+    @app.command()
+    def partly() -> int:
+        return 4
+
+    with pytest.raises(SystemExit) as ended:
+        exits.run(app, "illama", [])
+    assert ended.value.code == 4
+
+
+def test_being_asked_to_end_runs_what_must_run_last(tmp_path):
+    code = (
+        "import time, typer\nfrom pathlib import Path\nfrom illama import exits\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def wait(out: Path):\n"
+        "    try:\n        print('ready', flush=True); time.sleep(30)\n"
+        "    finally:\n        out.write_text('saved')\n"
+        "exits.run(app, 'illama')\n"
+    )
+    for number, expected in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        out = tmp_path / str(expected)
+        words = [sys.executable, "-c", code, str(out)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            assert process.wait(10) == expected
+        assert out.read_text() == "saved"
