@@ -7,12 +7,31 @@ marks what is left out, so that averages can skip it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 ROUNDING = 1e-6
 """Relative differences below this are float32's rounding, not structure."""
+
+BLOCK_BYTES = 2**20
+"""Size of a block of maps in float64 on a CPU, which its cache holds."""
+
+GPU_BLOCK_BYTES = 2**26
+"""The same on other devices, where a launch costs more than memory."""
+
+
+def by_blocks(look: Callable[..., tuple[Tensor, ...]], *maps: Tensor) -> tuple[Tensor, ...]:
+    """Return what `look` sees in maps [image, head, query, key], each joined to [map, ...].
+
+    It is shown float64 blocks [map, query, key], so that few float64 copies live at a time.
+    """
+    room = BLOCK_BYTES if maps[0].device.type == "cpu" else GPU_BLOCK_BYTES
+    size = max(1, room // (8 * maps[0].shape[-2] * maps[0].shape[-1]))
+    blocks = zip(*(torch.split(part.flatten(0, 1), size) for part in maps), strict=True)
+    seen = (look(*(block.to(torch.float64) for block in together)) for together in blocks)
+    return tuple(torch.cat(parts) for parts in zip(*seen, strict=True))
 
 
 def relative_scale(open_: Tensor, factor: Tensor | None) -> Tensor:
@@ -29,7 +48,8 @@ def relative_scale(open_: Tensor, factor: Tensor | None) -> Tensor:
 def column_cosines(left: Tensor, right: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
     """Return cosines of equal columns, [map, key] each: centred over the open rows, and raw.
 
-    Centred cosines are NaN where a column is constant, raw ones where it is zero.
+    Both maps are zero where they are not open. Centred cosines are NaN where a column is
+    constant, raw ones where it is zero.
     """
     rows = open_.sum(0)
     left_mean, left = _centre(left, open_)
@@ -44,17 +64,15 @@ def column_cosines(left: Tensor, right: Tensor, open_: Tensor) -> tuple[Tensor, 
     return centred.where(varies, math.nan), raw
 
 
-def row_entropy(maps: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the entropy of the rows, renormalised, [map, query] each: in nats, and as a share.
+def row_entropy(maps: Tensor, open_: Tensor) -> Tensor:
+    """Return the entropy of the rows, renormalised, [map, query] in nats.
 
-    The share is that of the largest possible, log(open keys). NaN for rows with one open key, and
-    for rows whose attention all fell to the mask.
+    NaN for rows with one open key, and for rows whose attention all fell to the mask.
     """
-    mass, keys = maps.sum(-1), open_.sum(-1).to(torch.float64)
+    mass = maps.sum(-1)
     unnormalised: Tensor = torch.special.entr(maps).sum(-1)
     entropy = (unnormalised / mass + mass.log()).clamp_min(0)
-    entropy = entropy.where((keys > 1) & (mass > 0), math.nan)
-    return entropy, entropy / keys.log()
+    return entropy.where((open_.sum(-1) > 1) & (mass > 0), math.nan)
 
 
 def strongest_key(maps: Tensor, open_: Tensor, least_rows: int) -> Tensor:
@@ -103,4 +121,4 @@ def without(values: Tensor, index: int, dim: int) -> Tensor:
 def _centre(maps: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
     """Return the columns' means over their open rows, [map, key], and the maps without them."""
     mean = maps.sum(-2) / open_.sum(0)
-    return mean, (maps - mean[:, None]) * open_
+    return mean, torch.addcmul(maps, mean[:, None], open_.to(maps.dtype), value=-1)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present
 from illama_eval.attention_maps import (
     above,
+    by_blocks,
     column_cosines,
     outliers,
     relative_scale,
@@ -40,9 +40,6 @@ from illama_eval.attention_maps import (
 )
 from illama_eval.result import Row, Verdict
 from illama_eval.study import Findings, Metric, Sums, row, weigh
-
-BLOCK_NUMBERS = 2**19
-"""Maps are taken in blocks of about this many numbers, which bounds the float64 copies."""
 
 WITHOUT_HEADS = frozenset({"reach", "class_row_mass", "outlier_share"})
 """Metrics that are reported by layer, not by head."""
@@ -156,46 +153,53 @@ class Collapse:
     def _look_at_maps(self, piece: LayerSeen) -> Sums:
         """Return every map's statistics by metric, [image, head, (sum, number)]."""
         used = present(piece.used, "used")
-        size = max(1, BLOCK_NUMBERS // piece.open.numel())
-        blocks = torch.split(used.flatten(0, 1), size)
-        parts = [self._look_at_rows(block.to(torch.float64), piece) for block in blocks]
+        seen = self._look_at_rows(used, piece)
         if piece.index > 1:
-            before = torch.split(present(piece.previous, "previous").flatten(0, 1), size)
-            compared = map(self._compare, blocks, before, repeat(piece))
-            parts = [{**part, **more} for part, more in zip(parts, compared, strict=True)]
-        joined = {metric: torch.cat([part[metric] for part in parts]) for metric in parts[0]}
-        return {key: pair.reshape(*used.shape[:2], 2) for key, pair in joined.items()}
+            seen |= self._compare(used, present(piece.previous, "previous"), piece)
+        return {metric: pair.reshape(*used.shape[:2], 2) for metric, pair in seen.items()}
 
-    def _look_at_rows(self, maps: Tensor, piece: LayerSeen) -> Sums:
-        """Return reach, masses, entropies and sinks of maps [map, query, key], [map, 2] each."""
-        mass = maps.sum(-1)
-        entropy, entropy_share = row_entropy(maps, piece.open)
-        strongest = strongest_key(maps, piece.open, self.least_rows)[:, None]
-        reach = without(maps[:, piece.class_index], piece.class_index, dim=1).sum(-1)
-        finite = mass.sum(-1).isfinite()
+    def _look_at_rows(self, used: Tensor, piece: LayerSeen) -> Sums:
+        """Return reach, masses, entropies and sinks of every map, [map, (sum, number)]."""
+        mass, entropy, strongest = by_blocks(
+            lambda maps: (
+                maps.sum(-1),
+                row_entropy(maps, piece.open),
+                strongest_key(maps, piece.open, self.least_rows)[:, None],
+            ),
+            used,
+        )
+        class_row = used[:, :, piece.class_index].flatten(0, 1).to(torch.float64)
         seen = {
-            "reach": reach[:, None],
+            "reach": without(class_row, piece.class_index, dim=1).sum(-1, keepdim=True),
             "class_row_mass": mass[:, piece.class_index, None],
             "row_mass": mass,
             "entropy": entropy,
-            "entropy_share": entropy_share,
+            "entropy_share": entropy / piece.open.sum(-1).to(torch.float64).log(),
             "sink_share": above(strongest, self.sink_above),
             "relative_sink_share": above(strongest, self.relative_sink_above / mass.shape[-1]),
         }
+        finite = mass.sum(-1).isfinite()
         return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
 
-    def _compare(self, maps: Tensor, earlier: Tensor, piece: LayerSeen) -> Sums:
-        """Return similarities of maps with those one layer before, [map, 2] each."""
+    def _compare(self, used: Tensor, previous: Tensor, piece: LayerSeen) -> Sums:
+        """Return similarities of every map with the one a layer before, [map, (sum, number)]."""
         scale = relative_scale(piece.open, piece.factor)
-        centred, raw = column_cosines(maps * scale, earlier * scale, piece.open)
+        centred, raw, whole = by_blocks(
+            lambda maps, before: (
+                *column_cosines(maps * scale, before * scale, piece.open),
+                (maps + before).sum(-1),
+            ),
+            used,
+            previous,
+        )
         centred = centred.where(piece.open.sum(0) >= self.least_rows, math.nan)
-        finite = (maps + earlier).sum((1, 2)).isfinite()
         seen = {
             "similarity": centred,
             "similar_share": above(centred, self.similar_above),
             "raw_similarity": raw,
             "raw_similar_share": above(raw, self.similar_above),
         }
+        finite = whole.sum(-1).isfinite()
         return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
 
     def summarize(self, total: Sums) -> Findings:

@@ -397,7 +397,7 @@ def test_splitting_the_images_does_not_change_the_rows():
 def test_blocks_of_maps_do_not_change_the_rows(monkeypatch):
     layers = [random_maps(0.5, mask="causal", seed=seed) for seed in (1, 2)]
     whole = measure(layers, factor=LOWER, open_=LOWER.bool())
-    monkeypatch.setattr("illama_eval.studies.collapse.BLOCK_NUMBERS", 1)
+    monkeypatch.setattr("illama_eval.attention_maps.BLOCK_BYTES", 1)
     single = measure(layers, factor=LOWER, open_=LOWER.bool())
     for one, other in zip(whole.rows, single.rows, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-12)
@@ -409,12 +409,14 @@ def test_zero_images_are_refused():
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["illama_cifar10_nano", "bidirectional_cifar10_nano"])
-def test_trained_models_attend(name):
+@pytest.mark.parametrize(
+    ("name", "soft_mask"), [("illama_cifar10_nano", 0), ("bidirectional_cifar10_nano", 1)]
+)
+def test_trained_models_attend(name, soft_mask):
     from illama import load
 
     path = SHARED / "checkpoints" / f"{name}.pth"
     if not path.exists():
         pytest.skip("the trained checkpoint lies in ../shared, which is absent")
-    findings = measure_model(load(path), images_of())
+    findings = measure_model(load(path, soft_mask=soft_mask), images_of())
     assert verdict(findings, "class_token_isolation").verdict == "attends"
