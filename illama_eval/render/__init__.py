@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from illama_eval.render.table import show, write_tables
+from illama_eval.render.figure import write_figures
+from illama_eval.render.figures.attention import read_samples
+from illama_eval.render.table import write_tables
+from illama_eval.render.terminal import show
 from illama_eval.result import Run
 
 __all__ = ["render_directory", "show"]
@@ -19,4 +22,6 @@ def render_directory(directory: Path) -> list[Path]:
         ResultError: there is no readable run.json, or another file is damaged.
     """
     run = Run.load(directory)
-    return write_tables(run, directory / "tables")
+    samples = read_samples(directory)
+    tables = write_tables(run, directory / "tables")
+    return [*tables, *write_figures(run, directory / "figures", samples)]

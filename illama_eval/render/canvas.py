@@ -88,7 +88,7 @@ def drawing_style() -> AbstractContextManager[None]:
 
 def sheet(name: str, *, title: str, caption: str, height: float, width: float = WIDTH) -> Drawing:
     """Return an empty figure of this size in inches, its title and caption added below."""
-    title, caption = drawable(title), drawable(caption)
+    title, caption = drawable(title), drawable(caption).replace(" %", "\N{NO-BREAK SPACE}%")
     lines = wrap(caption, SMALL, (width - 2 * MARGIN) * POINTS)
     below = (len(lines) * SMALL + NORMAL) * LINE / POINTS + 2 * MARGIN
     total = height + below
@@ -161,7 +161,7 @@ def drawable(text: str, longest: int | None = None) -> str:
 def wrap(text: str, size: float, width: float) -> list[str]:
     """Return the text in lines of at most `width` points; words too long for one are cut."""
     lines = [""]
-    for word in text.split():
+    for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
         if text_width(longer, size) <= width:
             lines[-1] = longer

@@ -14,6 +14,8 @@ _DIGITS = 4
 _SMALLEST = 1e-4
 """Below this a number is written with its power of ten."""
 _MOST_DECIMALS = 5
+_NARROWEST = 1e-6
+"""An interval narrower than this share of the value does not set the digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,11 @@ def show_row(row: Row) -> Shown:
         return Shown(value=show_number(value, whole=scale == 1), low="", high="", unit=unit)
     low, high = row.low * scale, row.high * scale
     half = (high - low) / 2
-    return Shown(
-        value=show_number(value, half), low=show_number(low, half), high=show_number(high, half),
-        unit=unit,
-    )  # fmt: skip
+    if half <= _NARROWEST * abs(value):
+        text = show_number(value)
+        return Shown(value=text, low=text, high=text, unit=unit)
+    ends = {name: show_number(end, half) for name, end in (("low", low), ("high", high))}
+    return Shown(value=show_number(value, half), unit=unit, **ends)
 
 
 def show_number(value: float, half_width: float = 0.0, *, whole: bool = False) -> str:

@@ -89,6 +89,18 @@ def better(run: Run, row: Row) -> str | None:
     return found if found in {"higher", "lower"} else None
 
 
+def images_of(run: Run, study: str) -> str:
+    """Return on how many images a study's numbers rest, in words."""
+    most = max((row.images for row in run.rows if row.study == study), default=0)
+    return f"{most:,} images"
+
+
+def class_names(run: Run) -> list[str]:
+    """Return the names of the classes, as far as the header lists them."""
+    found = _inside(run.header, "source", "classes")
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
 def _inside(tree: object, *keys: str) -> Any:
     for key in keys:
         if not isinstance(tree, Mapping):

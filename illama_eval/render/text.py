@@ -19,7 +19,8 @@ _IN_ASCII = str.maketrans(
         "\N{UPWARDS ARROW}": "^",
         "\N{DOWNWARDS ARROW}": "v",
         "\N{HORIZONTAL ELLIPSIS}": "~",
-        "\N{BULLET}": "*",
+        "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}": ">",
+        "\N{SUPERSCRIPT TWO}": "2",
     }
 )
 

@@ -9,7 +9,9 @@ from illama_eval.result import Row
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 """Which way is better."""
+_UNITS = {"squared distance": "distance\N{SUPERSCRIPT TWO}"}
 _LONGEST_NAME = 48
+_LONGEST_UNIT = 9
 
 _METRICS = {
     "top1": "top-1 accuracy",
@@ -22,6 +24,7 @@ _METRICS = {
     "ece_floor": "ECE floor",
     "mce": "MCE",
     "rmsce": "RMSCE",
+    "rmsce_debiased": "RMSCE, debiased",
     "classwise_ece": "class-wise ECE",
     "brier": "Brier score",
     "confidence": "mean confidence",
@@ -53,6 +56,11 @@ def map_label(name: str) -> str:
 def study_label(study: str) -> str:
     """Return the study's name for readers."""
     return plain(study.replace("_", " "), _LONGEST_NAME)
+
+
+def unit_label(unit: str) -> str:
+    """Return the unit, short enough for a column."""
+    return _UNITS.get(unit) or plain(unit, _LONGEST_UNIT)
 
 
 def heading(rows: Sequence[Row]) -> str:

@@ -15,8 +15,6 @@ from illama_eval.render.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
 from illama_eval.result import Run
 
-FLOORS = 3
-"""An ECE below so many times its floor is not told from that of a calibrated model."""
 _COLUMNS = 2
 _SIDES = {1: 3.9, 2: 2.5}
 """Side of a square in inches, by the number of columns."""
@@ -47,7 +45,7 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
         return
     columns = min(_COLUMNS, len(shown))
     side = _SIDES[columns]
-    across, down = side + 0.85, side * (1 + _COUNTS) + 0.85
+    across, down = side + 0.85, side * (1 + _COUNTS) + 0.91
     drawing = sheet(
         "calibration_reliability",
         title="Reliability of confidence",
@@ -59,7 +57,7 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
         x, y = 0.65 + across * (place % columns), 0.3 + down * (place // columns)
         upper = drawing.axes(x, y, side, side)
         _draw_diagram(upper, run, name, look)
-        _draw_counts(drawing.axes(x, y + side + 0.1, side, side * _COUNTS), run, name, look)
+        _draw_counts(drawing.axes(x, y + side + 0.16, side, side * _COUNTS), run, name, look)
         if len(shown) > 1:
             upper.set_title(drawable(look.label), color=look.colour, weight="bold")
     yield drawing
@@ -97,14 +95,16 @@ def _draw_diagram(axes: Axes, run: Run, subject: str, look: Identity) -> None:
     most = max(one.images for one in (*before, *after))
     for one in after:
         axes.scatter(one.confidence, one.accuracy, s=_area(one, most), marker=look.marker,
-                     facecolor=PAPER, edgecolor=look.colour, linewidth=1.0, zorder=3)  # fmt: skip
+                     facecolor=PAPER, edgecolor=look.colour, linewidth=1.0, zorder=3,
+                     clip_on=False)  # fmt: skip
     for one in before:
+        axes.plot([one.confidence] * 2, [one.low, one.high], color=look.colour, linewidth=3.2,
+                  alpha=0.3, zorder=2)  # fmt: skip
         axes.plot([one.confidence] * 2, [one.confidence, one.accuracy], color=look.colour,
-                  linewidth=0.7, alpha=0.55, zorder=2)  # fmt: skip
-        axes.plot([one.confidence] * 2, [one.low, one.high], color=look.colour, linewidth=1.8,
-                  alpha=0.45, zorder=4)  # fmt: skip
+                  linewidth=0.8, zorder=4)  # fmt: skip
         axes.scatter(one.confidence, one.accuracy, s=_area(one, most), marker=look.marker,
-                     facecolor=look.colour, edgecolor=PAPER, linewidth=0.5, zorder=5)  # fmt: skip
+                     facecolor=look.colour, edgecolor=PAPER, linewidth=0.5, zorder=5,
+                     clip_on=False)  # fmt: skip
     axes.text(3, 97, "under-confident", size=SMALL, color=MUTED, va="top")
     axes.text(97, 3, "over-confident", size=SMALL, color=MUTED, ha="right")
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
@@ -168,22 +168,15 @@ def _bin_count(run: Run, bins: Sequence[Bin]) -> int:
 
 
 def _finding(run: Run, subject: str, look: Identity) -> str:
+    """Return what the study found for one subject, with the error and its interval."""
+    words = [
+        verdict.verdict
+        for verdict in run.verdicts
+        if (verdict.subject, verdict.study, verdict.name) == (subject, _STUDY, _STUDY)
+    ]
     error = headline(run, _STUDY, "ece", subject)
-    confidence, accuracy = (
-        headline_value(run, _STUDY, "confidence", subject),
-        _accuracy(run, subject),
-    )
-    parts = []
-    if confidence is not None and accuracy is not None:
-        way = "over" if confidence > accuracy else "under"
-        parts.append(f"{look.label} is {way}-confident: mean confidence {100 * confidence:.1f} % "
-                     f"against an accuracy of {100 * accuracy:.1f} %.")  # fmt: skip
-    if error is not None:
-        parts.append(f"ECE {show_row(error).full}{_scaled(run, subject)}.")
-        floor = headline_value(run, _STUDY, "ece_floor", subject)
-        if floor and error.value is not None and error.value < FLOORS * floor:
-            parts.append("That is not told from the error of a calibrated model.")
-    return " ".join(parts)
+    known = f"ECE {show_row(error).full}" if error else "ECE not known"
+    return f"{look.label}: {''.join(f'{word}; ' for word in words)}{known}{_scaled(run, subject)}."
 
 
 def _scaled(run: Run, subject: str) -> str:
@@ -198,7 +191,7 @@ def _method(run: Run) -> str:
     bins = int(parameter(run, _STUDY, "bins", 15))
     scaled = any(row.at.get("scaled") for row in run.rows if row.study == _STUDY)
     return (
-        f" {bins} bins of equal width, (lo, hi]; empty ones are absent. Bars: 95 % Wilson "
+        f" {bins} bins of equal width, (lo, hi]; empty ones are absent. Pale bars: 95 % Wilson "
         "interval; thin lines: the gap to the diagonal; area: root of the count."
         + (" Hollow marks and stepped lines: after temperature scaling." if scaled else "")
     )

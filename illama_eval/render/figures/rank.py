@@ -12,7 +12,7 @@ from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, label_ends,
 from illama_eval.render.maps import DASHES, Maps, maps_of, threshold_of
 from illama_eval.render.number import MISSING
 from illama_eval.render.palette import AXIS, PAPER
-from illama_eval.render.select import Array
+from illama_eval.render.select import Array, images_of
 from illama_eval.render.words import map_label
 from illama_eval.result import Run
 
@@ -86,9 +86,9 @@ def rank_method(run: Run, found: Sequence[Maps]) -> str:
     """Return how the rank is defined, and which control is no map of its own."""
     kinds = {maps.kind for maps in found}
     same = [map_label(kind) for kind in DASHES if kind not in kinds]
-    note = f" `{' and '.join(same)}` equals the used map and is not drawn." if same else ""
+    note = f" “{' and '.join(same)}” equals the used map and is not drawn." if same else ""
     return (
-        "Rank: how many singular values of the mean map over the images make "
+        f"Rank: how many singular values of the mean map over {images_of(run, 'rank')} make "
         f"{100 * threshold_of(run):.4g} % of their sum.{note}"
     )
 

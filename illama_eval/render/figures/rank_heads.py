@@ -57,7 +57,7 @@ def _draw_sheet(run: Run, mine: Sequence[Maps], tokens: int, suffix: str) -> Dra
         _draw_panel(axes, maps, colours, norm, numbers=across >= heads * _SMALLEST_CELL)
         axes.tick_params(labelleft=column == 0)
         axes.set(xlabel="head" if row == rows - 1 else "", ylabel="" if column else "layer")
-    _draw_scale(drawing.axes(0.5, rows * (high + 0.6) + 0.35, 3.4, 0.11), norm, colours)
+    _draw_scale(drawing.axes(0.5, rows * (high + 0.6) + 0.35, 2.9, 0.11), norm, colours)
     return drawing
 
 

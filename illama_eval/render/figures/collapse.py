@@ -1,0 +1,161 @@
+"""Collapse by depth: one small panel for each kind, its limit drawn and its verdict written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from illama_eval.render.canvas import (
+    LINE,
+    POINTS,
+    SMALL,
+    WIDTH,
+    Drawing,
+    drawable,
+    label_width,
+    sheet,
+)
+from illama_eval.render.figures.rank import label_layers
+from illama_eval.render.palette import AXIS, MUTED, TEXT, Identity, looks_of
+from illama_eval.render.select import head_grid, images_of, layer_values, parameter
+from illama_eval.result import Run
+
+_STUDY = "collapse"
+_COLUMNS = 3
+_ACROSS, _DOWN = 1.72, 1.3
+"""Size of a panel in inches."""
+_BAND = 0.14
+_FEW_TICKS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One kind of collapse: what is drawn, and from which side its limit is passed."""
+
+    verdict: str
+    title: str
+    metric: str
+    label: str
+    limit: str = ""
+    """The study's parameter that is drawn as a rule."""
+    default: float = 0.0
+    side: Literal["above", "below"] = "above"
+    percent: bool = True
+    top: float = 1.0
+
+
+PANELS = (
+    Panel(verdict="class_token_isolation", title="class token", metric="reach",
+          label="attention to image (%)"),
+    Panel(verdict="layer_similarity", title="neighbouring layers", metric="similarity",
+          label="similarity (cosine)", limit="similar_above", default=0.9, percent=False),
+    Panel(verdict="entropy_collapse", title="entropy", metric="entropy_share",
+          label="share of largest (%)", limit="collapsed_below", default=0.1, side="below"),
+    Panel(verdict="row_mass", title="mass of rows", metric="row_mass", label="mass (%)",
+          limit="whole_above", default=0.99, side="below"),
+    Panel(verdict="attention_sinks", title="attention sinks", metric="sink_share",
+          label="images with sink (%)", limit="sink_share_above", default=0.5),
+    Panel(verdict="token_norm_outliers", title="outlying norms", metric="outlier_share",
+          label="image tokens (%)", limit="outliers_above", default=0.01, top=0.04),
+)  # fmt: skip
+
+
+def draw_collapse(run: Run) -> Iterator[Drawing]:
+    """Yield six small panels against depth: mean over the heads, their range, and the limit."""
+    looks = looks_of(run)
+    panels = [
+        panel
+        for panel in PANELS
+        if any(layer_values(run, _STUDY, panel.metric, name).size for name, _ in looks)
+    ]
+    if not panels:
+        return
+    shown = [(name, look) for name, look in looks if _layers(run, panels, [name])]
+    layers = _layers(run, panels, [name for name, _ in shown])
+    rows, above = -(-len(panels) // _COLUMNS), 0.25 if len(shown) > 1 else 0.0
+    drawing = sheet(
+        "collapse_by_layer",
+        title="Attention collapse by layer",
+        caption=f"{_finding(run, shown)} Means over {images_of(run, _STUDY)}. Lines: mean over the "
+        "heads; bands: lowest to highest head; grey rules: limits, on the shaded side of which a "
+        "layer or head counts.",
+        height=above + rows * (_DOWN + 0.95),
+    )
+    for place, panel in enumerate(panels):
+        row, column = divmod(place, _COLUMNS)
+        x, y = 0.55 + column * (WIDTH - 0.05) / _COLUMNS, above + 0.48 + row * (_DOWN + 0.95)
+        axes = drawing.axes(x, y, _ACROSS, _DOWN)
+        _draw_panel(axes, run, panel, shown)
+        label_layers(axes, layers, _FEW_TICKS)
+    if len(shown) > 1:
+        _draw_legend(drawing, [look for _, look in shown])
+    yield drawing
+
+
+def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, Identity]]) -> None:
+    scale = 100 if panel.percent else 1
+    bottom, top = 0.0, scale * panel.top
+    for name, look in shown:
+        mean = scale * layer_values(run, _STUDY, panel.metric, name)
+        heads = scale * head_grid(run, _STUDY, panel.metric, name)
+        places = np.arange(1, len(mean) + 1)
+        axes.plot(places, mean, color=look.colour, marker=look.marker, markersize=3.5,
+                  linewidth=1.5, zorder=3)  # fmt: skip
+        known = np.isfinite(heads).any(axis=1)
+        if heads.shape[1:] > (1,) and known.any():
+            low, high = np.nanmin(heads[known], axis=1), np.nanmax(heads[known], axis=1)
+            axes.fill_between(np.flatnonzero(known) + 1, low, high, color=look.colour, alpha=_BAND,
+                              linewidth=0)  # fmt: skip
+        seen = np.concatenate([mean, heads.ravel()])
+        seen = seen[np.isfinite(seen)]
+        bottom, top = min([bottom, *seen]), max([top, *seen])
+    axes.set(ylim=(bottom, bottom + 1.03 * (top - bottom)), ylabel=panel.label, xlabel="layer")
+    _name_panel(axes, run, panel, shown)
+    if panel.limit:
+        limit = scale * parameter(run, _STUDY, panel.limit, panel.default)
+        axes.axhline(limit, color=AXIS, linewidth=0.8, zorder=1)
+        beyond = (limit, axes.get_ylim()[1]) if panel.side == "above" else (bottom, limit)
+        axes.axhspan(*beyond, color=AXIS, alpha=0.1, linewidth=0)
+
+
+def _name_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, Identity]]) -> None:
+    """Write the panel's title and, for a lone subject, its verdict below."""
+    words = [v.verdict for v in run.verdicts if (v.study, v.name) == (_STUDY, panel.verdict)]
+    lines = [(panel.title, TEXT), *((drawable(word, 32), MUTED) for word in words[:1])]
+    for place, (line, colour) in enumerate(lines[:1] if len(shown) > 1 else lines):
+        height = 1.22 - place * SMALL * LINE / POINTS / _DOWN
+        axes.text(0, height, line, color=colour, size=SMALL, transform=axes.transAxes)
+
+
+def _draw_legend(drawing: Drawing, looks: Sequence[Identity]) -> None:
+    names = [drawable(look.label) for look in looks]
+    lines = [Line2D([], [], color=look.colour, marker=look.marker, markersize=4) for look in looks]
+    columns = max(1, int(WIDTH / (label_width(names) + 0.4)))
+    drawing.figure.legend(lines, names, fontsize=SMALL, ncols=columns, frameon=False,
+                          loc="upper left", borderaxespad=0.3)  # fmt: skip
+
+
+def _layers(run: Run, panels: Sequence[Panel], subjects: Sequence[str]) -> int:
+    return max(
+        len(layer_values(run, _STUDY, panel.metric, name)) for panel in panels for name in subjects
+    )
+
+
+def _finding(run: Run, shown: Sequence[tuple[str, Identity]]) -> str:
+    """Return every subject's verdicts in one sentence each."""
+    sentences = []
+    for name, look in shown:
+        words = [
+            f"{panel.title}: {verdict.verdict}"
+            for panel in PANELS
+            for verdict in run.verdicts
+            if (verdict.subject, verdict.study, verdict.name) == (name, _STUDY, panel.verdict)
+        ]
+        if words:
+            sentences.append(f"{look.label}: {'; '.join(words)}.")
+    return " ".join(sentences)

@@ -1,0 +1,102 @@
+"""The headline of a run, for the terminal: numbers for the whole source, and the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from illama_eval.render.number import MISSING, Shown, align, show_row
+from illama_eval.render.select import better, studies_of, subjects_of
+from illama_eval.render.text import encodable, plain
+from illama_eval.render.words import ARROWS, heading, metric_label, study_label, unit_label
+from illama_eval.result import Row, Run, Verdict
+
+MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
+"""What stands before a verdict."""
+_LONGEST = 300
+_NUMBERS = {"value": "right", "unit": "left", "95 % interval": "left", "images": "right"}
+"""Columns that are never wrapped, and how they are aligned."""
+
+
+def show(run: Run, console: Console) -> None:
+    """Print the headline table of each subject, then what the studies found in words."""
+    for subject in subjects_of(run):
+        rows = [row for row in run.rows if row.subject == subject and not row.at]
+        if rows:
+            console.print(_text(heading(rows), console, "bold"))
+            console.print(_headline_table(run, rows, console))
+        marks = enumerate(_reasons(rows), start=1)
+        notes = [(f"({n})", _text(plain(why, _LONGEST), console, "dim")) for n, why in marks]
+        notes += [(MARK, _sentence(v, console)) for v in run.verdicts if v.subject == subject]
+        if notes:
+            console.print(_notes(notes, console))
+        console.print()
+
+
+def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
+    """Return the table of rows for the whole source, study by study, decimal points aligned."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("metric", overflow="fold")
+    for name, side in _NUMBERS.items():
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    shown = [show_row(row) for row in rows]
+    numbers = list(zip(rows, shown, align([one.value for one in shown]), _intervals(shown),
+                       strict=True))  # fmt: skip
+    reasons = _reasons(rows)
+    for study in studies_of(rows):
+        table.add_row(_text(study_label(study), console, "bold"))
+        for row, one, value, interval in numbers:
+            if row.study == study:
+                cells = (_name(run, row), value, unit_label(one.unit),
+                         interval or _without(row, reasons), f"{row.images:,}")  # fmt: skip
+                table.add_row(*(_text(cell, console) for cell in cells))
+    return table
+
+
+def _name(run: Run, row: Row) -> str:
+    return f"  {metric_label(row.metric)} {ARROWS[better(run, row)]}".rstrip()
+
+
+def _without(row: Row, reasons: Sequence[str]) -> str:
+    """Return a dash and the mark of the note that says why there is no interval."""
+    return f"{MISSING} ({reasons.index(row.reason) + 1})" if row.reason else MISSING
+
+
+def _intervals(shown: Sequence[Shown]) -> list[str]:
+    lows, highs = (align([getattr(one, end) for one in shown]) for end in ("low", "high"))
+    width = max(map(len, lows))
+    return [
+        f"{low.rjust(width)} to {high}" if low else ""
+        for low, high in zip(lows, highs, strict=True)
+    ]
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Return why numbers or intervals are missing, each reason once."""
+    return list(dict.fromkeys(row.reason for row in rows if row.low is None and row.reason))
+
+
+def _sentence(verdict: Verdict, console: Console) -> Text:
+    place = ", ".join(f"{plain(key)} {plain(value)}" for key, value in verdict.at.items())
+    name = plain(verdict.name.replace("_", " "), _LONGEST) + (f" ({place})" if place else "")
+    sentence = _text(f"{name}: ", console)
+    sentence.append_text(_text(plain(verdict.verdict, _LONGEST), console, "bold"))
+    return sentence.append_text(_text(f". {plain(verdict.reason, _LONGEST)}", console, "dim"))
+
+
+def _notes(notes: Sequence[tuple[str, Text]], console: Console) -> Table:
+    """Return (mark, sentence) as lines that wrap beside their marks."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for mark, sentence in notes:
+        table.add_row(_text(f"  {mark}", console), sentence)
+    return table
+
+
+def _text(line: str, console: Console, style: str = "") -> Text:
+    return Text(encodable(line, console.encoding), style=style)
