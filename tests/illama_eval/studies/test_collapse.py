@@ -4,74 +4,64 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from illama.config import Config
 from illama.model import Model
-from illama.observation import Batch, LayerSeen, OutputSeen
+from illama.observation import LayerSeen, OutputSeen
 from illama_eval.studies.collapse import Collapse
-from illama_eval.study import accumulate, keys_of, weights_of
+from illama_eval.study import accumulate
 
-SHARED = Path(__file__).resolve().parents[3] / "../shared"
 TOKENS = 40
 LOWER = torch.ones(TOKENS, TOKENS).tril()
 
 
-def batch_of_images(first, last, count):
-    ids = tuple(f"image/{number}" for number in range(first, last))
-    keys = keys_of(ids)
-    places = torch.arange(first, last)
-    return Batch(
-        ids=ids,
-        labels=None,
-        positions=places,
-        order=places,
-        keys=keys,
-        weights=weights_of(keys),
-        count=count,
-    )
+@pytest.fixture(name="measure")
+def fixture_measure(make_batch):
+    """A function that runs the study over `used` maps of layers, each [image, head, query, key]."""
+
+    def measure(layers, factor=None, open_=None, features=None, tokens=None, sizes=None):
+        images, _, length, _ = layers[0].shape
+        generator = torch.Generator().manual_seed(9)
+        features = torch.randn(images, 4, generator=generator) if features is None else features
+        tokens = torch.randn(images, length, 4, generator=generator) if tokens is None else tokens
+        study, total, first = Collapse(), {}, 0
+        for size in sizes or (images,):
+            chosen = range(first, first + size)
+            batch = make_batch(torch.zeros(images), chosen)
+            for index, used in enumerate(layers, start=1):
+                seen = LayerSeen(
+                    index=index,
+                    open=torch.ones(length, length).bool() if open_ is None else open_,
+                    class_index=length - 1,
+                    factor=factor,
+                    used=used[chosen],
+                    previous=layers[index - 2][chosen] if index > 1 else None,
+                    tokens=tokens[chosen],
+                    batch=batch,
+                )
+                accumulate(total, study.measure(seen))
+            accumulate(total, study.measure(OutputSeen(features=features[chosen], batch=batch)))
+            first += size
+        return study.summarize(total)
+
+    return measure
 
 
-def measure(
-    layers, features=None, tokens=None, factor=None, open_=None, sizes=None, class_index=-1
-):
-    """Run the study over `used` maps of layers, each [image, head, query, key]."""
-    images, _, length, _ = layers[0].shape
-    generator = torch.Generator().manual_seed(9)
-    features = torch.randn(images, 4, generator=generator) if features is None else features
-    tokens = torch.randn(images, length, 4, generator=generator) if tokens is None else tokens
-    open_ = torch.ones(length, length, dtype=torch.bool) if open_ is None else open_
-    study, total, first = Collapse(), {}, 0
-    for size in sizes or (images,):
-        part = slice(first, first + size)
-        batch = batch_of_images(first, first + size, images)
-        for index, used in enumerate(layers, start=1):
-            seen = LayerSeen(
-                index=index,
-                open=open_,
-                class_index=class_index % length,
-                factor=factor,
-                used=used[part],
-                previous=layers[index - 2][part] if index > 1 else None,
-                tokens=tokens[part],
-                batch=batch,
-            )
-            accumulate(total, study.measure(seen))
-        accumulate(total, study.measure(OutputSeen(features=features[part], batch=batch)))
-        first += size
-    return study.summarize(total)
+@pytest.fixture(name="measure_model")
+def fixture_measure_model(make_batch):
+    """A function that runs the study over what a model shows of images."""
 
+    def measure_model(model, images):
+        study, total, batch = Collapse(), {}, make_batch(torch.zeros(len(images)))
+        with torch.no_grad():
+            for piece in model.observe(images, study.wants):
+                accumulate(total, study.measure(replace(piece, batch=batch)))
+        return study.summarize(total)
 
-def measure_model(model, images):
-    study, total = Collapse(), {}
-    batch = batch_of_images(0, len(images), len(images))
-    with torch.no_grad():
-        for piece in model.observe(images, study.wants):
-            accumulate(total, study.measure(replace(piece, batch=batch)))
-    return study.summarize(total)
+    return measure_model
 
 
 def verdict(findings, name):
@@ -116,14 +106,14 @@ def untrained(step, scale=1.0, **changes):
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-def test_a_class_token_in_front_of_an_additive_mask_is_isolated(scale):
+def test_a_class_token_in_front_of_an_additive_mask_is_isolated(measure_model, scale):
     findings = measure_model(untrained("class-first-causal", scale), images_of())
     assert verdict(findings, "class_token_isolation").verdict == "isolated"
     assert value(findings, "reach") == 0
     assert value(findings, "feature_spread") <= 1e-6
 
 
-def test_a_class_token_in_front_of_the_released_mask_leaks_through_the_denominator():
+def test_a_class_token_in_front_of_the_released_mask_leaks_through_the_denominator(measure_model):
     findings = measure_model(untrained("class-first-multiplicative", 4.0), images_of())
     told = verdict(findings, "class_token_isolation")
     assert told.verdict == "leaks through the denominator"
@@ -138,12 +128,12 @@ def test_a_class_token_in_front_of_the_released_mask_leaks_through_the_denominat
 @pytest.mark.parametrize(
     "step", ["post-sequence-class", "modified-mask", "soft-mask", "rope-only", "vit"]
 )
-def test_every_other_step_of_the_road_attends(step, scale):
+def test_every_other_step_of_the_road_attends(measure_model, step, scale):
     findings = measure_model(untrained(step, scale, depth=2), images_of())
     assert verdict(findings, "class_token_isolation").verdict == "attends"
 
 
-def test_reach_is_the_class_rows_mass_on_image_tokens_and_its_maximum_over_layers():
+def test_reach_is_the_class_rows_mass_on_image_tokens_and_its_maximum_over_layers(measure):
     layers = [random_maps(0.5, mask="causal", seed=seed) for seed in (1, 2)]
     findings = measure(layers, factor=LOWER, open_=LOWER.bool())
     by_layer = [float(m[:, :, -1, :-1].double().sum(-1).mean()) for m in layers]
@@ -152,13 +142,13 @@ def test_reach_is_the_class_rows_mass_on_image_tokens_and_its_maximum_over_layer
     assert value(findings, "reach") == pytest.approx(max(by_layer))
 
 
-def test_feature_spread_is_one_minus_the_squared_mean_over_the_mean_square():
+def test_feature_spread_is_one_minus_the_squared_mean_over_the_mean_square(measure):
     features = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     findings = measure([random_maps(1.0, images=2)], features=features)
     assert value(findings, "feature_spread") == pytest.approx(1 - 6.25 / 12.5)
 
 
-def test_one_image_leaves_the_isolation_of_an_unreached_token_undecided():
+def test_one_image_leaves_the_isolation_of_an_unreached_token_undecided(measure_model):
     model = untrained("class-first-multiplicative", 4.0, depth=2)
     findings = measure_model(model, images_of(count=1))
     assert verdict(findings, "class_token_isolation").verdict == "undecided"
@@ -170,7 +160,7 @@ def test_one_image_leaves_the_isolation_of_an_unreached_token_undecided():
 
 @pytest.mark.parametrize("temperature", [1e3, 10.0, 1.0, 0.25, 0.1])
 @pytest.mark.parametrize("mask", ["none", "causal", "soft", "additive"])
-def test_independent_maps_are_not_similar_at_any_temperature(mask, temperature):
+def test_independent_maps_are_not_similar_at_any_temperature(measure, mask, temperature):
     layers = [random_maps(temperature, mask=mask, seed=seed) for seed in (1, 2)]
     findings = measure(layers, factor=FACTORS[mask], open_=OPEN[mask])
     assert verdict(findings, "layer_similarity").verdict == "not similar"
@@ -178,14 +168,14 @@ def test_independent_maps_are_not_similar_at_any_temperature(mask, temperature):
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "soft", "additive"])
-def test_near_uniform_maps_are_all_alike_without_centring(mask):
+def test_near_uniform_maps_are_all_alike_without_centring(measure, mask):
     layers = [random_maps(1e3, mask=mask, seed=seed) for seed in (1, 2)]
     findings = measure(layers, factor=FACTORS[mask], open_=OPEN[mask])
     assert value(findings, "raw_similar_share") == 1
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "soft", "additive"])
-def test_equal_maps_are_wholly_similar(mask):
+def test_equal_maps_are_wholly_similar(measure, mask):
     maps = random_maps(1.0, mask=mask)
     findings = measure([maps, maps.clone()], factor=FACTORS[mask], open_=OPEN[mask])
     assert value(findings, "similar_share") == 1
@@ -196,14 +186,14 @@ def test_equal_maps_are_wholly_similar(mask):
     assert "2 of 2 heads" in told.reason
 
 
-def test_one_head_alone_is_named_as_such():
+def test_one_head_alone_is_named_as_such(measure):
     first, second = random_maps(1.0, seed=1), random_maps(1.0, seed=2)
     second[:, 0] = first[:, 0]
     findings = measure([first, second])
     assert verdict(findings, "layer_similarity").verdict == "similar in some heads"
 
 
-def test_the_last_column_of_a_causal_map_is_always_alike_and_is_left_out():
+def test_the_last_column_of_a_causal_map_is_always_alike_and_is_left_out(measure):
     layers = [random_maps(0.5, mask="causal", seed=seed) for seed in (1, 2)]
     findings = measure(layers, factor=LOWER, open_=LOWER.bool())
     left, right = (m.double() for m in layers)
@@ -221,7 +211,7 @@ def test_the_last_column_of_a_causal_map_is_always_alike_and_is_left_out():
     assert value(findings, "similar_share") == pytest.approx(share)
 
 
-def test_uniform_maps_have_no_similarity_and_say_why():
+def test_uniform_maps_have_no_similarity_and_say_why(measure):
     uniform = torch.full((2, 1, TOKENS, TOKENS), 1 / TOKENS)
     findings = measure([uniform, uniform])
     told = verdict(findings, "layer_similarity")
@@ -231,7 +221,7 @@ def test_uniform_maps_have_no_similarity_and_say_why():
     assert value(findings, "raw_similarity") == pytest.approx(1)
 
 
-def test_a_single_layer_has_no_neighbour():
+def test_a_single_layer_has_no_neighbour(measure):
     findings = measure([random_maps(1.0)])
     assert value(findings, "similarity") is None
     assert verdict(findings, "layer_similarity").verdict == "undecided"
@@ -240,14 +230,14 @@ def test_a_single_layer_has_no_neighbour():
 # (c) entropy_collapse
 
 
-def test_uniform_rows_have_the_largest_entropy():
+def test_uniform_rows_have_the_largest_entropy(measure):
     findings = measure([torch.full((2, 1, TOKENS, TOKENS), 1 / TOKENS)])
     assert value(findings, "entropy") == pytest.approx(math.log(TOKENS))
     assert value(findings, "entropy_share") == pytest.approx(1)
     assert verdict(findings, "entropy_collapse").verdict == "not collapsed"
 
 
-def test_causal_rows_are_renormalised_and_judged_by_their_open_keys():
+def test_causal_rows_are_renormalised_and_judged_by_their_open_keys(measure):
     uniform = LOWER[None, None] / TOKENS
     findings = measure([uniform], factor=LOWER, open_=LOWER.bool())
     expected = sum(math.log(row + 1) for row in range(1, TOKENS)) / (TOKENS - 1)
@@ -255,7 +245,7 @@ def test_causal_rows_are_renormalised_and_judged_by_their_open_keys():
     assert value(findings, "entropy_share") == pytest.approx(1)
 
 
-def test_rows_on_one_key_have_collapsed():
+def test_rows_on_one_key_have_collapsed(measure):
     identity = torch.eye(TOKENS).expand(2, 2, -1, -1).clone()
     findings = measure([identity])
     assert value(findings, "entropy") == 0
@@ -264,7 +254,7 @@ def test_rows_on_one_key_have_collapsed():
     assert verdict(findings, "entropy_collapse").verdict == "collapsed in some heads"
 
 
-def test_rows_whose_attention_all_fell_to_the_mask_are_left_out():
+def test_rows_whose_attention_all_fell_to_the_mask_are_left_out(measure):
     maps = random_maps(0.5, mask="causal", images=2, heads=1)
     maps[:, :, 5] = 0
     findings = measure([maps], factor=LOWER, open_=LOWER.bool())
@@ -280,7 +270,7 @@ def test_rows_whose_attention_all_fell_to_the_mask_are_left_out():
 # (d) row_mass
 
 
-def test_row_mass_tells_what_the_mask_takes():
+def test_row_mass_tells_what_the_mask_takes(measure):
     findings = measure([LOWER[None, None] / TOKENS], factor=LOWER, open_=LOWER.bool())
     assert value(findings, "row_mass") == pytest.approx((TOKENS + 1) / 2 / TOKENS)
     assert value(findings, "class_row_mass", layer=1) == pytest.approx(1)
@@ -293,7 +283,7 @@ def test_row_mass_tells_what_the_mask_takes():
 # (e) attention_sinks
 
 
-def test_a_key_that_everyone_attends_to_is_a_sink():
+def test_a_key_that_everyone_attends_to_is_a_sink(measure):
     maps = torch.full((4, 2, TOKENS, TOKENS), 0.6 / TOKENS)
     maps[:, 0, :, 3] += 0.4  # above 0.3
     maps[:, 1, :, 3] += 0.28  # above 10 / 40 alone
@@ -304,21 +294,21 @@ def test_a_key_that_everyone_attends_to_is_a_sink():
     assert verdict(findings, "attention_sinks").verdict == "sinks in some heads"
 
 
-def test_received_attention_is_a_mean_over_the_rows_that_may_attend():
+def test_received_attention_is_a_mean_over_the_rows_that_may_attend(measure):
     maps = torch.zeros(1, 1, TOKENS, TOKENS)
     maps[..., 20:, 20] = 0.35
     findings = measure([maps], factor=LOWER, open_=LOWER.bool())
     assert value(findings, "sink_share") == 1
 
 
-def test_the_last_keys_of_a_causal_map_are_no_sinks():
+def test_the_last_keys_of_a_causal_map_are_no_sinks(measure):
     identity = torch.eye(TOKENS)[None, None]
     findings = measure([identity], factor=LOWER, open_=LOWER.bool())
     assert value(findings, "sink_share") == 0
     assert verdict(findings, "attention_sinks").verdict == "no sinks"
 
 
-def test_uniform_maps_have_no_sinks():
+def test_uniform_maps_have_no_sinks(measure):
     findings = measure([torch.full((2, 1, TOKENS, TOKENS), 1 / TOKENS)])
     assert value(findings, "sink_share") == value(findings, "relative_sink_share") == 0
 
@@ -326,7 +316,7 @@ def test_uniform_maps_have_no_sinks():
 # (f) token_norm_outliers
 
 
-def test_tokens_far_above_the_median_norm_are_outliers():
+def test_tokens_far_above_the_median_norm_are_outliers(measure):
     tokens = torch.zeros(3, TOKENS, 2)
     tokens[..., 0] = torch.linspace(1, 2, TOKENS)
     tokens[0, 4] = tokens[0, 7] = tokens[1, 9] = torch.tensor([0.0, 30.0])
@@ -335,7 +325,7 @@ def test_tokens_far_above_the_median_norm_are_outliers():
     assert verdict(findings, "token_norm_outliers").verdict == "outliers"
 
 
-def test_the_class_tokens_own_norm_is_no_outlier():
+def test_the_class_tokens_own_norm_is_no_outlier(measure):
     tokens = torch.rand(3, TOKENS, 2, generator=torch.Generator().manual_seed(0)) + 1
     tokens[:, -1] = 100
     findings = measure([random_maps(1.0)], tokens=tokens)
@@ -343,7 +333,7 @@ def test_the_class_tokens_own_norm_is_no_outlier():
     assert verdict(findings, "token_norm_outliers").verdict == "no outliers"
 
 
-def test_equal_norms_up_to_rounding_hold_no_outlier():
+def test_equal_norms_up_to_rounding_hold_no_outlier(measure):
     tokens = torch.ones(3, TOKENS, 2)
     tokens[:, 0] = 1 + 1e-7
     assert value(measure([random_maps(1.0)], tokens=tokens), "outlier_share") == 0
@@ -353,7 +343,7 @@ def test_equal_norms_up_to_rounding_hold_no_outlier():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_is_null_with_a_reason_and_no_verdict(bad):
+def test_what_is_not_finite_is_null_with_a_reason_and_no_verdict(measure, bad):
     layers = [random_maps(1.0, seed=seed) for seed in (1, 2)]
     for maps in layers:
         maps[0] = bad
@@ -365,7 +355,7 @@ def test_what_is_not_finite_is_null_with_a_reason_and_no_verdict(bad):
     assert {v.verdict for v in findings.verdicts} == {"undecided"}
 
 
-def test_there_is_one_verdict_of_each_kind_and_a_row_for_every_metric():
+def test_there_is_one_verdict_of_each_kind_and_a_row_for_every_metric(measure_model):
     findings = measure_model(untrained("soft-mask", depth=2), images_of(count=2))
     assert [v.name for v in findings.verdicts] == [
         "class_token_isolation",
@@ -383,7 +373,7 @@ def test_there_is_one_verdict_of_each_kind_and_a_row_for_every_metric():
     assert all(v.reason for v in findings.verdicts)
 
 
-def test_splitting_the_images_does_not_change_the_rows():
+def test_splitting_the_images_does_not_change_the_rows(measure):
     layers = [random_maps(0.5, images=7, mask="causal", seed=seed) for seed in (1, 2)]
     whole = measure(layers, factor=LOWER, open_=LOWER.bool())
     split = measure(layers, factor=LOWER, open_=LOWER.bool(), sizes=(1, 4, 2))
@@ -394,7 +384,7 @@ def test_splitting_the_images_does_not_change_the_rows():
         assert (one.low is None) == (other.low is None)
 
 
-def test_blocks_of_maps_do_not_change_the_rows(monkeypatch):
+def test_blocks_of_maps_do_not_change_the_rows(measure, monkeypatch):
     layers = [random_maps(0.5, mask="causal", seed=seed) for seed in (1, 2)]
     whole = measure(layers, factor=LOWER, open_=LOWER.bool())
     monkeypatch.setattr("illama_eval.attention_maps.BLOCK_BYTES", 1)
@@ -412,11 +402,10 @@ def test_zero_images_are_refused():
 @pytest.mark.parametrize(
     ("name", "soft_mask"), [("illama_cifar10_nano", 0), ("bidirectional_cifar10_nano", 1)]
 )
-def test_trained_models_attend(name, soft_mask):
+def test_trained_models_attend(measure_model, shared, name, soft_mask):
     from illama import load
 
-    path = SHARED / "checkpoints" / f"{name}.pth"
-    if not path.exists():
-        pytest.skip("the trained checkpoint lies in ../shared, which is absent")
-    findings = measure_model(load(path, soft_mask=soft_mask), images_of())
+    findings = measure_model(
+        load(shared / "checkpoints" / f"{name}.pth", soft_mask=soft_mask), images_of()
+    )
     assert verdict(findings, "class_token_isolation").verdict == "attends"

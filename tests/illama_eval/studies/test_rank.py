@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,58 +11,52 @@ import torch
 
 from illama.config import Config
 from illama.model import Model
-from illama.observation import Batch, LayerSeen, OutputSeen
+from illama.observation import LayerSeen, OutputSeen
 from illama_eval import spectrum
 from illama_eval.spectrum import index_of_share, singular_values
 from illama_eval.studies.rank import Rank, curve_points
-from illama_eval.study import accumulate, keys_of, weights_of
+from illama_eval.study import accumulate
 
 TOKENS = 197
-SHARED = Path(__file__).resolve().parents[3] / "../shared"
 
 
-def batch_of_images(first, last, count):
-    ids = tuple(f"image/{number}" for number in range(first, last))
-    keys = keys_of(ids)
-    places = torch.arange(first, last)
-    return Batch(
-        ids=ids,
-        labels=None,
-        positions=places,
-        order=places,
-        keys=keys,
-        weights=weights_of(keys),
-        count=count,
-    )
+@pytest.fixture(name="measure_maps")
+def fixture_measure_maps(make_batch):
+    """A function that runs a study over one layer of maps [image, head, query, key], by batches."""
+
+    def measure_maps(study, softmax, factor, sizes=None):
+        total, first = {}, 0
+        for size in sizes or (len(softmax),):
+            chosen = range(first, first + size)
+            part = softmax[chosen]
+            piece = LayerSeen(
+                index=1,
+                open=torch.ones(softmax.shape[-2:], dtype=torch.bool),
+                class_index=0,
+                factor=factor,
+                softmax=part,
+                used=part * factor,
+                batch=make_batch(torch.zeros(len(softmax)), chosen),
+            )
+            accumulate(total, study.measure(piece))
+            first += size
+        return study.summarize(total)
+
+    return measure_maps
 
 
-def measure_maps(study, softmax, factor, used=None, sizes=(None,)):
-    """Run a study over one layer of maps [image, head, query, key], cut into batches."""
-    total, first = {}, 0
-    for size in sizes:
-        last = len(softmax) if size is None else first + size
-        part = slice(first, last)
-        piece = LayerSeen(
-            index=1,
-            open=torch.ones(softmax.shape[-2:], dtype=torch.bool),
-            class_index=0,
-            factor=factor,
-            softmax=softmax[part],
-            used=used[part] if used is not None else softmax[part] * factor,
-            batch=batch_of_images(first, last, len(softmax)),
-        )
-        accumulate(total, study.measure(piece))
-        first = last
-    return study.summarize(total)
+@pytest.fixture(name="measure_model")
+def fixture_measure_model(make_batch):
+    """A function that runs a study over what a model shows of images."""
 
+    def measure_model(study, model, images):
+        total, batch = {}, make_batch(torch.zeros(len(images)))
+        with torch.no_grad():
+            for piece in model.observe(images, study.wants):
+                accumulate(total, study.measure(replace(piece, batch=batch)))
+        return study.summarize(total)
 
-def measure_model(study, model, images):
-    total = {}
-    with torch.no_grad():
-        for piece in model.observe(images, study.wants):
-            seen = replace(piece, batch=batch_of_images(0, len(images), len(images)))
-            accumulate(total, study.measure(seen))
-    return study.summarize(total)
+    return measure_model
 
 
 def values(findings, metric, **at):
@@ -142,7 +135,7 @@ def test_a_threshold_close_to_a_share_is_settled_by_an_svd(gap, side, ratio):
     assert index_of_share(map_[None], threshold).item() == (4 if side < 0 else 5)
 
 
-def test_the_identity_needs_four_fifths_of_its_size_and_a_uniform_map_one():
+def test_the_identity_needs_four_fifths_of_its_size_and_a_uniform_map_one(measure_maps):
     maps = torch.stack((torch.eye(TOKENS), uniform().float()))[None]
     findings = measure_maps(Rank(), maps, torch.ones(TOKENS, TOKENS))
     for metric in ("rank_of_mean_map", "rank_per_image"):
@@ -159,7 +152,9 @@ def test_the_identity_needs_four_fifths_of_its_size_and_a_uniform_map_one():
 @pytest.mark.parametrize(
     ("softmax", "bidirectional", "causal"), [(uniform(), 1, 56), (local(), 25, 102)]
 )
-def test_the_mask_alone_raises_the_rank_of_smooth_maps(softmax, bidirectional, causal):
+def test_the_mask_alone_raises_the_rank_of_smooth_maps(
+    measure_maps, softmax, bidirectional, causal
+):
     lower = torch.ones(TOKENS, TOKENS).tril()
     findings = measure_maps(Rank(), softmax[None, None], lower)
     for metric in ("rank_of_mean_map", "rank_per_image"):
@@ -167,12 +162,12 @@ def test_the_mask_alone_raises_the_rank_of_smooth_maps(softmax, bidirectional, c
         assert value(findings, metric, layer=1, head=1, map="softmax") == bidirectional
 
 
-def test_the_energy_rank_of_a_masked_uniform_map_is_two():
+def test_the_energy_rank_of_a_masked_uniform_map_is_two(measure_maps):
     findings = measure_maps(Rank(), uniform()[None, None], torch.ones(TOKENS, TOKENS).tril())
     assert value(findings, "energy_rank", layer=1, head=1) == 2
 
 
-def test_a_causal_map_with_a_positive_diagonal_has_full_rank():
+def test_a_causal_map_with_a_positive_diagonal_has_full_rank(measure_maps):
     findings = measure_maps(
         Rank(threshold=1.0), uniform()[None, None], torch.ones(TOKENS, TOKENS).tril()
     )
@@ -180,7 +175,7 @@ def test_a_causal_map_with_a_positive_diagonal_has_full_rank():
     assert singular_values(uniform().tril()[None]).min() > 1e-4
 
 
-def test_the_mean_map_and_the_mean_of_single_ranks_are_two_numbers():
+def test_the_mean_map_and_the_mean_of_single_ranks_are_two_numbers(measure_maps):
     maps = random_maps(6, 2, 40, 40, scale=3.0)
     findings = measure_maps(Rank(), maps, torch.ones(40, 40).tril())
     for head in (1, 2):
@@ -192,7 +187,7 @@ def test_the_mean_map_and_the_mean_of_single_ranks_are_two_numbers():
         assert of_mean != of_each
 
 
-def test_maps_identical_to_the_used_one_are_left_out():
+def test_maps_identical_to_the_used_one_are_left_out(measure_maps):
     maps = random_maps(2, 1, 20, 20)
     kinds = {
         "bidirectional": (torch.ones(20, 20), {"", "masked"}),
@@ -205,7 +200,7 @@ def test_maps_identical_to_the_used_one_are_left_out():
         assert {c.at.get("map", "") for c in findings.curves} == expected
 
 
-def test_the_used_map_of_a_soft_mask_comes_from_the_softmax_sum():
+def test_the_used_map_of_a_soft_mask_comes_from_the_softmax_sum(measure_maps):
     maps = random_maps(3, 1, 30, 30, scale=2.0)
     factor = 0.3 + 0.7 * torch.ones(30, 30).tril()
     findings = measure_maps(Rank(), maps, factor)
@@ -214,7 +209,7 @@ def test_the_used_map_of_a_soft_mask_comes_from_the_softmax_sum():
 
 
 @pytest.mark.parametrize("step", ["class-first-causal", "modified-mask"])
-def test_masks_inside_the_softmax_keep_their_own_mean_and_both_controls(step):
+def test_masks_inside_the_softmax_keep_their_own_mean_and_both_controls(measure_model, step):
     model = Model(Config.at(step, "nano", depth=2)).eval()
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     findings = measure_model(Rank(), model, images)
@@ -227,7 +222,7 @@ def test_masks_inside_the_softmax_keep_their_own_mean_and_both_controls(step):
         assert value(findings, "rank_of_mean_map", **at) == expected
 
 
-def test_a_released_model_gives_rows_for_every_layer_and_head():
+def test_a_released_model_gives_rows_for_every_layer_and_head(measure_model):
     model = Model(Config.at("soft-mask", "nano", depth=3)).eval()
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     findings = measure_model(Rank(), model, images)
@@ -237,7 +232,7 @@ def test_a_released_model_gives_rows_for_every_layer_and_head():
     assert {tuple(r.at) for r in findings.rows if "layer" not in r.at} == {(), ("map",)}
 
 
-def test_splitting_the_images_does_not_change_the_rows():
+def test_splitting_the_images_does_not_change_the_rows(measure_maps):
     maps = random_maps(7, 2, 33, 33, scale=2.0)
     factor = torch.ones(33, 33).tril()
     whole = measure_maps(Rank(spectra=5), maps, factor)
@@ -250,19 +245,20 @@ def test_splitting_the_images_does_not_change_the_rows():
         assert one.low == other.low
 
 
-def test_single_spectra_come_from_the_images_of_smallest_order():
+def test_single_spectra_come_from_the_images_of_smallest_order(measure_maps, make_batch):
     maps = random_maps(20, 1, 24, 24, scale=2.0)
     findings = measure_maps(Rank(spectra=2), maps, torch.ones(24, 24))
     (row,) = [r for r in findings.rows if (r.metric, r.at) == ("rank_per_image", {})]
     assert row.images == 2
-    assert row.value == np.mean([rank_by_svd(maps[i, 0]) for i in (0, 1)])
+    first = make_batch(torch.zeros(20)).order.argsort()[:2]
+    assert row.value == np.mean([rank_by_svd(maps[i, 0]) for i in first])
     every = measure_maps(Rank(spectra=None), maps, torch.ones(24, 24))
     (row,) = [r for r in every.rows if (r.metric, r.at) == ("rank_per_image", {})]
     assert row.images == 20
     assert row.low <= row.value <= row.high
 
 
-def test_the_mean_map_has_no_interval_and_says_so():
+def test_the_mean_map_has_no_interval_and_says_so(measure_maps):
     findings = measure_maps(Rank(), random_maps(3, 1, 8, 8), torch.ones(8, 8))
     (row,) = [r for r in findings.rows if (r.metric, r.at) == ("rank_of_mean_map", {})]
     assert row.low is None
@@ -271,7 +267,7 @@ def test_the_mean_map_has_no_interval_and_says_so():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0])
-def test_a_broken_map_is_null_with_a_reason_and_leaves_other_heads_alone(bad):
+def test_a_broken_map_is_null_with_a_reason_and_leaves_other_heads_alone(measure_maps, bad):
     maps = random_maps(2, 2, 8, 8)
     maps[:, 0] = bad
     findings = measure_maps(Rank(), maps, torch.ones(8, 8))
@@ -284,7 +280,7 @@ def test_a_broken_map_is_null_with_a_reason_and_leaves_other_heads_alone(bad):
     assert {c.at["head"] for c in findings.curves} == {2}
 
 
-def test_the_curve_passes_the_threshold_where_the_rank_says():
+def test_the_curve_passes_the_threshold_where_the_rank_says(measure_maps):
     findings = measure_maps(Rank(), local()[None, None].float(), torch.ones(TOKENS, TOKENS).tril())
     (curve,) = [c for c in findings.curves if "map" not in c.at]
     rank = value(findings, "rank_of_mean_map", layer=1, head=1)
@@ -332,14 +328,11 @@ def test_threads_change_neither_the_indices_nor_the_number_of_threads(monkeypatc
 
 
 @pytest.mark.data
-def test_the_ranks_of_a_trained_model_are_those_of_an_svd():
+def test_the_ranks_of_a_trained_model_are_those_of_an_svd(measure_model, shared):
     from illama import load
 
-    path = SHARED / "checkpoints" / "illama_cifar10_nano.pth"
-    if not path.exists():
-        pytest.skip("the trained checkpoint lies in ../shared, which is absent")
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    model = load(path)
+    model = load(shared / "checkpoints" / "illama_cifar10_nano.pth")
     findings = measure_model(Rank(), model, images)
     with torch.no_grad():
         pieces = list(model.observe(images, {"used", "softmax"}))[:-1]
