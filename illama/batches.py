@@ -15,15 +15,18 @@ from illama.recipe import Recipe
 from illama.sources import Source, SourceError, open_source
 
 
-def open_splits(data: str) -> tuple[Source, Source]:
-    """Open the training and the test images of a source.
+def open_splits(recipe: Recipe) -> tuple[Source, Source]:
+    """Open the training and the test images of the recipe's source.
 
     Raises:
-        SourceError: missing or damaged, or without splits: the test would repeat the training.
+        SourceError: none is named, it is missing or damaged, or it has no splits, so that the test
+            would repeat the training.
     """
-    train, test = (open_source(data, split=split) for split in ("train", "test"))
+    if recipe.data is None:
+        raise SourceError(f"recipe {recipe.name} brings no images of its own; name them by --data")
+    train, test = (open_source(recipe.data, split=split) for split in ("train", "test"))
     if train.fingerprint == test.fingerprint:
-        raise SourceError(f"{data} has no split of its own for testing; give one with train/test")
+        raise SourceError(f"{recipe.data} has no images for testing; give one with train and test")
     return train, test
 
 

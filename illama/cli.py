@@ -1,4 +1,4 @@
-"""The command `illama`: what a checkpoint is, other layouts of it, and the published ones."""
+"""The command `illama`: what a checkpoint is, other layouts of it, published ones, and training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from illama.config import Masking
 from illama.released import HUB, RELEASED
 
 app = typer.Typer(
-    help="Image LLaMA (Wang et al. 2024): its checkpoints.",
+    help="Image LLaMA (Wang et al. 2024): its checkpoints and their training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -127,6 +127,48 @@ def fetch(
             progress=lambda count: bar.advance(task, count),
         )
     typer.echo(path)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A name that --list shows.")] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write; the weights are named after it.",
+            show_default="trained/illama_RECIPE",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Images to train on, a path or a name; else the recipe's.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe."),
+    ] = None,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
+) -> None:
+    """Train a model by a recipe; write weights, log and the recipe as it was used."""
+    from illama.recipe import RECIPES, find_recipe
+
+    if list_recipes:
+        for each in RECIPES.values():
+            typer.echo(f"{each.name:<16}{each.summary}")
+        return
+    if recipe is None:
+        raise typer.BadParameter("name a recipe; --list shows them", param_hint="RECIPE")
+    given = [*(changes or ()), *([] if data is None else [f"data={data}"])]
+    chosen = find_recipe(recipe).override(given)
+    from rich.console import Console
+
+    from illama.batches import open_splits
+    from illama.train import fit
+
+    folder = out or Path("trained") / f"illama_{recipe}"
+    console = Console(stderr=True)
+    trained = fit(chosen, *open_splits(chosen), folder, console=console)
+    typer.echo(trained.checkpoint)
 
 
 def _print_table(described: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 class RecipeError(ValueError):
     """A recipe that cannot be trained as written; one line: what, where, what to do."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

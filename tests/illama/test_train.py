@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
@@ -9,15 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
-from illama import checkpoint
+from illama import checkpoint, cli, exits
 from illama.batches import draw_batches, open_splits, shift
 from illama.config import Config
 from illama.data import evaluation_transform
 from illama.demo import draw
 from illama.model import Model
-from illama.recipe import find_recipe
+from illama.recipe import RECIPES, find_recipe
 from illama.sources import SourceError
 from illama.sources.source import hash_arrays, make_source
 from illama.train import Training, TrainingError, build, evaluate, fit, parameter_groups
@@ -178,17 +180,16 @@ def test_evaluation_counts_ranks_and_averages_over_all_images():
     logits[2, :6] = 5
     logits[3, 2] = 1
     batches = iter([logits[:2], logits[2:]])
-    model = SimpleNamespace(class_token=torch.zeros(1))
     source = small_source(images=4, labels=labels)
 
-    class Fake:
-        class_token = model.class_token
+    class Told:
+        class_token = torch.zeros(1)
 
         def __call__(self, images, soft_mask):
             assert (images.shape[1:], soft_mask) == ((3, 8, 8), 0.5)
             return next(batches)
 
-    seen = evaluate(Fake(), source, evaluation_transform(8), 0.5, 2)
+    seen = evaluate(Told(), source, evaluation_transform(8), 0.5, 2)
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
     assert seen["test_loss"] == pytest.approx(loss)
     assert (seen["test_acc1"], seen["test_acc5"]) == (50, 75)
@@ -224,5 +225,78 @@ def test_trained_weights_are_not_overwritten(trained):
 def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
     drawn = draw("test", 10)
     np.savez(tmp_path / "images.npz", images=drawn.images, labels=drawn.labels)
-    with pytest.raises(SourceError, match="has no split of its own for testing"):
-        open_splits(str(tmp_path / "images.npz"))
+    with pytest.raises(SourceError, match="has no images for testing; give one with train"):
+        open_splits(replace(SMALL, data=str(tmp_path / "images.npz")))
+    with pytest.raises(SourceError, match="brings no images of its own; name them by --data"):
+        open_splits(replace(SMALL, data=None))
+
+
+# The command
+
+
+@pytest.fixture
+def illama(capsys):
+    """Return a function that runs the command and returns exit code, stdout and stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            exits.run(cli.app, "illama", [str(word) for word in words])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Write a folder of train and test images, 8 x 8, in three classes."""
+    for split, images in (("train", 12), ("test", 6)):
+        drawn = draw(split, images)
+        for number, image in enumerate(drawn.images[:, ::4, ::4]):
+            folder = tmp_path / "images" / split / f"class{number % 3}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+def test_the_command_trains_and_prints_where_the_weights_are(illama, folders, tmp_path):
+    out = tmp_path / "first"
+    fields = ("image_size=8", "classes=3", "epochs=1", "cutoff_soft=0", "batch_size=5")
+    sets = [word for field in fields for word in ("--set", field)]
+    code, printed, said = illama("train", "demo", "--data", folders, "--out", out, *sets)
+    assert (code, printed) == (0, f"{out / 'first.safetensors'}\n")
+    assert "epoch 1/1: loss " in said
+    assert checkpoint.read(out / "first.pth").args["data"] == str(folders)
+    assert json.loads((out / "recipe.json").read_text())["batch_size"] == 5
+    code, _, said = illama("train", "demo", "--data", folders, "--out", out, *sets)
+    assert (code, said.count("\n")) == (3, 1)
+    assert "is trained already" in said
+
+
+def test_the_recipes_are_listed_one_a_line(illama):
+    code, printed, _ = illama("train", "--list")
+    assert code == 0
+    assert [line.split()[0] for line in printed.splitlines()] == list(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--list"),
+        (["demi"], "no recipe 'demi'"),
+        (["demo", "--set", "rate=1"], "no field 'rate'"),
+        (["demo", "--set", "lr=fast"], "lr='fast' is no number"),
+    ],
+)
+def test_an_unusable_command_line_ends_with_2_and_one_line(illama, tmp_path, words, said):
+    code, printed, error = illama("train", *words, "--out", tmp_path / "out")
+    assert (code, printed, error.count("\n")) == (2, "", 1)
+    assert said in error
+
+
+def test_missing_images_end_with_3(illama, tmp_path):
+    code, _, error = illama("train", "demo", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    assert (code, error.count("\n")) == (3, 1)
+    assert "does not exist" in error
