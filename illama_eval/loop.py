@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gc
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from illama.data import ImageError
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece
@@ -25,9 +25,6 @@ from illama_eval.subjects import Subject
 Result = TypeVar("Result")
 Seen: TypeAlias = tuple[int, Piece]
 """The number of a subject (from 0), and one of its pieces."""
-
-LOADER_TIMEOUT = 120
-"""Seconds after which a loader worker counts as hung."""
 
 BUDGET: Mapping[str, int] = {"cpu": 2**28, "cuda": 2**32}
 """Bytes that an automatic batch may take while it is observed, by kind of device."""
@@ -133,7 +130,7 @@ def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) ->
     return min(LARGEST[kind], 1 << (fits.bit_length() - 1))
 
 
-class _Plan(Dataset[Loaded]):
+class _Plan:
     """The batches of one shard, each loaded by its number."""
 
     def __init__(
@@ -154,7 +151,8 @@ class _Plan(Dataset[Loaded]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> Loaded:
+    def load(self, index: int) -> Loaded:
+        """Return one batch, read and prepared."""
         images, positions, unreadable = [], [], []
         for position in self.batches[index].tolist():
             try:
@@ -235,37 +233,20 @@ def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source)
 
 
 def _load(plan: _Plan, workers: int, first: int) -> Iterator[Loaded]:
-    """Yield the batches from `first` on; a dead or hung worker costs its batch one more try."""
-    rest: Iterable[int] = range(first, len(plan))
-    if workers and len(plan) > first:
-        loader = DataLoader(
-            plan,
-            batch_size=None,
-            sampler=rest,
-            num_workers=workers,
-            timeout=LOADER_TIMEOUT,
-            collate_fn=_keep,
-        )
-        done = first
+    """Yield the batches from `first` on, read ahead by threads: decoding releases the GIL."""
+    numbers = iter(range(first, len(plan)))
+    if not workers:
+        yield from map(plan.load, numbers)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(plan.load, n) for n in islice(numbers, workers + 1))
         try:
-            for loaded in loader:
-                done += 1
+            while ahead:
+                loaded = ahead.popleft().result()
+                ahead.extend(pool.submit(plan.load, n) for n in islice(numbers, 1))
                 yield loaded
-        except RuntimeError as problem:
-            warnings.warn(
-                f"a loader worker failed ({_first_line(problem)}); going on without workers. "
-                "If it was a bus error, /dev/shm is too small: use --workers 0",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        rest = range(done, len(plan))
-    for index in rest:
-        yield plan[index]
-
-
-def _keep(loaded: Any) -> Any:
-    """Hand a batch on as it is: it needs no collating."""
-    return loaded
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _consume(
@@ -306,7 +287,3 @@ def _halve(chunk: int) -> int:
             "or on a device with more memory"
         )
     return chunk // 2
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).splitlines() or [type(problem).__name__])[0]

@@ -102,7 +102,7 @@ class Shared:
     device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE)] = "auto"
     dtype: Annotated[Dtype, option("Precision.", MACHINE)] = Dtype.fp32
     batch_size: Annotated[str, option("auto, or images per pass.", MACHINE)] = "auto"
-    workers: Annotated[int | None, option("Processes that read images.", MACHINE)] = None
+    workers: Annotated[int | None, option("Threads that read images ahead.", MACHINE)] = None
     compiled: Annotated[
         bool, option("Compile the model first (10 to 60 s).", MACHINE, "--compile")
     ] = False

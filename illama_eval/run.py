@@ -56,7 +56,7 @@ class Options:
     batch_size: int | None = None
     """Images per pass; None: what fits the device."""
     workers: int = 0
-    """Loader processes; 0 reads images in the measuring process."""
+    """Threads that read images ahead; 0 reads them between the passes."""
     resume: bool = True
     """Whether a finished run is shown again, and an interrupted one gone on with."""
     overwrite: bool = False
@@ -201,7 +201,10 @@ class _Job:
         """What makes two runs the same run; the code's commit is no part of it."""
         described = [subject.describe() for subject in self.subjects]
         return {
-            "subjects": [{k: d[k] for k in IDENTIFYING if k in d} for d in described],
+            "subjects": {
+                str(number): {key: each[key] for key in IDENTIFYING if key in each}
+                for number, each in enumerate(described)
+            },
             "source": {
                 "fingerprint": self.source.fingerprint,
                 "class_subset": _listed(self.source.class_subset),

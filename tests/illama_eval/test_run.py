@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from illama.sources import open_source
+from illama_eval import Run
+from illama_eval.result import ResultError
+from illama_eval.run import Interrupted, Options, evaluate
+from illama_eval.studies import STUDIES
+from illama_eval.subjects import ModelSubject, SubjectError, open_checkpoint, open_predictions
+
+WRITTEN = {
+    "run.json",
+    "timing.json",
+    "replicates.npz",
+    "per_image.npz",
+    "samples.npz",
+}
+"""What a finished run leaves behind; nothing temporary, no lock."""
+
+SCRIPT = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(1)
+    from illama.sources import open_source
+    from illama_eval.processes import leave
+    from illama_eval.run import Options, evaluate
+    from illama_eval.studies import STUDIES
+    from illama_eval.subjects import open_checkpoint
+
+    checkpoint, images, out = map(Path, sys.argv[1:])
+    subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
+    source = open_source(str(images)).for_head(10)
+    options = Options(batch_size=4, save_every=0, on_batch=lambda n: print("batch", flush=True))
+    evaluate(subject, source, [study() for study in STUDIES.values()], out, options)
+    leave()
+""")
+
+
+@pytest.fixture(scope="module")
+def subject(golden_checkpoint: Path) -> ModelSubject:
+    return open_checkpoint(golden_checkpoint, device=torch.device("cpu"))
+
+
+def _evaluate(subject: ModelSubject, images: Path, out: Path | None, **options: object) -> Run:
+    source = open_source(str(images)).for_head(10)
+    studies = [study() for study in STUDIES.values()]
+    return evaluate(subject, source, studies, out, Options(batch_size=4, **options))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    subject: ModelSubject, small_images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the directory of an uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole")
+    _evaluate(subject, small_images, out)
+    return out
+
+
+def test_a_finished_run_leaves_its_files_and_nothing_else(whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == WRITTEN
+    run = Run.load(whole)
+    assert run.header["images_seen"] == 61
+    assert {row.study for row in run.rows} == set(STUDIES)
+    assert all(row.images in {61, 1} or row.at or row.study == "rank" for row in run.rows)
+    assert "/" not in json.dumps(run.header["subjects"][0]["file"])
+
+
+def test_records_agree_with_the_rows(whole: Path) -> None:
+    run = Run.load(whole)
+    with np.load(whole / "per_image.npz") as records:
+        right = records["prediction"][0] == records["label"][0]
+        assert len(records["ids"]) == 61
+        assert right.mean() == pytest.approx(run.value("accuracy", "top1").value)
+
+
+def test_samples_hold_eight_images_and_a_map_per_layer(whole: Path) -> None:
+    with np.load(whole / "samples.npz") as samples:
+        assert samples["images"].shape == (8, 64, 64, 3)
+        assert samples["attention"].shape == (8, 3, 4, 4)
+        assert (samples["attention"].max((2, 3)) == 255).all()
+
+
+def test_the_same_run_twice_gives_the_same_bytes(
+    subject: ModelSubject, small_images: Path, whole: Path, tmp_path: Path
+) -> None:
+    _evaluate(subject, small_images, tmp_path)
+    for name in WRITTEN - {"timing.json"}:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_another_batch_size_changes_no_integer_and_floats_only_in_their_last_digits(
+    subject: ModelSubject, small_images: Path, whole: Path
+) -> None:
+    source = open_source(str(small_images)).for_head(10)
+    studies = [STUDIES[name]() for name in ("accuracy", "rank")]
+    run = evaluate(subject, source, studies, None, Options(batch_size=61))
+    for row in run.rows:
+        stored = Run.load(whole).value(row.study, row.metric, **row.at)
+        assert row.value == pytest.approx(stored.value, rel=1e-5), row
+
+
+def test_a_finished_run_is_shown_again_and_not_recomputed(
+    subject: ModelSubject, small_images: Path, whole: Path
+) -> None:
+    def never(images: int) -> None:
+        raise AssertionError("measured again")
+
+    before = (whole / "run.json").stat().st_mtime_ns
+    run = _evaluate(subject, small_images, whole, on_batch=never)
+    assert run == Run.load(whole)
+    assert (whole / "run.json").stat().st_mtime_ns == before
+
+
+def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(
+    subject: ModelSubject, small_images: Path, whole: Path, tmp_path: Path
+) -> None:
+    for stop_after in (3, 5):
+        batches = iter(range(1000))
+
+        def interrupt(images: int, batches=batches, stop_after=stop_after) -> None:
+            if next(batches) == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises(Interrupted) as stopped:
+            _evaluate(subject, small_images, tmp_path, on_batch=interrupt)
+        assert stopped.value.exit_code == 143
+        assert {path.name for path in tmp_path.iterdir()} == {"partial-1of1.pt"}
+    covered: list[tuple[int, int]] = []
+    _evaluate(
+        subject, small_images, tmp_path, on_start=lambda total, done: covered.append((total, done))
+    )
+    assert covered == [(61, 40)]
+    for name in WRITTEN - {"timing.json"}:
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def _run_and_kill(arguments: list[str], batches: int) -> None:
+    """Start the run in a process of its own, and kill it after so many batches."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(batches):
+            process.stdout.readline()
+        process.kill()
+
+
+def _kill_and_resume(
+    kills: int, checkpoint: Path, images: Path, whole: Path, out: Path, subject: ModelSubject
+) -> None:
+    random = np.random.default_rng(kills)
+    for _ in range(kills):
+        _run_and_kill([str(checkpoint), str(images), str(out)], int(random.integers(1, 4)))
+        assert not (out / "run.json").exists()
+    _evaluate(subject, images, out)
+    assert (out / "run.json").read_bytes() == (whole / "run.json").read_bytes()
+
+
+def test_a_run_killed_twice_ends_in_the_same_bytes(
+    subject: ModelSubject, golden_checkpoint: Path, small_images: Path, whole: Path, tmp_path: Path
+) -> None:
+    _kill_and_resume(2, golden_checkpoint, small_images, whole, tmp_path, subject)
+
+
+@pytest.mark.slow
+def test_runs_killed_ten_times_end_in_the_same_bytes(
+    subject: ModelSubject, golden_checkpoint: Path, small_images: Path, whole: Path, tmp_path: Path
+) -> None:
+    for number in range(5):
+        out = tmp_path / str(number)
+        _kill_and_resume(2, golden_checkpoint, small_images, whole, out, subject)
+
+
+def _torchrun(processes: int, checkpoint: Path, images: Path, out: Path) -> Run:
+    script = out.with_suffix(".py")
+    script.write_text(SCRIPT)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    subprocess.run(
+        [sys.executable, *launch, str(script), str(checkpoint), str(images), str(out)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    return Run.load(out)
+
+
+@pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.slow), 3])
+def test_several_processes_give_identical_integers(
+    processes: int, golden_checkpoint: Path, small_images: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = _torchrun(processes, golden_checkpoint, small_images, tmp_path / "out")
+    alone = Run.load(whole)
+    assert run.header["identity"] == alone.header["identity"]
+    for row, single in zip(run.rows, alone.rows, strict=True):
+        assert (row.metric, row.at, row.images) == (single.metric, single.at, single.images)
+        assert (row.value is None) == (single.value is None)
+        assert row.value is None or row.value == pytest.approx(single.value, rel=1e-5, abs=1e-9)
+    with (
+        np.load(tmp_path / "out" / "per_image.npz") as several,
+        np.load(whole / "per_image.npz") as one,
+    ):
+        for name in ("prediction", "rank", "label", "seen"):
+            np.testing.assert_array_equal(several[name], one[name])
+
+
+def test_another_checkpoint_in_the_same_directory_is_refused_and_the_field_named(
+    golden_checkpoint: Path, small_images: Path, whole: Path
+) -> None:
+    soft = open_checkpoint(golden_checkpoint, device=torch.device("cpu"), soft_mask=0.5)
+    before = (whole / "run.json").read_bytes()
+    with pytest.raises(ResultError, match=r"another subjects\.0\.soft_mask"):
+        _evaluate(soft, small_images, whole)
+    assert (whole / "run.json").read_bytes() == before
+
+
+def test_other_images_in_the_same_directory_are_refused(
+    subject: ModelSubject, small_images: Path, whole: Path
+) -> None:
+    source = open_source(str(small_images)).limit(9, 0).for_head(10)
+    studies = [study() for study in STUDIES.values()]
+    with pytest.raises(ResultError, match=r"source\.fingerprint"):
+        evaluate(subject, source, studies, whole)
+
+
+def test_overwrite_replaces_another_run(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    source = open_source(str(small_images)).for_head(10)
+    studies = [STUDIES["accuracy"]()]
+    evaluate(subject, source.limit(5, 0), studies, tmp_path)
+    run = evaluate(subject, source.limit(6, 0), studies, tmp_path, Options(overwrite=True))
+    assert Run.load(tmp_path).header["images_seen"] == run.header["images_seen"] == 6
+
+
+def test_a_directory_in_use_is_refused_naming_the_process(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def second(total: int, done: int) -> None:
+        with pytest.raises(ResultError) as refused:
+            _evaluate(subject, small_images, tmp_path)
+        seen.append(str(refused.value))
+
+    _evaluate(subject, small_images, tmp_path, on_start=second)
+    assert f"in use by process {os.getpid()}" in seen[0]
+
+
+def test_a_damaged_partial_is_refused(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "partial-1of1.pt").write_bytes(b"not a partial")
+    with pytest.raises(ResultError, match="--overwrite"):
+        _evaluate(subject, small_images, tmp_path)
+
+
+def test_a_partial_of_another_number_of_processes_is_refused(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "partial-2of3.pt").write_bytes(b"")
+    with pytest.raises(ResultError, match="half-done run of 3 processes"):
+        _evaluate(subject, small_images, tmp_path)
+
+
+def test_a_study_that_needs_labels_refuses_a_source_without(
+    subject: ModelSubject, tmp_path: Path
+) -> None:
+    with pytest.raises(ResultError, match="accuracy needs labels"):
+        evaluate(subject, open_source("photos"), [STUDIES["accuracy"]()])
+
+
+def test_saved_predictions_are_measured_without_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "saved.npz"
+    probabilities = np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]])
+    np.savez(path, probabilities=probabilities, labels=np.array([0, 1, 1]))
+    saved, source = open_predictions(path)
+    run = evaluate(saved, source, [STUDIES["accuracy"](), STUDIES["calibration"](bins=2)])
+    assert run.value("accuracy", "top1").value == pytest.approx(2 / 3)
+    assert run.value("accuracy", "nonfinite").value == 0
+    expected = -(np.log(0.75) + np.log(0.5)) / 3
+    assert run.value("accuracy", "nll").value == pytest.approx(expected, rel=1e-6)
+
+
+def test_saved_predictions_cannot_show_attention(tmp_path: Path) -> None:
+    path = tmp_path / "saved.npz"
+    np.savez(path, logits=np.zeros((3, 2)), labels=np.array([0, 1, 1]))
+    saved, source = open_predictions(path)
+    with pytest.raises(SubjectError, match="hold no softmax"):
+        evaluate(saved, source, [STUDIES["rank"]()])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"logits": np.zeros((3, 2))}, "needs `labels`"),
+        ({"labels": np.zeros(3)}, "`logits` or `probabilities`"),
+        ({"probabilities": np.full((1, 2), 0.9), "labels": np.zeros(1)}, "sum to 1"),
+        ({"probabilities": np.array([[-0.5, 1.5]]), "labels": np.zeros(1)}, "0..1"),
+        ({"logits": np.zeros((3, 2)), "labels": np.zeros(4)}, "expected scores"),
+        ({"logits": np.zeros((1, 2)), "labels": np.full(1, 5)}, "outside"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(
+    arrays: dict[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "saved.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=message):
+        open_predictions(path)
+
+
+def test_equal_names_of_two_subjects_are_told_apart_in_the_rows(
+    golden_checkpoint: Path, small_images: Path
+) -> None:
+    subjects = [
+        open_checkpoint(golden_checkpoint, device=torch.device("cpu"), name=name)
+        for name in ("a", "b")
+    ]
+    source = open_source(str(small_images)).limit(8, 0).for_head(10)
+    run = evaluate(subjects, source, [STUDIES["accuracy"]()])
+    first, second = (run.value("accuracy", "top1", name) for name in ("a", "b"))
+    assert first.value == second.value
+    assert run.to_frame()["subject"].tolist().count("a") == len(run.rows) / 2
