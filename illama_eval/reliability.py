@@ -17,6 +17,9 @@ from illama_eval.study import weights_of
 RULES = ("right", "left", "mass")
 """Equally wide bins (lo, hi], equally wide bins [lo, hi), bins of equally many images."""
 
+ROUNDING = 1e-12
+"""Distance from an edge that is rounding: the last bit of a softmax decides no bin."""
+
 CHUNK = 4096
 """Images whose weights are spread over bins at a time: bounds the memory."""
 
@@ -25,10 +28,13 @@ def bin_by_width(confidence: Tensor, bins: int, *, closed: str = "right") -> Ten
     """Return the bin, int64 from 0, of each value in [0, 1] among equally wide bins.
 
     Bins are (lo, hi] for `closed="right"`, the lowest one closed at 0 too (Guo et al. 2017), and
-    [lo, hi) for `closed="left"`, the highest one closed at 1 too.
+    [lo, hi) for `closed="left"`, the highest one closed at 1 too. A value within ROUNDING of an
+    edge lies on it.
     """
     edges = torch.arange(bins + 1, dtype=torch.float64, device=confidence.device) / bins
-    return torch.bucketize(confidence, edges[1:-1], right=closed == "left")
+    nearest = (confidence * bins).round() / bins
+    values = torch.where((confidence - nearest).abs() <= ROUNDING, nearest, confidence)
+    return torch.bucketize(values, edges[1:-1], right=closed == "left")
 
 
 def bin_by_rank(confidence: Tensor, keys: Tensor, bins: int) -> Tensor:
