@@ -18,7 +18,7 @@ def singular_values(maps: Tensor) -> Tensor:
 
     Those of a map that holds a value that is not finite are NaN.
     """
-    return _by_blocks(lambda block: _guarded(torch.linalg.svdvals, block), maps)
+    return over_cores(lambda block: _guarded(torch.linalg.svdvals, block), maps)
 
 
 def index_of_share(maps: Tensor, threshold: float) -> Tensor:
@@ -28,7 +28,7 @@ def index_of_share(maps: Tensor, threshold: float) -> Tensor:
     condition number, so a map whose curve passes the threshold more closely than this can have
     shifted it is decomposed again by an SVD: the index is always the SVD's.
     """
-    return _by_blocks(lambda block: _index_of_block(block, threshold), maps)
+    return over_cores(lambda block: _index_of_block(block, threshold), maps)
 
 
 def cumulative_share(values: Tensor) -> Tensor:
@@ -56,6 +56,24 @@ def effective_rank(sigma: Tensor) -> Tensor:
 def stable_rank(sigma: Tensor) -> Tensor:
     """Return the squared Frobenius norm over the squared spectral norm, [...] of [..., value]."""
     return sigma.square().sum(-1) / sigma[..., 0].square()
+
+
+def over_cores(work: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    """Return the work's results on blocks of maps, joined; on a CPU one core takes one block.
+
+    LAPACK gains nothing from a second core on a matrix of a few hundred rows, but two matrices at
+    once take half the time, and the result no longer depends on how many cores there are.
+    """
+    per_block = max(1, BLOCK_BYTES // (8 * maps.shape[-2] * maps.shape[-1]))
+    blocks = torch.split(maps.detach(), per_block)
+    threads = torch.get_num_threads()
+    if maps.device.type != "cpu" or threads == 1 or len(blocks) == 1:
+        return torch.cat([work(block) for block in blocks])
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return torch.cat(list(pool.map(work, blocks)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _index_of_block(maps: Tensor, threshold: float) -> Tensor:
@@ -88,21 +106,3 @@ def _guarded(decompose: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
     finite = exact.isfinite().all(-1).all(-1)
     values = decompose(exact.where(finite[:, None, None], 0.0))
     return values.masked_fill(~finite[:, None], math.nan)
-
-
-def _by_blocks(work: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-    """Return the work's results on blocks of maps, joined; on a CPU one core takes one block.
-
-    LAPACK gains nothing from a second core on a matrix of a few hundred rows, but two matrices at
-    once take half the time, and the result no longer depends on how many cores there are.
-    """
-    per_block = max(1, BLOCK_BYTES // (8 * maps.shape[-2] * maps.shape[-1]))
-    blocks = torch.split(maps.detach(), per_block)
-    threads = torch.get_num_threads()
-    if maps.device.type != "cpu" or threads == 1 or len(blocks) == 1:
-        return torch.cat([work(block) for block in blocks])
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return torch.cat(list(pool.map(work, blocks)))
-    finally:
-        torch.set_num_threads(threads)
