@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.textpath import TextToPath
+from matplotlib.lines import Line2D
 
+from illama_eval.render.font import FAMILY, POINTS, drawable, text_width, wrap
 from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
-from illama_eval.render.text import plain
 
 WIDTH = 7.0
 """Width of a full sheet in inches: the text width of a page."""
@@ -25,11 +23,11 @@ LINE = 1.35
 """Height of a line of text, in font sizes."""
 MARGIN = 0.12
 """Inches at every edge of a sheet."""
-POINTS = 72.0
-"""Points per inch."""
+BAND = 0.14
+"""Opacity of the band from the lowest to the highest head."""
 _STYLE = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+    "font.sans-serif": [FAMILY, "Verdana", "sans-serif"],
     "font.size": NORMAL,
     "text.parse_math": False,  # a file may be called $\frac{$
     "text.color": TEXT,
@@ -89,7 +87,7 @@ def drawing_style() -> AbstractContextManager[None]:
 def sheet(name: str, *, title: str, caption: str, height: float, width: float = WIDTH) -> Drawing:
     """Return an empty figure of this size in inches, its title and caption added below."""
     title, caption = drawable(title), drawable(caption).replace(" %", "\N{NO-BREAK SPACE}%")
-    lines = wrap(caption, SMALL, (width - 2 * MARGIN) * POINTS)
+    lines = wrap(caption, SMALL, width - 2 * MARGIN)
     below = (len(lines) * SMALL + NORMAL) * LINE / POINTS + 2 * MARGIN
     total = height + below
     figure = Figure(figsize=(width, total))
@@ -119,14 +117,38 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: flo
     gap = SMALL * LINE / POINTS / height
     places = spread([(y - low) / (high - low) for y, _, _ in ordered], gap)
     for place, (_, text, colour) in zip(places, ordered, strict=True):
-        axes.text(1.01, place, drawable(text), color=colour, size=SMALL, va="center_baseline",
+        axes.text(1.01, place, text, color=colour, size=SMALL, va="center_baseline",
                   transform=axes.transAxes)  # fmt: skip
 
 
 def label_width(labels: Iterable[str], size: float = SMALL) -> float:
     """Return how many inches the longest label takes, with a margin."""
-    widths = [text_width(drawable(label), size) for label in labels]
-    return max(widths, default=0.0) / POINTS + MARGIN
+    return max((text_width(label, size) for label in labels), default=0.0) + MARGIN
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """Return how many inches `add_legend` takes from the top of a sheet."""
+    return MARGIN + 0.19 * -(-len(names) // _legend_columns(names))
+
+
+def add_legend(drawing: Drawing, lines: Sequence[Line2D], names: Sequence[str]) -> None:
+    """Name the lines along the top of the sheet, in as many columns as fit."""
+    drawing.figure.legend(lines, names, fontsize=SMALL, ncols=_legend_columns(names),
+                          loc="upper left", frameon=False, handlelength=2.2, columnspacing=1.5,
+                          borderaxespad=0.3)  # fmt: skip
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    return max(1, int((WIDTH - MARGIN) / (label_width(names) + 0.45)))
+
+
+def label_layers(axes: Axes, layers: int, most: int = 12) -> None:
+    """Put integer ticks, about `most` of them, below a depth axis from 1."""
+    step = -(-layers // most)
+    axes.set_xlim(0.7, layers + 0.3)
+    axes.set_xticks(
+        sorted({1, *range(step, layers + 1, step)} if step > 1 else range(1, layers + 1))
+    )
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
@@ -147,45 +169,3 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 def _half(groups: Sequence[tuple[float, int]]) -> float:
     return (groups[-1][1] + groups[-2][1]) / 2
-
-
-def drawable(text: str, longest: int | None = None) -> str:
-    """Return the text with a replacement character for each one that the font lacks."""
-    known = _characters()
-    return "".join(
-        letter if ord(letter) in known else "\N{REPLACEMENT CHARACTER}"
-        for letter in plain(text, longest)
-    )
-
-
-def wrap(text: str, size: float, width: float) -> list[str]:
-    """Return the text in lines of at most `width` points; words too long for one are cut."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if text_width(longer, size) <= width:
-            lines[-1] = longer
-        else:
-            lines += _pieces(word, size, width)
-    return [line for line in lines if line]
-
-
-def _pieces(word: str, size: float, width: float) -> list[str]:
-    pieces = [""]
-    for letter in word:
-        if text_width(pieces[-1] + letter, size) > width:
-            pieces.append("")
-        pieces[-1] += letter
-    return pieces
-
-
-def text_width(text: str, size: float) -> float:
-    """Return the width of the text in points."""
-    font = FontProperties(family="DejaVu Sans", size=size)
-    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
-    return float(width)
-
-
-@cache
-def _characters() -> frozenset[int]:
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())

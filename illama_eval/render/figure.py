@@ -12,8 +12,9 @@ from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import Samples, draw_samples
 from illama_eval.render.figures.calibration import draw_reliability
 from illama_eval.render.figures.collapse import draw_collapse
-from illama_eval.render.figures.rank import draw_rank_by_layer, draw_spectra
+from illama_eval.render.figures.rank import draw_rank_by_layer
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
+from illama_eval.render.figures.spectra import draw_spectra
 from illama_eval.result import Run
 
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]

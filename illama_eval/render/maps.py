@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from illama_eval.render.number import MISSING
 from illama_eval.render.palette import Identity, looks_of
-from illama_eval.render.select import Array, head_grid, parameter
+from illama_eval.render.select import Array, head_grid, images_of, parameter
 from illama_eval.render.words import map_label
 from illama_eval.result import Curve, Run
 
@@ -22,6 +23,9 @@ DASHES: Mapping[str, Dash] = {
     "softmax": (0, (1, 1.6)),
 }
 """How the line of each map is drawn: the used one first, then the controls."""
+
+MOST_WITH_CONTROLS = 2
+"""Subjects whose controls still fit into one plot; of more, the used maps alone are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,29 @@ def maps_of(run: Run) -> list[Maps]:
     return found
 
 
+def drawn_together(run: Run) -> list[Maps]:
+    """Return the maps that one plot can hold: with controls for at most two subjects."""
+    found = maps_of(run)
+    several = len({maps.subject for maps in found}) > MOST_WITH_CONTROLS
+    return [maps for maps in found if maps.kind == "used" or not several]
+
+
 def threshold_of(run: Run) -> float:
     """Return the share of the singular values' sum that defines the rank."""
     return parameter(run, "rank", "threshold", 0.8)
+
+
+def rank_method(run: Run) -> str:
+    """Return how the rank is defined, and which control is no map of its own."""
+    kinds = {maps.kind for maps in maps_of(run)}
+    same = [map_label(kind) for kind in DASHES if kind not in kinds]
+    note = f" “{' and '.join(same)}” equals the used map and is not drawn." if same else ""
+    return (
+        f"Rank: how many singular values of the mean map over {images_of(run, 'rank')} make "
+        f"{100 * threshold_of(run):.4g} % of their sum.{note}"
+    )
+
+
+def show_rank(rank: float) -> str:
+    """Return a rank or the median of ranks: `129`, `128.5`, or a dash."""
+    return f"{rank:.4g}" if np.isfinite(rank) else MISSING

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from illama_eval.render.font import drawable
 from illama_eval.render.select import subjects_of
-from illama_eval.render.text import plain
 from illama_eval.result import Run
 
 TEXT, MUTED, AXIS, HAIRLINE, PAPER = "#1B1F24", "#59616C", "#7A828E", "#D5D9DF", "#FFFFFF"
@@ -28,6 +28,7 @@ class Identity:
     """How one subject looks in every figure of a run."""
 
     label: str
+    """The subject's name, cut if very long, in characters that the font has."""
     colour: str
     marker: str
 
@@ -45,6 +46,6 @@ def looks_of(run: Run) -> list[tuple[str, Identity]]:
     else:
         looks = list(_RUNS[: len(subjects)])
     return [
-        (subject, Identity(plain(subject, _LONGEST_LABEL), *look))
+        (subject, Identity(drawable(subject, _LONGEST_LABEL), *look))
         for subject, look in zip(subjects, looks, strict=True)
     ]

@@ -12,7 +12,6 @@ from illama_eval.render.canvas import (
     SMALL,
     WIDTH,
     Drawing,
-    drawable,
     label_width,
     sheet,
 )
@@ -47,7 +46,7 @@ def draw_accuracy(run: Run) -> Iterator[Drawing]:
     for place, (look, row, value) in enumerate(shown):
         _mark(axes, place, look, row, 100 * value)
     axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)), xlabel="top-1 accuracy (%)")
-    axes.set_yticklabels([drawable(look.label) for look, _, _ in shown], color=TEXT, size=NORMAL)
+    axes.set_yticklabels([look.label for look, _, _ in shown], color=TEXT, size=NORMAL)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     yield drawing

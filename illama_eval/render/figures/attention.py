@@ -13,7 +13,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, drawable, sheet
+from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
+from illama_eval.render.font import drawable
 from illama_eval.render.palette import MUTED, looks_of
 from illama_eval.render.select import class_names
 from illama_eval.result import ResultError, Run

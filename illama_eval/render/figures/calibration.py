@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from illama_eval.render.canvas import MARGIN, SMALL, Drawing, drawable, sheet
+from illama_eval.render.canvas import MARGIN, NORMAL, SMALL, Drawing, sheet
+from illama_eval.render.font import fit
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
@@ -59,7 +60,8 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
         _draw_diagram(upper, run, name, look)
         _draw_counts(drawing.axes(x, y + side + 0.16, side, side * _COUNTS), run, name, look)
         if len(shown) > 1:
-            upper.set_title(drawable(look.label), color=look.colour, weight="bold")
+            title = fit(look.label, NORMAL, side + 0.4)
+            upper.set_title(title, color=look.colour)
     yield drawing
 
 

@@ -11,16 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from illama_eval.render.canvas import (
+    BAND,
     LINE,
-    POINTS,
     SMALL,
     WIDTH,
     Drawing,
-    drawable,
-    label_width,
+    add_legend,
+    label_layers,
+    legend_height,
     sheet,
 )
-from illama_eval.render.figures.rank import label_layers
+from illama_eval.render.font import POINTS, drawable
 from illama_eval.render.palette import AXIS, MUTED, TEXT, Identity, looks_of
 from illama_eval.render.select import head_grid, images_of, layer_values, parameter
 from illama_eval.result import Run
@@ -29,7 +30,6 @@ _STUDY = "collapse"
 _COLUMNS = 3
 _ACROSS, _DOWN = 1.72, 1.3
 """Size of a panel in inches."""
-_BAND = 0.14
 _FEW_TICKS = 6
 
 
@@ -77,7 +77,8 @@ def draw_collapse(run: Run) -> Iterator[Drawing]:
         return
     shown = [(name, look) for name, look in looks if _layers(run, panels, [name])]
     layers = _layers(run, panels, [name for name, _ in shown])
-    rows, above = -(-len(panels) // _COLUMNS), 0.25 if len(shown) > 1 else 0.0
+    names = [look.label for _, look in shown]
+    rows, above = -(-len(panels) // _COLUMNS), legend_height(names) if len(shown) > 1 else 0.0
     drawing = sheet(
         "collapse_by_layer",
         title="Attention collapse by layer",
@@ -93,7 +94,8 @@ def draw_collapse(run: Run) -> Iterator[Drawing]:
         _draw_panel(axes, run, panel, shown)
         label_layers(axes, layers, _FEW_TICKS)
     if len(shown) > 1:
-        _draw_legend(drawing, [look for _, look in shown])
+        lines = [Line2D([], [], color=look.colour, marker=look.marker) for _, look in shown]
+        add_legend(drawing, lines, names)
     yield drawing
 
 
@@ -105,11 +107,11 @@ def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, I
         heads = scale * head_grid(run, _STUDY, panel.metric, name)
         places = np.arange(1, len(mean) + 1)
         axes.plot(places, mean, color=look.colour, marker=look.marker, markersize=3.5,
-                  linewidth=1.5, zorder=3)  # fmt: skip
+                  linewidth=1.5, zorder=3, clip_on=False)  # fmt: skip
         known = np.isfinite(heads).any(axis=1)
         if heads.shape[1:] > (1,) and known.any():
             low, high = np.nanmin(heads[known], axis=1), np.nanmax(heads[known], axis=1)
-            axes.fill_between(np.flatnonzero(known) + 1, low, high, color=look.colour, alpha=_BAND,
+            axes.fill_between(np.flatnonzero(known) + 1, low, high, color=look.colour, alpha=BAND,
                               linewidth=0)  # fmt: skip
         seen = np.concatenate([mean, heads.ravel()])
         seen = seen[np.isfinite(seen)]
@@ -130,14 +132,6 @@ def _name_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, I
     for place, (line, colour) in enumerate(lines[:1] if len(shown) > 1 else lines):
         height = 1.22 - place * SMALL * LINE / POINTS / _DOWN
         axes.text(0, height, line, color=colour, size=SMALL, transform=axes.transAxes)
-
-
-def _draw_legend(drawing: Drawing, looks: Sequence[Identity]) -> None:
-    names = [drawable(look.label) for look in looks]
-    lines = [Line2D([], [], color=look.colour, marker=look.marker, markersize=4) for look in looks]
-    columns = max(1, int(WIDTH / (label_width(names) + 0.4)))
-    drawing.figure.legend(lines, names, fontsize=SMALL, ncols=columns, frameon=False,
-                          loc="upper left", borderaxespad=0.3)  # fmt: skip
 
 
 def _layers(run: Run, panels: Sequence[Panel], subjects: Sequence[str]) -> int:

@@ -10,8 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from illama_eval.render.canvas import SMALL, Drawing, sheet
-from illama_eval.render.figures.rank import rank_method, show_rank
-from illama_eval.render.maps import Maps, maps_of
+from illama_eval.render.maps import Maps, maps_of, rank_method, show_rank
 from illama_eval.render.palette import AXIS, ON_SEQUENTIAL, PAPER, SEQUENTIAL
 from illama_eval.render.words import map_label
 from illama_eval.result import Run
@@ -44,7 +43,7 @@ def _draw_sheet(run: Run, mine: Sequence[Maps], tokens: int, suffix: str) -> Dra
     drawing = sheet(
         f"rank_by_head{suffix}",
         title="Rank of the attention map of each layer and head",
-        caption=f"{_finding(mine[0])} {rank_method(run, mine)}",
+        caption=f"{_finding(mine[0])} {rank_method(run)}",
         height=rows * (high + 0.6) + 0.85,
         width=max(columns * (across + 0.25) + 0.5, _NARROWEST_SHEET),
     )

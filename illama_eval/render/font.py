@@ -1,0 +1,67 @@
+"""Text as the figures' font draws it: which characters it has, and how wide they are."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import TextToPath
+
+from illama_eval.render.text import plain
+
+FAMILY = "DejaVu Sans"
+"""The font that comes with matplotlib, so that every machine draws alike."""
+POINTS = 72.0
+"""Points per inch."""
+_HINTING = 1.02
+"""How much wider a bitmap font can set a line than its outlines are."""
+
+
+def drawable(text: object, longest: int | None = None) -> str:
+    """Return the text as one line, a replacement character for each one that the font lacks."""
+    known = _characters()
+    return "".join(
+        letter if ord(letter) in known else "\N{REPLACEMENT CHARACTER}"
+        for letter in plain(text, longest)
+    )
+
+
+def text_width(text: str, size: float) -> float:
+    """Return the width of the text in inches, at a font size in points."""
+    font = FontProperties(family=FAMILY, size=size)
+    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return float(width) * _HINTING / POINTS
+
+
+def fit(text: str, size: float, width: float) -> str:
+    """Return the text cut in its middle until it is at most `width` inches wide."""
+    longest = len(text)
+    while longest > 1 and text_width(plain(text, longest), size) > width:
+        longest -= 1
+    return plain(text, longest)
+
+
+def wrap(text: str, size: float, width: float) -> list[str]:
+    """Return the text in lines of at most `width` inches; words too long for one are cut."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip(" ")
+        if text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines += _pieces(word, size, width)
+    return [line for line in lines if line]
+
+
+def _pieces(word: str, size: float, width: float) -> list[str]:
+    pieces = [""]
+    for letter in word:
+        if text_width(pieces[-1] + letter, size) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FAMILY)).get_charmap())
