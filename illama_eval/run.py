@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -270,6 +270,10 @@ class _Job:
                 "images": len(self.source),
                 "fingerprint": self.source.fingerprint,
                 "classes": _listed((self.source.classes or ())[:CLASSES_NAMED]),
+            },
+            "metrics": {
+                study.name: {name: asdict(metric) for name, metric in study.metrics.items()}
+                for study in self.studies
             },
             "images_seen": len(self.source) - len(unreadable),
             "unreadable": {"count": len(unreadable), "first": named},
