@@ -218,8 +218,9 @@ class _Job:
         sums: Sums = {}
         for number, piece in pieces:
             for collector in self.collectors:
-                found = collector.measure(piece).items()
-                accumulate(sums, {f"{number}/{collector.name}/{key}": v for key, v in found})
+                for key, value in collector.measure(piece).items():
+                    name = f"{number}/{collector.name}/{key}"
+                    sums[name] = sums[name] + value if name in sums else value
         return sums
 
     def finish(self, progress: _Progress) -> _Finished:
@@ -296,24 +297,29 @@ class _Job:
 
     def arrays(self, progress: _Progress) -> dict[str, dict[str, NDArray[Any]]]:
         """Return per_image (records, [subject, image]) and, where kept, samples."""
-        records: dict[str, list[NDArray[Any]]] = {}
-        for number in range(len(self.subjects)):
-            for study in self.studies:
-                for key, value in progress.of(number, study.name).items():
-                    if key.startswith("image/"):
-                        records.setdefault(key.removeprefix("image/"), []).append(value.numpy())
+        records = [self.records(progress, number) for number in range(len(self.subjects))]
+        common = [name for name in records[0] if all(name in each for each in records)]
         arrays: dict[str, dict[str, NDArray[Any]]] = {
             "per_image": {
                 "ids": np.array(self.source.ids, dtype=np.str_),
                 "subjects": np.array([each.name for each in self.subjects], dtype=np.str_),
-                **{name: np.stack(values) for name, values in records.items()},
+                **{name: np.stack([each[name] for each in records]) for name in common},
             }
         }
         shown, first = progress.of(0, ClassAttention.name), self.subjects[0]
         if shown and isinstance(first, ModelSubject):
-            predictions = records["prediction"][0] if "prediction" in records else None
+            predictions = records[0].get("prediction")
             arrays["samples"] = collect_samples(self.source, first, shown, predictions)
         return arrays
+
+    def records(self, progress: _Progress, number: int) -> dict[str, NDArray[Any]]:
+        """Return one subject's records, one number per image; studies that share one agree."""
+        return {
+            key.removeprefix("image/"): value.numpy()
+            for study in self.studies
+            for key, value in progress.of(number, study.name).items()
+            if key.startswith("image/") and value.ndim == 1
+        }
 
 
 def _fold(job: _Job, out: Path | None) -> _Progress:

@@ -32,7 +32,7 @@ def percentile_interval(replicates: Array) -> tuple[float, float]:
 
 
 def basic_interval(estimate: float, replicates: Array) -> tuple[float, float]:
-    """Return the basic (pivotal) interval, clipped at 0.
+    """Return the basic (pivotal) interval of an error between 0 and 1, clipped to that range.
 
     For binned calibration errors: the plug-in value is biased upward, and more so in resamples,
     so the percentiles are reflected about the estimate.
@@ -41,7 +41,8 @@ def basic_interval(estimate: float, replicates: Array) -> tuple[float, float]:
         ValueError: there are not 200 finite replicates.
     """
     low, high = percentile_interval(replicates)
-    return max(0.0, 2 * estimate - high), max(0.0, 2 * estimate - low)
+    bounds = 2 * estimate - high, 2 * estimate - low
+    return min(1.0, max(0.0, bounds[0])), min(1.0, max(0.0, bounds[1]))
 
 
 def wilson_interval(successes: float, total: float, z: float = Z95) -> tuple[float, float]:

@@ -228,13 +228,14 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
         SubjectError: a key is missing, shapes differ, or values are no probabilities.
     """
     arrays = _read_npz(path)
-    scores = arrays["logits"] if "logits" in arrays else _to_logits(path, arrays["probabilities"])
+    given = arrays["logits"] if "logits" in arrays else arrays["probabilities"]
     labels = arrays["labels"].astype(np.int64)
-    if scores.ndim != 2 or labels.shape != (len(scores),) or not len(scores):  # noqa: PLR2004 - [image, class]
+    if given.ndim != 2 or labels.shape != (len(given),) or not given.size:  # noqa: PLR2004 - [image, class]
         raise SubjectError(f"{path}: expected scores [image, class] and labels [image]")
+    scores = given if "logits" in arrays else _to_logits(path, given)
     ids = arrays.get("ids")
     names = [f"{i:06d}" for i in range(len(scores))] if ids is None else [str(i) for i in ids]
-    rows: Any = np.ascontiguousarray(scores, dtype=np.float32)  # read where images are uint8
+    rows: Any = np.ascontiguousarray(scores)  # read where other sources hold uint8 images
     source = make_source(
         name=path.stem,
         split="all",
@@ -262,11 +263,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
             f"{path}: needs `labels` and `logits` or `probabilities`; "
             f"it has {', '.join(sorted(arrays)) or 'nothing'}"
         )
+    for name, kinds in (("labels", "iu"), ("logits", "f"), ("probabilities", "f")):
+        if name in arrays and arrays[name].dtype.kind not in kinds:
+            wanted = "whole numbers" if name == "labels" else "floating-point numbers"
+            raise SubjectError(f"{path}: `{name}` must be {wanted}, not {arrays[name].dtype}")
     return arrays
 
 
 def _to_logits(path: Path, probabilities: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return log probabilities; a zero becomes the smallest normal float, whose log is finite."""
+    """Return float64 logs; a zero becomes the smallest normal float32, whose log is finite."""
     exact = probabilities.astype(np.float64)
     if not ((exact >= 0) & (exact <= 1)).all() or np.abs(exact.sum(-1) - 1).max() > 1e-3:  # noqa: PLR2004 - what fp16 keeps
         raise SubjectError(f"{path}: `probabilities` must lie in 0..1 and sum to 1 in each row")

@@ -308,10 +308,12 @@ def test_saved_predictions_cannot_show_attention(tmp_path: Path) -> None:
     [
         ({"logits": np.zeros((3, 2))}, "needs `labels`"),
         ({"labels": np.zeros(3)}, "`logits` or `probabilities`"),
-        ({"probabilities": np.full((1, 2), 0.9), "labels": np.zeros(1)}, "sum to 1"),
-        ({"probabilities": np.array([[-0.5, 1.5]]), "labels": np.zeros(1)}, "0..1"),
-        ({"logits": np.zeros((3, 2)), "labels": np.zeros(4)}, "expected scores"),
+        ({"probabilities": np.full((1, 2), 0.9), "labels": np.zeros(1, int)}, "sum to 1"),
+        ({"probabilities": np.array([[-0.5, 1.5]]), "labels": np.zeros(1, int)}, "0..1"),
+        ({"logits": np.zeros((3, 2)), "labels": np.zeros(4, int)}, "expected scores"),
         ({"logits": np.zeros((1, 2)), "labels": np.full(1, 5)}, "outside"),
+        ({"logits": np.zeros((1, 2)), "labels": np.full(1, 0.5)}, "whole numbers"),
+        ({"logits": np.full((1, 2), "x"), "labels": np.full(1, 0)}, "floating-point"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(
