@@ -166,6 +166,6 @@ def _download(source: str, limit: int) -> Iterator[bytes]:
                 yield chunk
     except (OSError, HTTPException) as error:
         raise CheckpointError(
-            f"{source}: download failed ({first_line(error)}); on a machine without network, bring the file "
-            "from this address and name its path"
+            f"{source}: download failed ({first_line(error)}); on a machine without network, "
+            "bring the file from this address and name its path"
         ) from error

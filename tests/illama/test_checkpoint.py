@@ -24,7 +24,6 @@ from illama.model import Model
 
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
 VIT = Config.at("vit", "nano", width=24, heads=2, depth=2)
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "official_micro.pth"
 
 
@@ -444,10 +443,8 @@ def test_another_masking_is_run_when_asked_for_and_noted(tmp_path):
 
 
 @pytest.mark.data
-def test_the_trained_checkpoint_loads_and_its_bidirectional_twin_is_refused():
-    folder = SHARED / "checkpoints"
-    if not folder.is_dir():
-        pytest.skip("../shared/checkpoints is not there")
+def test_the_trained_checkpoint_loads_and_its_bidirectional_twin_is_refused(shared):
+    folder = shared / "checkpoints"
     assert illama.load(folder / "illama_cifar10_nano.pth").config == Config.at("soft-mask", "nano")
     twin = folder / "bidirectional_cifar10_nano.pth"
     with pytest.raises(CheckpointError, match="soft_mask=1 "):
