@@ -153,19 +153,25 @@ def label_layers(axes: Axes, layers: int, most: int = 12) -> None:
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
     """Return ascending places moved as little as needed to be `gap` apart, kept within 0 to 1."""
-    groups: list[tuple[float, int]] = []
+    groups: list[list[float]] = []
     for place in places:
-        groups.append((place, 1))
-        while len(groups) > 1 and groups[-1][0] - groups[-2][0] < gap * _half(groups):
-            (upper, more), (lower, few) = groups.pop(), groups.pop()
-            groups.append(((upper * more + lower * few) / (more + few), more + few))
-    moved: list[float] = []
-    for middle, count in groups:
-        reach = gap * (count - 1) / 2
-        centre = min(max(middle, reach), max(1 - reach, reach))
-        moved += [centre - reach + gap * number for number in range(count)]
-    return moved
+        groups.append([place])
+        while len(groups) > 1 and _touch(groups[-2], groups[-1], gap):
+            last = groups.pop()
+            groups[-1] += last
+    return [
+        _centre(group, gap) + gap * (number - (len(group) - 1) / 2)
+        for group in groups
+        for number in range(len(group))
+    ]
 
 
-def _half(groups: Sequence[tuple[float, int]]) -> float:
-    return (groups[-1][1] + groups[-2][1]) / 2
+def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:
+    room = gap * (len(lower) + len(upper)) / 2
+    return _centre(upper, gap) - _centre(lower, gap) < room
+
+
+def _centre(group: Sequence[float], gap: float) -> float:
+    """Return where the middle of a group of labels goes: their mean, away from the ends."""
+    reach = gap * (len(group) - 1) / 2
+    return min(max(sum(group) / len(group), reach), max(1 - reach, reach))

@@ -35,7 +35,7 @@ def write_figures(run: Run, directory: Path, samples: Samples | None = None) -> 
     directory.mkdir(parents=True, exist_ok=True)
     captions, paths = {}, []
     with drawing_style():
-        for drawing in _draw_all(run, samples):
+        for drawing in draw_all(run, samples):
             paths += save(drawing, directory)
             captions[drawing.name] = {"title": drawing.title, "caption": drawing.caption}
     path = directory / "captions.json"
@@ -43,7 +43,8 @@ def write_figures(run: Run, directory: Path, samples: Samples | None = None) -> 
     return [*paths, path]
 
 
-def _draw_all(run: Run, samples: Samples | None) -> Iterator[Drawing]:
+def draw_all(run: Run, samples: Samples | None) -> Iterator[Drawing]:
+    """Yield every figure that the rows and samples can fill, in the order of reading."""
     for draw in DRAWN:
         yield from draw(run)
     if samples is not None:

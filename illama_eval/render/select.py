@@ -77,6 +77,13 @@ def layer_values(run: Run, study: str, metric: str, subject: str) -> Array:
     return values
 
 
+def range_of_heads(grid: Array) -> tuple[Array, Array]:
+    """Return the lowest and the highest head of [layer, head], NaN where none is defined."""
+    known = np.isfinite(grid)
+    low, high = np.where(known, grid, np.inf).min(1), np.where(known, grid, -np.inf).max(1)
+    return np.where(known.any(1), low, np.nan), np.where(known.any(1), high, np.nan)
+
+
 def parameter(run: Run, study: str, name: str, default: float) -> float:
     """Return a study's parameter from the header, or the default where it is not written."""
     found = _inside(run.header, "identity", "studies", study, name)

@@ -56,7 +56,7 @@ def read_samples(directory: Path) -> Samples | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _checked(arrays)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:

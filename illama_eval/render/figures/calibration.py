@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -95,18 +97,13 @@ def _draw_diagram(axes: Axes, run: Run, subject: str, look: Identity) -> None:
     axes.grid(visible=False)
     before, after = bins_of(run, subject), bins_of(run, subject, scaled="temperature")
     most = max(one.images for one in (*before, *after))
-    for one in after:
-        axes.scatter(one.confidence, one.accuracy, s=_area(one, most), marker=look.marker,
-                     facecolor=PAPER, edgecolor=look.colour, linewidth=1.0, zorder=3,
-                     clip_on=False)  # fmt: skip
-    for one in before:
-        axes.plot([one.confidence] * 2, [one.low, one.high], color=look.colour, linewidth=3.2,
-                  alpha=0.3, zorder=2)  # fmt: skip
-        axes.plot([one.confidence] * 2, [one.confidence, one.accuracy], color=look.colour,
-                  linewidth=0.8, zorder=4)  # fmt: skip
-        axes.scatter(one.confidence, one.accuracy, s=_area(one, most), marker=look.marker,
-                     facecolor=look.colour, edgecolor=PAPER, linewidth=0.5, zorder=5,
-                     clip_on=False)  # fmt: skip
+    confidence = [one.confidence for one in before]
+    _mark(axes, after, look, most, facecolor=PAPER, edgecolor=look.colour, linewidth=1.0, zorder=3)
+    axes.vlines(confidence, [one.low for one in before], [one.high for one in before],
+                color=look.colour, linewidth=3.2, alpha=0.3, capstyle="round")  # fmt: skip
+    axes.vlines(confidence, confidence, [one.accuracy for one in before], color=look.colour,
+                linewidth=0.8, zorder=4)  # fmt: skip
+    _mark(axes, before, look, most, facecolor=look.colour, edgecolor=PAPER, linewidth=0.5, zorder=5)
     axes.text(3, 97, "under-confident", size=SMALL, color=MUTED, va="top")
     axes.text(97, 3, "over-confident", size=SMALL, color=MUTED, ha="right")
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
@@ -114,9 +111,16 @@ def _draw_diagram(axes: Axes, run: Run, subject: str, look: Identity) -> None:
     axes.set_ylabel("accuracy in the bin (%)")
 
 
-def _area(one: Bin, most: int) -> float:
-    """Return the marker's area in square points: with the root of the count."""
-    return 12 + 60 * math.sqrt(one.images / most)
+def _mark(axes: Axes, bins: Sequence[Bin], look: Identity, most: int, **style: Any) -> None:
+    """Draw a marker per bin, its area with the root of the count."""
+    axes.scatter(
+        [one.confidence for one in bins],
+        [one.accuracy for one in bins],
+        s=[12 + 60 * math.sqrt(one.images / most) for one in bins],
+        marker=look.marker,
+        clip_on=False,
+        **style,
+    )
 
 
 def _draw_counts(axes: Axes, run: Run, subject: str, look: Identity) -> None:
@@ -125,9 +129,8 @@ def _draw_counts(axes: Axes, run: Run, subject: str, look: Identity) -> None:
     counts = [one.images for one in before]
     axes.bar([(one.number - 0.5) * width for one in before], counts, width=0.86 * width,
              color=look.colour, alpha=0.35)  # fmt: skip
-    for one in after:
-        axes.plot([(one.number - 1) * width, one.number * width], [one.images] * 2,
-                  color=look.colour, linewidth=1.1)  # fmt: skip
+    ends = np.array([(one.number - 1, one.number) for one in after]).reshape(-1, 2) * width
+    axes.hlines([one.images for one in after], *ends.T, color=look.colour, linewidth=1.1)
     axes.set(xlim=(0, 100), xticks=range(0, 101, 20), xlabel="mean confidence in the bin (%)")
     axes.set_ylabel("images")
     top = max(one.images for one in (*before, *after))

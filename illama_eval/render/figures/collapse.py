@@ -23,7 +23,7 @@ from illama_eval.render.canvas import (
 )
 from illama_eval.render.font import POINTS, drawable
 from illama_eval.render.palette import AXIS, MUTED, TEXT, Identity, looks_of
-from illama_eval.render.select import head_grid, images_of, layer_values, parameter
+from illama_eval.render.select import head_grid, images_of, layer_values, parameter, range_of_heads
 from illama_eval.result import Run
 
 _STUDY = "collapse"
@@ -108,10 +108,8 @@ def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, I
         places = np.arange(1, len(mean) + 1)
         axes.plot(places, mean, color=look.colour, marker=look.marker, markersize=3.5,
                   linewidth=1.5, zorder=3, clip_on=False)  # fmt: skip
-        known = np.isfinite(heads).any(axis=1)
-        if heads.shape[1:] > (1,) and known.any():
-            low, high = np.nanmin(heads[known], axis=1), np.nanmax(heads[known], axis=1)
-            axes.fill_between(np.flatnonzero(known) + 1, low, high, color=look.colour, alpha=BAND,
+        if heads.shape[1:] > (1,):
+            axes.fill_between(places, *range_of_heads(heads), color=look.colour, alpha=BAND,
                               linewidth=0)  # fmt: skip
         seen = np.concatenate([mean, heads.ravel()])
         seen = seen[np.isfinite(seen)]

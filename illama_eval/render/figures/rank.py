@@ -18,7 +18,7 @@ from illama_eval.render.canvas import (
     sheet,
 )
 from illama_eval.render.maps import DASHES, Maps, drawn_together, rank_method, show_rank
-from illama_eval.render.select import Array
+from illama_eval.render.select import Array, range_of_heads
 from illama_eval.render.words import map_label
 from illama_eval.result import Run
 
@@ -60,8 +60,9 @@ def _draw_depth(axes: Axes, maps: Maps) -> None:
               linewidth=1.8 if used else 1.2, marker=maps.look.marker,
               markersize=4.5 if used else 2.5)  # fmt: skip
     if used and maps.ranks.shape[1] > 1:
-        low, high = np.nanmin(maps.ranks, axis=1), np.nanmax(maps.ranks, axis=1)
-        axes.fill_between(layers, low, high, color=maps.look.colour, alpha=BAND, linewidth=0)
+        axes.fill_between(
+            layers, *range_of_heads(maps.ranks), color=maps.look.colour, alpha=BAND, linewidth=0
+        )
 
 
 def _last(values: Array) -> float:

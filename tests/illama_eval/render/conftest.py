@@ -122,12 +122,12 @@ def _row(subject, study, metric, value, unit="fraction", at=None, half=None):
                unit=unit, images=10_000, at=at or {}, reason=reason)  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_of():
     """The factory of runs."""
     return make_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile_names():
     return HOSTILE

@@ -15,23 +15,26 @@ from illama_eval.result import ResultError, Row, Run
 
 HEADLINE = """\
 nano on cifar10/test
-study         metric               value   unit     95 % interval      images
-─────────────────────────────────────────────────────────────────────────────
-accuracy      top-1 accuracy ↑     77.34   %        76.53  to 78.15    10,000
-              top-5 accuracy       98.12   %        97.31  to 98.93    10,000
-              NLL ↓                0.707   nats      0.686 to 0.728    10,000
-              non-finite logits        0   images   — (1)              10,000
-calibration   ECE                   4.11   %         3.65  to 4.57     10,000
-              ECE, scaled           1.23   %         1.09  to 1.37     10,000
-              ECE floor            0.610   %         0.542 to 0.678    10,000
-              mean confidence       81.4   %        72.4   to 90.4     10,000
-              Brier score           31.9   %        28.3   to 35.4     10,000
-              AURC                  7.31   %         6.50  to 8.12     10,000
-              temperature          1.234   ratio    — (1)              10,000
-rank          rank of mean map       8.5   index     7.0   to 10.0     10,000
-              rank per image         7.7   index     6.2   to 9.2      10,000
+metric                value  unit    95 % interval     images
+─────────────────────────────────────────────────────────────
+accuracy
+  top-1 accuracy ↑    77.34  %       76.53  to 78.15   10,000
+  top-5 accuracy      98.12  %       97.31  to 98.93   10,000
+  NLL ↓               0.707  nats     0.686 to 0.728   10,000
+  non-finite logits       0  images  — (1)             10,000
+calibration
+  ECE                  4.11  %        3.65  to 4.57    10,000
+  ECE, scaled          1.23  %        1.09  to 1.37    10,000
+  ECE floor           0.610  %        0.542 to 0.678   10,000
+  mean confidence      81.4  %       72.4   to 90.4    10,000
+  Brier score          31.9  %       28.3   to 35.4    10,000
+  AURC                 7.31  %        6.50  to 8.12    10,000
+  temperature         1.234  ratio   — (1)             10,000
+rank
+  rank of mean map      8.5  index    7.0   to 10.0    10,000
+  rank per image        7.7  index    6.2   to 9.2     10,000
   (1) one value for all images: no replicates
-  ▸ class token: attends. reach 0.9 is above 1e-6
+  ▸   class token: attends. reach 0.9 is above 1e-6
 """
 
 
