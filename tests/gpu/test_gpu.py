@@ -1,0 +1,115 @@
+"""What only a GPU can show; the suite skips it where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from illama.checkpoint import load
+from illama.config import STEPS, Config
+from illama.data import evaluation_transform
+from illama.model import Model
+from illama.sources import open_source
+from illama_eval.run import Options, evaluate
+from illama_eval.studies import STUDIES
+from illama_eval.subjects import ModelSubject, open_checkpoint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _exact_products() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _relative(found: torch.Tensor, expected: np.ndarray) -> float:
+    wanted = torch.from_numpy(expected)
+    return float((found.float().cpu() - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize("path", ["explicit", "fused"])
+@pytest.mark.parametrize("soft_mask", [0.0, 0.5, 1.0])
+def test_the_released_logits_are_reproduced(
+    golden_checkpoint: Path, path: str, soft_mask: float
+) -> None:
+    golden = np.load(golden_checkpoint.with_suffix(".npz"))
+    model = load(golden_checkpoint).cuda()
+    model.path = path
+    images = torch.from_numpy(golden["images"]).cuda()
+    with torch.no_grad():
+        logits = model(images, soft_mask)
+    assert _relative(logits, golden[f"logits_soft_{soft_mask}"]) < 1e-5
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_fused_attention_equals_the_explicit_product_in_value_and_gradient(step: str) -> None:
+    torch.manual_seed(0)
+    config = Config.at(step, "nano")
+    model = Model(config).cuda()
+    images = torch.randn(4, 3, 32, 32, device="cuda")
+    soft_mask = 0.3 if config.masking == "multiplicative" else 0.0
+    found = {}
+    for path in ("explicit", "fused"):
+        model.path = path
+        model.zero_grad()
+        logits = model(images, soft_mask)
+        logits.square().sum().backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found[path] = logits.detach(), gradients
+    for explicit, fused in zip(found["explicit"], found["fused"], strict=True):
+        assert (explicit - fused).abs().max() <= 1e-4 * explicit.abs().max()
+
+
+def test_bf16_agrees_with_fp32(golden_checkpoint: Path) -> None:
+    golden = np.load(golden_checkpoint.with_suffix(".npz"))
+    model = load(golden_checkpoint).cuda().bfloat16()
+    images = torch.from_numpy(golden["images"]).cuda().bfloat16()
+    with torch.no_grad():
+        logits = model(images)
+    assert _relative(logits, golden["logits_soft_0.0"]) < 5e-2
+
+
+def test_a_run_on_the_gpu_equals_one_on_the_cpu(
+    golden_checkpoint: Path, small_images: Path
+) -> None:
+    source = open_source(str(small_images)).for_head(10)
+    studies = [study() for study in STUDIES.values()]
+    runs = [
+        evaluate(open_checkpoint(golden_checkpoint, device=torch.device(name)), source, studies)
+        for name in ("cpu", "cuda")
+    ]
+    for cpu, gpu in zip(runs[0].rows, runs[1].rows, strict=True):
+        assert (cpu.metric, cpu.at, cpu.images) == (gpu.metric, gpu.at, gpu.images)
+        if cpu.metric in {"top1", "top5"}:
+            assert cpu.value == gpu.value
+
+
+def test_memory_that_runs_out_lowers_the_batch_and_changes_no_integer(small_images: Path) -> None:
+    config = Config(image_size=64, patch_size=4, width=96, depth=2, heads=3, classes=10)
+    torch.manual_seed(0)
+    subject = ModelSubject(
+        name="random", model=Model(config).eval().cuda(), transform=evaluation_transform(64)
+    )
+    source = open_source(str(small_images)).for_head(10)
+    studies = [STUDIES["accuracy"](), STUDIES["rank"]()]
+    ample = evaluate(subject, source, studies, options=Options(batch_size=4))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    try:
+        torch.cuda.set_per_process_memory_fraction(2**28 / total)
+        scarce = evaluate(subject, source, studies, options=Options(batch_size=61))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    expected = ample.value("accuracy", "top1")
+    assert scarce.value("accuracy", "top1").value == expected.value
+    assert scarce.value("accuracy", "top1").images == 61
