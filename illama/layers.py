@@ -133,6 +133,11 @@ class Unmasked(nn.Module):
         del rows
         return scores.softmax(-1)
 
+    def lay_open(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
+        """Return the weights, and the softmax over all keys, which may be the same tensor."""
+        softmax = self.weigh(scores, soft_mask, slice(None))
+        return softmax, softmax
+
     def factor(self, soft_mask: float) -> Tensor | None:
         """Return S with weights = softmax(scores) * S, [query, key]; None where there is none."""
         _refuse(soft_mask)
@@ -173,6 +178,10 @@ class AdditiveMask(Unmasked):
         """Return softmax over the allowed keys alone."""
         _refuse(soft_mask)
         return (scores + self.bias[rows].type_as(scores)).softmax(-1)
+
+    def lay_open(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
+        """Return softmax over the allowed keys, and softmax over all."""
+        return self.weigh(scores, soft_mask, slice(None)), scores.softmax(-1)
 
     def factor(self, soft_mask: float) -> Tensor | None:
         """Return None: this mask changes the softmax itself."""
@@ -231,6 +240,11 @@ class MultiplicativeMask(Unmasked):
         attention = scores.softmax(-1)
         factor = self.factor(soft_mask)[rows].type_as(attention)
         return attention * factor if attention.requires_grad else attention.mul_(factor)
+
+    def lay_open(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
+        """Return softmax times S, and softmax."""
+        softmax = scores.softmax(-1)
+        return softmax * self.factor(soft_mask).type_as(softmax), softmax
 
     def factor(self, soft_mask: float) -> Tensor:
         """Return S, fp32 [query, key]."""

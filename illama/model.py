@@ -67,8 +67,10 @@ class Block(nn.Module):
         """Return output, `used` map and, if asked for, the softmax over all keys."""
         query, key, value = self.attention.split(self.attention_norm(tokens), rotary)
         scores = query @ key.transpose(-2, -1)
-        softmax = scores.softmax(-1) if keep_softmax else None
-        used = masking.weigh(scores, soft_mask, slice(None))
+        if keep_softmax:
+            used, softmax = masking.lay_open(scores, soft_mask)
+        else:
+            used, softmax = masking.weigh(scores, soft_mask, slice(None)), None
         return self.feed(tokens + self.attention.merge(used @ value)), used, softmax
 
 
