@@ -126,6 +126,7 @@ def test_compiled_gradients_are_those_of_the_plain_formula(draw, pictures, plain
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile itself
+@torch.no_grad()
 def test_compiled_paths_give_the_same_maps_and_logits(draw, pictures):
     model, images = draw(SHORT), pictures(SHORT)
     expected = list(model.observe(images, WANTED))
