@@ -300,7 +300,10 @@ class Attention(nn.Module):
         self.projection = nn.Linear(width, width)
         if rotary:
             order = halves_first(width, heads)
-            saved, loaded = partial(_permute_saved, order.argsort()), partial(_permute_loaded, order)
+            saved, loaded = (
+                partial(_permute_saved, order.argsort()),
+                partial(_permute_loaded, order),
+            )
             self.register_state_dict_post_hook(saved)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_pre_hook(loaded)  # type: ignore[no-untyped-call]
 
@@ -352,7 +355,7 @@ def _permute_saved(
     """Put the qkv rows of a state dict into the published order."""
     del module
     for key in (f"{prefix}qkv.weight", f"{prefix}qkv.bias"):
-        if key in state:
+        if key in state and _is_plain(state[key]):
             state[key] = state[key][order]
 
 
@@ -362,8 +365,13 @@ def _permute_loaded(
     """Put the qkv rows of a state dict into the order in memory; wrong shapes are left to torch."""
     del module
     for key in (f"{prefix}qkv.weight", f"{prefix}qkv.bias"):
-        if key in state and len(state[key]) == len(order):
+        if key in state and len(state[key]) == len(order) and _is_plain(state[key]):
             state[key] = state[key][order]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether rows can be taken: a quantized weight keeps the order in memory."""
+    return type(tensor) in (Tensor, nn.Parameter)
 
 
 def attend(
