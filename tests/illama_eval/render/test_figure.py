@@ -19,7 +19,7 @@ from illama_eval.render.canvas import drawing_style, spread
 from illama_eval.render.figure import draw_all
 from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import Samples, draw_samples, read_samples
-from illama_eval.render.figures.calibration import bins_of
+from illama_eval.render.figures.calibration import reliability_of
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
 from illama_eval.render.font import drawable, text_width, wrap
 from illama_eval.result import ResultError, Row, Run
@@ -204,7 +204,10 @@ def test_empty_bins_are_not_drawn():
         ]
 
     run = Run(header={}, rows=(*rows(1, 0.0, None, None), *rows(15, 9.0, 0.97, 1.0)))
-    assert [(one.number, one.images, one.confidence) for one in bins_of(run, "")] == [(15, 9, 97)]
+    ((name, look),) = palette.looks_of(run)
+    found = reliability_of(run, name, look)
+    assert [(one.number, one.images, one.confidence) for one in found.all] == [(15, 9, 97)]
+    assert found.means == {"accuracy": 100}
 
 
 def test_ranks_share_one_absolute_scale(run_of):
