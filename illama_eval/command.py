@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -142,6 +143,7 @@ def resolve(
         SourceError: the images cannot be read or do not fit the head.
         CheckpointError: a checkpoint is refused.
     """
+    _batch_size(shared.batch_size)
     studies = tuple(STUDIES[name](**given) for name, given in parameters.items())
     if predictions is not None:
         if shared.checkpoints:
@@ -234,16 +236,17 @@ def choose_device(name: str) -> torch.device:
     """Return the device, with exact fp32 products where it is a GPU.
 
     Raises:
-        SubjectError: there is no such device.
+        typer.BadParameter: the name is no device.
+        SubjectError: this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SubjectError(f"--device {name}: use auto, cpu, cuda or cuda:N") from None
+        device = torch.device("meta")
     if device.type not in {"cpu", "cuda"}:
-        raise SubjectError(f"--device {name}: use auto, cpu, cuda or cuda:N")
+        raise typer.BadParameter(f"{name} is not auto, cpu, cuda or cuda:N", param_hint="--device")
     if device.type == "cuda":
         if (device.index or 0) >= torch.cuda.device_count():
             raise SubjectError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs")
@@ -324,7 +327,9 @@ def _batch_size(given: str) -> int | None:
     if given == "auto":
         return None
     if not given.isdecimal() or int(given) < 1:
-        raise SubjectError(f"--batch-size {given}: use auto or a positive whole number")
+        raise typer.BadParameter(
+            f"{given} is neither auto nor a positive whole number", param_hint="--batch-size"
+        )
     return int(given)
 
 
