@@ -17,36 +17,34 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("illama", "illama_eval")
 
-ARITHMETIC = tuple(
-    f"illama_eval.{name}"
-    for name in (
-        "attention_maps",
-        "categories",
-        "predictions",
-        "reliability",
-        "scaling",
-        "spectrum",
-        "temperature",
-    )
+MEASURING = (
+    "torch",
+    "numpy",
+    "illama.observation",
+    "illama_eval.study",
+    "illama_eval.categories",
+    "illama_eval.formulas.*",
 )
-"""What studies compute with: pure functions of tensors."""
-MEASURING = ("torch", "numpy", "illama.observation", "illama_eval.study", *ARITHMETIC)
 RESULTS = ("illama_eval.result", "illama_eval.statistics")
-DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2")
+DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2", "markupsafe")
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.config", ()),
     ("illama.schedule", ()),
     ("illama.recipe", ()),
-    ("illama.layers", ("torch", "illama.config", "illama.observation")),
+    ("illama.masking", ("torch",)),
+    ("illama.layers", ("torch", "illama.config", "illama.masking", "illama.observation")),
     ("illama.observation", ("torch", "illama.config")),
-    ("illama.model", ("torch", "illama.config", "illama.layers", "illama.observation")),
+    (
+        "illama.model",
+        ("torch", "illama.config", "illama.layers", "illama.masking", "illama.observation"),
+    ),
     ("illama_eval.result", ("numpy", "pandas")),
     ("illama_eval.statistics", ("numpy",)),
     ("illama_eval.study", (*MEASURING, *RESULTS)),
     ("illama_eval.studies", ("illama_eval.study", "illama_eval.studies.*")),
     ("illama_eval.studies.*", (*MEASURING, *RESULTS)),
-    *((name, (*MEASURING, *RESULTS)) for name in ARITHMETIC),
+    ("illama_eval.formulas.*", (*MEASURING, *RESULTS)),
     ("illama_eval.render", (*DRAWING, *RESULTS, "illama_eval.render.*")),
     ("illama_eval.render.*", (*DRAWING, *RESULTS, "illama_eval.render", "illama_eval.render.*")),
 )
