@@ -129,10 +129,8 @@ class Attention(nn.Module):
         self.projection = nn.Linear(width, width)
         if rotary:
             order = halves_first(width, heads)
-            saved, loaded = (
-                partial(_permute_saved, order.argsort()),
-                partial(_permute_loaded, order),
-            )
+            saved = partial(_permute_saved, order.argsort())
+            loaded = partial(_permute_loaded, order)
             self.register_state_dict_post_hook(saved)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_pre_hook(loaded)  # type: ignore[no-untyped-call]
 

@@ -58,6 +58,8 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama_eval.quantize", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.transfer", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.run", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
+    ("illama_eval.job", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
+    ("illama_eval.conclusion", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
 )
 """What a module that may import much must not."""
 
