@@ -26,6 +26,10 @@ MEASURING = (
     "illama_eval.formulas.*",
 )
 RESULTS = ("illama_eval.result", "illama_eval.statistics")
+COMPARED = tuple(
+    f"illama_eval.{name}" for name in ("measured", "change", "flips", "comparison", "gate")
+)
+"""What compares stored runs and judges them."""
 DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2", "markupsafe")
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -45,8 +49,11 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama_eval.studies", ("illama_eval.study", "illama_eval.studies.*")),
     ("illama_eval.studies.*", (*MEASURING, *RESULTS)),
     ("illama_eval.formulas.*", (*MEASURING, *RESULTS)),
-    ("illama_eval.render", (*DRAWING, *RESULTS, "illama_eval.render.*")),
-    ("illama_eval.render.*", (*DRAWING, *RESULTS, "illama_eval.render", "illama_eval.render.*")),
+    ("illama_eval.render", (*DRAWING, *RESULTS, *COMPARED, "illama_eval.render.*")),
+    (
+        "illama_eval.render.*",
+        (*DRAWING, *RESULTS, *COMPARED, "illama_eval.render", "illama_eval.render.*"),
+    ),
 )
 """Allowed imports beside the standard library, by pattern; the first that fits counts."""
 
