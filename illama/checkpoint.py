@@ -277,7 +277,9 @@ def _official(
     """Return a checkpoint in the released layout."""
     ours = {"illama_config": json.dumps(record["config"]), "illama_soft_mask": record["soft_mask"]}
     named = OrderedDict((to_official(name, config.mlp), state[name]) for name in state)
-    entries = {"model": named, "args": Namespace(**{**record["args"], **ours})}
+    args = Namespace()
+    vars(args).update(record["args"] | ours)
+    entries = {"model": named, "args": args}
     return entries if record["epoch"] is None else {**entries, "epoch": record["epoch"]}
 
 

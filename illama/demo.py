@@ -34,11 +34,11 @@ _COS, _SIN = (
     for wave in (np.cos, np.sin)
 )
 _SPLITS = {"test": 0, "train": 1, "cue-conflict": 2}
-_LEAN = _TURN // 12
-"""Shapes and textures lean by at most a twelfth of a turn to either side."""
-_DISCS = 4
+_LEAN = _TURN // 16
+"""Shapes and textures lean by at most a sixteenth of a turn to either side."""
+_DISCS = 3
 """Clutter behind each shape."""
-_NOISE = 12
+_NOISE = 9
 """Largest noise of a channel, of 255."""
 
 
@@ -177,7 +177,7 @@ _LIGHT = np.array(
     [(250, 233, 190), (255, 209, 102), (174, 236, 239), (255, 194, 209), (216, 243, 180),
      (244, 244, 248)], np.int32
 )  # fmt: skip
-_FADES = np.array([(0,), (0,), (32,), (64,), (176,), (208,)], np.int32)
+_FADES = np.array([(0,), (0,), (32,), (64,), (192,)], np.int32)
 """How far the paper fades into the ink, of 256: where texture is faint, shape must tell."""
 _MIDDLE = np.array(
     [(120, 144, 156), (141, 110, 99), (86, 140, 110), (178, 116, 84), (112, 118, 178),
@@ -263,7 +263,7 @@ def _draw_position(random: np.random.Generator) -> tuple[Integers, Integers]:
 def _shape_coordinates(
     random: np.random.Generator, x: Integers, y: Integers
 ) -> tuple[Integers, Integers]:
-    radius = _draw_integers(random, 11 * _UNIT, 15 * _UNIT)
+    radius = _draw_integers(random, 12 * _UNIT, 15 * _UNIT)
     u, v = _rotate(x, y, _draw_integers(random, -_LEAN, _LEAN))
     return u // radius, v // radius
 
@@ -271,7 +271,7 @@ def _shape_coordinates(
 def _texture_coordinates(
     random: np.random.Generator, x: Integers, y: Integers
 ) -> tuple[Integers, Integers]:
-    period = _draw_integers(random, 6 * _UNIT, 9 * _UNIT)
+    period = _draw_integers(random, 6 * _UNIT, 8 * _UNIT)
     a, b = _rotate(x, y, _draw_integers(random, -_LEAN, _LEAN))
     across, down = (_draw_integers(random, -64, 64) for _ in range(2))
     return (a // 4) // period + across, (b // 4) // period + down

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from illama.config import Config
 from illama.layers import (
-    MASKINGS,
     Attention,
     GeluMLP,
     LayerNorm,
@@ -17,8 +16,8 @@ from illama.layers import (
     RMSNorm,
     RotaryTable,
     SwiGLU,
-    Unmasked,
 )
+from illama.masking import MASKINGS, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
 
 SELF_CHECK_TOKENS = 33

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 CURVE_POINTS = 64
 """Most points that a stored curve may have."""
+
+_NUMBERS = (int, float)
+_TEXTS = ("subject", "source", "study", "metric", "unit", "reason")
 
 At: TypeAlias = Mapping[str, int | str]
 
@@ -124,49 +129,60 @@ class Run:
         """Return the run that `to_json` wrote.
 
         Raises:
-            ResultError: the text is no JSON, or of another schema version.
+            ResultError: the text is no JSON, no run, or of another schema version.
         """
         try:
-            data = json.loads(text)
-            version = data["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise ResultError(
-                    f"run.json: schema version {version}, this program reads {SCHEMA_VERSION}"
-                )
-            return cls(
-                header=data["header"],
-                rows=tuple(Row(**row) for row in data["rows"]),
-                curves=tuple(
-                    Curve(**{**curve, "x": tuple(curve["x"]), "y": tuple(curve["y"])})
-                    for curve in data["curves"]
-                ),
-                verdicts=tuple(Verdict(**verdict) for verdict in data["verdicts"]),
-            )
-        except (json.JSONDecodeError, KeyError, TypeError) as problem:
-            raise ResultError(f"run.json: not a run ({problem})") from problem
+            return _read(text, {}, headline=False)
+        except ResultError as problem:
+            raise ResultError(f"run.json: {problem}") from problem
 
     @classmethod
-    def load(cls, directory: Path | str) -> Run:
-        """Return the run in a directory; its replicates are attached where replicates.npz lies.
+    def load(cls, path: Path | str, *, headline: bool = False) -> Run:
+        """Return the run in a directory, or in a file of its own such as a baseline.
+
+        Replicates are attached where they lie beside it: in replicates.npz of the directory, or in
+        the .npz of the file's name. With `headline` only rows with `at = {}` are kept, and neither
+        curves nor verdicts.
 
         Raises:
-            ResultError: there is no readable run.json.
+            ResultError: there is no readable run, or its replicates are damaged.
         """
-        path = Path(directory) / "run.json"
+        file, stored = files_of(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            return _read(
+                file.read_text(encoding="utf-8"),
+                _replicates(stored, headline=headline),
+                headline=headline,
+            )
         except OSError as problem:
-            raise ResultError(f"{path}: cannot be read ({problem.strerror})") from problem
-        run = cls.from_json(text)
-        stored = path.with_name("replicates.npz")
-        if not stored.exists():
-            return run
-        with np.load(stored, allow_pickle=False) as archive:
-            table = dict(zip(archive["names"].tolist(), archive["replicates"], strict=True))
-        rows = tuple(
-            Row(**{**_shallow(row), "replicates": table.get(name_of(row))}) for row in run.rows
-        )
-        return cls(header=run.header, rows=rows, curves=run.curves, verdicts=run.verdicts)
+            raise ResultError(f"{file}: cannot be read ({problem.strerror})") from problem
+        except UnicodeDecodeError as problem:
+            raise ResultError(f"{file}: not a run (no UTF-8 text)") from problem
+        except ResultError as problem:
+            raise ResultError(f"{file}: {problem}") from problem
+
+
+def files_of(path: Path | str) -> tuple[Path, Path]:
+    """Return where a run's JSON and its replicates are: in a directory, or a file and its .npz."""
+    path = Path(path)
+    if path.suffix == ".json" and not path.is_dir():
+        return path, path.with_suffix(".npz")
+    return path / "run.json", path / "replicates.npz"
+
+
+def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz, those of `names` that it holds; no file is an empty one.
+
+    Raises:
+        ResultError: the file is damaged, or holds objects.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names or archive if name in archive}
+    except Exception as problem:
+        raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
 
 
 def name_of(row: Row) -> str:
@@ -175,9 +191,101 @@ def name_of(row: Row) -> str:
     return f"{row.subject}/{row.study}/{row.metric}[{place}]"
 
 
+def _replicates(path: Path, *, headline: bool) -> dict[str, NDArray[np.float64]]:
+    """Return the 200 replicates of each row that has them, by the row's name.
+
+    Those of the headline come first in the file; `headline` leaves the rest unread.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    names: list[str] = read_arrays(path, ("names",)).get("names", np.empty(0)).tolist()
+    if headline:
+        places = [number for number, name in enumerate(names) if name.endswith("[]")]
+        names = names[: max(places, default=-1) + 1]
+    try:
+        return dict(zip(names, _first_rows(path, len(names)), strict=True))
+    except Exception as problem:
+        raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
+
+
+def _first_rows(path: Path, count: int) -> NDArray[np.float64]:
+    """Return the first rows of `replicates`, inflating no more than them."""
+    with ZipFile(path) as archive, archive.open("replicates.npy") as stream:
+        np.lib.format.read_magic(stream)
+        (_, columns), by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+        if by_columns or dtype != np.float64:
+            raise ValueError("expected float64 rows")
+        values = np.frombuffer(stream.read(count * columns * 8)).reshape(count, columns)
+    if not np.isfinite(values).all():
+        raise ValueError("a replicate is not finite")
+    return values
+
+
+def _read(text: str, table: Mapping[str, NDArray[np.float64]], *, headline: bool) -> Run:
+    """Return the run in a text, with the replicates of the table.
+
+    Raises:
+        ResultError: the text is no JSON, no run, or of another schema version.
+    """
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+        version = data["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise ResultError(
+                f"schema version {version}, this program reads {SCHEMA_VERSION}; measure again"
+            )
+        rows, curves, verdicts = data["rows"], data["curves"], data["verdicts"]
+        if headline:
+            rows, curves, verdicts = [row for row in rows if not row["at"]], [], []
+        return Run(
+            header=_mapping(data["header"]),
+            rows=tuple(_read_row(row, table) for row in rows),
+            curves=tuple(
+                Curve(**{**curve, "x": tuple(curve["x"]), "y": tuple(curve["y"])})
+                for curve in curves
+            ),
+            verdicts=tuple(Verdict(**verdict) for verdict in verdicts),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        if isinstance(problem, ResultError):
+            raise
+        raise ResultError(f"not a run ({problem})") from problem
+
+
+def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -> Row:
+    """Return a row, refusing what is no number where a number belongs, and no text elsewhere."""
+    row = Row(**plain)
+    if table:
+        object.__setattr__(row, "replicates", table.get(name_of(row)))
+    for name in ("value", "low", "high"):
+        number = plain.get(name)
+        if number is not None and (type(number) not in _NUMBERS or not math.isfinite(number)):
+            raise TypeError(f"{row.study}.{row.metric}: {name} is no number")
+    if type(row.images) is not int or not all(type(plain.get(name, "")) is str for name in _TEXTS):
+        raise TypeError(f"{row.study}.{row.metric}: images must be whole, names must be text")
+    _mapping(row.at)
+    return row
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("a mapping is missing")
+    return value
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
 def replicate_table(rows: tuple[Row, ...]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of replicates.npz: `names`, and `replicates` float64 [row, 200]."""
-    kept = [row for row in rows if row.replicates is not None]
+    """Return the arrays of replicates.npz: `names`, and `replicates` float64 [row, 200].
+
+    Rows for the whole source come first, so that a comparison need not read the rest.
+    """
+    kept = sorted((row for row in rows if row.replicates is not None), key=lambda row: bool(row.at))
     values = [row.replicates for row in kept if row.replicates is not None]
     return {
         "names": np.array([name_of(row) for row in kept], dtype=np.str_),

@@ -70,6 +70,8 @@ class Drawing:
     """Stem of its files."""
     title: str
     caption: str
+    height: float
+    """Inches from the upper edge to the title, which stands below what is drawn."""
     figure: Figure
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
@@ -95,7 +97,7 @@ def sheet(name: str, *, title: str, caption: str, height: float, width: float = 
     figure.text(left, top, title, va="top", weight="bold", gid="title")
     figure.text(left, top - NORMAL * LINE / POINTS / total, "\n".join(lines), va="top", size=SMALL,
                 color=MUTED, linespacing=LINE / 1.2, gid="caption")  # fmt: skip
-    return Drawing(name=name, title=title, caption=caption, figure=figure)
+    return Drawing(name=name, title=title, caption=caption, height=height, figure=figure)
 
 
 def save(drawing: Drawing, directory: Path) -> list[Path]:

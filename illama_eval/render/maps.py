@@ -101,11 +101,13 @@ def threshold_of(run: Run) -> float:
     return parameter(run, "rank", "threshold", 0.8)
 
 
-def rank_method(run: Run) -> str:
-    """Return how the rank is defined, and which control is no map of its own."""
-    kinds = {maps.kind for maps in maps_of(run)}
-    same = [map_label(kind) for kind in DASHES if kind not in kinds]
-    note = f" “{' and '.join(same)}” equals the used map and is not drawn." if same else ""
+def rank_method(run: Run, found: Sequence[Maps]) -> str:
+    """Return how the rank is defined, and how these maps and their controls compare."""
+    if len({maps.subject for maps in found}) > 1:
+        note = " A mask alone moves the rank: compare used maps with masked ones."
+    else:
+        same = [map_label(kind) for kind in DASHES if kind not in {maps.kind for maps in found}]
+        note = f" “{' and '.join(same)}” equals the used map and is not drawn." if same else ""
     return (
         f"Rank: how many singular values of the mean map over {images_of(run, 'rank')} make "
         f"{100 * threshold_of(run):.4g} % of their sum.{note}"

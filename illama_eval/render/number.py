@@ -90,7 +90,8 @@ def _decimals(value: float, half_width: float) -> int:
     if half_width > 0:
         wanted = 1 - math.floor(math.log10(half_width))
     elif value:
-        wanted = _DIGITS - 1 - math.floor(math.log10(abs(value)))
+        power = int(f"{value:.{_DIGITS - 1}e}".split("e")[1])  # of the rounded number
+        wanted = _DIGITS - 1 - power
     else:
         wanted = 0
     return min(max(wanted, 0), _MOST_DECIMALS)

@@ -18,7 +18,7 @@ SEQUENTIAL = ("#00224E", "#2A3F6D", "#575D6D", "#7D7C78", "#A59C74", "#D2C060", 
 ON_SEQUENTIAL = ("#FFFFFF",) * 3 + ("#000000",) * 4
 """The text colour on each bin: contrast 5.0 or more."""
 
-_RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), ("#94468F", "P"))
+RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), ("#94468F", "P"))
 _FURTHER = (AXIS, "o")
 _LONGEST_LABEL = 28
 
@@ -40,11 +40,11 @@ def looks_of(run: Run) -> list[tuple[str, Identity]]:
     """
     subjects = subjects_of(run)
     if len(subjects) == 1:
-        looks = [_RUNS[1]]
-    elif len(subjects) > len(_RUNS):
-        looks = [_RUNS[1]] + [_FURTHER] * (len(subjects) - 1)
+        looks = [RUNS[1]]
+    elif len(subjects) > len(RUNS):
+        looks = [RUNS[1]] + [_FURTHER] * (len(subjects) - 1)
     else:
-        looks = list(_RUNS[: len(subjects)])
+        looks = list(RUNS[: len(subjects)])
     return [
         (subject, Identity(drawable(subject, _LONGEST_LABEL), *look))
         for subject, look in zip(subjects, looks, strict=True)

@@ -86,13 +86,13 @@ def range_of_heads(grid: Array) -> tuple[Array, Array]:
 
 def parameter(run: Run, study: str, name: str, default: float) -> float:
     """Return a study's parameter from the header, or the default where it is not written."""
-    found = _inside(run.header, "identity", "studies", study, name)
+    found = inside(run.header, "identity", "studies", study, name)
     return float(found) if isinstance(found, int | float) else default
 
 
 def better(run: Run, row: Row) -> str | None:
     """Return `higher` or `lower`, as the header declares the row's metric, else None."""
-    found = _inside(run.header, "metrics", row.study, row.metric, "better")
+    found = inside(run.header, "metrics", row.study, row.metric, "better")
     return found if found in {"higher", "lower"} else None
 
 
@@ -102,18 +102,19 @@ def images_of(run: Run, study: str) -> str:
     return f"{most:,} images"
 
 
-def class_names(run: Run) -> list[str]:
-    """Return the names of the classes, as far as the header lists them."""
-    found = _inside(run.header, "source", "classes")
-    return [str(name) for name in found] if isinstance(found, list) else []
-
-
-def _inside(tree: object, *keys: str) -> Any:
+def inside(tree: object, *keys: str) -> Any:
+    """Return what lies under these keys of nested mappings, or None."""
     for key in keys:
         if not isinstance(tree, Mapping):
             return None
         tree = tree.get(key)
     return tree
+
+
+def class_names(run: Run) -> list[str]:
+    """Return the names of the classes, as far as the header lists them."""
+    found = inside(run.header, "source", "classes")
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def _number(row: Row) -> float:

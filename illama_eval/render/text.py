@@ -10,7 +10,7 @@ _UNSAFE = re.compile(
     "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that reorder what is read
     "\ud800-\udfff\ufffe\uffff]"  # bytes that were no text; no characters at all
 )
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~!#&$]|:(?=//))")
+_MARKDOWN = re.compile(r"([\\`*{}\[\]<>|~!#&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//))")
 _FORMULA = ("=", "+", "-", "@")
 _IN_ASCII = str.maketrans(
     {

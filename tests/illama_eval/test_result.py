@@ -173,3 +173,97 @@ def test_a_curve_has_1_to_64_points(points):
 def test_a_curve_has_as_many_x_as_y():
     with pytest.raises(ValueError, match="pairs"):
         Curve(name="c", x=(0.0, 1.0), y=(0.0,))
+
+
+def stored_run(directory):
+    """Write a run whose replicates lie beside it; return it."""
+    random = np.random.default_rng(0)
+    places = [{"layer": 1}, {}, {"layer": 2}, {}]
+    rows = tuple(
+        Row(study="rank", metric=f"m{number}", value=0.5, images=4, at=place,
+            replicates=random.normal(size=200))
+        for number, place in enumerate(places)
+    )  # fmt: skip
+    curve = Curve(study="rank", name="c", x=(1.0,), y=(1.0,))
+    run = Run(header={}, rows=rows, curves=(curve,))
+    (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
+    np.savez_compressed(directory / "replicates.npz", **replicate_table(rows))
+    return run
+
+
+def test_the_headline_alone_is_read_with_its_replicates(tmp_path):
+    run = stored_run(tmp_path)
+    names = replicate_table(run.rows)["names"].tolist()
+    assert [name.endswith("[]") for name in names] == [True, True, False, False]
+    loaded = Run.load(tmp_path, headline=True)
+    assert loaded.rows == (run.rows[1], run.rows[3])
+    assert loaded.curves == ()
+    for mine, theirs in zip(loaded.rows, (run.rows[1], run.rows[3]), strict=True):
+        assert np.array_equal(mine.replicates, theirs.replicates)
+
+
+def test_a_run_in_a_file_of_its_own_has_its_arrays_beside_it(tmp_path):
+    run = stored_run(tmp_path)
+    (tmp_path / "run.json").rename(tmp_path / "baseline.json")
+    (tmp_path / "replicates.npz").rename(tmp_path / "baseline.npz")
+    loaded = Run.load(tmp_path / "baseline.json")
+    assert loaded == run
+    assert np.array_equal(loaded.rows[0].replicates, run.rows[0].replicates)
+
+
+@pytest.mark.parametrize("headline", [True, False])
+@pytest.mark.parametrize("kept", [0, 0.4, 0.9])
+def test_replicates_cut_off_are_refused(tmp_path, kept, headline):
+    stored_run(tmp_path)
+    path = tmp_path / "replicates.npz"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(ResultError, match=r"run\.json: replicates\.npz beside it is damaged"):
+        Run.load(tmp_path, headline=headline)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"names": np.array(["a"])},
+        {"names": np.array(["a", "b"]), "replicates": np.zeros((1, 200))},
+        {"names": np.array(["a"]), "replicates": np.full((1, 200), np.nan)},
+        {"names": np.array(["a"]), "replicates": np.zeros((1, 200), dtype=np.int64)},
+        {"names": np.array(["a"]), "replicates": np.zeros(200)},
+        {"names": np.array(["a"], dtype=object), "replicates": np.zeros((1, 200))},
+    ],
+    ids=["no numbers", "fewer numbers", "not finite", "whole numbers", "one axis", "objects"],
+)
+def test_replicates_that_do_not_fit_are_refused(tmp_path, arrays):
+    stored_run(tmp_path)
+    np.savez(tmp_path / "replicates.npz", **arrays)
+    with pytest.raises(ResultError, match=r"replicates\.npz beside it is damaged"):
+        Run.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        ('"value": 0.5', '"value": "0.5"'),
+        ('"value": 0.5', '"value": true'),
+        ('"value": 0.5', '"value": NaN'),
+        ('"value": 0.5', '"value": 1e999'),
+        ('"images": 4', '"images": 4.5'),
+        ('"metric": "top1"', '"metric": 7'),
+        ('"at": {}', '"at": []'),
+        ('"header": {', '"header": [], "more": {'),
+        ('"rows": [', '"rows": ['.ljust(100_000, "[")),
+    ],
+)
+def test_a_run_edited_by_hand_into_nonsense_is_refused(tmp_path, found, put):
+    text = make_run().to_json()
+    assert found in text
+    (tmp_path / "run.json").write_text(text.replace(found, put, 1), encoding="utf-8")
+    with pytest.raises(ResultError, match="not a run") as caught:
+        Run.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_run_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ResultError, match="no UTF-8 text"):
+        Run.load(tmp_path)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
-from illama_eval.render.font import drawable
+from illama_eval.render.font import drawable, fit
 from illama_eval.render.palette import MUTED, looks_of
 from illama_eval.render.select import class_names
 from illama_eval.result import ResultError, Run
@@ -151,8 +151,9 @@ def _resize(picture: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 def _name_rows(axes: Axes, run: Run, samples: Samples, side: float) -> None:
     names = class_names(run)
     for row, sample_id in enumerate(samples.ids):
-        lines = [drawable(sample_id, 16), *_called(samples, names, row)]
+        lines = [drawable(sample_id), *_called(samples, names, row)]
         left = -(_NAMES - MARGIN) / (side * (1 + _GAP))
+        lines = [fit(line, SMALL, _NAMES - 1.7 * MARGIN) for line in lines]
         axes.text(left, row + 0.47, "\n".join(lines), size=SMALL, va="center", linespacing=1.35)
 
 
@@ -170,7 +171,7 @@ def _called(samples: Samples, names: Sequence[str], row: int) -> list[str]:
 
 def _class_name(names: Sequence[str], number: int) -> str:
     name = names[number] if 0 <= number < len(names) else f"class {number}"
-    return drawable(name, 13)
+    return drawable(name)
 
 
 def _finding(samples: Samples) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,10 @@ _COUNTS = 0.27
 """Height of the counts, in sides of the square above them."""
 _LOG_FROM = 100
 """Ratio of the largest to the smallest count from which counts are drawn on a log axis."""
-_MIDDLE = 0.5
+_MEANS = {"accuracy": "-", "mean confidence": "--"}
+_MIDDLE = 50
+_MANY = 4
+"""Powers of ten from which every second one is labelled."""
 _STUDY = "calibration"
 
 
@@ -41,9 +44,27 @@ class Bin:
     high: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """The bins of one subject that hold images, before and after the temperature."""
+
+    subject: str
+    look: Identity
+    before: Sequence[Bin]
+    after: Sequence[Bin]
+    means: Mapping[str, float]
+    """Accuracy and mean confidence over all images, in percent."""
+
+    @property
+    def all(self) -> list[Bin]:
+        """The bins before, then those after."""
+        return [*self.before, *self.after]
+
+
 def draw_reliability(run: Run) -> Iterator[Drawing]:
     """Yield the reliability diagram: one square per subject, before and after the temperature."""
-    shown = [(name, look) for name, look in looks_of(run) if bins_of(run, name)]
+    found = [reliability_of(run, name, look) for name, look in looks_of(run)]
+    shown = [one for one in found if one.before]
     if not shown:
         return
     columns = min(_COLUMNS, len(shown))
@@ -52,22 +73,42 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
     drawing = sheet(
         "calibration_reliability",
         title="Reliability of confidence",
-        caption=" ".join(_finding(run, name, look) for name, look in shown) + _method(run),
+        caption=" ".join(_finding(run, one) for one in shown) + _method(run),
         height=down * math.ceil(len(shown) / columns) + MARGIN,
         width=across * columns + 0.3,
     )
-    for place, (name, look) in enumerate(shown):
+    for place, one in enumerate(shown):
         x, y = 0.65 + across * (place % columns), 0.3 + down * (place // columns)
-        upper = drawing.axes(x, y, side, side)
-        _draw_diagram(upper, run, name, look)
-        _draw_counts(drawing.axes(x, y + side + 0.16, side, side * _COUNTS), run, name, look)
+        diagram = drawing.axes(x, y, side, side)
+        counts = drawing.axes(x, y + side + 0.16, side, side * _COUNTS)
+        _draw_diagram(diagram, one)
+        _draw_counts(counts, one, 100 / _bin_count(run, shown))
+        _scale_counts(counts, [each.images for other in shown for each in other.all])
         if len(shown) > 1:
-            title = fit(look.label, NORMAL, side + 0.4)
-            upper.set_title(title, color=look.colour)
+            diagram.set_title(fit(one.look.label, NORMAL, side + 0.4), color=one.look.colour)
     yield drawing
 
 
-def bins_of(run: Run, subject: str, **scaled: str) -> list[Bin]:
+def reliability_of(run: Run, subject: str, look: Identity) -> Reliability:
+    """Return what the rows say about one subject's confidence."""
+    before = _bins_of(run, subject)
+    means = {
+        "accuracy": headline_value(run, "accuracy", "top1", subject),
+        "mean confidence": headline_value(run, _STUDY, "confidence", subject),
+    }
+    if means["accuracy"] is None and before:
+        right = sum(one.accuracy * one.images for one in before) / 100
+        means["accuracy"] = right / sum(one.images for one in before)
+    return Reliability(
+        subject=subject,
+        look=look,
+        before=before,
+        after=_bins_of(run, subject, scaled="temperature"),
+        means={name: 100 * value for name, value in means.items() if value is not None},
+    )
+
+
+def _bins_of(run: Run, subject: str, **scaled: str) -> list[Bin]:
     """Return the bins that hold images, by number."""
     columns = {
         metric: {
@@ -92,18 +133,17 @@ def bins_of(run: Run, subject: str, **scaled: str) -> list[Bin]:
     return sorted(found, key=lambda one: one.number)
 
 
-def _draw_diagram(axes: Axes, run: Run, subject: str, look: Identity) -> None:
+def _draw_diagram(axes: Axes, shown: Reliability) -> None:
     axes.plot([0, 100], [0, 100], color=AXIS, linewidth=0.9, dashes=(4, 3))
     axes.grid(visible=False)
-    before, after = bins_of(run, subject), bins_of(run, subject, scaled="temperature")
-    most = max(one.images for one in (*before, *after))
+    before, colour = shown.before, shown.look.colour
     confidence = [one.confidence for one in before]
-    _mark(axes, after, look, most, facecolor=PAPER, edgecolor=look.colour, linewidth=1.0, zorder=3)
+    _mark(axes, shown, shown.after, facecolor=PAPER, edgecolor=colour, linewidth=1.0, zorder=3)
     axes.vlines(confidence, [one.low for one in before], [one.high for one in before],
-                color=look.colour, linewidth=3.2, alpha=0.3, capstyle="round")  # fmt: skip
-    axes.vlines(confidence, confidence, [one.accuracy for one in before], color=look.colour,
+                color=colour, linewidth=3.2, alpha=0.3, capstyle="round")  # fmt: skip
+    axes.vlines(confidence, confidence, [one.accuracy for one in before], color=colour,
                 linewidth=0.8, zorder=4)  # fmt: skip
-    _mark(axes, before, look, most, facecolor=look.colour, edgecolor=PAPER, linewidth=0.5, zorder=5)
+    _mark(axes, shown, before, facecolor=colour, edgecolor=PAPER, linewidth=0.5, zorder=5)
     axes.text(3, 97, "under-confident", size=SMALL, color=MUTED, va="top")
     axes.text(97, 3, "over-confident", size=SMALL, color=MUTED, ha="right")
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
@@ -111,77 +151,68 @@ def _draw_diagram(axes: Axes, run: Run, subject: str, look: Identity) -> None:
     axes.set_ylabel("accuracy in the bin (%)")
 
 
-def _mark(axes: Axes, bins: Sequence[Bin], look: Identity, most: int, **style: Any) -> None:
+def _mark(axes: Axes, shown: Reliability, bins: Sequence[Bin], **style: Any) -> None:
     """Draw a marker per bin, its area with the root of the count."""
+    most = max(one.images for one in shown.all)
     axes.scatter(
         [one.confidence for one in bins],
         [one.accuracy for one in bins],
         s=[12 + 60 * math.sqrt(one.images / most) for one in bins],
-        marker=look.marker,
+        marker=shown.look.marker,
         clip_on=False,
         **style,
     )
 
 
-def _draw_counts(axes: Axes, run: Run, subject: str, look: Identity) -> None:
-    before, after = bins_of(run, subject), bins_of(run, subject, scaled="temperature")
-    width = 100 / _bin_count(run, [*before, *after])
-    counts = [one.images for one in before]
-    axes.bar([(one.number - 0.5) * width for one in before], counts, width=0.86 * width,
-             color=look.colour, alpha=0.35)  # fmt: skip
-    ends = np.array([(one.number - 1, one.number) for one in after]).reshape(-1, 2) * width
-    axes.hlines([one.images for one in after], *ends.T, color=look.colour, linewidth=1.1)
+def _draw_counts(axes: Axes, shown: Reliability, width: float) -> None:
+    """Draw bars of images per bin, steps for after, and lines at the two means."""
+    places = [(one.number - 0.5) * width for one in shown.before]
+    axes.bar(places, [one.images for one in shown.before], width=0.86 * width,
+             color=shown.look.colour, alpha=0.35)  # fmt: skip
+    ends = np.array([(one.number - 1, one.number) for one in shown.after]).reshape(-1, 2) * width
+    axes.hlines(
+        [one.images for one in shown.after], *ends.T, color=shown.look.colour, linewidth=1.1
+    )
+    for name, value in shown.means.items():
+        axes.axvline(value, color=TEXT, linewidth=0.9, linestyle=_MEANS[name],
+                     label=f"{name} {value:.1f} %")  # fmt: skip
+    if shown.means:
+        low = max(shown.means.values()) > _MIDDLE  # there are few images at the left
+        axes.legend(loc="upper left" if low else "upper right", frameon=False, fontsize=SMALL,
+                    handlelength=1.8, borderaxespad=0.1, labelspacing=0.25)  # fmt: skip
     axes.set(xlim=(0, 100), xticks=range(0, 101, 20), xlabel="mean confidence in the bin (%)")
-    axes.set_ylabel("images")
-    top = max(one.images for one in (*before, *after))
+
+
+def _scale_counts(axes: Axes, counts: Sequence[int]) -> None:
+    """Give every subject's counts the same axis, with room for names above the bars."""
+    top = max(counts)
     if top > _LOG_FROM * min(counts):
+        powers = range(int(math.log10(top)) + 1)
         axes.set_yscale("log")
-        axes.set(ylim=(0.7, top * 12), ylabel="images (log)")
+        axes.set(ylim=(0.7, top**1.6), ylabel="images (log)")
+        axes.set_yticks([10**power for power in powers[:: 1 if len(powers) < _MANY else 2]])
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_ylim(0, top * 1.45)
+        axes.set(ylim=(0, top * 1.45), ylabel="images")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    _draw_means(axes, run, subject)
 
 
-def _draw_means(axes: Axes, run: Run, subject: str) -> None:
-    """Draw lines at accuracy and at mean confidence, their names where the bars are low."""
-    means = {
-        "accuracy": (_accuracy(run, subject), "-"),
-        "mean confidence": (headline_value(run, _STUDY, "confidence", subject), "--"),
-    }
-    known = [(name, value, dash) for name, (value, dash) in means.items() if value is not None]
-    for name, value, dash in known:
-        axes.axvline(100 * value, color=TEXT, linewidth=0.9, linestyle=dash,
-                     label=f"{name} {100 * value:.1f} %")  # fmt: skip
-    if known:
-        axes.legend(loc="upper left" if known[-1][1] > _MIDDLE else "upper right", frameon=False,
-                    fontsize=SMALL, handlelength=1.8, borderaxespad=0.1,
-                    labelspacing=0.25)  # fmt: skip
+def _bin_count(run: Run, shown: Sequence[Reliability]) -> int:
+    highest = max(one.number for each in shown for one in each.all)
+    return max(int(parameter(run, _STUDY, "bins", 15)), highest)
 
 
-def _accuracy(run: Run, subject: str) -> float | None:
-    known = headline_value(run, "accuracy", "top1", subject)
-    if known is not None:
-        return known
-    bins = bins_of(run, subject)
-    return sum(one.accuracy * one.images for one in bins) / sum(one.images for one in bins) / 100
-
-
-def _bin_count(run: Run, bins: Sequence[Bin]) -> int:
-    return max(int(parameter(run, _STUDY, "bins", 15)), *(one.number for one in bins))
-
-
-def _finding(run: Run, subject: str, look: Identity) -> str:
+def _finding(run: Run, shown: Reliability) -> str:
     """Return what the study found for one subject, with the error and its interval."""
     words = [
         verdict.verdict
         for verdict in run.verdicts
-        if (verdict.subject, verdict.study, verdict.name) == (subject, _STUDY, _STUDY)
+        if (verdict.subject, verdict.study, verdict.name) == (shown.subject, _STUDY, _STUDY)
     ]
-    error = headline(run, _STUDY, "ece", subject)
+    error = headline(run, _STUDY, "ece", shown.subject)
     known = f"ECE {show_row(error).full}" if error else "ECE not known"
-    return f"{look.label}: {''.join(f'{word}; ' for word in words)}{known}{_scaled(run, subject)}."
+    found = "".join(f"{word}; " for word in words)
+    return f"{shown.look.label}: {found}{known}{_scaled(run, shown.subject)}."
 
 
 def _scaled(run: Run, subject: str) -> str:

@@ -37,7 +37,7 @@ def draw_rank_by_layer(run: Run) -> Iterator[Drawing]:
     drawing = sheet(
         "rank_by_layer",
         title="Rank of the attention maps by layer",
-        caption=f"{_depth_finding(found)} {rank_method(run)} Lines: median of the heads; "
+        caption=f"{_depth_finding(found)} {rank_method(run, found)} Lines: median of the heads; "
         "bands: lowest to highest head of the used map.",
         height=high + 0.6,
     )

@@ -43,7 +43,7 @@ def _draw_sheet(run: Run, mine: Sequence[Maps], tokens: int, suffix: str) -> Dra
     drawing = sheet(
         f"rank_by_head{suffix}",
         title="Rank of the attention map of each layer and head",
-        caption=f"{_finding(mine[0])} {rank_method(run)}",
+        caption=f"{_finding(mine[0])} {rank_method(run, mine)}",
         height=rows * (high + 0.6) + 0.85,
         width=max(columns * (across + 0.25) + 0.5, _NARROWEST_SHEET),
     )

@@ -51,7 +51,7 @@ def draw_spectra(run: Run) -> Iterator[Drawing]:
     drawing = sheet(
         "rank_singular_values",
         title="Cumulative singular values of the attention maps",
-        caption=f"{_spectrum_finding(found, shown, threshold_of(run))} {rank_method(run)} "
+        caption=f"{_spectrum_finding(found, shown, threshold_of(run))} {rank_method(run, found)} "
         "Lines: median of the heads; bands: lowest to highest head of the used map.",
         height=above + _PANEL + 0.5,
         width=max(0.75 + len(shown) * (_PANEL + 0.2), WIDTH if len(found) > _FEW else _NARROWEST),

@@ -19,7 +19,7 @@ from illama_eval.render.canvas import drawing_style, spread
 from illama_eval.render.figure import draw_all
 from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import Samples, draw_samples, read_samples
-from illama_eval.render.figures.calibration import bins_of
+from illama_eval.render.figures.calibration import reliability_of
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
 from illama_eval.render.font import drawable, text_width, wrap
 from illama_eval.result import ResultError, Row, Run
@@ -123,7 +123,7 @@ def test_text_stays_text(run_directory, rendered):
         {"layers": 1, "heads": 1, "tokens": 5},
         {"layers": 5, "heads": 2, "tokens": 197, "subjects": ("causal", "M" * 60)},
         {"layers": 2, "heads": 12, "tokens": 197},
-        {"layers": 1, "heads": 1, "subjects": tuple("abcdef")},
+        {"layers": 1, "heads": 1, "subjects": tuple("abc")},
     ],
 )
 def test_no_text_is_cut_or_covers_another(run_of, samples, shape):
@@ -143,10 +143,8 @@ def test_no_text_is_cut_or_covers_another(run_of, samples, shape):
 
 
 def test_hostile_names_stay_text_in_every_figure(run_of, hostile_names, samples):
-    some = [
-        name for name in hostile_names if "$" in name or "\x1b" in name or "\N{PILE OF POO}" in name
-    ]
-    run = run_of(subjects=some)
+    some = [name for name in hostile_names if "$" in name or "\N{PILE OF POO}" in name]
+    run = run_of(layers=1, heads=1, tokens=5, subjects=some)
     header = dict(run.header) | {"source": {"classes": hostile_names}}
     hostile = replace(samples, ids=hostile_names[:2])
     for drawing in drawings(replace(run, header=header), hostile).values():
@@ -204,7 +202,10 @@ def test_empty_bins_are_not_drawn():
         ]
 
     run = Run(header={}, rows=(*rows(1, 0.0, None, None), *rows(15, 9.0, 0.97, 1.0)))
-    assert [(one.number, one.images, one.confidence) for one in bins_of(run, "")] == [(15, 9, 97)]
+    ((name, look),) = palette.looks_of(run)
+    found = reliability_of(run, name, look)
+    assert [(one.number, one.images, one.confidence) for one in found.all] == [(15, 9, 97)]
+    assert found.means == {"accuracy": 100}
 
 
 def test_ranks_share_one_absolute_scale(run_of):
@@ -240,12 +241,26 @@ def test_colours_are_told_from_the_paper_and_text_can_be_read():
         dark, light = sorted((luminance(one), luminance(other)))
         return (light + 0.05) / (dark + 0.05)
 
-    for colour, _ in palette._RUNS:
+    for colour, _ in palette.RUNS:
         assert contrast(colour, palette.PAPER) >= 3
     for colour in (palette.TEXT, palette.MUTED):
         assert contrast(colour, palette.PAPER) >= 4.5
     for cell, text in zip(palette.SEQUENTIAL, palette.ON_SEQUENTIAL, strict=True):
         assert contrast(cell, text) >= 4.5
+
+
+def test_what_stands_beside_a_sample_does_not_cover_it(run_of, samples):
+    long = replace(samples, ids=["m" * 300, "n01440764_tench"], labels=[1, 2], predictions=[2, 2])
+    run = run_of(layers=1, heads=1, tokens=5)
+    run = replace(
+        run, header={"source": {"classes": ["a", "harvestman, daddy longlegs", "w" * 40]}}
+    )
+    with drawing_style():
+        (drawing,) = draw_samples(run, long)
+        (axes,) = drawing.figure.axes
+        boxes = [box for text, box in texts_of(drawing.figure) if "\n" in text and box.y0 > 80]
+    assert len(boxes) == 2
+    assert all(0 < box.x0 < box.x1 < axes.bbox.x0 for box in boxes)
 
 
 def test_samples_of_any_size_fit_their_patch_grid(run_of):

@@ -1,0 +1,184 @@
+"""What a page says, before it is HTML or Markdown: plain values, in the order of reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+NOTHING = Markup("")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    note: str = ""
+    """Set lighter after the text: an interval."""
+    link: str = ""
+    """Id of the section that the cell leads to."""
+    tone: str = ""
+    """`better`, `worse` or `neutral`; the text says it too."""
+    mark: Markup = NOTHING
+    """A small drawing instead of text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column's head."""
+
+    label: str
+    unit: str = ""
+    number: bool = False
+    """Whether it is aligned to the right and sorts as numbers."""
+    place: bool = False
+    """Whether readers can filter by its values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table as shown: perhaps not all of its rows."""
+
+    key: str
+    """Its id in the page."""
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    total: int
+    """Rows there are."""
+    chosen: str = ""
+    """Which of them are shown, where not all are."""
+    file: str = ""
+    """Where all of them are."""
+    long: bool = False
+    """Whether it is folded away, and can be sorted and filtered."""
+
+    def options(self, column: int) -> list[str]:
+        """Return the values of a column, in the order of the rows."""
+        return list(dict.fromkeys(row[column].text for row in self.rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure with its words."""
+
+    key: str
+    name: str
+    """Stem of its files in figures/."""
+    title: str
+    caption: str
+    svg: Markup = NOTHING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One layer-by-head table of ranks, or of their differences."""
+
+    key: str
+    title: str
+    look: str
+    """Class of its curve's colour."""
+    dash: str
+    cells: Sequence[Sequence[Cell]]
+    """[layer][head]; the tone is the class of the colour."""
+    curve: str = ""
+    """Points of the first cell's curve, as SVG reads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMaps:
+    """Ranks of all layers and heads, beside the curve of the cell that is pointed at."""
+
+    title: str
+    caption: str
+    panels: Sequence[Panel]
+    legend: Sequence[tuple[str, str]]
+    """(class, range) of each colour."""
+    tokens: int
+    threshold: float
+    curves: Mapping[str, Mapping[str, Sequence[object]]] = field(default_factory=dict)
+    """Panel -> x [point] and y [cell, point], y in thousandths of the sum."""
+    table: str = ""
+    """Id of the table with the same heads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One image, and the class token's attention in it."""
+
+    name: str
+    said: str
+    """What it is, and what it was taken for."""
+    picture: str
+    maps: Sequence[str]
+    """A data address per layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The sample images with their maps."""
+
+    title: str
+    caption: str
+    samples: Sequence[Sample]
+    layers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One study: what was found, shown and meant."""
+
+    key: str
+    title: str
+    findings: Sequence[str]
+    pictures: Sequence[Picture] = ()
+    heat: HeatMaps | None = None
+    samples: Samples | None = None
+    tables: Sequence[Table] = ()
+    published: Table | None = None
+    meaning: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The page's first sentence."""
+
+    symbol: str
+    word: str
+    tone: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One model of the identity strip."""
+
+    name: str
+    symbol: str
+    look: str
+    facts: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    judgement: Judgement
+    subjects: Sequence[Subject]
+    source: Sequence[str]
+    boxes: Sequence[str]
+    """What limits the numbers: partial data, runs that cannot be compared."""
+    headline: Table
+    headline_note: str
+    changes: Section | None
+    sections: Sequence[Section]
+    not_run: Sequence[tuple[str, str]]
+    """(study, the command that runs it)"""
+    command: Sequence[str]
+    provenance: Sequence[Table]
+    notes: Sequence[str]
+    glossary: Sequence[tuple[str, str]]

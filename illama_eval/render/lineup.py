@@ -1,0 +1,157 @@
+"""The models that a page shows side by side: subjects of one run, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from illama_eval.render.palette import Identity, looks_of
+from illama_eval.render.select import inside, subjects_of
+from illama_eval.render.text import plain
+from illama_eval.result import Row, Run
+
+SYMBOLS: Mapping[str, str] = {
+    "o": "\N{BLACK CIRCLE}",
+    "D": "\N{BLACK DIAMOND}",
+    "^": "\N{BLACK UP-POINTING TRIANGLE}",
+    "s": "\N{BLACK SQUARE}",
+    "P": "\N{HEAVY GREEK CROSS}",
+}
+"""The figures' markers as characters."""
+_LONGEST_NAME = 120
+_SAME = ("source.fingerprint", "source.class_subset", "studies", "replicate_scheme")
+"""Fields of a run's identity that two runs must share for their numbers to be subtracted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One column of a page."""
+
+    name: str
+    """Its name in `Lineup.run`."""
+    look: Identity
+    directory: Path
+    header: Mapping[str, Any]
+    """Of the run that it comes from."""
+    number: int
+    """Its place among the subjects of that run."""
+
+    @property
+    def label(self) -> str:
+        """Return the name as one line."""
+        return plain(self.name, _LONGEST_NAME)
+
+    @property
+    def symbol(self) -> str:
+        """Return the marker as a character."""
+        return SYMBOLS[self.look.marker]
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """Return what the header says of the model."""
+        known = self.header.get("subjects")
+        each = known[self.number] if isinstance(known, list) and self.number < len(known) else {}
+        return each if isinstance(each, Mapping) else {}
+
+    def known(self, *keys: str) -> Any:
+        """Return what the header holds under these keys, or None."""
+        return inside(self.header, *keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineup:
+    """The models, and all that was measured of them as one run."""
+
+    models: Sequence[Model]
+    run: Run
+    apart: Sequence[str] = ()
+    """Why numbers of different runs must not be subtracted, one reason each."""
+
+    @cached_property
+    def headline(self) -> Mapping[tuple[str, str], Mapping[str, Row]]:
+        """Return rows for the whole source: (study, metric) -> model -> row."""
+        found: dict[tuple[str, str], dict[str, Row]] = {}
+        for row in self.run.rows:
+            if not row.at:
+                found.setdefault((row.study, row.metric), {})[row.subject] = row
+        return found
+
+
+def line_up(directories: Sequence[Path]) -> Lineup:
+    """Return the models of these run directories.
+
+    Raises:
+        ResultError: a directory holds no readable run.
+    """
+    runs = [Run.load(directory) for directory in directories]
+    names = _unique(runs, directories)
+    renamed = [_rename(run, mine) for run, mine in zip(runs, names, strict=True)]
+    whole = renamed[0] if len(runs) == 1 else _joined(renamed)
+    looks = dict(looks_of(whole))
+    models = [
+        Model(name=name, look=looks[name], directory=directory, header=run.header, number=number)
+        for run, directory in zip(renamed, directories, strict=True)
+        for number, name in enumerate(subjects_of(run))
+    ]
+    return Lineup(models=models, run=whole, apart=list(_differences(runs, directories)))
+
+
+def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, str]]:
+    """Return for each run how its subjects are called on the page: no two alike."""
+    count: dict[str, int] = {}
+    for run in runs:
+        for name in subjects_of(run):
+            count[name] = count.get(name, 0) + 1
+    taken: set[str] = set()
+    names: list[dict[str, str]] = []
+    for run, directory in zip(runs, directories, strict=True):
+        mine = {}
+        for name in subjects_of(run):
+            longer = f"{name} ({directory.resolve().name})" if count[name] > 1 else name
+            while longer in taken:
+                longer += "\N{PRIME}"
+            taken.add(longer)
+            mine[name] = longer
+        names.append(mine)
+    return names
+
+
+def _rename(run: Run, names: Mapping[str, str]) -> Run:
+    if all(old == new for old, new in names.items()):
+        return run
+    return replace(
+        run,
+        rows=tuple(replace(row, subject=names[row.subject]) for row in run.rows),
+        curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in run.curves),
+        verdicts=tuple(replace(v, subject=names.get(v.subject, v.subject)) for v in run.verdicts),
+    )
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    """Return all rows under the first header, which learns the metrics of the others."""
+    declared = [inside(run.header, "metrics") for run in runs]
+    metrics = {
+        study: known
+        for each in reversed(declared)
+        if isinstance(each, Mapping)
+        for study, known in each.items()
+    }
+    return Run(
+        header={**runs[0].header, "metrics": metrics},
+        rows=tuple(row for run in runs for row in run.rows),
+        curves=tuple(curve for run in runs for curve in run.curves),
+        verdicts=tuple(verdict for run in runs for verdict in run.verdicts),
+    )
+
+
+def _differences(runs: Sequence[Run], directories: Sequence[Path]) -> Iterator[str]:
+    """Yield the fields in which a run cannot be compared with the first."""
+    for run, directory in zip(runs[1:], directories[1:], strict=True):
+        for name in _SAME:
+            here, there = (inside(each.header, "identity", *name.split(".")) for each in
+                           (runs[0], run))  # fmt: skip
+            if here is None or here != there:
+                yield f"{directory.resolve().name}: another {name}"

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from illama_eval.cli import main
+from illama_eval.result import Run
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    """Return a function that runs `illama-eval` in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ILLAMA_DATA", raising=False)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["illama-eval", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of ten class folders with one noise JPEG each, and a broken one more."""
+    root = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for label in range(10):
+        folder = root / f"class{label}"
+        folder.mkdir()
+        pixels = random.integers(0, 256, (80, 100, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "noise.jpg")
+    (root / "class3" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    return root
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["list", "--help"]])
+def test_help_does_not_import_torch(words: list[str]) -> None:
+    script = (
+        f"import sys; sys.argv = {['illama-eval', *words]!r}\n"
+        "from illama_eval.cli import main\n"
+        "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_run_measures_everything_and_writes_a_run_directory(
+    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+) -> None:
+    code, out, err = command("run", golden_checkpoint, "--data", small_images)
+    assert code == 0, err
+    (directory,) = (tmp_path / "reports").glob("official_micro-*/run")
+    run = Run.load(directory)
+    assert {row.study for row in run.rows} == {"accuracy", "calibration", "rank", "collapse"}
+    assert "top-1" in out
+    assert f"written to {directory.relative_to(tmp_path)}" in err
+    assert (directory / "tables" / "headline.md").exists()
+    assert list((directory / "figures").glob("*.png"))
+    assert str(tmp_path) not in (directory / "run.json").read_text()
+
+
+def test_json_on_stdout_is_the_run_and_nothing_else(
+    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+) -> None:
+    code, out, _ = command(
+        "accuracy", golden_checkpoint, "--data", small_images, "--out", "here", "--json"
+    )
+    assert code == 0
+    assert out == (tmp_path / "here" / "run.json").read_text()
+    assert json.loads(out)["schema_version"] == 1
+
+
+def test_two_checkpoints_of_one_name_are_told_apart(
+    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "elsewhere" / golden_checkpoint.name
+    other.parent.mkdir()
+    other.write_bytes(golden_checkpoint.read_bytes())
+    code, _, err = command(
+        "accuracy", golden_checkpoint, other, "--data", small_images, "--limit", 8, "--out", "two"
+    )
+    assert code == 0, err
+    assert len({row.subject for row in Run.load(tmp_path / "two").rows}) in {1, 2}
+
+
+def test_a_checkpoint_alone_gets_a_first_look_at_the_photos(
+    command: Command, golden_checkpoint: Path, tmp_path: Path
+) -> None:
+    code, _, err = command("rank", golden_checkpoint, "--out", "look", "--spectra", 4)
+    assert code == 0
+    assert "first look" in err
+    assert "--data" in err
+    assert Run.load(tmp_path / "look").header["images_seen"] == 30
+
+
+def test_a_study_of_labels_without_data_says_what_data_takes(
+    command: Command, golden_checkpoint: Path
+) -> None:
+    code, out, err = command("calibrate", golden_checkpoint)
+    assert (code, out) == (3, "")
+    assert "--data takes" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_environment_names_the_data(
+    command: Command,
+    golden_checkpoint: Path,
+    small_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("ILLAMA_DATA", str(small_images))
+    code, _, err = command("accuracy", golden_checkpoint, "--out", "out", "--limit", 5)
+    assert code == 0, err
+    assert Run.load(tmp_path / "out").header["images_seen"] == 5
+
+
+def test_an_unreadable_image_is_named_counted_and_gives_exit_code_4(
+    command: Command, golden_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    code, _, err = command("accuracy", golden_checkpoint, "--data", photographs, "--out", "out")
+    assert code == 4
+    assert "class3/broken" in err
+    run = Run.load(tmp_path / "out")
+    assert run.header["images_seen"] == 10
+    assert "1 of 11 images unreadable" in run.value("accuracy", "top1").reason
+
+
+def test_a_head_that_does_not_fit_is_refused_before_any_forward(
+    command: Command, golden_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "eleven.npz"
+    np.savez(path, images=np.zeros((2, 64, 64, 3), np.uint8), labels=np.array([0, 10]))
+    code, _, err = command("accuracy", golden_checkpoint, "--data", path)
+    assert code == 3
+    assert "10" in err
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_class_subset_masks_the_logits(
+    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+) -> None:
+    with np.load(small_images) as stored:
+        kept = stored["labels"] < 2
+        np.savez(tmp_path / "two.npz", images=stored["images"][kept], labels=stored["labels"][kept])
+    (tmp_path / "subset.txt").write_text("0\n1\n")
+    code, _, err = command(
+        *("accuracy", golden_checkpoint, "--data", "two.npz", "--out", "out"),
+        *("--class-subset", "subset.txt"),
+    )
+    assert code == 0, err
+    run = Run.load(tmp_path / "out")
+    assert run.value("accuracy", "top5").value == 1
+    assert run.header["identity"]["source"]["class_subset"] == [0, 1]
+
+
+def test_predictions_are_calibrated_without_a_checkpoint(command: Command, tmp_path: Path) -> None:
+    confidence = np.array([1 / 15, 3 / 15, 0.21, 6 / 15, 0.55, 9 / 15, 14 / 15, 0.95, 0.999, 1.0])
+    correct = np.array([0, 0, 1, 0, 1, 0, 1, 1, 1, 0], dtype=bool)
+    rest = ((1 - confidence) / 100)[:, None].repeat(100, axis=1)
+    np.savez(
+        tmp_path / "edges.npz",
+        probabilities=np.concatenate((confidence[:, None], rest), axis=1),
+        labels=np.where(correct, 0, 1),
+    )
+    code, _, err = command("calibrate", "--predictions", "edges.npz", "--out", "out")
+    assert code == 0, err
+    run = Run.load(tmp_path / "out")
+    for metric, value in (("ece", 0.262233), ("mce", 0.79), ("ece_left", 0.2989)):
+        assert run.value("calibration", metric).value == pytest.approx(value, abs=5e-7)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("lenet-5-cifar-10", {"ece": 0.107888, "mce": 0.185821, "nll": 1.369868}),
+        ("wideresnet-16-4-cifar-10", {"ece": 0.053716, "mce": 0.262389, "nll": 0.377804}),
+    ],
+)
+def test_real_predictions_give_the_known_answers(
+    name: str, answers: dict[str, float], command: Command, shared: Path, tmp_path: Path
+) -> None:
+    with np.load(shared / "data" / "calibration" / f"{name}.npz") as stored:
+        np.savez(
+            tmp_path / "all.npz",
+            logits=np.concatenate((stored["logits_val"], stored["logits_test"])),
+            labels=np.concatenate((stored["labels_val"], stored["labels_test"])),
+        )
+    code, _, err = command("calibrate", "--predictions", "all.npz", "--out", "out")
+    assert code == 0, err
+    for metric, value in answers.items():
+        found = Run.load(tmp_path / "out").value("calibration", metric).value
+        assert found == pytest.approx(value, abs=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["rank", "missing.pth"], 3, "missing.pth"),
+        (["rank", "--data", "nowhere"], 3, "nowhere"),
+        (["accuracy", "--predictions", "missing.npz"], 3, "missing.npz"),
+        (["rank", "--device", "cuda:99"], 3, "--device cuda:99"),
+        (["rank", "--device", "toaster"], 2, "toaster"),
+        (["rank", "--batch-size", "0"], 2, "--batch-size"),
+        (["rank", "--spectra", "few"], 2, "--spectra"),
+        (["rank", "--threshold", "2"], 2, "--threshold"),
+        (["rank", "--unheard-of"], 2, "--unheard-of"),
+        (["unheard-of"], 2, "unheard-of"),
+    ],
+)
+def test_unusable_input_is_one_line_and_the_right_exit_code(
+    words: list[str], code: int, message: str, command: Command
+) -> None:
+    found, out, err = command(*words)
+    assert found == code
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_speed_compares_with_the_bidirectional_twin(
+    command: Command,
+    golden_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("illama_eval.speed.SECONDS", 0.1)
+    monkeypatch.setattr("illama_eval.speed._peak", lambda *_: 2**20)
+    code, out, err = command("speed", golden_checkpoint, "--out", "out")
+    assert code == 0, err
+    assert "twin" in out
+    timing = Run.from_json((tmp_path / "out" / "timing.json").read_text())
+    for batch in (1, 64):
+        assert timing.value("speed", "speed_ratio", batch=batch).value > 0
+    counted = Run.load(tmp_path / "out")
+    dense, causal = (counted.value("speed", f"macs_{kind}").value for kind in ("dense", "causal"))
+    tokens, width, depth = 17, 96, 3
+    assert dense - causal == depth * width * (tokens**2 - tokens**2 // 2 - 1)
+
+
+def test_list_names_every_study_source_and_size(command: Command) -> None:
+    code, out, _ = command("list")
+    assert code == 0
+    for name in ("accuracy", "calibration", "rank", "collapse", "cifar10", "photos", "large"):
+        assert name in out
+    assert "5,701,096" in out
