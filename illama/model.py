@@ -132,9 +132,15 @@ class Model(nn.Module):
 
         In the last block only the class token's row is computed: nothing else reaches the head.
         """
-        tokens = self.embed(images)
+        return self.finish(self.embed(images), soft_mask)
+
+    def finish(self, tokens: Tensor, soft_mask: float = 0.0, first: int = 0) -> Tensor:
+        """Return the class token after the final norm, from the tokens that enter block `first`.
+
+        `first` counts from 0.
+        """
         path = self.resolve_path(tokens.device)
-        for block in self.blocks[:-1]:
+        for block in self.blocks[first:-1]:
             tokens = block(tokens, self.masking, self.rotary, soft_mask, path=path)
         row = slice(self.config.class_index, self.config.class_index + 1)
         last = self.blocks[-1](tokens, self.masking, self.rotary, soft_mask, row)

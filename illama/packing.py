@@ -16,6 +16,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from illama.files import CheckpointError
 from illama.layers import Attention, halves_first
@@ -114,12 +115,15 @@ class QuantizedWeight:
         return replace(self, values=self.values[order], scale=scale, zero=zero)
 
 
-def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> None:
+def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> list[RemovableHandle]:
     """Put quantized weights in the place of the named layers' own.
+
+    Returned are the handles of the hooks that quantize inputs in floating point.
 
     Raises:
         CheckpointError: torchao is missing or does not fit torch, or a name is no linear layer.
     """
+    handles = []
     for name, weight in weights.items():
         layer = model.get_submodule(name)
         if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != weight.form.shape:
@@ -127,7 +131,8 @@ def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> None:
         tensor = tensor_of(weight).to(layer.weight.device)
         layer.weight = nn.Parameter(tensor, requires_grad=False)
         if weight.form.activation == "int4-dynamic":
-            layer.register_forward_pre_hook(_quantize_input)
+            handles.append(layer.register_forward_pre_hook(_quantize_input))
+    return handles
 
 
 def _quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -54,7 +54,7 @@ def watch(
         SubjectError: an input is not finite.
     """
     seen = {
-        name: Inputs(largest=torch.zeros(_linear(model, name).in_features, device=images.device))
+        name: Inputs(largest=torch.zeros(linear(model, name).in_features, device=images.device))
         for name in names
     }
     generator = torch.Generator().manual_seed(0)
@@ -77,7 +77,7 @@ def _hooks(
 ) -> Iterator[None]:
     """Let every named layer add what it sees, for a while."""
     handles = [
-        _linear(model, name).register_forward_pre_hook(
+        linear(model, name).register_forward_pre_hook(
             partial(_take, inputs=inputs, generator=generator, grams=grams)
         )
         for name, inputs in seen.items()
@@ -112,7 +112,8 @@ def _take(
         inputs.gram = product if inputs.gram is None else inputs.gram + product
 
 
-def _linear(model: Model, name: str) -> nn.Linear:
+def linear(model: Model, name: str) -> nn.Linear:
+    """Return a linear layer by name."""
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear)
     return layer

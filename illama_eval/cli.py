@@ -55,6 +55,7 @@ def run(
         "calibration": {"bins": bins, "split": calibration_split.value},
         "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
         "collapse": {},
+        "agreement": {},
     }
     return measure(shared, "run", studies)
 

@@ -31,7 +31,7 @@ from illama.packing import (
 from illama.sources import Source
 from illama.torchao import is_quantized
 from illama.weights import sha256_of_weights
-from illama_eval.activations import Inputs, choose_range, watch
+from illama_eval.activations import Inputs, choose_range, linear, watch
 from illama_eval.rounding import round_scale, round_weight
 from illama_eval.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan
 from illama_eval.smooth import smooth, unfolded
@@ -155,7 +155,7 @@ def quantize(
         folded = smooth(model, seen, choices.smooth)
     inputs = _inputs(model, plan, choices, calibration, subject.soft_mask)
     weights = {
-        name: quantize_layer(_linear(model, name), scheme, choices, inputs.get(name))
+        name: quantize_layer(linear(model, name), scheme, choices, inputs.get(name))
         for name, scheme in plan.chosen.items()
     }
     layers = tuple(_describe_layer(model, name, weight) for name, weight in weights.items())
@@ -231,15 +231,9 @@ def _to_fp8(weight: Tensor) -> QuantizedWeight:
     return QuantizedWeight(form=form, values=values, scale=scale)
 
 
-def _linear(model: Model, name: str) -> nn.Linear:
-    layer = model.get_submodule(name)
-    assert isinstance(layer, nn.Linear)
-    return layer
-
-
 def _describe_layer(model: Model, name: str, weight: QuantizedWeight) -> dict[str, Any]:
     """Return a layer's line in the account; SQNR = 10 log10(|w|^2 / |w - w_q|^2)."""
-    exact = _linear(model, name).weight.detach().double()
+    exact = linear(model, name).weight.detach().double()
     noise = (weight.dequantize().double() - exact).square().sum()
     ratio = float(exact.square().sum() / noise) if noise else math.inf
     return {
@@ -293,10 +287,9 @@ def _record(
 
 def as_subject(quantized: Quantized, base: ModelSubject) -> ModelSubject:
     """Return the quantized model as a subject beside the one it was made from."""
-    scheme = str(quantized.record["scheme"])
     return replace(
         base,
-        name=f"{base.name}+{scheme}",
+        name=f"{base.name}+{variant_name(quantized.record)}",
         model=quantized.model,
         provenance={
             **base.provenance,
@@ -304,3 +297,15 @@ def as_subject(quantized: Quantized, base: ModelSubject) -> ModelSubject:
             "quantization": quantized.describe(),
         },
     )
+
+
+def variant_name(record: Mapping[str, Any]) -> str:
+    """Return the scheme with what is not the default: `w4-gptq`, `w8a8-static-smooth0.5`."""
+    smooth = record["smooth"]
+    parts = [
+        str(record["scheme"]),
+        "asymmetric" if record["asymmetric"] else "",
+        "" if record["rounding"] == "nearest" else str(record["rounding"]),
+        "" if smooth is None else f"smooth{smooth:g}",
+    ]
+    return "-".join(part for part in parts if part)

@@ -69,6 +69,8 @@ def resolve(
     if source.labels is None:
         studies = tuple(study for study in studies if not study.needs_labels)
     subjects = open_subjects(shared)
+    if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
+        studies = tuple(study for study in studies if study.name != "agreement")
     for subject in subjects:
         source = source.for_head(subject.classes) if source.labels is not None else source
     digests = [str(subject.describe()["file_sha256"]) for subject in subjects]
