@@ -48,6 +48,8 @@ def append_summary(verdicts: Verdicts, path: Path) -> None:
     Raises:
         ResultError: the file cannot be written.
     """
+    if path.is_dir():
+        raise ResultError(f"--summary {path}: a folder; name a file (is GITHUB_STEP_SUMMARY set?)")
     try:
         with path.open("a", encoding="utf-8") as stream:
             stream.write("\n" * (stream.tell() > 0) + to_summary(verdicts))
