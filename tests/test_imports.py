@@ -31,7 +31,7 @@ COMPARED = tuple(
     for name in ("measured", "change", "flips", "comparison", "policy", "gate")
 )
 """What compares stored runs and judges them."""
-DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2", "markupsafe")
+DRAWING = ("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe")
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.config", ()),
