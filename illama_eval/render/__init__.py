@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from illama_eval.render.report import render_directory, write_report
+from typing import TYPE_CHECKING
+
 from illama_eval.render.terminal import show
 
+if TYPE_CHECKING:
+    from illama_eval.render.report import render_directory, write_report
+
 __all__ = ["render_directory", "show", "write_report"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what draws on first use: it takes most of a second, and comparing runs draws nothing.
+
+    Raises:
+        AttributeError: there is no such name.
+    """
+    if name in {"render_directory", "write_report"}:
+        from illama_eval.render import report  # noqa: PLC0415 - as said above
+
+        return getattr(report, name)
+    raise AttributeError(f"module 'illama_eval.render' has no attribute {name!r}")
