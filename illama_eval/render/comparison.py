@@ -54,7 +54,7 @@ def _table(changes: Sequence[Change], console: Console) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("metric", overflow="fold")
     for name in ("A", "B", "B \N{MINUS SIGN} A"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(_text(name, console), justify="right", no_wrap=True)
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("")
