@@ -240,8 +240,8 @@ def evaluate(
     rank = torch.cat(ranks)
     return {
         "test_loss": torch.cat(loss).double().mean().item(),
-        "test_acc1": 100 * (rank < 1).double().mean().item(),
-        "test_acc5": 100 * (rank < 5).double().mean().item(),  # noqa: PLR2004 - its name
+        "test_acc1": 100 * (rank < 1).sum().item() / len(rank),
+        "test_acc5": 100 * (rank < 5).sum().item() / len(rank),  # noqa: PLR2004 - its name
     }
 
 

@@ -43,10 +43,11 @@ class Comparison:
     notes: tuple[str, ...]
     """What could not be found out, and why."""
 
-    def to_json(self) -> str:
-        """Return the comparison as JSON; what is undefined is null."""
-        plain = {"schema_version": SCHEMA_VERSION, **asdict(self)}
-        return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+def to_json(compared: Sequence[Comparison]) -> str:
+    """Return comparisons as JSON; what is undefined is null."""
+    plain = {"schema_version": SCHEMA_VERSION, "comparisons": [asdict(each) for each in compared]}
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
 def compare_paths(baseline: str, candidate: str) -> tuple[Comparison, ...]:

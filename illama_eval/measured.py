@@ -113,7 +113,8 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ResultError: the file is damaged.
     """
-    file = path / "per_image.npz" if path.is_dir() else files_of(path)[1]
+    stored = files_of(path)[1]
+    file = stored.with_name("per_image.npz") if stored.name == "replicates.npz" else stored
     arrays = read_arrays(file, ("ids", "subjects", *RECORDS))
     if "ids" not in arrays or "subjects" not in arrays:
         return {}

@@ -27,10 +27,11 @@ MEASURING = (
 )
 RESULTS = ("illama_eval.result", "illama_eval.statistics")
 COMPARED = tuple(
-    f"illama_eval.{name}" for name in ("measured", "change", "flips", "comparison", "gate")
+    f"illama_eval.{name}"
+    for name in ("measured", "change", "flips", "comparison", "policy", "gate")
 )
 """What compares stored runs and judges them."""
-DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2", "markupsafe")
+DRAWING = ("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe")
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.config", ()),

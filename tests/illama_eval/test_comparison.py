@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from illama_eval.comparison import adjust, compare_paths, paths_of
+from illama_eval.comparison import adjust, compare_paths, paths_of, to_json
 from illama_eval.result import ResultError, Run
 from illama_eval.statistics import holm, mcnemar, welch
 
@@ -340,6 +340,12 @@ def test_a_group_holds_no_run_twice_and_none_of_several_subjects(write_run, tmp_
         compare_paths(f"{one},{both}", str(other))
 
 
+def test_run_json_means_its_directory(pair):
+    found = compare_paths(str(pair[0] / "run.json"), str(pair[1] / "run.json"))
+    assert found[0].changes == compared(pair).changes
+    assert found[0].flips is not None
+
+
 def test_a_path_with_a_comma_in_its_name_is_one_run(tmp_path):
     (tmp_path / "a,b").mkdir()
     assert paths_of(str(tmp_path / "a,b")) == [tmp_path / "a,b"]
@@ -348,12 +354,13 @@ def test_a_path_with_a_comma_in_its_name_is_one_run(tmp_path):
 
 def test_the_json_is_strict_and_whole(pair):
     found = compared(pair)
-    text = found.to_json()
+    text = to_json([found])
     data = json.loads(text, parse_constant=pytest.fail)
     assert data["schema_version"] == 1
-    assert len(data["changes"]) == len(found.changes)
-    assert data["flips"]["test"]["exact"] == found.flips.test.exact
-    assert text == compared(pair).to_json()
+    (plain,) = data["comparisons"]
+    assert len(plain["changes"]) == len(found.changes)
+    assert plain["flips"]["test"]["exact"] == found.flips.test.exact
+    assert text == to_json([compared(pair)])
 
 
 def test_comparing_does_not_load_torch():
