@@ -17,7 +17,9 @@ from illama_eval.subjects import ModelSubject
 
 Latency = Literal["both", "eager", "none"]
 
-SIMULATED = "simulated: weights are dequantized and multiplied in floating point, so it has no speed"
+SIMULATED = (
+    "simulated: weights are dequantized and multiplied in floating point, so it has no speed"
+)
 
 
 def measure_latency(
@@ -46,8 +48,10 @@ def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[R
     for subject in subjects:
         each = timed[subject.name]
         middle, low, high = each.latency
-        at = {"batch": batch, "mode": mode}
-        passes = f"median, 10th and 90th percentile of {len(each.seconds)} passes, {_where(subject)}"
+        at: dict[str, int | str] = {"batch": batch, "mode": mode}
+        passes = (
+            f"median, 10th and 90th percentile of {len(each.seconds)} passes, {_where(subject)}"
+        )
         yield _row(subject, "latency", middle, "s", at, passes, (low, high))
         yield _row(subject, "images_per_second", batch / middle, "images/s", at, passes,
                    (batch / high, batch / low))  # fmt: skip

@@ -65,7 +65,7 @@ def resolve(
         digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
         out = shared.out or default_out([predictions.stem], [digest], command)
         return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
-    source, note = choose_source(shared, studies, everything=command == "run")
+    source, note = choose_source(shared, studies, everything=command in {"run", "quantize"})
     if source.labels is None:
         studies = tuple(study for study in studies if not study.needs_labels)
     subjects = open_subjects(shared)

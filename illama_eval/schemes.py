@@ -50,9 +50,6 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 )
 """By bits of weight and activation; 8 bits share a scale per row, fewer per group of a row."""
 
-BY_BITS = MappingProxyType({8: "w8a8-dynamic", 6: "w6", 4: "w4", 3: "w3", 2: "w2"})
-"""What `--bits N` means."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
