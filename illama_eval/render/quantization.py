@@ -170,7 +170,7 @@ def show_quantization(directory: Path, run: Run, console: Console) -> None:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for place in _PRINTED:
             side: Literal["left", "right"] = "right" if place else "left"
-            table.add_column(_HEAD[place], justify=side, no_wrap=bool(place))
+            table.add_column(_HEAD[place], justify=side, no_wrap=bool(place), overflow="fold")
         for line in [_exact_line(run, variants), *map(_line, variants)]:
             cells = [line[0].rpartition("+")[2], *(line[place] for place in _PRINTED[1:])]
             table.add_row(*(Text(encodable(cell, console.encoding)) for cell in cells))

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from illama_eval.render.canvas import SMALL, WIDTH, Drawing, sheet
-from illama_eval.render.font import drawable
-from illama_eval.render.palette import AXIS, MUTED, TEXT
+from illama_eval.render.canvas import LINE, SMALL, Drawing, sheet, spread
+from illama_eval.render.font import POINTS, drawable
+from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
 from illama_eval.render.palette import RUNS as LOOKS
 from illama_eval.render.select import headline
 from illama_eval.result import Row, Run
 
 _FEWEST = 3
 """Quantized models from which a figure says more than a table."""
-_HIGH, _ACROSS = 2.5, 2.75
+_HIGH, _ACROSS = 2.2, 6.2
 """Size of a panel in inches."""
+_SAME = 0.01
+"""Share by which files of one size may differ: headers tell of calibration."""
 _MB = 1e6
 
 
@@ -57,10 +59,10 @@ def draw_sizes(run: Run) -> Iterator[Drawing]:
         caption=f"PTQ; the paper's figures are QAT. No smaller file is better than those on the "
         f"line ({found}). Hollow: simulated, dequantized and multiplied in floating point. Bars: "
         "95 % intervals over images; differences between points are paired and narrower (table).",
-        height=_HIGH + 0.75,
+        height=len(panels) * (_HIGH + 0.55),
     )
     for place, (label, points) in enumerate(panels.items()):
-        axes = drawing.axes(0.55 + place * WIDTH / 2, 0.15, _ACROSS, _HIGH)
+        axes = drawing.axes(0.6, 0.1 + place * (_HIGH + 0.55), _ACROSS, _HIGH)
         _draw_panel(axes, points, best[label])
         axes.set(xlabel="size of the file (MB)", ylabel=label)
     yield drawing
@@ -83,10 +85,16 @@ def points_of(run: Run, study: str, metric: str) -> list[Point]:
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Return the points that no smaller or equal one is as good as, the smallest first."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.size, -point.value)):
-        if not front or point.value > front[-1].value:
-            front.append(point)
+    for group in _groups(sorted(points, key=lambda point: point.size)):
+        best = max(group, key=lambda point: point.value)
+        if not front or best.value > front[-1].value:
+            front.append(best)
     return front
+
+
+def same_size(first: Point, second: Point) -> bool:
+    """Return whether two files differ in their headers at most."""
+    return abs(first.size - second.size) <= _SAME * first.size
 
 
 def _draw_panel(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
@@ -102,22 +110,32 @@ def _draw_panel(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> 
         axes.plot(point.size, point.value, marker=marker, color=colour, markerfacecolor=inside,
                   markersize=4, linestyle="none", zorder=3)  # fmt: skip
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high + 0.3 * (high - low))
-    _label(axes, points, front)
+    axes.set_xlim(low, high + 0.22 * (high - low))
+    for group in _groups(points):
+        _label(axes, group, front)
 
 
-def _label(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
-    """Write the names to the right of their points, moved down where they would touch."""
-    low, high = axes.get_ylim()
-    left, right = axes.get_xlim()
-    gap, near = 0.052 * (high - low), 0.28 * (right - left)
-    placed: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda point: -point.value):
-        y = point.value
-        while any(abs(point.size - x) < near and abs(y - other) < gap for x, other in placed):
-            y -= gap / 8
-        placed.append((point.size, y))
-        place = (point.size + 0.02 * (right - left), y)
-        axes.annotate(point.label, (point.size, point.value), place, size=SMALL,
-                      color=TEXT if point in front else MUTED, va="center",
-                      annotation_clip=False)  # fmt: skip
+def _groups(points: Sequence[Point]) -> list[list[Point]]:
+    """Return points of about the same size together, the smallest first."""
+    groups: list[list[Point]] = []
+    for point in points:
+        if groups and same_size(groups[-1][0], point):
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return groups
+
+
+def _label(axes: Axes, group: Sequence[Point], front: Sequence[Point]) -> None:
+    """Write the names of points of one size below each other, a hair from each to its point."""
+    (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+    ordered = sorted(group, key=lambda point: point.value)
+    gap = SMALL * LINE / POINTS / _HIGH
+    heights = spread([(point.value - low) / (high - low) for point in ordered], gap)
+    x = group[0].size + 0.035 * (right - left)
+    for point, height in zip(ordered, heights, strict=True):
+        y = low + height * (high - low)
+        axes.plot([point.size, x], [point.value, y], color=HAIRLINE, linewidth=0.6, zorder=0)
+        axes.text(x, y, f" {point.label}", size=SMALL, va="center_baseline",
+                  color=TEXT if point in front else MUTED,
+                  bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5})  # fmt: skip
