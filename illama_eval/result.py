@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from zipfile import ZipFile
@@ -87,6 +88,14 @@ class Run:
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+
+    @cached_property
+    def by_metric(self) -> Mapping[tuple[str, str, str], Sequence[Row]]:
+        """The rows by subject, study and metric, so that finding one is no walk through all."""
+        found: dict[tuple[str, str, str], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.subject, row.study, row.metric), []).append(row)
+        return found
 
     def value(self, study: str, metric: str, subject: str | None = None, **at: int | str) -> Row:
         """Return the one row of this metric at this place.
