@@ -92,8 +92,8 @@ def test_a_missing_baseline_exits_3_and_writes_what_ci_reads(command, quick, wri
 def test_update_baseline_writes_it_and_the_next_run_passes(command, quick, write_run, tmp_path):
     write_run(tmp_path / "run")
     write_run(tmp_path / "again")
-    code, _, err = command("report", "run", "--baseline", "reports/b.json", "--update-baseline")
-    assert code == 0
+    code, out, err = command("report", "run", "--baseline", "reports/b.json", "--update-baseline")
+    assert (code, out) == (0, "")
     assert "reports/b.json is now the headline of run" in err
     assert command("report", "again", "--baseline", "reports/b.json")[0] == 0
     assert Run.load("reports/b.json").rows == Run.load("run", headline=True).rows
