@@ -62,6 +62,20 @@ def test_the_interval_of_a_calibration_error_is_reflected(pair):
     assert [found.low, found.high] == pytest.approx(reflected)
 
 
+def test_errors_within_three_floors_on_both_sides_are_near_calibrated(pair):
+    def raise_floor(data):
+        (floor,) = (row for row in data["rows"] if row["metric"] == "ece_floor")
+        floor["value"] = 1.0
+
+    assert not change_of(compared(pair), "calibration", "ece").calibrated
+    for path in pair:
+        rewrite(path, raise_floor)
+    assert change_of(compared(pair), "calibration", "ece").calibrated
+    assert not change_of(compared(pair), "accuracy", "nll").calibrated
+    rewrite(pair[1], lambda data: data["rows"].pop(5))
+    assert not change_of(compared(pair), "calibration", "ece").calibrated
+
+
 def test_flips_and_mcnemar_come_from_the_records(pair):
     found = compared(pair)
     ranks = []
