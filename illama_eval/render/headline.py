@@ -182,4 +182,4 @@ def value_cell(row: Row | None) -> Cell:
 def name_of(models: Sequence[Model]) -> str:
     """Return the models' names as one phrase."""
     names = [model.label for model in models]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -86,7 +86,11 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
     if len(places) > most:
         places, chosen = _most_telling(lineup, grid, places, most)
     columns = [
-        Column(label=key, place=True, number=all(place[at].isdecimal() for place in grid.lines))
+        Column(
+            label=plain(key, _LONGEST),
+            place=True,
+            number=all(place[at].isdecimal() for place in grid.lines),
+        )
         for at, key in enumerate(grid.keys)
     ]
     columns += [
@@ -98,7 +102,7 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
         [*(Cell(text=plain(word, _LONGEST)) for word in place), *cells]
         for place, *cells in zip(places, *by_metric, strict=True)
     ]
-    words = ", ".join(key for key in grid.keys if key != "model")
+    words = ", ".join(plain(key, _LONGEST) for key in grid.keys if key != "model")
     return Table(key=grid.key, caption=f"{study_title(grid.study)} by {words}", columns=columns,
                  rows=rows, total=len(grid.lines), chosen=chosen, file=file, long=True)  # fmt: skip
 
