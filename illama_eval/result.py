@@ -22,6 +22,7 @@ CURVE_POINTS = 64
 """Most points that a stored curve may have."""
 
 _NUMBERS = (int, float)
+_PLACES = (int, str)
 _TEXTS = ("subject", "source", "study", "metric", "unit", "reason")
 
 At: TypeAlias = Mapping[str, int | str]
@@ -276,7 +277,8 @@ def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -
             raise TypeError(f"{row.study}.{row.metric}: {name} is no number")
     if type(row.images) is not int or not all(type(plain.get(name, "")) is str for name in _TEXTS):
         raise TypeError(f"{row.study}.{row.metric}: images must be whole, names must be text")
-    _mapping(row.at)
+    if not all(type(key) in _PLACES for key in _mapping(row.at).values()):
+        raise TypeError(f"{row.study}.{row.metric}: a place must be a whole number or text")
     return row
 
 

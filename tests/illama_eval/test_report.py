@@ -47,6 +47,8 @@ def test_compare_prints_a_table_or_json(command, write_run, tmp_path):
     code, out, _ = command("compare", "a", "b")
     assert code == 0
     assert "top-1 accuracy" in out
+    assert "layer 1" not in out
+    assert "layer 1" in command("compare", "a", "b", "--everywhere")[1]
     code, out, _ = command("compare", "a", "b", "--json")
     assert code == 0
     assert json.loads(out)["comparisons"][0]["baseline"] == ["a"]
