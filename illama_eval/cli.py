@@ -237,6 +237,9 @@ def speed(shared: Shared) -> int:
 def compare(
     baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
     candidate: Annotated[str, typer.Argument(metavar="B", help="Run or runs over its images.")],
+    everywhere: Annotated[
+        bool, option("Compare layers, heads and bins as well.", OUTPUT, "--everywhere")
+    ] = False,
     as_json: Annotated[bool, option("Print JSON.", OUTPUT, "--json")] = False,
 ) -> None:
     """Paired differences of two runs over the same images, or of two groups of seeds."""
@@ -245,7 +248,7 @@ def compare(
     from illama_eval.comparison import compare_paths, to_json
     from illama_eval.render.comparison import show_comparison
 
-    compared = compare_paths(baseline, candidate)
+    compared = compare_paths(baseline, candidate, everywhere=everywhere)
     if as_json:
         typer.echo(to_json(compared), nl=False)
         return

@@ -16,6 +16,7 @@ from illama_eval.render import write_report
 from illama_eval.render.junit import write_junit
 from illama_eval.render.summary import append_summary
 from illama_eval.render.verdict import show_verdicts, to_json
+from illama_eval.result import files_of
 
 REPORTS = Path("reports")
 
@@ -58,8 +59,20 @@ def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
     Raises:
         ResultError: the run or the policy cannot be read, or a file cannot be written.
     """
-    policy = read_policy(gate.policy) if gate.policy else None
-    verdicts = check(run, gate.baseline, policy)
+    verdicts = None
+    if files_of(gate.baseline)[0].exists() or not gate.update:
+        policy = read_policy(gate.policy) if gate.policy else None
+        verdicts = check(run, gate.baseline, policy)
+        _tell(verdicts, gate)
+    if not gate.update:
+        return verdicts
+    write_baseline(run, gate.baseline)
+    log.print(f"{gate.baseline} is now the headline of {run}", markup=False, soft_wrap=True)
+    return None
+
+
+def _tell(verdicts: Verdicts, gate: Gate) -> None:
+    """Print the verdict, and write it where the gate says."""
     if gate.as_json:
         sys.stdout.write(to_json(verdicts))
     else:
@@ -68,11 +81,6 @@ def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
         write_junit(verdicts, gate.junit)
     if gate.summary:
         append_summary(verdicts, gate.summary)
-    if not gate.update:
-        return verdicts
-    write_baseline(run, gate.baseline)
-    log.print(f"{gate.baseline} is now the headline of {run}", markup=False, soft_wrap=True)
-    return None
 
 
 def _all_runs() -> list[Path]:

@@ -43,7 +43,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_table(compared, console))
     notes = [flips_in_words(comparison), *comparison.notes, circumstances_in_words(comparison)]
     notes += [f"{study_label(change.study)} {plain(change.metric)}: {change.reason}"
-              for change in comparison.changes if change.problem]  # fmt: skip
+              for change in comparison.changes if change.problem and not change.at]  # fmt: skip
     notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
         console.print(_text(f"  {plain(note, _LONGEST)}", console, "dim"))
