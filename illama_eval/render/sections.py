@@ -188,8 +188,9 @@ def published_table(rows: Sequence[Published]) -> Table | None:
                                       row.table)]
         for row in rows
     ]  # fmt: skip
-    return Table(key=f"{anchor(rows[0].study)}-published", caption="Published in the paper, not "
-                 "measured here", columns=columns, rows=lines, total=len(lines))  # fmt: skip
+    caption = f"{study_title(rows[0].study)}: published in the paper, not measured here"
+    return Table(key=f"{anchor(rows[0].study)}-published", caption=caption, columns=columns,
+                 rows=lines, total=len(lines))  # fmt: skip
 
 
 def _heads_table(grids: Sequence[Grid]) -> str:
