@@ -76,8 +76,8 @@ class Form:
             "int8 inputs, few bits": self.activation.startswith("int8") and self.bits < WHOLE_BYTE,
             "groups or zero points of 8 bits": self.bits == WHOLE_BYTE
             and (self.group != width or self.zero),
-            f"activation scale {scale}": static != (scale is not None),
-            f"activation scale {scale!r}": scale is not None and not 0 < scale < float("inf"),
+            f"activation scale {scale}": static != (scale is not None)
+            or (scale is not None and not 0 < scale < float("inf")),
             f"activation zero {self.activation_zero}": not -128 <= self.activation_zero <= 127,  # noqa: PLR2004 - int8
             f"input of {self.dimensions} dimensions": self.dimensions not in (2, 3),
         }
