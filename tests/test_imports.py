@@ -37,7 +37,8 @@ DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2")
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.config", ()),
     ("illama.schedule", ()),
-    ("illama.recipe", ()),
+    ("illama.recipe", ("illama.recipe_table",)),
+    ("illama.recipe_table", ()),
     ("illama.layers", ("torch", "illama.config", "illama.observation")),
     ("illama.observation", ("torch", "illama.config")),
     ("illama.model", ("torch", "illama.config", "illama.layers", "illama.observation")),

@@ -35,8 +35,8 @@ def test_overridden_fields_have_the_type_of_the_field():
     [
         ("rate=1", "no field 'rate'"),
         ("name=other", "no field 'name'"),
-        ("lr", "lr='' is no number"),
-        ("epochs=2.5", "epochs='2.5' is no whole number"),
+        ("lr", "lr='' is not a number"),
+        ("epochs=2.5", "epochs='2.5' is not a whole number"),
         ("mask_schedule=cosine", "is not one of constant, linear"),
         ("soft_mask=1.5", "soft_mask=1.5 is not in 0..1"),
         ("lr=nan", "lr=nan is not in"),
@@ -52,5 +52,5 @@ def test_what_does_not_fit_a_recipe_is_refused_in_one_line(assignment, words):
 
 
 def test_an_unknown_recipe_is_refused_with_the_names_there_are():
-    with pytest.raises(RecipeError, match="no recipe 'dema'; there are demo"):
+    with pytest.raises(RecipeError, match="no recipe 'dema'; there are tiny-in1k, small-in1k"):
         find_recipe("dema")
