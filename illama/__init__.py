@@ -1,4 +1,4 @@
-"""The iLLaMA vision transformer (Wang et al. 2024, arXiv 2404.06773), its checkpoints and training."""
+"""The iLLaMA vision transformer (Wang et al. 2024, arXiv 2404.06773): model, data, training."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -80,9 +81,13 @@ def decode(
         raise ImageError(f"{origin}cannot be decoded ({detail})") from None
 
 
+_OPENING = threading.Lock()
+"""Warning filters belong to the whole process, and images are read by several threads."""
+
+
 def _open(file: BinaryIO | Path) -> Image.Image:
     """Open without Pillow's warnings: sizes are checked by us, damaged metadata is not pixels."""
-    with warnings.catch_warnings():
+    with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(file, formats=FORMATS)
 

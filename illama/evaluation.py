@@ -37,10 +37,10 @@ def evaluate(runs: Runs, batches: Iterable[Batch], world: World) -> Record:
             sums[index] += torch.stack([part.double().cpu() for part in parts])
     total = world.add(torch.cat((images, sums.flatten())))
     count = total[0].item()
-    means = (total[1:] / count).view(-1, 3).tolist()
+    rows = total[1:].view(-1, 3).tolist()
     return {
-        f"{name}{ending}": scale * value
-        for ending, row in zip(runs, means, strict=True)
+        f"{name}{ending}": scale * value / count
+        for ending, row in zip(runs, rows, strict=True)
         for (name, scale), value in zip(_NAMES.items(), row, strict=True)
     }
 

@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from illama.config import Config
 from illama.layers import (
-    MASKINGS,
     Attention,
     GeluMLP,
     LayerNorm,
@@ -19,8 +18,8 @@ from illama.layers import (
     RMSNorm,
     RotaryTable,
     SwiGLU,
-    Unmasked,
 )
+from illama.masking import MASKINGS, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
 
 SELF_CHECK_TOKENS = 33

@@ -202,11 +202,11 @@ TABLE: Mapping[str, _Fields] = {
         "size": "nano",
         "image_size": 32,
         "classes": 10,
-        "epochs": 12,
+        "epochs": 8,
         "batch_size": 100,
         "lr": 1e-3,
         "warmup_epochs": 1,
-        "cutoff_soft": 4,
+        "cutoff_soft": 3,
         "dtype": "bf16",
     },
     "cifar10-nano": {

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from illama_eval.options import Shared, option, with_shared
+from illama_eval.options import OUTPUT, Shared, option, with_shared
 
-STUDY = "Study"
+STUDY, GATE = "Study", "Gate"
 
 app = typer.Typer(
     help="Measure what trained iLLaMA checkpoints are like; without one, the bundled demo.",
@@ -117,6 +117,60 @@ def speed(shared: Shared) -> int:
     from illama_eval.command import compare_speed
 
     return compare_speed(shared)
+
+
+@app.command()
+def compare(
+    baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
+    candidate: Annotated[str, typer.Argument(metavar="B", help="Run or runs over its images.")],
+    as_json: Annotated[bool, option("Print JSON.", OUTPUT, "--json")] = False,
+) -> None:
+    """Paired differences of two runs over the same images, or of two groups of seeds."""
+    from rich.console import Console
+
+    from illama_eval.comparison import compare_paths, to_json
+    from illama_eval.render.comparison import show_comparison
+
+    compared = compare_paths(baseline, candidate)
+    if as_json:
+        typer.echo(to_json(compared), nl=False)
+        return
+    for each in compared:
+        show_comparison(each, Console(highlight=False))
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Run directories; none: all below reports/."),
+    ] = None,
+    baseline: Annotated[
+        Path | None, option("Judge RUN against a baseline file or another run.", GATE)
+    ] = None,
+    policy: Annotated[Path | None, option("TOML with tolerances and severities.", GATE)] = None,
+    junit: Annotated[Path | None, option("Write the verdict as JUnit XML.", GATE)] = None,
+    summary: Annotated[
+        Path | None, option("Append the verdict as Markdown ($GITHUB_STEP_SUMMARY).", GATE)
+    ] = None,
+    update_baseline: Annotated[
+        bool, option("Make RUN the baseline.", GATE, "--update-baseline")
+    ] = False,
+    as_json: Annotated[bool, option("Print the verdict as JSON.", GATE, "--json")] = False,
+) -> int:
+    """Page and tables of finished runs; against a baseline exit 1 on a regression."""
+    from illama_eval.report import Gate
+    from illama_eval.report import report as write
+
+    if baseline is None and any((policy, junit, summary, update_baseline, as_json)):
+        raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
+    if baseline is None:
+        return write(runs or [], None)
+    if len(runs or []) != 1:
+        raise typer.BadParameter("--baseline judges exactly one run", param_hint="RUN")
+    gate = Gate(baseline=baseline, policy=policy, junit=junit, summary=summary,
+                update=update_baseline, as_json=as_json)  # fmt: skip
+    return write(runs or [], gate)
 
 
 @app.command(name="list")

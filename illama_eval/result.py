@@ -165,8 +165,9 @@ class Run:
 def files_of(path: Path | str) -> tuple[Path, Path]:
     """Return where a run's JSON and its replicates are: in a directory, or a file and its .npz."""
     path = Path(path)
-    if path.suffix == ".json" and not path.is_dir():
+    if path.suffix == ".json" and path.name != "run.json" and not path.is_dir():
         return path, path.with_suffix(".npz")
+    path = path.parent if path.name == "run.json" else path
     return path / "run.json", path / "replicates.npz"
 
 

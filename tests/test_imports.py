@@ -17,39 +17,45 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("illama", "illama_eval")
 
-ARITHMETIC = tuple(
-    f"illama_eval.{name}"
-    for name in (
-        "attention_maps",
-        "categories",
-        "predictions",
-        "reliability",
-        "scaling",
-        "spectrum",
-        "temperature",
-    )
+MEASURING = (
+    "torch",
+    "numpy",
+    "illama.observation",
+    "illama_eval.study",
+    "illama_eval.categories",
+    "illama_eval.formulas.*",
 )
-"""What studies compute with: pure functions of tensors."""
-MEASURING = ("torch", "numpy", "illama.observation", "illama_eval.study", *ARITHMETIC)
 RESULTS = ("illama_eval.result", "illama_eval.statistics")
-DRAWING = ("numpy", "pandas", "matplotlib", "rich", "jinja2")
+COMPARED = tuple(
+    f"illama_eval.{name}"
+    for name in ("measured", "change", "flips", "comparison", "policy", "gate")
+)
+"""What compares stored runs and judges them."""
+DRAWING = ("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe")
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.config", ()),
     ("illama.schedule", ()),
     ("illama.recipe", ("illama.recipe_table",)),
     ("illama.recipe_table", ()),
-    ("illama.layers", ("torch", "illama.config", "illama.observation")),
+    ("illama.masking", ("torch",)),
+    ("illama.layers", ("torch", "illama.config", "illama.masking", "illama.observation")),
     ("illama.observation", ("torch", "illama.config")),
-    ("illama.model", ("torch", "illama.config", "illama.layers", "illama.observation")),
+    (
+        "illama.model",
+        ("torch", "illama.config", "illama.layers", "illama.masking", "illama.observation"),
+    ),
     ("illama_eval.result", ("numpy", "pandas")),
     ("illama_eval.statistics", ("numpy",)),
     ("illama_eval.study", (*MEASURING, *RESULTS)),
     ("illama_eval.studies", ("illama_eval.study", "illama_eval.studies.*")),
     ("illama_eval.studies.*", (*MEASURING, *RESULTS)),
-    *((name, (*MEASURING, *RESULTS)) for name in ARITHMETIC),
-    ("illama_eval.render", (*DRAWING, *RESULTS, "illama_eval.render.*")),
-    ("illama_eval.render.*", (*DRAWING, *RESULTS, "illama_eval.render", "illama_eval.render.*")),
+    ("illama_eval.formulas.*", (*MEASURING, *RESULTS)),
+    ("illama_eval.render", (*DRAWING, *RESULTS, *COMPARED, "illama_eval.render.*")),
+    (
+        "illama_eval.render.*",
+        (*DRAWING, *RESULTS, *COMPARED, "illama_eval.render", "illama_eval.render.*"),
+    ),
 )
 """Allowed imports beside the standard library, by pattern; the first that fits counts."""
 
@@ -61,6 +67,8 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama_eval.quantize", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.transfer", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.run", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
+    ("illama_eval.job", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
+    ("illama_eval.conclusion", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
 )
 """What a module that may import much must not."""
 

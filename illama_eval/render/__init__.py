@@ -1,27 +1,25 @@
-"""What a run directory says, drawn: tables and figures, made from its files alone."""
+"""What a run directory says, drawn: tables, figures and a page, made from its files alone."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from illama_eval.render.figure import write_figures
-from illama_eval.render.figures.attention import read_samples
-from illama_eval.render.table import write_tables
 from illama_eval.render.terminal import show
-from illama_eval.result import Run
 
-__all__ = ["render_directory", "show"]
+if TYPE_CHECKING:
+    from illama_eval.render.report import render_directory, write_report
+
+__all__ = ["render_directory", "show", "write_report"]
 
 
-def render_directory(directory: Path) -> list[Path]:
-    """Write tables/ and figures/ beside run.json; return what was written.
-
-    Equal runs give equal bytes. Every file but run.json may be missing.
+def __getattr__(name: str) -> object:
+    """Import what draws on first use: it takes most of a second, and comparing runs draws nothing.
 
     Raises:
-        ResultError: there is no readable run.json, or another file is damaged.
+        AttributeError: there is no such name.
     """
-    run = Run.load(directory)
-    samples = read_samples(directory)
-    tables = write_tables(run, directory / "tables")
-    return [*tables, *write_figures(run, directory / "figures", samples)]
+    if name in {"render_directory", "write_report"}:
+        from illama_eval.render import report  # noqa: PLC0415 - as said above
+
+        return getattr(report, name)
+    raise AttributeError(f"module 'illama_eval.render' has no attribute {name!r}")

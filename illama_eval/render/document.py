@@ -135,7 +135,7 @@ class Section:
     findings: Sequence[str]
     pictures: Sequence[Picture] = ()
     heat: HeatMaps | None = None
-    samples: Samples | None = None
+    samples: Sequence[Samples] = ()
     tables: Sequence[Table] = ()
     published: Table | None = None
     meaning: str = ""
@@ -182,3 +182,8 @@ class Document:
     provenance: Sequence[Table]
     notes: Sequence[str]
     glossary: Sequence[tuple[str, str]]
+
+    @property
+    def all_sections(self) -> list[Section]:
+        """Every section that is shown, in order."""
+        return [*([self.changes] if self.changes else []), *self.sections]

@@ -17,6 +17,9 @@ from illama_eval.render.canvas import SMALL, Drawing, drawing_style
 from illama_eval.render.font import POINTS
 from illama_eval.render.theme import role_of
 
+PIXELS = 1.4
+"""Pixels per point on the page: the smallest text is eleven pixels high."""
+
 _NAMESPACE = re.compile(r"^\{[^}]*\}")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _AROUND_COMMANDS = re.compile(r" ?([MLHVCSQTAZmlhvcsqtaz]) ?")
@@ -43,6 +46,7 @@ def embed_figure(drawing: Drawing, key: str, described_by: str) -> Markup:
     width = float(drawing.figure.get_figwidth()) * POINTS
     view = f"0 0 {width:.0f} {drawing.height * POINTS:.0f}"
     svg = ET.Element("svg", {"class": "plot", "viewBox": view, "role": "img"})
+    svg.set("width", f"{PIXELS * width:.0f}")
     svg.attrib |= {"aria-label": drawing.title, "aria-describedby": described_by}
     names: dict[str, str] = {}
     for child in root:
@@ -58,9 +62,9 @@ def embed_data(data: Mapping[str, Any]) -> Markup:
     return Markup(text)  # noqa: S704 - it holds no character that HTML knows
 
 
-def embed_picture(png: bytes) -> str:
-    """Return a PNG as a data address."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def embed_picture(data: bytes, kind: str) -> str:
+    """Return a picture of this kind, `png` or `jpeg`, as a data address."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def security_policy(scripts: Iterable[str], styles: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,12 +30,12 @@ DRAWN: tuple[Draw, ...] = (
 """Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
 
 
-def write_figures(run: Run, directory: Path, samples: Samples | None = None) -> list[Path]:
-    """Write what the run's rows and samples can show, and captions.json; return the paths."""
+def write_figures(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
+    """Write figures as PNG and SVG, and captions.json; return the paths."""
     directory.mkdir(parents=True, exist_ok=True)
     captions, paths = {}, []
     with drawing_style():
-        for drawing in draw_all(run, samples):
+        for drawing in drawings:
             paths += save(drawing, directory)
             captions[drawing.name] = {"title": drawing.title, "caption": drawing.caption}
     path = directory / "captions.json"
@@ -43,9 +43,8 @@ def write_figures(run: Run, directory: Path, samples: Samples | None = None) -> 
     return [*paths, path]
 
 
-def draw_all(run: Run, samples: Samples | None) -> Iterator[Drawing]:
-    """Yield every figure that the rows and samples can fill, in the order of reading."""
-    for draw in DRAWN:
-        yield from draw(run)
-    if samples is not None:
-        yield from draw_samples(run, samples)
+def draw_all(run: Run, samples: Samples | None) -> list[Drawing]:
+    """Return every figure that the rows and samples can fill, in the order of reading."""
+    with drawing_style():
+        drawings = [drawing for draw in DRAWN for drawing in draw(run)]
+        return drawings if samples is None else [*drawings, *draw_samples(run, samples)]

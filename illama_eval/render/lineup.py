@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from illama_eval.change import Change
+from illama_eval.comparison import Comparison, compare
+from illama_eval.measured import Measured, read_measured
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import inside, subjects_of
 from illama_eval.render.text import plain
-from illama_eval.result import Row, Run
+from illama_eval.result import ResultError, Row, Run
 
 SYMBOLS: Mapping[str, str] = {
     "o": "\N{BLACK CIRCLE}",
@@ -22,8 +26,6 @@ SYMBOLS: Mapping[str, str] = {
 }
 """The figures' markers as characters."""
 _LONGEST_NAME = 120
-_SAME = ("source.fingerprint", "source.class_subset", "studies", "replicate_scheme")
-"""Fields of a run's identity that two runs must share for their numbers to be subtracted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,10 @@ class Lineup:
 
     models: Sequence[Model]
     run: Run
+    compared: Mapping[tuple[str, str], Comparison] = field(default_factory=dict)
+    """Every two models, in their order; none where the runs do not say enough."""
     apart: Sequence[str] = ()
-    """Why numbers of different runs must not be subtracted, one reason each."""
+    """Why numbers of some models must not be subtracted, one reason each."""
 
     @cached_property
     def headline(self) -> Mapping[tuple[str, str], Mapping[str, Row]]:
@@ -78,6 +82,15 @@ class Lineup:
             if not row.at:
                 found.setdefault((row.study, row.metric), {})[row.subject] = row
         return found
+
+    def change(self, first: str, second: str, study: str, metric: str) -> Change | None:
+        """Return what became of a number for the whole source; None where it cannot be told."""
+        comparison = self.compared.get((first, second))
+        if comparison is None:
+            return None
+        key = (study, metric, ())
+        found = (each for each in comparison.changes if each.key == key)
+        return next((each for each in found if each.low is not None), None)
 
 
 def line_up(directories: Sequence[Path]) -> Lineup:
@@ -96,7 +109,33 @@ def line_up(directories: Sequence[Path]) -> Lineup:
         for run, directory in zip(renamed, directories, strict=True)
         for number, name in enumerate(subjects_of(run))
     ]
-    return Lineup(models=models, run=whole, apart=list(_differences(runs, directories)))
+    compared, apart = _compare(models) if len(models) > 1 else ({}, [])
+    return Lineup(models=models, run=whole, compared=compared, apart=apart)
+
+
+def _compare(
+    models: Sequence[Model],
+) -> tuple[dict[tuple[str, str], Comparison], list[str]]:
+    """Return every two models compared, and why some of their numbers must not be subtracted."""
+    try:
+        measured = {model.name: _measured(model) for model in models}
+    except ResultError as problem:
+        return {}, [str(problem)]
+    compared = {
+        (first.name, second.name): compare([measured[first.name]], [measured[second.name]])
+        for first, second in combinations(models, 2)
+    }
+    apart = dict.fromkeys(
+        f"{second}, beside {first}: {mismatch.field} is {mismatch.candidate}, "
+        f"not {mismatch.baseline}"
+        for (first, second), comparison in compared.items()
+        for mismatch in comparison.mismatches
+    )
+    return compared, list(apart)
+
+
+def _measured(model: Model) -> Measured:
+    return read_measured(model.directory)[model.number]
 
 
 def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, str]]:
@@ -145,13 +184,3 @@ def _joined(runs: Sequence[Run]) -> Run:
         curves=tuple(curve for run in runs for curve in run.curves),
         verdicts=tuple(verdict for run in runs for verdict in run.verdicts),
     )
-
-
-def _differences(runs: Sequence[Run], directories: Sequence[Path]) -> Iterator[str]:
-    """Yield the fields in which a run cannot be compared with the first."""
-    for run, directory in zip(runs[1:], directories[1:], strict=True):
-        for name in _SAME:
-            here, there = (inside(each.header, "identity", *name.split(".")) for each in
-                           (runs[0], run))  # fmt: skip
-            if here is None or here != there:
-                yield f"{directory.resolve().name}: another {name}"

@@ -1,26 +1,27 @@
-"""Tables of a run as files: the headline and one per study, as CSV and Markdown."""
+"""Tables of a run as files: the headline and one per study, as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from illama_eval.render.blocks import parts_of
+from illama_eval.render.latex import to_latex
 from illama_eval.render.markdown import to_markdown
 from illama_eval.render.select import studies_of
 from illama_eval.render.text import csv_cell
+from illama_eval.render.words import anchor
 from illama_eval.result import Row, Run
 
-_LONGEST_NAME = 48
 _FIELDS = ("subject", "source", "study", "metric", "value", "low", "high", "unit", "images")
 
 
 def write_tables(run: Run, directory: Path) -> list[Path]:
-    """Write the headline and one table per study, each as CSV and Markdown; return the paths.
+    """Write the headline and one table per study, as CSV, Markdown and LaTeX; return the paths.
 
-    CSV holds every row with full digits and fractions; Markdown is for reading.
+    CSV holds every row with full digits and fractions; the others are for reading.
     """
     directory.mkdir(parents=True, exist_ok=True)
     studies = studies_of(run.rows)
@@ -28,7 +29,8 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
     tables += [[row for row in run.rows if row.study == study] for study in studies]
     paths = []
     for stem, rows in zip(_file_stems(["headline", *studies]), tables, strict=True):
-        texts = {".csv": to_csv(rows), ".md": to_markdown(run, rows)}
+        parts = parts_of(run, rows)
+        texts = {".csv": to_csv(rows), ".md": to_markdown(parts), ".tex": to_latex(parts)}
         for suffix, text in texts.items():
             path = directory / f"{stem}{suffix}"
             path.write_text(text, encoding="utf-8", newline="")
@@ -53,6 +55,6 @@ def _file_stems(names: Iterable[str]) -> list[str]:
     """Return a safe file name for each table, no two alike."""
     stems: list[str] = []
     for name in names:
-        stem = re.sub(r"[^A-Za-z0-9_-]", "", name)[:_LONGEST_NAME] or "table"
+        stem = anchor(name)
         stems.append(f"{stem}-{len(stems)}" if stem in stems else stem)
     return stems

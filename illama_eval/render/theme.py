@@ -77,7 +77,7 @@ def _variables(theme: int) -> str:
 def _mark_rules() -> Iterator[str]:
     for role in DRAWN:
         yield f".f-{role},.c-{role}{{fill:var(--{role})}}"
-        yield f".s-{role},.c-{role}{{stroke:var(--{role})}}"
+        yield f".s-{role},.c-{role}{{stroke:var(--{role})}}.t-{role}{{color:var(--{role})}}"
 
 
 def _scale_rules() -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from illama_eval.render.explanations import EXPLAINED
 from illama_eval.render.text import plain
 from illama_eval.result import Row
 
@@ -56,6 +58,17 @@ def map_label(name: str) -> str:
 def study_label(study: str) -> str:
     """Return the study's name for readers."""
     return plain(study.replace("_", " "), _LONGEST_NAME)
+
+
+def study_title(study: str) -> str:
+    """Return the study's name as a heading."""
+    known = EXPLAINED.get(study)
+    return known.title if known else study_label(study).capitalize()
+
+
+def anchor(name: str) -> str:
+    """Return the name as an id of the page, and as the stem of a file."""
+    return re.sub(r"[^A-Za-z0-9_-]", "", name)[:_LONGEST_NAME] or "table"
 
 
 def unit_label(unit: str) -> str:

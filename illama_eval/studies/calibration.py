@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of
-from illama_eval.predictions import Predictions, logits_and_labels, predict
-from illama_eval.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
+from illama_eval.formulas.predictions import Predictions, logits_and_labels, predict
+from illama_eval.formulas.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
+from illama_eval.formulas.scaling import Scaling, scale_by_curves, scale_by_logits
+from illama_eval.formulas.temperature import GRID, count_fitted, sum_losses
 from illama_eval.result import Row, Verdict
-from illama_eval.scaling import Scaling, scale_by_curves, scale_by_logits
 from illama_eval.statistics import wilson_interval
 from illama_eval.study import Findings, Metric, Sums, record, row
-from illama_eval.temperature import GRID, count_fitted, sum_losses
 
 Split = Literal["hash", "first-half"]
 

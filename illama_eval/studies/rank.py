@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import Batch, LayerSeen, Piece, batch_of, present
-from illama_eval.result import CURVE_POINTS, Curve, Row
-from illama_eval.spectrum import (
+from illama_eval.formulas.spectrum import (
     cumulative_share,
     effective_rank,
     first_index,
@@ -31,6 +30,7 @@ from illama_eval.spectrum import (
     singular_values,
     stable_rank,
 )
+from illama_eval.result import CURVE_POINTS, Curve, Row
 from illama_eval.study import Findings, Metric, Sums, row, weigh
 
 ENERGY = 0.9

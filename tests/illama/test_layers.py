@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama import layers
-from illama.layers import MASKINGS, LayerNorm, RMSNorm, RotaryTable, SwiGLU, attend, halves_first
+from illama.layers import LayerNorm, RMSNorm, RotaryTable, SwiGLU, attend, halves_first
+from illama.masking import MASKINGS
 
 TOKENS, HEAD = 9, 8
 FORMS = [*((name, 0.0) for name in MASKINGS), ("multiplicative", 0.5), ("multiplicative", 1.0)]

@@ -1,15 +1,23 @@
-"""Batches and pieces as the loop makes them, from plain tensors."""
+"""Batches and pieces as the loop makes them, and runs as it writes them, from plain arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen
-from illama_eval.study import Study, Sums, accumulate, keys_of, weights_of
+from illama_eval.result import Row, Run, replicate_table
+from illama_eval.statistics import percentile_interval
+from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate, keys_of, weights_of
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +56,118 @@ def total_of(make_batch: Callable[..., Batch]) -> Callable[..., Sums]:
         return total
 
     return measure
+
+
+IMAGES = 400
+"""Images of the runs that `write_run` writes."""
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Return a function that writes the run directory of a made-up model.
+
+    Models of equal `accuracy` and different `seed` err on mostly the same images.
+    """
+    ids = [f"test/{number:05d}" for number in range(IMAGES)]
+    weights = weights_of(keys_of(ids)).numpy()
+
+    def write(
+        path: Path,
+        *,
+        accuracy: float = 0.8,
+        seed: int = 0,
+        sharpness: float = 1.0,
+        subject: str = "nano",
+        source: str = "cifar10",
+        change: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> Path:
+        records = _answers(accuracy, seed, sharpness)
+        rows = tuple(
+            replace(row, subject=subject, source=source) for row in _rows(records, weights, seed)
+        )
+        header = _header(subject, source, seed)
+        change(header)
+        path.mkdir(parents=True)
+        run = Run(header=header, rows=rows)
+        (path / "run.json").write_text(run.to_json(), encoding="utf-8")
+        np.savez(path / "replicates.npz", **replicate_table(rows))
+        stored = {name: values[None] for name, values in records.items()}
+        subjects = np.array([subject], dtype=np.str_)
+        np.savez(path / "per_image.npz", ids=np.array(ids), subjects=subjects, **stored)
+        return path
+
+    return write
+
+
+def _answers(accuracy: float, seed: int, sharpness: float) -> dict[str, NDArray[Any]]:
+    difficulty = np.random.default_rng(0).random(IMAGES)
+    own = np.random.default_rng(1000 + seed)
+    wrong = difficulty + own.normal(0, 0.05, IMAGES) > accuracy
+    confidence = np.clip(1 - 0.6 * difficulty**sharpness + own.normal(0, 0.02, IMAGES), 0.05, 0.99)
+    return {
+        "seen": np.ones(IMAGES, dtype=np.int64),
+        "prediction": np.where(wrong, 1 + own.integers(0, 9, IMAGES), 0),
+        "rank": np.where(wrong, 1 + own.integers(0, 9, IMAGES), 0),
+        "confidence": confidence,
+        "nll": -np.log(np.where(wrong, 1 - confidence, confidence)),
+    }
+
+
+def _rows(
+    records: dict[str, NDArray[Any]], weights: NDArray[np.float64], seed: int
+) -> Iterator[Row]:
+    total = weights.sum(1)
+    for metric, most in (("top1", 1), ("top5", 5)):
+        yield _row("accuracy", metric, weights @ (records["rank"] < most) / total)
+    yield _row("accuracy", "nll", weights @ records["nll"] / total, unit="nats")
+    yield Row(study="accuracy", metric="nonfinite", value=0.0, unit="images", images=IMAGES)
+    confidence = records["confidence"]
+    gaps = (records["rank"] == 0) - confidence
+    bins = np.eye(15)[np.minimum((confidence * 15).astype(int), 14)]
+    yield _row("calibration", "ece", np.abs(weights @ (gaps[:, None] * bins)).sum(1) / total)
+    spread = np.sqrt(weights @ ((confidence * (1 - confidence))[:, None] * bins))
+    yield _row("calibration", "ece_floor", math.sqrt(2 / math.pi) * spread.sum(1) / total)
+    ranks = 10 + seed + weights @ confidence / total
+    yield _row("rank", "rank_per_image", ranks, unit="index")
+    for layer in (1, 2):
+        yield _row("rank", "rank_per_image", ranks + layer, {"layer": layer}, unit="index")
+
+
+def _row(
+    study: str,
+    metric: str,
+    values: NDArray[np.float64],
+    at: dict[str, int | str] | None = None,
+    unit: str = "fraction",
+) -> Row:
+    low, high = percentile_interval(values[1:])
+    return Row(study=study, metric=metric, value=float(values[0]), low=low, high=high, unit=unit,
+               images=IMAGES, at=at or {}, replicates=values[1:])  # fmt: skip
+
+
+def _header(subject: str, source: str, seed: int) -> dict[str, Any]:
+    identity = {"weights_sha256": f"{seed:064x}", "soft_mask": 0.0, "dtype": "fp32",
+                "transform": {"image_size": 32, "interpolation": "bicubic"}}  # fmt: skip
+    accuracy = {
+        "top1": {"better": "higher", "tolerance": 1e-3, "interval": "percentile"},
+        "top5": {"better": "higher", "tolerance": 1e-3, "interval": "percentile"},
+        "nll": {"better": "lower", "tolerance": 5e-3, "interval": "percentile"},
+        "nonfinite": {"better": "lower", "tolerance": 0.0, "interval": "percentile"},
+    }
+    error = {"better": "lower", "tolerance": 2e-3, "interval": "basic"}
+    return {
+        "device": "cpu",
+        "identity": {
+            "subjects": {"0": identity},
+            "source": {"fingerprint": "f" * 64, "class_subset": None},
+            "studies": {"accuracy": {}, "calibration": {"bins": 15}, "rank": {"threshold": 0.8}},
+            "replicate_scheme": REPLICATE_SCHEME,
+        },
+        "subjects": [{"name": subject}],
+        "source": {"name": source, "images": IMAGES},
+        "metrics": {
+            "accuracy": accuracy,
+            "calibration": {"ece": error},
+            "rank": {"rank_per_image": {"better": None, "interval": "percentile"}},
+        },
+    }

@@ -11,7 +11,13 @@ from illama_eval.statistics import (
     REPLICATES,
     Z95,
     basic_interval,
+    detectable_difference,
+    holm,
+    mcnemar,
+    paired_difference,
     percentile_interval,
+    student_p,
+    welch,
     wilson_interval,
 )
 
@@ -88,3 +94,141 @@ def test_the_basic_interval_mirrors_the_percentiles_and_stops_at_zero():
     assert low == 0
     assert high == pytest.approx(0.095)
     assert basic_interval(0.001, values + 1) == (0, 0)
+
+
+def test_mcnemar_of_106_against_82_discordant_images():
+    found = mcnemar(106, 82)
+    assert found.exact == pytest.approx(0.093191, abs=5e-7)
+    assert found.chi_square == pytest.approx(2.813830, abs=5e-7)
+    assert found.p == found.mid < found.exact
+
+
+@given(lost=st.integers(0, 400), gained=st.integers(0, 400))
+def test_mcnemar_agrees_with_scipy(lost, gained):
+    from scipy.stats import binom, binomtest, chi2
+
+    found, total = mcnemar(lost, gained), lost + gained
+    exact = binomtest(lost, total).pvalue if total else 1.0
+    assert found.exact == pytest.approx(exact, rel=1e-9)
+    point = binom.pmf(min(lost, gained), total, 0.5)
+    assert found.mid == pytest.approx(min(1, 2 * binom.cdf(min(lost, gained), total, 0.5) - point))
+    assert found.chi_square_p == pytest.approx(chi2.sf(found.chi_square, 1))
+    assert found.p == (found.exact if total < 25 else found.mid)
+    assert mcnemar(gained, lost).p == found.p
+
+
+def test_mcnemar_of_an_image_net_is_exact_to_nine_digits():
+    from scipy.stats import binomtest
+
+    assert mcnemar(20_000, 20_500).exact == pytest.approx(
+        binomtest(20_000, 40_500).pvalue, rel=1e-9
+    )
+
+
+def test_mcnemar_without_discordant_images_shows_no_difference():
+    found = mcnemar(0, 0)
+    assert (found.exact, found.mid, found.chi_square, found.chi_square_p) == (1, 1, 0, 1)
+
+
+def test_mcnemar_refuses_what_is_no_count():
+    with pytest.raises(ValueError, match="no counts"):
+        mcnemar(-1, 3)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_keeps_the_order_and_never_lowers_a_p(p_values):
+    adjusted = holm(p_values)
+    assert all(raw <= found <= 1 for raw, found in zip(p_values, adjusted, strict=True))
+    ordered = [found for _, found in sorted(zip(p_values, adjusted, strict=True))]
+    assert ordered == sorted(ordered)
+
+
+def test_the_detectable_difference_is_that_of_the_worked_example():
+    just = detectable_difference(106, 82, 1280, Z95)
+    assert just == pytest.approx(1.959964 * np.sqrt(188 / 1280**2 - (24 / 1280) ** 2 / 1280))
+    power = detectable_difference(106, 82, 1280)
+    assert power / just == pytest.approx(2.80 / 1.96, abs=2e-3)
+    assert detectable_difference(0, 0, 10) == 0
+    with pytest.raises(ValueError, match="of 3 images"):
+        detectable_difference(2, 2, 3)
+
+
+def test_a_difference_just_detectable_is_significant_in_80_percent_of_repetitions():
+    random = np.random.default_rng(0)
+    images, lost = 4000, 0.05
+    power = detectable_difference(int(lost * images), int(0.07 * images), images)
+    gained = lost + power
+    draws = random.multinomial(images, [lost, gained, 1 - lost - gained], size=2000)
+    share = np.mean([mcnemar(a, b).p < 0.05 for a, b, _ in draws.tolist()])
+    assert share == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_paired_difference_follows_the_replicates_image_by_image():
+    base = np.random.default_rng(0).normal(size=REPLICATES)
+    found = paired_difference(1.0, 1.5, base, base + 0.5)
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    order = np.arange(1.0, REPLICATES + 1)
+    spread = paired_difference(0.0, 100.0, base, base + order)
+    assert (spread.low, spread.high) == pytest.approx((5, 196))
+    basic = paired_difference(0.0, 100.0, base, base + order, "basic")
+    assert (basic.low, basic.high) == pytest.approx((4, 195))
+    assert spread.deviation == basic.deviation == pytest.approx(order.std(ddof=1))
+
+
+def test_a_paired_difference_of_nothing_has_no_width_and_p_1():
+    base = np.random.default_rng(0).normal(size=REPLICATES)
+    found = paired_difference(0.3, 0.3, base, base)
+    assert (found.value, found.low, found.high, found.deviation, found.p) == (0, 0, 0, 0, 1)
+    assert paired_difference(0.3, 0.4, base, base).p == 0
+
+
+def test_the_p_of_a_paired_difference_is_that_of_the_normal_distribution():
+    from scipy.stats import norm
+
+    noise = np.random.default_rng(0).normal(size=REPLICATES)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    for interval in ("percentile", "basic"):
+        found = paired_difference(0.0, 1.7, np.zeros(REPLICATES), 1.7 + noise, interval)
+        assert found.p == pytest.approx(2 * norm.sf(1.7))
+
+
+@pytest.mark.parametrize("freedom", [1, 1.7, 2, 3.3, 10, 200, 5000.5])
+@pytest.mark.parametrize("t", [0, -0.3, 2, 8])
+def test_student_agrees_with_scipy(t, freedom):
+    from scipy.stats import t as student
+
+    assert student_p(t, freedom) == pytest.approx(2 * student.sf(abs(t), freedom), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate"),
+    [
+        ([0.771, 0.774, 0.769], [0.779, 0.781, 0.776]),
+        ([1.0, 2.0], [1.0, 4.0, 2.5]),
+        ([0.0, 1.0], [0.0, 3.0]),
+        ([5.0, 5.5, 4.9, 5.1, 5.2], [7.0, -3.0]),
+    ],
+)
+def test_welch_agrees_with_scipy(baseline, candidate):
+    from scipy.stats import ttest_ind
+
+    low, high, p = welch(baseline, candidate)
+    expected = ttest_ind(candidate, baseline, equal_var=False)
+    assert p == pytest.approx(expected.pvalue, rel=1e-5)
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-5)
+
+
+def test_welch_of_seeds_that_agree_exactly_has_no_width():
+    assert welch([0.5, 0.5], [0.75, 0.75]) == (0.25, 0.25, 0)
+    assert welch([0.5, 0.5], [0.5, 0.5]) == (0, 0, 1)
+
+
+def test_welch_needs_two_seeds_on_each_side():
+    with pytest.raises(ValueError, match="at least two"):
+        welch([1.0], [1.0, 2.0])

@@ -34,9 +34,9 @@ def draw_accuracy(run: Run) -> Iterator[Drawing]:
     drawing = sheet(
         "accuracy_top1",
         title="Top-1 accuracy",
-        caption=f"{best.label} has the highest top-1 accuracy, {show_row(first).full}, on "
-        f"{first.images:,} images. Bars: 95 % bootstrap interval of each subject alone; on equal "
-        "images the paired difference is surer than two overlapping bars suggest.",
+        caption=f"The highest top-1 accuracy is that of {best.label}, {show_row(first).full}, "
+        f"on {first.images:,} images. Bars: 95 % bootstrap interval of each subject alone; on "
+        "equal images the paired difference is surer than two overlapping bars suggest.",
         height=0.6 + _ROW * len(shown),
     )
     names = label_width((look.label for look, _, _ in shown), NORMAL)

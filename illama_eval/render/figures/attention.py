@@ -76,9 +76,9 @@ def draw_samples(run: Run, samples: Samples) -> Iterator[Drawing]:
     drawing = sheet(
         "attention_samples",
         title="Where the class token looks",
-        caption=f"{looks[0][1].label}: {_finding(samples)} Each map is the class token's attention "
-        "to the image tokens, mean over the heads, from dark (none) to yellow (that map's own "
-        "maximum), over the image in grey.",
+        caption=f"{looks[0][1].label}: {attention_finding(samples)} Each map is the class token's "
+        "attention to the image tokens, mean over the heads, from dark (none) to yellow (that "
+        "map's own maximum), over the image in grey.",
         height=rows * side * (1 + _GAP) + 0.35,
         width=max(_NAMES + columns * side * (1 + _GAP) + MARGIN, 4.6),
     )
@@ -151,13 +151,13 @@ def _resize(picture: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 def _name_rows(axes: Axes, run: Run, samples: Samples, side: float) -> None:
     names = class_names(run)
     for row, sample_id in enumerate(samples.ids):
-        lines = [drawable(sample_id), *_called(samples, names, row)]
+        lines = [drawable(sample_id), *called(samples, names, row)]
         left = -(_NAMES - MARGIN) / (side * (1 + _GAP))
         lines = [fit(line, SMALL, _NAMES - 1.7 * MARGIN) for line in lines]
         axes.text(left, row + 0.47, "\n".join(lines), size=SMALL, va="center", linespacing=1.35)
 
 
-def _called(samples: Samples, names: Sequence[str], row: int) -> list[str]:
+def called(samples: Samples, names: Sequence[str], row: int) -> list[str]:
     """Return what the image is and what it was taken for, one line each."""
     if samples.labels is None:
         return []
@@ -174,7 +174,7 @@ def _class_name(names: Sequence[str], number: int) -> str:
     return drawable(name)
 
 
-def _finding(samples: Samples) -> str:
+def attention_finding(samples: Samples) -> str:
     """Return on how few patches half of the attention falls, in the first and the last layer."""
     maps = samples.attention.reshape(*samples.attention.shape[:2], -1).astype(np.float64)
     ordered = np.sort(maps, axis=-1)[..., ::-1].cumsum(-1)

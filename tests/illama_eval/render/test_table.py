@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from illama_eval.render import render_directory, show
+from illama_eval.render.blocks import parts_of
 from illama_eval.render.markdown import to_markdown
 from illama_eval.render.number import align, show_number, show_row
 from illama_eval.render.table import to_csv, write_tables
@@ -160,7 +161,8 @@ def test_no_cell_begins_a_formula(start):
 
 
 def test_hostile_names_neither_break_nor_mark_up_a_markdown_row(run_of, hostile_names):
-    text = to_markdown(run := hostile_run(run_of, hostile_names), run.rows)
+    run = hostile_run(run_of, hostile_names)
+    text = to_markdown(parts_of(run, run.rows))
     text.encode("utf-8")
     for block in text.split("\n\n"):
         lines = block.strip().splitlines()
@@ -188,7 +190,7 @@ def unescaped(text):
 def test_every_study_has_a_table_in_both_forms(run_of, tmp_path):
     paths = write_tables(run_of(), tmp_path / "tables")
     stems = {"headline", "accuracy", "calibration", "rank", "collapse"}
-    assert {path.name for path in paths} == {s + e for s in stems for e in (".csv", ".md")}
+    assert {path.name for path in paths} == {s + e for s in stems for e in (".csv", ".md", ".tex")}
     assert "| layer | head 1 | head 2 | head 3 |" in (tmp_path / "tables/rank.md").read_text()
 
 
@@ -198,7 +200,7 @@ def test_study_names_cannot_leave_the_directory(tmp_path):
         for study in ("../../x", "x", "headline", "", "CON/\x00")
     ]
     paths = write_tables(Run(header={}, rows=tuple(rows)), tmp_path / "tables")
-    assert len(set(paths)) == len(paths) == 12
+    assert len(set(paths)) == len(paths) == 18
     assert {path.parent for path in paths} == {tmp_path / "tables"}
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from illama_eval.formulas.temperature import LOWEST
 from illama_eval.studies import calibration
 from illama_eval.studies.calibration import Calibration
-from illama_eval.temperature import LOWEST
 
 DATA = Path(__file__).parents[3] / "../shared/data/calibration"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from illama_eval.predictions import LARGEST_NLL
-from illama_eval.reliability import Scored
-from illama_eval.temperature import Fit, LossCurve, fit_temperature, rescale
+from illama_eval.formulas.predictions import LARGEST_NLL
+from illama_eval.formulas.reliability import Scored
+from illama_eval.formulas.temperature import Fit, LossCurve, fit_temperature, rescale
 
 TOO_MANY = "too many logits to keep: only sums over them are there"
 

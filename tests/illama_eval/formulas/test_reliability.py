@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from illama_eval.reliability import (
+from illama_eval.formulas.reliability import (
     CHUNK,
     RULES,
     Scored,

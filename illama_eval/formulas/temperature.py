@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import to_float64
-from illama_eval.predictions import find_usable, predict
+from illama_eval.formulas.predictions import find_usable, predict
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Temperatures between which is searched."""

@@ -1,0 +1,255 @@
+"""One metric in two runs: the difference over the same images, or why there is none.
+
+Every run weighs an image alike in each of its 200 replicates, so the difference of two runs'
+replicates is a paired bootstrap. It covers the choice of images. How much another training seed
+would change is seen only where a side is several runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from illama_eval.measured import Key, Measured, Mismatch, inside
+from illama_eval.result import ResultError, Row
+from illama_eval.statistics import Z_POWER, Array, paired_difference, welch
+
+ROUNDING = 1e-9
+"""Relative difference below which two numbers are one: other batches, other machines."""
+
+FLOORS = 3
+"""A calibration error below so many floors is not told from that of a calibrated model."""
+
+FURTHER_VIEWS = {
+    "calibration": {
+        "ece_left",
+        "ece_mass",
+        "ece_unscaled",
+        "mce",
+        "rmsce",
+        "rmsce_debiased",
+        "classwise_ece",
+        "nll",
+        "nll_unscaled",
+    }
+}
+"""Metrics that say again what another says: shown, but not counted among the tests."""
+
+Problem = Literal["", "not comparable", "missing", "new"]
+Side = Sequence[Measured]
+"""One run, or several of one recipe and different training seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What became of one metric: candidate less baseline."""
+
+    study: str
+    metric: str
+    at: Mapping[str, int | str]
+    unit: str
+    images: int
+    better: Literal["higher", "lower"] | None
+    tolerance: float
+    """As declared by the study: the change that a gate lets pass."""
+    baseline: float | None
+    candidate: float | None
+    """Values, means over seeds; None where undefined or not measured."""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """Ends of the paired 95 % interval over images; None without replicates."""
+    seeds_low: float | None = None
+    seeds_high: float | None = None
+    """Ends of the 95 % interval over training seeds (Welch); None unless both sides have some."""
+    p: float | None = None
+    """Two-sided: over seeds where there are some, McNemar's for accuracy, else over images."""
+    p_holm: float | None = None
+    """The same, adjusted for all metrics of the family; None outside it."""
+    detectable: float | None = None
+    """The difference that so many images show in 80 % of repetitions."""
+    calibrated: bool = False
+    """Whether both sides are within three floors, where an error tells nothing."""
+    problem: Problem = ""
+    """Why there are no numbers; empty where there are."""
+    reason: str = ""
+    """The problem in words."""
+
+    @property
+    def key(self) -> Key:
+        """Study, metric and place."""
+        return self.study, self.metric, tuple(self.at.items())
+
+    @property
+    def counts(self) -> bool:
+        """Whether a side is better, on all images, and no other metric says the same."""
+        repeated = self.metric in FURTHER_VIEWS.get(self.study, ())
+        return self.better is not None and not self.at and not repeated
+
+    @property
+    def finding(self) -> str:
+        """better, worse or differs where all intervals exclude zero on one side; else empty."""
+        intervals = [(self.low, self.high), (self.seeds_low, self.seeds_high)]
+        known = [(low, high) for low, high in intervals if low is not None and high is not None]
+        signs = {(low > 0) - (high < 0) for low, high in known}
+        if signs not in ({1}, {-1}):
+            return ""
+        if self.better is None:
+            return "differs"
+        return "better" if (1 in signs) == (self.better == "higher") else "worse"
+
+
+def find_change(
+    key: Key, baseline: Side, candidate: Side, mismatches: Iterable[Mismatch]
+) -> Change:
+    """Return the change of one metric, or why there is none.
+
+    Raises:
+        ResultError: the replicates of a row are not 200.
+    """
+    before, after = ([each.rows.get(key) for each in side] for side in (baseline, candidate))
+    problem, reason = _find_problem(before, after, mismatches)
+    shown = next(row for row in (*after, *before) if row is not None)
+    declared = _read_declaration((*candidate, *baseline), shown)
+    change = Change(
+        study=shown.study,
+        metric=shown.metric,
+        at=shown.at,
+        unit=shown.unit,
+        images=shown.images,
+        better=declared.better,
+        tolerance=declared.tolerance,
+        baseline=_mean([None if row is None else row.value for row in before]),
+        candidate=_mean([None if row is None else row.value for row in after]),
+        problem=problem,
+        reason=reason,
+    )
+    if problem:
+        return change
+    if declared.interval == "basic":
+        known = all(_within_floors(key, each) for each in (*baseline, *candidate))
+        change = replace(change, calibrated=known)
+    first, last = ([row for row in side if row is not None] for side in (before, after))
+    return _with_seeds(_with_images(change, first, last, declared.interval), first, last)
+
+
+def _find_problem(
+    before: Sequence[Row | None], after: Sequence[Row | None], mismatches: Iterable[Mismatch]
+) -> tuple[Problem, str]:
+    """Return why two sides of a metric cannot be compared, or nothing."""
+    lacks = _find_lack(before)
+    if lacks:
+        return "new", f"{lacks} in the baseline"
+    lacks = _find_lack(after)
+    if lacks:
+        return "missing", f"{lacks} in the run"
+    rows = [row for row in (*before, *after) if row is not None]
+    for mismatch in mismatches:
+        if mismatch.study in {"", rows[0].study}:
+            return "not comparable", str(mismatch)
+    for name in ("images", "unit"):
+        values = list(dict.fromkeys(str(getattr(row, name)) for row in rows))
+        if len(values) > 1:
+            return "not comparable", f"{name}: {values[0]} in the baseline, {values[1]} here"
+    return "", ""
+
+
+def _find_lack(rows: Sequence[Row | None]) -> str:
+    """Return what keeps a side from having a value, or nothing."""
+    if any(row is None for row in rows):
+        return "not measured"
+    undefined = [row.reason for row in rows if row is not None and row.value is None]
+    return f"undefined ({undefined[0] or 'no reason given'})" if undefined else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Declared:
+    """What a study says of its metric."""
+
+    better: Literal["higher", "lower"] | None
+    tolerance: float
+    interval: Literal["basic", "percentile"]
+
+
+def _read_declaration(runs: Iterable[Measured], row: Row) -> _Declared:
+    """Return what the first header that knows the metric declares; nonsense counts as nothing."""
+    found = (inside(each.header, "metrics", row.study, row.metric) for each in runs)
+    declared: Mapping[str, Any] = next((each for each in found if isinstance(each, Mapping)), {})
+    better, tolerance = declared.get("better"), declared.get("tolerance")
+    usable = isinstance(tolerance, int | float) and 0 <= tolerance < math.inf
+    return _Declared(
+        better=better if better in {"higher", "lower"} else None,
+        tolerance=float(tolerance or 0.0) if usable else 0.0,
+        interval="basic" if declared.get("interval") == "basic" else "percentile",
+    )
+
+
+def _within_floors(key: Key, measured: Measured) -> bool:
+    """Return whether an error is below three floors; other errors than `ece` follow that one."""
+    study, metric, _ = key
+    error = measured.rows.get((study, metric if metric.startswith("ece") else "ece", ()))
+    floor = measured.rows.get((study, "ece_floor", ()))
+    if error is None or floor is None or error.value is None or floor.value is None:
+        return False
+    return error.value <= FLOORS * floor.value
+
+
+def _with_images(
+    change: Change, before: Sequence[Row], after: Sequence[Row], interval: str
+) -> Change:
+    """Return the change with its difference and, from replicates, its interval over images."""
+    replicates = [_pool(side) for side in (before, after)]
+    first, last = change.baseline, change.candidate
+    assert first is not None
+    assert last is not None
+    if _equal(np.array(first), np.array(last)) and _equal(*replicates):
+        last, replicates[1] = first, replicates[0]
+    if replicates[0] is None or replicates[1] is None:
+        return replace(change, difference=last - first)
+    try:
+        found = paired_difference(first, last, replicates[0], replicates[1], interval)
+    except ValueError as problem:
+        raise ResultError(
+            f"{change.study}.{change.metric}: damaged replicates ({problem})"
+        ) from problem
+    return replace(
+        change,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        detectable=Z_POWER * found.deviation,
+    )
+
+
+def _with_seeds(change: Change, before: Sequence[Row], after: Sequence[Row]) -> Change:
+    """Return the change with its interval over training seeds, if both sides have some."""
+    if min(len(before), len(after)) < 2:  # noqa: PLR2004 - one seed has no spread
+        return change
+    sides = ([row.value for row in side if row.value is not None] for side in (before, after))
+    low, high, p = welch(*sides)
+    return replace(change, seeds_low=low, seeds_high=high, p=p)
+
+
+def _pool(rows: Sequence[Row]) -> Array | None:
+    """Return the mean replicates of several runs, [200]; None if a run has none."""
+    stored = [row.replicates for row in rows if row.replicates is not None]
+    if len(stored) < len(rows) or len({each.shape for each in stored}) > 1:
+        return None
+    return np.asarray(np.mean(stored, axis=0))
+
+
+def _equal(first: Array | None, last: Array | None) -> bool:
+    """Return whether two arrays are the same up to rounding."""
+    if first is None or last is None or first.shape != last.shape:
+        return first is last
+    return bool(np.allclose(first, last, rtol=ROUNDING, atol=0))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None

@@ -1,0 +1,139 @@
+"""Two runs over the same images, compared: what changed, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from illama_eval.change import Change, Side, find_change
+from illama_eval.flips import Flips, apply_mcnemar, count_flips, pair_records
+from illama_eval.measured import (
+    Key,
+    Measured,
+    Mismatch,
+    find_mismatches,
+    find_other_circumstances,
+    pair_subjects,
+    read_measured,
+)
+from illama_eval.result import ResultError
+from illama_eval.statistics import holm
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One subject on both sides: the numbers that every rendering shows."""
+
+    baseline: tuple[str, ...]
+    candidate: tuple[str, ...]
+    """Paths of the runs, as given; several of a side are training seeds."""
+    subjects: tuple[str, str]
+    source: str
+    images: int
+    changes: tuple[Change, ...]
+    flips: Flips | None
+    mismatches: tuple[Mismatch, ...]
+    """Fields that must agree and do not."""
+    circumstances: tuple[Mismatch, ...]
+    """Fields that may differ, and do."""
+    notes: tuple[str, ...]
+    """What could not be found out, and why."""
+
+
+def to_json(compared: Sequence[Comparison]) -> str:
+    """Return comparisons as JSON; what is undefined is null."""
+    plain = {"schema_version": SCHEMA_VERSION, "comparisons": [asdict(each) for each in compared]}
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
+
+
+def compare_paths(baseline: str, candidate: str) -> tuple[Comparison, ...]:
+    """Compare two runs, or two groups of runs `A1,A2,A3`, subject by subject.
+
+    Raises:
+        ResultError: a run is missing or damaged, or the two are not comparable; names the field.
+    """
+    sides = [[read_measured(path) for path in paths_of(each)] for each in (baseline, candidate)]
+    compared = compare_runs(*sides)
+    for mismatch in (mismatch for each in compared for mismatch in each.mismatches):
+        raise ResultError(f"{baseline} and {candidate} are not comparable: {mismatch}")
+    return compared
+
+
+def paths_of(given: str) -> list[Path]:
+    """Return the paths in `A1,A2,A3`; a path that exists as it stands is one."""
+    return [Path(given)] if Path(given).exists() else [Path(part) for part in given.split(",")]
+
+
+def compare_runs(
+    baseline: Sequence[tuple[Measured, ...]], candidate: Sequence[tuple[Measured, ...]]
+) -> tuple[Comparison, ...]:
+    """Compare two runs subject by subject, or two groups of runs of one subject each.
+
+    Raises:
+        ResultError: a run of a group has several subjects, or stands in it twice; or no two
+            subjects pair up.
+    """
+    if len(baseline) == len(candidate) == 1:
+        pairs = pair_subjects(baseline[0], candidate[0])
+        return tuple(compare([before], [after]) for before, after in pairs)
+    for side in (baseline, candidate):
+        several = [run[0].path for run in side if len(run) > 1]
+        if several:
+            raise ResultError(f"{several[0]}: several subjects; a group takes runs of one each")
+        weights = [str(run[0].identity.get("weights_sha256")) for run in side]
+        if len(set(weights)) < len(weights):
+            raise ResultError(f"{side[0][0].path}: a group with the same weights twice")
+    return (compare([run[0] for run in baseline], [run[0] for run in candidate]),)
+
+
+def compare(baseline: Side, candidate: Side) -> Comparison:
+    """Compare one subject on both sides; several of a side are training seeds of one recipe.
+
+    What does not fit is not refused but named in `mismatches`; changes it concerns have no numbers.
+    """
+    mismatches = _mismatches(baseline, candidate)
+    records, note = pair_records(baseline, candidate)
+    keys = dict.fromkeys(key for each in (*baseline, *candidate) for key in each.rows)
+    changes = [find_change(key, baseline, candidate, mismatches) for key in keys]
+    if records:
+        changes = [apply_mcnemar(change, records) for change in changes]
+    sources = [row.source for each in (*baseline, *candidate) for row in each.rows.values()]
+    return Comparison(
+        baseline=tuple(each.path for each in baseline),
+        candidate=tuple(each.path for each in candidate),
+        subjects=(_name(baseline), _name(candidate)),
+        source=sources[0],
+        images=max(change.images for change in changes),
+        changes=adjust(changes, {change.key for change in changes if change.counts}),
+        flips=count_flips(records) if records and not mismatches else None,
+        mismatches=mismatches,
+        circumstances=tuple(find_other_circumstances(baseline[0], candidate[0])),
+        notes=(note,) if note else (),
+    )
+
+
+def adjust(changes: Iterable[Change], family: Collection[Key]) -> tuple[Change, ...]:
+    """Return the changes with p adjusted (Holm) over those of the family that have one."""
+    changes = tuple(changes)
+    raw = {each.key: each.p for each in changes if each.key in family and each.p is not None}
+    adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
+    return tuple(replace(each, p_holm=adjusted.get(each.key)) for each in changes)
+
+
+def _mismatches(baseline: Side, candidate: Side) -> tuple[Mismatch, ...]:
+    """Return where a run does not fit the first one, each field once."""
+    first, *others = (*baseline, *candidate)
+    found: dict[str, Mismatch] = {}
+    for other in others:
+        for mismatch in find_mismatches(first, other):
+            found.setdefault(mismatch.field, mismatch)
+    return tuple(found.values())
+
+
+def _name(side: Side) -> str:
+    more = len(side) - 1
+    return side[0].subject + (f" and {more} more seed{'s' * (more > 1)}" if more else "")

@@ -1,0 +1,151 @@
+"""From the grand total to the finished run: header, rows, curves, verdicts, arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from illama_eval import environment
+from illama_eval.job import Job, Progress
+from illama_eval.processes import add_over_processes, gather
+from illama_eval.result import ResultError, Row, Run
+from illama_eval.samples import ClassAttention, collect_samples
+from illama_eval.study import Findings, Study
+from illama_eval.subjects import ModelSubject
+
+UNREADABLE_NAMED = 100
+"""Unreadable images that the header names; all are counted."""
+CLASSES_NAMED = 100
+"""Class names that the header lists."""
+
+Found: TypeAlias = tuple[str, Study, Findings]
+"""A subject's name, a study, and what it found."""
+Unreadable: TypeAlias = Sequence[tuple[int, str]]
+"""Positions and reasons."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """All that a run directory is written from."""
+
+    run: Run
+    timing: Run
+    arrays: Mapping[str, dict[str, NDArray[Any]]]
+    """Arrays of the .npz files, by stem."""
+
+
+def conclude(job: Job, progress: Progress) -> Finished:
+    """Add over all processes and summarize; every process returns the same run.
+
+    Raises:
+        ResultError: no image could be read.
+    """
+    progress.totals = add_over_processes(progress.totals, job.shard)
+    unreadable = sorted(chain.from_iterable(gather(progress.unreadable, job.shard)))
+    if len(unreadable) == len(job.source):
+        raise ResultError(
+            f"{job.source.name}: none of its {len(unreadable)} images can be read "
+            f"(first: {unreadable[0][1]})"
+        )
+    findings = [
+        (subject.name, study, study.summarize(progress.of(number, study.name)))
+        for number, subject in enumerate(job.subjects)
+        for study in job.studies
+    ]
+    run = Run(
+        header=_header(job, unreadable),
+        rows=tuple(_rows(job, findings, len(unreadable))),
+        curves=tuple(
+            replace(curve, subject=name, study=study.name)
+            for name, study, found in findings
+            for curve in found.curves
+        ),
+        verdicts=tuple(
+            replace(verdict, subject=name, study=study.name)
+            for name, study, found in findings
+            for verdict in found.verdicts
+        ),
+    )
+    mine = len(job.shard.positions(len(job.source)))
+    timing = environment.timing(job.subjects[0], progress, mine, run.header)
+    return Finished(run=run, timing=timing, arrays=_arrays(job, progress))
+
+
+def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
+    """Return what was measured with what; no time, no path of this machine."""
+    source = job.source
+    named = [[source.ids[i], reason] for i, reason in unreadable[:UNREADABLE_NAMED]]
+    return {
+        **environment.describe(job.subjects[0].device),
+        "identity": job.identity,
+        "subjects": [subject.describe() for subject in job.subjects],
+        "source": {
+            "name": source.name,
+            "split": source.split,
+            "images": len(source),
+            "fingerprint": source.fingerprint,
+            "classes": list((source.classes or ())[:CLASSES_NAMED]),
+        },
+        "metrics": {
+            study.name: {name: asdict(metric) for name, metric in study.metrics.items()}
+            for study in job.studies
+        },
+        "images_seen": len(source) - len(unreadable),
+        "unreadable": {"count": len(unreadable), "first": named},
+    }
+
+
+def _rows(job: Job, findings: Iterable[Found], unreadable: int) -> Iterator[Row]:
+    """Yield all rows with subject, source and study filled in."""
+    for name, study, found in findings:
+        for row in found.rows:
+            note = _over_all(row, unreadable) if study.name == "accuracy" else ""
+            yield replace(
+                row,
+                subject=name,
+                source=job.source.name,
+                study=study.name,
+                reason="; ".join(filter(None, (row.reason, note))),
+            )
+
+
+def _over_all(row: Row, unreadable: int) -> str:
+    """Return the accuracy with unreadable images counted as wrong, in words."""
+    if not unreadable or row.metric not in {"top1", "top5"} or row.value is None:
+        return ""
+    everything = row.images + unreadable
+    over_all = row.value * row.images / everything
+    return f"{unreadable} of {everything} images unreadable; {over_all:.6f} counting them wrong"
+
+
+def _arrays(job: Job, progress: Progress) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return per_image (records, [subject, image]) and, where kept, samples."""
+    records = [_records(job, progress, number) for number in range(len(job.subjects))]
+    common = [name for name in records[0] if all(name in each for each in records)]
+    arrays: dict[str, dict[str, NDArray[Any]]] = {
+        "per_image": {
+            "ids": np.array(job.source.ids, dtype=np.str_),
+            "subjects": np.array([each.name for each in job.subjects], dtype=np.str_),
+            **{name: np.stack([each[name] for each in records]) for name in common},
+        }
+    }
+    shown, first = progress.of(0, ClassAttention.name), job.subjects[0]
+    if shown and isinstance(first, ModelSubject):
+        predictions = records[0].get("prediction")
+        arrays["samples"] = collect_samples(job.source, first, shown, predictions)
+    return arrays
+
+
+def _records(job: Job, progress: Progress, number: int) -> dict[str, NDArray[Any]]:
+    """Return one subject's records, one number per image; studies that share one agree."""
+    return {
+        key.removeprefix("image/"): value.numpy()
+        for study in job.studies
+        for key, value in progress.of(number, study.name).items()
+        if key.startswith("image/") and value.ndim == 1
+    }

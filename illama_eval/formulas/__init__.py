@@ -1,0 +1,1 @@
+"""What studies compute with: pure functions of tensors, each tested on its own."""

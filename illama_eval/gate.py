@@ -1,0 +1,243 @@
+"""A run judged against a baseline: one object, of which every text and the exit code are made.
+
+With [low, high] the paired 95 % interval of a difference, turned so that more is better, and the
+margin m >= 0 that passes: better if low > 0, same if low >= -m, worse if high < -m, otherwise
+inconclusive. Without an interval the difference itself takes the place of both ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from illama.files import replacing
+from illama_eval.change import Change
+from illama_eval.comparison import Comparison, adjust, compare_runs
+from illama_eval.measured import RECORDS, read_measured
+from illama_eval.policy import Policy, Rule
+from illama_eval.result import ResultError, Run, files_of, read_arrays, replicate_table
+
+State = Literal[
+    "better", "same", "inconclusive", "worse", "not comparable", "missing", "new", "not gated"
+]
+Outcome = Literal["pass", "warn", "fail", "error", "info"]
+"""What a state comes to: `fail` is a regression, `error` something that could not be judged."""
+
+COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
+"""States that rest on numbers of both sides."""
+
+NOTHING = "nothing was compared: no gated metric has a number on both sides"
+
+
+DIRECTIONLESS = 'no side of it is declared better; give the policy better = "higher" or "lower"'
+NEAR_CALIBRATED = "both within three floors of a calibrated model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The verdict on one metric of one subject."""
+
+    subject: str
+    study: str
+    metric: str
+    state: State
+    outcome: Outcome
+    margin: float | None = None
+    """Loss that passes, in the metric's unit; None where no numbers were compared."""
+    images_wanted: int | None = None
+    """Of an inconclusive metric: images on which a loss of the margin would likely be seen."""
+    reason: str = ""
+    """What else decided, or why there are no numbers."""
+    change: Change | None = None
+    """The numbers; None for a metric that neither side measured."""
+
+    @property
+    def name(self) -> str:
+        """Study and metric, as a policy names them."""
+        return f"{self.study}.{self.metric}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """What the gate says of a run."""
+
+    run: str
+    baseline: str
+    judged: tuple[Judged, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    problem: str = ""
+    """Why nothing could be judged; empty otherwise."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a gated metric is worse, else 3 if one could not be judged, else 0."""
+        outcomes = {each.outcome for each in self.judged}
+        if "fail" in outcomes:
+            return 1
+        return 3 if self.problem or "error" in outcomes else 0
+
+    def of(self, *outcomes: Outcome) -> list[Judged]:
+        """Return the verdicts with one of these outcomes."""
+        return [each for each in self.judged if each.outcome in outcomes]
+
+
+def check(run: Path, baseline: Path, policy: Policy | None = None) -> Verdicts:
+    """Judge the headline of a run directory against a baseline file or another run directory.
+
+    Raises:
+        ResultError: the run itself cannot be read; a baseline that cannot is a verdict.
+    """
+    candidate = read_measured(run)
+    verdicts = Verdicts(run=str(run), baseline=str(baseline))
+    try:
+        if files_of(run)[0].resolve() == files_of(baseline)[0].resolve():
+            raise ResultError(f"{baseline}: the baseline is the run itself")  # noqa: TRY301 - as below
+        compared = compare_runs([read_measured(baseline)], [candidate])
+    except ResultError as problem:
+        hint = "" if files_of(baseline)[0].exists() else "; --update-baseline writes one"
+        return replace(verdicts, problem=f"{problem}{hint}")
+    compared = tuple(_adjusted(each, policy or Policy()) for each in compared)
+    judged = tuple(chain.from_iterable(_judge_all(each, policy or Policy()) for each in compared))
+    verdicts = replace(verdicts, judged=judged, comparisons=compared)
+    if any(each.state in COMPARED for each in verdicts.of("pass", "warn", "fail")):
+        return verdicts
+    mismatches = [mismatch for each in compared for mismatch in each.mismatches]
+    return replace(verdicts, problem=f"not comparable: {mismatches[0]}" if mismatches else NOTHING)
+
+
+def write_baseline(run: Path, baseline: Path) -> None:
+    """Write a run's headline as a baseline file, its replicates and records as .npz beside it.
+
+    Raises:
+        ResultError: the run cannot be read, or the baseline is no .json file.
+        CheckpointError: it cannot be written.
+    """
+    if baseline.suffix != ".json" or baseline.is_dir():
+        raise ResultError(
+            f"{baseline}: --update-baseline writes a file; name one that ends in .json"
+        )
+    read_measured(run)
+    whole = Run.load(run, headline=True)
+    stored = read_arrays(run / "per_image.npz", ("ids", "subjects", *RECORDS))
+    records = {name: _small(values) for name, values in stored.items()}
+    baseline.parent.mkdir(parents=True, exist_ok=True)
+    file, arrays = files_of(baseline)
+    with replacing(arrays) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **replicate_table(whole.rows), **records)
+    with replacing(file) as stream:
+        stream.write(whole.to_json().encode("utf-8"))
+
+
+def _small(values: NDArray[Any]) -> NDArray[Any]:
+    """Return counts in the smallest type that holds them, anything else as it is."""
+    if values.dtype.kind != "i" or values.min(initial=0) < 0:
+        return values
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _adjusted(comparison: Comparison, policy: Policy) -> Comparison:
+    """Return the comparison with p adjusted over the metrics that the policy gates."""
+    gated = {
+        change.key
+        for change in comparison.changes
+        if policy.rule(change.study, change.metric).settled(change).severity == "fail"
+    }
+    return replace(comparison, changes=adjust(comparison.changes, gated))
+
+
+def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[Judged]:
+    """Yield the verdicts on one subject, and on metrics that the policy names in vain."""
+    subject = comparison.subjects[1]
+    for change in comparison.changes:
+        rule = policy.rule(change.study, change.metric).settled(change)
+        yield _judge(subject, change, rule, policy)
+    known = {(change.study, change.metric) for change in comparison.changes}
+    for study, metric in policy.named:
+        if (study, metric) not in known:
+            yield Judged(
+                subject=subject,
+                study=study,
+                metric=metric,
+                state="missing",
+                outcome="warn" if policy.rules[study, metric].severity == "warn" else "error",
+                reason="measured neither in the baseline nor in the run; check the policy's name",
+            )
+
+
+def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> Judged:
+    """Return the verdict on one metric."""
+    judged = Judged(
+        subject=subject,
+        study=change.study,
+        metric=change.metric,
+        state="not gated",
+        outcome="info",
+        reason=change.reason,
+        change=change,
+    )
+    if rule.severity == "ignore":
+        return judged
+    if rule.better is None:
+        outcome: Outcome = "error" if rule.severity == "fail" else "warn"
+        return replace(judged, state="not comparable", outcome=outcome, reason=DIRECTIONLESS)
+    if change.problem:
+        return replace(judged, state=change.problem, outcome=_without_numbers(change, rule, policy))
+    margin = rule.margin(change.baseline or 0.0)
+    state, reason = _find_state(change, rule, margin)
+    return replace(
+        judged,
+        state=state,
+        outcome=_with_numbers(state, rule, policy),
+        margin=margin,
+        images_wanted=_images_wanted(change, state, margin),
+        reason=reason,
+    )
+
+
+def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
+    """Return the state of a metric with numbers on both sides, and what else decided."""
+    assert change.difference is not None
+    if change.calibrated:
+        return "same", NEAR_CALIBRATED
+    sign = 1 if rule.better == "higher" else -1
+    if change.low is None or change.high is None or not rule.significant:
+        why = "no replicates" if change.low is None else "the estimate decides"
+        turned = sign * change.difference
+        state: State = "better" if turned > margin else "worse" if turned < -margin else "same"
+        return state, f"judged by its margin alone: {why}"
+    low, high = sorted((sign * change.low, sign * change.high))
+    if low > 0:
+        return "better", ""
+    if low >= -margin:
+        return "same", ""
+    return ("worse", "") if high < -margin else ("inconclusive", "")
+
+
+def _images_wanted(change: Change, state: State, margin: float) -> int | None:
+    """Return on how many images a loss of the margin would be seen in 80 % of repetitions."""
+    if state != "inconclusive" or not margin or not change.detectable:
+        return None
+    return math.ceil(change.images * (change.detectable / margin) ** 2)
+
+
+def _with_numbers(state: State, rule: Rule, policy: Policy) -> Outcome:
+    if state == "worse":
+        return "fail" if rule.severity == "fail" else "warn"
+    if state == "inconclusive":
+        return "fail" if (policy.inconclusive, rule.severity) == ("fail", "fail") else "warn"
+    return "pass"
+
+
+def _without_numbers(change: Change, rule: Rule, policy: Policy) -> Outcome:
+    """Return the outcome of a metric that is missing, new or not comparable."""
+    lenient = {"missing": policy.removed, "new": policy.new}.get(change.problem, "fail")
+    if lenient == "allow":
+        return "info"
+    return "error" if lenient == rule.severity == "fail" else "warn"

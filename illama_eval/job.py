@@ -1,0 +1,142 @@
+"""One evaluation: what is measured, how, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from illama.observation import Piece
+from illama.sources import Source
+from illama_eval import environment
+from illama_eval.loop import Seen, Shard, Step
+from illama_eval.result import ResultError
+from illama_eval.samples import ClassAttention
+from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate
+from illama_eval.subjects import ModelSubject, Subject
+
+IDENTIFYING = ("weights_sha256", "config", "soft_mask", "dtype", "transform", "classes")
+"""What of a subject's description makes two runs the same run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run; nothing here changes what is measured."""
+
+    batch_size: int | None = None
+    """Images per pass; None: what fits the device."""
+    workers: int = 0
+    """Threads that read images ahead; 0 reads them between the passes."""
+    resume: bool = True
+    """Whether a finished run is shown again, and an interrupted one gone on with."""
+    overwrite: bool = False
+    """Whether a run of another identity is replaced."""
+    samples: bool = True
+    """Whether sample images are kept with the class token's attention."""
+    save_every: float = 60.0
+    """Seconds between partials, at least."""
+    on_start: Callable[[int, int], object] | None = None
+    """Called with this process's images, and how many of them a partial covers already."""
+    on_batch: Callable[[int], object] | None = None
+    """Called with the images of each finished batch."""
+
+
+class Collector(Protocol):
+    """What the fold asks of a study, and of the sample collector beside the studies."""
+
+    @property
+    def name(self) -> str:
+        """Prefix of its sums."""
+        ...
+
+    def measure(self, piece: Piece) -> Sums:
+        """Return what one piece shows."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """What has been measured so far; totals are keyed `subject number/study/key`."""
+
+    batch_size: int
+    chunk: int
+    next_batch: int = 0
+    seconds: float = 0.0
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    totals: Sums = field(default_factory=dict)
+
+    def take(self, step: Step[Sums]) -> None:
+        """Add one finished batch."""
+        for sums in step.results:
+            accumulate(self.totals, sums)
+        self.unreadable.extend(step.unreadable)
+        self.next_batch, self.chunk = step.next_batch, step.chunk
+
+    def of(self, number: int, name: str) -> Sums:
+        """Return one subject's total for one study, on the CPU."""
+        prefix = f"{number}/{name}/"
+        return {
+            key.removeprefix(prefix): value.cpu()
+            for key, value in self.totals.items()
+            if key.startswith(prefix)
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """Subjects, images and studies of one evaluation, and this process's share of it."""
+
+    subjects: tuple[Subject, ...]
+    source: Source
+    studies: tuple[Study, ...]
+    options: Options
+    shard: Shard
+
+    def __post_init__(self) -> None:
+        for study in self.studies:
+            if study.needs_labels and self.source.labels is None:
+                raise ResultError(
+                    f"{self.source.name}: {study.name} needs labels, and this source has none"
+                )
+
+    @cached_property
+    def collectors(self) -> tuple[Collector, ...]:
+        """The studies, and the sample collector where maps are computed anyway."""
+        shows = isinstance(self.subjects[0], ModelSubject) and self.options.samples
+        if shows and any("used" in study.wants for study in self.studies):
+            return (*self.studies, ClassAttention())
+        return self.studies
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """All that the studies ask of a model."""
+        return frozenset().union(*(study.wants for study in self.studies))
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run; the code's commit is no part of it."""
+        described = [subject.describe() for subject in self.subjects]
+        subset = self.source.class_subset
+        return {
+            "subjects": {
+                str(number): {key: each[key] for key in IDENTIFYING if key in each}
+                for number, each in enumerate(described)
+            },
+            "source": {
+                "fingerprint": self.source.fingerprint,
+                "class_subset": None if subset is None else list(subset),
+            },
+            "studies": {study.name: environment.parameters(study) for study in self.studies},
+            "replicate_scheme": REPLICATE_SCHEME,
+        }
+
+    def measure(self, pieces: Iterator[Seen]) -> Sums:
+        """Return what all studies make of one batch's pieces."""
+        sums: Sums = {}
+        for number, piece in pieces:
+            for collector in self.collectors:
+                for key, value in collector.measure(piece).items():
+                    name = f"{number}/{collector.name}/{key}"
+                    sums[name] = sums[name] + value if name in sums else value
+        return sums

@@ -1,0 +1,236 @@
+"""One subject of a stored run with what comparing it needs, and whether two are comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from illama_eval.result import ResultError, Row, Run, files_of, read_arrays
+
+Key: TypeAlias = tuple[str, str, tuple[tuple[str, int | str], ...]]
+"""Study, metric and place."""
+
+RECORDS = ("seen", "prediction", "rank")
+"""What comparing needs of per_image.npz, beside the ids."""
+
+SHOWN = 12
+"""Characters of a digest, or of whatever else is long, that a message shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mismatch:
+    """A field in which two runs differ."""
+
+    field: str
+    baseline: str
+    candidate: str
+    study: str = ""
+    """The only study that it concerns; empty: all."""
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.baseline} in the baseline and {self.candidate} here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One subject of one run."""
+
+    path: str
+    """The run directory, or the baseline file, as it was named."""
+    subject: str
+    header: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    """Of the subject: weights, config, transform, dtype."""
+    rows: Mapping[Key, Row]
+    ids: NDArray[np.str_] | None = None
+    records: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """By name, [image] in the order of `ids`; empty where no records are stored."""
+
+    def without_rows(self) -> Measured:
+        """Return the same subject as if nothing had been measured."""
+        return replace(self, rows={}, ids=None, records={})
+
+
+def read_measured(path: Path, *, everywhere: bool = False) -> tuple[Measured, ...]:
+    """Return the subjects of a run directory or a baseline file.
+
+    Rows for the whole source only, unless `everywhere` asks for rows with a place as well.
+
+    Raises:
+        ResultError: there is no run, or it is damaged, or does not say what was measured.
+    """
+    run = Run.load(path, headline=not everywhere)
+    subjects = list(dict.fromkeys(row.subject for row in run.rows))
+    if not subjects:
+        raise ResultError(f"{files_of(path)[0]}: holds no row for the whole source")
+    records = _read_records(path)
+    return tuple(
+        Measured(
+            path=str(path),
+            subject=subject,
+            header=run.header,
+            identity=_identity(path, run, subjects, number),
+            rows=_rows_of(path, run, subject),
+            **records.get(subject, {}),
+        )
+        for number, subject in enumerate(subjects)
+    )
+
+
+def _identity(path: Path, run: Run, subjects: Sequence[str], number: int) -> Mapping[str, Any]:
+    """Return what the header says of a subject; the header must say on which images it was."""
+    for keys in (("source", "fingerprint"), ("replicate_scheme",)):
+        if not isinstance(inside(run.header, "identity", *keys), str):
+            raise ResultError(f"{path}: its header lacks identity.{'.'.join(keys)}; measure again")
+    listed = inside(run.header, "subjects")
+    names = [inside(each, "name") for each in listed] if isinstance(listed, list) else subjects
+    place = names.index(subjects[number]) if subjects[number] in names else number
+    found = inside(run.header, "identity", "subjects", str(place))
+    if not isinstance(found, Mapping):
+        raise ResultError(f"{path}: its header lacks identity.subjects.{place}; measure again")
+    return found
+
+
+def _rows_of(path: Path, run: Run, subject: str) -> dict[Key, Row]:
+    rows: dict[Key, Row] = {}
+    for row in run.rows:
+        if row.subject == subject:
+            key = (row.study, row.metric, tuple(row.at.items()))
+            if key in rows:
+                raise ResultError(f"{path}: two rows of {row.study}.{row.metric} at one place")
+            rows[key] = row
+    return rows
+
+
+def _read_records(path: Path) -> dict[str, dict[str, Any]]:
+    """Return ids and records of each subject, as far as they are stored.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    stored = files_of(path)[1]
+    file = stored.with_name("per_image.npz") if stored.name == "replicates.npz" else stored
+    arrays = read_arrays(file, ("ids", "subjects", *RECORDS))
+    if "ids" not in arrays or "subjects" not in arrays:
+        return {}
+    ids, subjects = arrays.pop("ids"), arrays.pop("subjects").tolist()
+    if any(array.shape != (len(subjects), len(ids)) for array in arrays.values()):
+        raise ResultError(f"{file}: damaged, its records do not fit its ids")
+    if len(np.unique(ids)) != len(ids):
+        raise ResultError(f"{file}: damaged, an id stands twice")
+    return {
+        subject: {"ids": ids, "records": {name: array[number] for name, array in arrays.items()}}
+        for number, subject in enumerate(subjects)
+    }
+
+
+def pair_subjects(
+    baseline: Sequence[Measured], candidate: Sequence[Measured]
+) -> list[tuple[Measured, Measured]]:
+    """Return which subject is compared with which: one with one, several by their names.
+
+    A subject without a partner is paired with itself as if nothing had been measured.
+
+    Raises:
+        ResultError: there are several, and no name stands on both sides.
+    """
+    if len(baseline) == len(candidate) == 1:
+        return [(baseline[0], candidate[0])]
+    before = {each.subject: each for each in baseline}
+    after = {each.subject: each for each in candidate}
+    if not before.keys() & after.keys():
+        raise ResultError(
+            f"{baseline[0].path} and {candidate[0].path}: several subjects, and none has the same "
+            "name in both; measure each into a run of its own"
+        )
+    return [
+        (
+            before[name] if name in before else after[name].without_rows(),
+            after[name] if name in after else before[name].without_rows(),
+        )
+        for name in dict.fromkeys([*before, *after])
+    ]
+
+
+def find_mismatches(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:
+    """Yield the fields that must agree and do not: images, transform, parameters, replicates."""
+    sides = (baseline, candidate)
+    for name in ("source", "replicate_scheme"):
+        yield from _differing(name, *(inside(each.header, "identity", name) for each in sides))
+    yield from _differing("transform", *(each.identity.get("transform") for each in sides))
+    yield from _other_images(baseline, candidate)
+    shared = set.intersection(*({study for study, _, _ in each.rows} for each in sides))
+    for study in sorted(shared):
+        given = (inside(each.header, "identity", "studies", study) for each in sides)
+        for mismatch in _differing(f"studies.{study}", *given):
+            yield replace(mismatch, study=study)
+
+
+def find_other_circumstances(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:
+    """Yield the fields that may differ between comparable runs: weights, config, device, code."""
+    for name in ("weights_sha256", "config", "soft_mask", "dtype"):
+        yield from _differing(name, baseline.identity.get(name), candidate.identity.get(name))
+    for keys in (("device",), ("versions",), ("code", "commit")):
+        sides = (inside(each.header, *keys) for each in (baseline, candidate))
+        yield from _differing(".".join(keys), *sides)
+
+
+def align(baseline: Measured, candidate: Measured) -> NDArray[np.intp] | None:
+    """Return where each id of the baseline stands in the candidate; None if the ids differ."""
+    if baseline.ids is None or candidate.ids is None or len(baseline.ids) != len(candidate.ids):
+        return None
+    first, second = np.argsort(baseline.ids), np.argsort(candidate.ids)
+    if not np.array_equal(baseline.ids[first], candidate.ids[second]):
+        return None
+    return second[np.argsort(first)]
+
+
+def inside(tree: object, *keys: str) -> Any:
+    """Return what stands under the keys of nested mappings, or None."""
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def _other_images(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:
+    """Yield a mismatch if other images were read: those unreadable in one run differ."""
+    if baseline.ids is None or candidate.ids is None:
+        return
+    order = align(baseline, candidate)
+    if order is None:
+        counts = [f"{len(ids):,} ids" for ids in (baseline.ids, candidate.ids)]
+        yield Mismatch(field="per_image.ids", baseline=counts[0], candidate=counts[1])
+    elif "seen" in baseline.records and "seen" in candidate.records:
+        seen = baseline.records["seen"], candidate.records["seen"][order]
+        if not np.array_equal(*seen):
+            counts = [f"{int(np.count_nonzero(each)):,} images" for each in seen]
+            yield Mismatch(field="readable images", baseline=counts[0], candidate=counts[1])
+
+
+def _differing(name: str, baseline: object, candidate: object) -> Iterator[Mismatch]:
+    """Yield each leaf that differs."""
+    before, after = dict(_leaves(name, baseline)), dict(_leaves(name, candidate))
+    for leaf in dict.fromkeys([*before, *after]):
+        values = [side.get(leaf, "not given") for side in (before, after)]
+        if values[0] != values[1]:
+            yield Mismatch(field=leaf, baseline=_short(values[0]), candidate=_short(values[1]))
+
+
+def _leaves(name: str, tree: object) -> Iterator[tuple[str, object]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(f"{name}.{key}", value)
+    else:
+        yield name, tree
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 2 * SHOWN else text[:SHOWN] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,77 @@
+"""A comparison for the terminal: every change with its paired interval, and the flips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from illama_eval.change import Change
+from illama_eval.comparison import Comparison
+from illama_eval.render.change import show_change, show_seeds
+from illama_eval.render.number import MISSING
+from illama_eval.render.text import encodable, plain
+from illama_eval.render.verdict import circumstances_in_words, flips_in_words
+from illama_eval.render.words import study_label
+
+_LONGEST = 300
+_LONGEST_NAME = 48
+_COVERED = "Intervals cover the choice of images, not training seeds."
+_SEEDS = "Intervals over seeds (Welch) stand below those over images."
+_FAMILY = "p is adjusted (Holm) over the metrics that have a better side."
+_MARKS = {
+    "better": "\N{BLACK UP-POINTING TRIANGLE}",
+    "worse": "\N{BLACK DOWN-POINTING TRIANGLE}",
+    "differs": "\N{NOT EQUAL TO}",
+    "": "",
+}
+_LEGEND = ", ".join(f"{mark} {finding}" for finding, mark in _MARKS.items() if finding)
+
+
+def show_comparison(comparison: Comparison, console: Console) -> None:
+    """Print what changed, study by study, then flips, notes, and what intervals cover."""
+    source = f"{plain(comparison.source, _LONGEST_NAME)}, {comparison.images:,} images"
+    console.print(_text(source, console, "bold"))
+    for letter, name in zip("AB", comparison.subjects, strict=True):
+        console.print(_text(f"{letter}  {plain(name, _LONGEST)}", console))
+    compared = [change for change in comparison.changes if not change.problem]
+    seeds = any(change.seeds_low is not None for change in compared)
+    if compared:
+        console.print(_table(compared, console))
+    notes = [flips_in_words(comparison), *comparison.notes, circumstances_in_words(comparison)]
+    notes += [f"{study_label(change.study)} {plain(change.metric)}: {change.reason}"
+              for change in comparison.changes if change.problem]  # fmt: skip
+    notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
+    for note in filter(None, notes):
+        console.print(_text(f"  {plain(note, _LONGEST)}", console, "dim"))
+    console.print()
+
+
+def _table(changes: Sequence[Change], console: Console) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("metric", overflow="fold")
+    for name in ("A", "B", "B \N{MINUS SIGN} A"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
+    table.add_column("")
+    for study in dict.fromkeys(change.study for change in changes):
+        table.add_row(_text(study_label(study), console, "bold"))
+        for change in changes:
+            if change.study == study:
+                table.add_row(*(_text(cell, console) for cell in _cells(change)))
+    return table
+
+
+def _cells(change: Change) -> list[str]:
+    shown, seeds = show_change(change), show_seeds(change)
+    interval = shown.interval if seeds == MISSING else f"{shown.interval}\n{seeds}"
+    return [f"  {shown.name}", shown.baseline, shown.candidate, shown.difference, interval,
+            shown.p, _MARKS[change.finding]]  # fmt: skip
+
+
+def _text(line: str, console: Console, style: str = "") -> Text:
+    return Text(encodable(line, console.encoding), style=style)

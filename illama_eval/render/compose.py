@@ -1,0 +1,85 @@
+"""A whole report put together from the models of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from illama_eval.gate import Verdicts
+from illama_eval.render.canvas import Drawing
+from illama_eval.render.document import Document, Judgement
+from illama_eval.render.explanations import DEFINED
+from illama_eval.render.figures.attention import Samples as Stored
+from illama_eval.render.findings import summary
+from illama_eval.render.gated import changes_section, gated_table, judgement_of
+from illama_eval.render.headline import COVERED, headline_note, headline_table, name_of
+from illama_eval.render.lineup import Lineup
+from illama_eval.render.provenance import (
+    boxes_of,
+    commands_of,
+    identity_of,
+    not_run,
+    provenance_of,
+    source_of,
+)
+from illama_eval.render.published import PAPER
+from illama_eval.render.sections import MOST_ROWS, samples_section, sections_of
+from illama_eval.render.side_by_side import changes_of
+from illama_eval.render.text import plain
+from illama_eval.render.words import metric_label
+
+NOTES = """\
+Intervals are 95 % bootstrap intervals over the images: every image has 200 Poisson weights that \
+depend on its id alone, so two runs over the same images are resampled alike and their differences \
+are paired. They cover the choice of images, not training seeds, hardware or labels.
+Binned calibration errors are biased upward in resamples; their intervals are reflected about the \
+estimate (basic bootstrap).
+Digits follow the interval: two significant digits of its half-width; without one, four. A dash \
+stands where a number is not defined, with the reason beside it.
+Numbers by layer, head or class are explored, not tested: among hundreds some differ by chance.
+Fractions are shown as percent; the CSV files hold all rows as fractions with full digits."""
+
+
+def document_of(
+    lineup: Lineup,
+    drawings: Sequence[Drawing],
+    stored: Mapping[str, Stored],
+    *,
+    most_rows: int = MOST_ROWS,
+    left_out: Sequence[str] = (),
+    verdicts: Verdicts | None = None,
+) -> Document:
+    """Return the report of these models.
+
+    `drawings` are the figures of `lineup.run`, `stored` the samples of each model; `left_out`
+    says what is missing for want of room, `verdicts` what a gate says of the run.
+    """
+    samples = samples_section(lineup, stored)
+    metrics = dict.fromkeys(row.metric for row in lineup.run.rows)
+    return Document(
+        title=_title(lineup),
+        judgement=judgement_of(verdicts) if verdicts else _judgement(lineup),
+        subjects=[identity_of(model) for model in lineup.models],
+        source=source_of(lineup),
+        boxes=[*boxes_of(lineup), *left_out],
+        headline=gated_table(verdicts) if verdicts else headline_table(lineup),
+        headline_note=COVERED if verdicts else headline_note(lineup),
+        changes=changes_section(verdicts) if verdicts else changes_of(lineup),
+        sections=[*sections_of(lineup, drawings, most_rows), *([samples] if samples else [])],
+        not_run=not_run(lineup),
+        command=commands_of(lineup),
+        provenance=provenance_of(lineup),
+        notes=[*NOTES.splitlines(), f"“Published” and “the paper” mean: {PAPER}."],
+        glossary=[(metric_label(name), DEFINED[name]) for name in metrics if name in DEFINED],
+    )
+
+
+def _title(lineup: Lineup) -> str:
+    source = lineup.run.rows[0].source if lineup.run.rows else ""
+    names = name_of(lineup.models) or "nothing measured"
+    return f"{names} on {plain(source)}" if source else names
+
+
+def _judgement(lineup: Lineup) -> Judgement:
+    """Return the first sentence of a page without a gate."""
+    sentence = f"{summary(lineup)} No baseline was given: nothing was gated.".strip()
+    return Judgement(symbol="\N{MIDDLE DOT}", word="Not gated", tone="neutral", sentence=sentence)

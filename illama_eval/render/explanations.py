@@ -1,0 +1,149 @@
+"""What each study means and how the paper measured it; what each number is called and is.
+
+Studies stand in the order of reading. A study without an entry is shown after them, unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What a reader wants to know of one study."""
+
+    title: str
+    headline: tuple[str, ...]
+    """Its metrics for the first screen, the most telling first."""
+    meaning: str
+    paper: str
+    """How the paper measured the same."""
+    command: str = ""
+    """What measures it, said where it was not."""
+
+
+EXPLAINED: Mapping[str, Explanation] = {
+    "accuracy": Explanation(
+        title="Accuracy",
+        headline=("top1", "top5", "nll"),
+        meaning="Top-1 counts an image as right if its class has the largest logit, top-5 if it is "
+        "among the five largest. NLL, the log loss, also sees how sure the model was.",
+        paper="Top-1 on the 50,000 ImageNet-1K validation images, of the epoch that scored best on "
+        "them (Table 6).",
+        command="illama-eval accuracy",
+    ),
+    "calibration": Explanation(
+        title="Calibration",
+        headline=("ece", "ece_scaled", "brier"),
+        meaning="Of the images on which a calibrated model is 70 % sure, it gets 70 % right; ECE "
+        "is the mean gap between confidence and accuracy over the bins. On finitely many images "
+        "even a perfectly calibrated model shows a gap, the floor: below three floors an ECE "
+        "proves nothing.",
+        paper="ECE with 15 bins of equal width on ImageNet-1K, images resized with a bilinear "
+        "filter, no temperature (Table 8, Figure 7).",
+        command="illama-eval calibrate",
+    ),
+    "shape_bias": Explanation(
+        title="Shape and texture",
+        headline=("shape_bias", "class_macro"),
+        meaning="Each picture has the shape of one class and the texture of another. Shape bias is "
+        "the share of shape among the decisions for either.",
+        paper="On the 1,280 cue-conflict pictures, without the 80 whose shape and texture agree; "
+        "the probabilities of the ImageNet classes in each of 16 categories are averaged "
+        "(Table 8).",
+    ),
+    "rank": Explanation(
+        title="Attention rank",
+        headline=("rank_of_mean_map", "rank_per_image"),
+        meaning="The rank of an attention map is how many of its singular values make up 80 % of "
+        "their sum: the more, the less a few directions can stand for the map. A causal mask "
+        "raises the rank of smooth maps by itself, so a bidirectional model is compared fairly by "
+        "its masked map, not by the one that it uses.",
+        paper="The maps of 30 validation images that are not named are averaged, then decomposed "
+        "once per layer and head; the ranks are read off a plot (Figure 4).",
+        command="illama-eval rank",
+    ),
+    "collapse": Explanation(
+        title="Attention collapse",
+        headline=("entropy_share", "similar_share", "sink_share"),
+        meaning="Attention can stop carrying information in several ways, and each has a detector "
+        "with its own limit: a class token that sees nothing, layers that repeat each other, rows "
+        "that settle on one key, keys that draw all rows. Mass that the mask takes away is normal "
+        "for iLLaMA, whose mask follows the softmax.",
+        paper="There, collapse means only that a class token in front of a causal mask sees no "
+        "image, so that training fails at 0.1 % top-1 (Table 1). The other detectors are ours.",
+        command="illama-eval collapse",
+    ),
+    "agreement": Explanation(
+        title="Quantization",
+        headline=("agreement", "kl", "top1_change"),
+        meaning="Weights, and where stated activations, are rounded after training (PTQ); the "
+        "quantized model is compared with its original on the same images.",
+        paper="Another thing: training with quantization from scratch (QAT), 8-bit weights and "
+        "activations (Table 7). The two must not be read as one.",
+    ),
+    "transfer": Explanation(
+        title="Transfer",
+        headline=("linear_probe", "knn"),
+        meaning="Features are frozen and a simple classifier is put on top, or the whole model is "
+        "trained further on another data set.",
+        paper="Full fine-tuning on CIFAR-10 and -100 at 224 px for 300 epochs (Table 9); no linear "
+        "probe.",
+    ),
+    "segmentation": Explanation(
+        title="Segmentation",
+        headline=("miou", "pixel_accuracy"),
+        meaning="Mean intersection over union of the classes, from the pixels of all images "
+        "together.",
+        paper="UperNet on ADE20K, tested at several scales and flipped (Table 10).",
+    ),
+}
+
+DEFINED: Mapping[str, str] = {
+    "top1": "share of images whose class has the largest logit",
+    "top5": "share of images whose class is among the five largest logits",
+    "nll": "mean negative log of the probability of the true class, in nats",
+    "nonfinite": "images whose logits hold NaN or infinity; they count as wrong",
+    "ece": "expected calibration error: mean gap of confidence and accuracy over bins (lo, hi]",
+    "ece_left": "the same with bins [lo, hi)",
+    "ece_mass": "the same with bins that hold equally many images",
+    "ece_floor": "the ECE that a perfectly calibrated model with these confidences would show",
+    "mce": "the largest gap of any bin",
+    "rmsce": "root of the mean squared gap",
+    "rmsce_debiased": "the same, less what chance adds to it",
+    "classwise_ece": "ECE of every class's probability, averaged over the classes",
+    "brier": "squared distance of the probabilities from the truth, summed over classes: 0 to 2",
+    "confidence": "mean probability of the predicted class",
+    "aurc": "mean error when the least sure images are left out one after the other",
+    "temperature": "the number that the logits are divided by to lower the NLL",
+    "ece_scaled": "ECE after the temperature, fitted on other images",
+    "nll_scaled": "NLL after the temperature, fitted on other images",
+    "ece_unscaled": "ECE of the same images before the temperature",
+    "nll_unscaled": "NLL of the same images before the temperature",
+    "rank_of_mean_map": "the paper's rank: of the map averaged over all images",
+    "rank_per_image": "mean of the ranks of single images' maps",
+    "effective_rank": "exponential of the entropy of the normalised singular values",
+    "stable_rank": "sum of the squared singular values over the largest squared one",
+    "energy_rank": "how many singular values make 90 % of the sum of their squares",
+    "reach": "the most attention of any layer's class token that falls on image tokens",
+    "feature_spread": "how much class features differ between images; 0 if the model sees none",
+    "class_row_mass": "sum of the class token's row",
+    "similarity": "cosine of a key's column with the layer before, centred",
+    "similar_share": "share of keys whose similarity exceeds the limit",
+    "raw_similarity": "the same cosine, not centred: high for any two maps near uniform",
+    "raw_similar_share": "share of keys whose raw similarity exceeds the limit",
+    "entropy": "entropy of the renormalised rows, in nats",
+    "entropy_share": "entropy as a share of the largest possible",
+    "row_mass": "sum of a row: below one where a mask follows the softmax",
+    "sink_share": "share of images in which one key receives more than 0.3 on average",
+    "relative_sink_share": "share of images in which one key receives more than 10 / tokens",
+    "outlier_share": "share of image tokens with an outlying norm",
+}
+"""Metric -> what it is, in one line."""
+
+
+def in_order(studies: list[str]) -> list[str]:
+    """Return the studies in the order of reading, unexplained ones last."""
+    known = [name for name in EXPLAINED if name in studies]
+    return known + [name for name in studies if name not in EXPLAINED]

@@ -1,0 +1,78 @@
+"""The verdicts as JUnit XML: a test case for each gated metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from illama_eval.gate import Judged, Verdicts
+from illama_eval.render.change import show_change, show_margin
+from illama_eval.render.text import plain
+from illama_eval.render.verdict import remark, sentence, state_label
+from illama_eval.result import ResultError
+
+_KINDS = {"fail": "failure", "error": "error", "warn": "skipped"}
+_LONGEST = 500
+
+
+def to_junit(verdicts: Verdicts) -> str:
+    """Return the verdicts as JUnit XML.
+
+    A regression is a failure, what could not be judged an error, a warning (inconclusive, or a loss
+    that the policy lets pass) is skipped. A problem with the baseline is a case of its own.
+    """
+    gated = [each for each in verdicts.judged if each.outcome != "info"]
+    cases = [_case(each) for each in gated]
+    if verdicts.problem:
+        case = ET.Element("testcase", classname="gate", name="baseline")
+        ET.SubElement(case, "error", message=plain(verdicts.problem, _LONGEST))
+        cases.insert(0, case)
+    counts = {kind: str(sum(case.find(kind) is not None for case in cases))
+              for kind in _KINDS.values()}  # fmt: skip
+    suite = ET.Element("testsuite", name="illama-eval gate", tests=str(len(cases)),
+                        failures=counts["failure"], errors=counts["error"],
+                        skipped=counts["skipped"])  # fmt: skip
+    properties = ET.SubElement(suite, "properties")
+    facts = {"verdict": sentence(verdicts), "exit_code": str(verdicts.exit_code),
+             "run": verdicts.run, "baseline": verdicts.baseline}  # fmt: skip
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=name, value=plain(value, _LONGEST))
+    suite.extend(cases)
+    ET.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, "unicode") + "\n"
+
+
+def write_junit(verdicts: Verdicts, path: Path) -> None:
+    """Write the verdicts as JUnit XML.
+
+    Raises:
+        ResultError: the file cannot be written.
+    """
+    try:
+        path.write_text(to_junit(verdicts), encoding="utf-8")
+    except OSError as problem:
+        raise ResultError(f"{path}: cannot be written ({problem.strerror})") from problem
+
+
+def _case(judged: Judged) -> ET.Element:
+    """Return the test case of one metric, its numbers as properties."""
+    case = ET.Element("testcase", classname=plain(judged.subject, _LONGEST),
+                       name=plain(judged.name, _LONGEST))  # fmt: skip
+    message = state_label(judged)
+    if judged.change:
+        shown = show_change(judged.change)
+        facts = {"baseline": shown.baseline, "candidate": shown.candidate,
+                 "difference": shown.full, "images": str(judged.change.images)}  # fmt: skip
+        if judged.margin is not None:
+            facts["margin"] = show_margin(judged.change, judged.margin)
+            message = f"{message}: {shown.full}, margin {facts['margin']}"
+        properties = ET.SubElement(case, "properties")
+        for name, value in facts.items():
+            ET.SubElement(properties, "property", name=name, value=value)
+    message = plain("; ".join(filter(None, (message, remark(judged)))), _LONGEST)
+    kind = _KINDS.get(judged.outcome)
+    if kind:
+        ET.SubElement(case, kind, message=message)
+    else:
+        ET.SubElement(case, "system-out").text = message
+    return case

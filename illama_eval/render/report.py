@@ -1,0 +1,107 @@
+"""Reports of run directories: the page, its Markdown, tables and figures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from illama_eval.gate import Verdicts
+from illama_eval.render.blocks import Part, block_of
+from illama_eval.render.canvas import Drawing
+from illama_eval.render.compose import document_of
+from illama_eval.render.document import Document
+from illama_eval.render.figure import draw_all, write_figures
+from illama_eval.render.figures.attention import Samples, read_samples
+from illama_eval.render.latex import to_latex
+from illama_eval.render.lineup import Lineup, line_up
+from illama_eval.render.markdown import to_markdown
+from illama_eval.render.page import LARGEST, render_page
+from illama_eval.render.report_markdown import report_markdown
+from illama_eval.render.sections import MOST_ROWS
+from illama_eval.render.table import write_tables
+from illama_eval.result import ResultError
+
+COMPARISON = Path("reports") / "comparison"
+"""Where a report of several runs goes if nothing else is asked for."""
+FEW_ROWS = 100
+"""Rows of all tables of a page that would be too large otherwise."""
+
+
+def render_directory(directory: Path) -> list[Path]:
+    """Write tables/, figures/, report.html and report.md beside run.json; return the paths.
+
+    Equal runs give equal bytes. Every file but run.json may be missing.
+
+    Raises:
+        ResultError: there is no readable run.json, or another file is damaged.
+    """
+    lineup = line_up([directory])
+    samples = read_samples(directory)
+    drawings = draw_all(lineup.run, samples)
+    figures = write_figures(drawings, directory / "figures")
+    return [*figures, *_write(lineup, drawings, directory, None)]
+
+
+def write_report(
+    directories: Sequence[Path], out: Path | None = None, verdicts: Verdicts | None = None
+) -> list[Path]:
+    """Write report.html, report.md and tables/ of one run, or of several side by side.
+
+    One run's go into its own directory, several runs' into reports/comparison, if `out` does not
+    say otherwise. `verdicts` is what a gate says of a single run. Return the paths.
+
+    Raises:
+        ResultError: a directory holds no readable run, or the report cannot be written.
+    """
+    lineup = line_up(directories)
+    target = out or (directories[0] if len(directories) == 1 else COMPARISON)
+    return _write(lineup, draw_all(lineup.run, None), target, verdicts)
+
+
+def _write(
+    lineup: Lineup, drawings: Sequence[Drawing], target: Path, verdicts: Verdicts | None
+) -> list[Path]:
+    stored = _samples(lineup)
+    for document in _ever_leaner(lineup, drawings, stored, verdicts):
+        page = render_page(document)
+        if len(page.encode("utf-8")) <= LARGEST:
+            break
+    figures = {path.stem for path in (target / "figures").glob("*.png")}
+    texts = {"report.html": page, "report.md": report_markdown(document, figures)}
+    if len(lineup.models) > 1:
+        beside = [Part(title=document.title, blocks=[block_of(document.headline)])]
+        texts |= {"tables/models.md": to_markdown(beside), "tables/models.tex": to_latex(beside)}
+    try:
+        paths = write_tables(lineup.run, target / "tables")
+        for name, text in texts.items():
+            (target / name).write_text(text, encoding="utf-8", newline="")
+    except OSError as problem:
+        raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
+    return [*paths, *(target / name for name in texts)]
+
+
+def _samples(lineup: Lineup) -> dict[str, Samples]:
+    """Return the samples that lie beside the runs; a run has those of its first model."""
+    found = {model.name: read_samples(model.directory)
+             for model in lineup.models if model.number == 0}  # fmt: skip
+    return {name: samples for name, samples in found.items() if samples is not None}
+
+
+def _ever_leaner(
+    lineup: Lineup,
+    drawings: Sequence[Drawing],
+    stored: Mapping[str, Samples],
+    verdicts: Verdicts | None,
+) -> Iterator[Document]:
+    """Yield the report with all there is, then with less and less, each saying what it lacks."""
+    yield document_of(lineup, drawings, stored, verdicts=verdicts)
+    why = f"Left out, so that the page stays below {LARGEST // 10**6} MB: "
+    small = f"most rows of the tables, which tables/ holds ({FEW_ROWS} are shown)"
+    for drawn, rows, lacks in (
+        (drawings, MOST_ROWS, "sample images."),
+        (drawings, FEW_ROWS, f"sample images and {small}."),
+        ((), FEW_ROWS, f"sample images, figures and {small}."),
+    ):
+        yield document_of(
+            lineup, drawn, {}, most_rows=rows, left_out=[why + lacks], verdicts=verdicts
+        )

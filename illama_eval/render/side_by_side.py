@@ -1,0 +1,172 @@
+"""Differences between models: in cells, in words, and all that changed as a section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from illama_eval.change import Change
+from illama_eval.comparison import Comparison
+from illama_eval.render.change import show_change
+from illama_eval.render.document import Cell, Column, Section, Table
+from illama_eval.render.explanations import in_order
+from illama_eval.render.lineup import Lineup, Model
+from illama_eval.render.marks import difference_mark
+from illama_eval.render.number import MISSING
+from illama_eval.render.select import better
+from illama_eval.render.text import plain
+from illama_eval.render.verdict import flips_in_words
+from illama_eval.render.words import metric_label, study_title
+from illama_eval.result import Row
+
+PAIRED = (
+    "Both saw the same images, so their replicates are subtracted one by one: a paired interval is "
+    "narrower than two intervals side by side suggest. It covers the choice of images, not "
+    "training seeds."
+)
+_LONGEST = 300
+
+
+def best_of(lineup: Lineup, rows: Mapping[str, Row]) -> str | None:
+    """Return the model whose number is better than every other's, each interval excluding zero."""
+    known = {name: row.value for name, row in rows.items() if row.value is not None}
+    some = next(iter(rows.values()))
+    way = better(lineup.run, some)
+    if way is None or len(known) < len(lineup.models):
+        return None
+    best = (max if way == "higher" else min)(known, key=lambda name: known[name])
+    order = [model.name for model in lineup.models]
+    for other in known.keys() - {best}:
+        first, second = sorted((best, other), key=order.index)
+        change = lineup.change(first, second, some.study, some.metric)
+        if change is None or change.finding != ("better" if second == best else "worse"):
+            return None
+    return best
+
+
+def widest_of(changes: Iterable[Change | None]) -> dict[str, float]:
+    """Return the largest distance from 0 by unit, so that every unit has one scale."""
+    widest: dict[str, float] = {}
+    for each in changes:
+        if each is not None:
+            ends = (each.low, each.high, each.difference)
+            reach = max((abs(end) for end in ends if end is not None), default=0.0)
+            widest[each.unit] = max(widest.get(each.unit, 0.0), reach)
+    return widest
+
+
+def change_cells(
+    change: Change | None, widest: Mapping[str, float], margin: float | None = None
+) -> list[Cell]:
+    """Return a difference with its interval, and both as a mark, the margin as a band in it."""
+    if change is None or change.difference is None:
+        return [Cell(text=MISSING), Cell(text="")]
+    shown = show_change(change)
+    cell = Cell(text=shown.difference, note="" if shown.interval == MISSING else shown.interval)
+    if change.low is None or change.high is None:
+        return [cell, Cell(text="")]
+    most = widest[change.unit] or 1.0
+    low, value, high = (end / most for end in (change.low, change.difference, change.high))
+    mark = difference_mark(low, value, high, (margin or 0.0) / most)
+    return [cell, Cell(text="", mark=mark)]
+
+
+def finding_cell(lineup: Lineup, pair: tuple[Model, Model], change: Change | None) -> Cell:
+    """Return which of two models is better, as far as that is clear."""
+    if change is None:
+        return Cell(text="not paired" if lineup.apart else "no paired interval", tone="neutral")
+    if not change.finding:
+        return Cell(text="? not clear", tone="neutral")
+    if change.calibrated:
+        return Cell(text="? near the floor", tone="neutral")
+    if change.finding == "differs":
+        return Cell(text="differs", tone="neutral")
+    return Cell(text=f"{pair[change.finding == 'better'].symbol} better", tone="better")
+
+
+def changes_of(lineup: Lineup) -> Section | None:
+    """Return what differs between the first model and each other one; None if nothing is known."""
+    first, *others = lineup.models
+    found = [(other, lineup.compared.get((first.name, other.name))) for other in others]
+    known = [((first, other), comparison) for other, comparison in found if comparison is not None]
+    if not known:
+        return None
+    tables: list[Table] = []
+    for number, (pair, each) in enumerate(known):
+        names = (f"{pair[0].symbol} {pair[0].label}", f"{pair[1].symbol} {pair[1].label}")
+        tables += flips_table(f"flips-{number}", names, each)
+        tables.append(_changes_table(lineup, f"changes-{number}", pair, each))
+        tables += circumstances_table(f"circumstances-{number}", names, each)
+    said = [(pair[1], " ".join(filter(None, (flips_in_words(each), *each.notes))))
+            for pair, each in known]  # fmt: skip
+    return Section(
+        key="changes",
+        title="What differs",
+        findings=[f"{model.symbol} {model.label}, beside {first.symbol}: {plain(words, _LONGEST)}."
+                  for model, words in said if words],
+        tables=tables,
+        meaning=PAIRED,
+        paper="No intervals are given there.",
+    )  # fmt: skip
+
+
+def flips_table(key: str, names: tuple[str, str], comparison: Comparison) -> Iterator[Table]:
+    """Yield how many images both, one or none of the two get right, if that is known."""
+    flips = comparison.flips
+    if flips is None:
+        return
+    counts = {"right": (flips.both_right, flips.lost), "wrong": (flips.gained, flips.both_wrong)}
+    columns = [Column(label=f"{names[1]} {word}", number=True) for word in counts]
+    rows = [
+        [Cell(text=f"{names[0]} {word}"), *(Cell(text=f"{count:,}") for count in line)]
+        for word, line in counts.items()
+    ]
+    yield Table(key=key, caption="Images by who gets them right", rows=rows, total=len(rows),
+                columns=[Column(label="images"), *columns])  # fmt: skip
+
+
+def circumstances_table(
+    key: str, names: tuple[str, str], comparison: Comparison
+) -> Iterator[Table]:
+    """Yield the fields that may differ, and do."""
+    rows = [
+        [Cell(text=plain(text, _LONGEST)) for text in (each.field, each.baseline, each.candidate)]
+        for each in comparison.circumstances
+    ]
+    if rows:
+        columns = [Column(label=name) for name in ("field", *names)]
+        yield Table(key=key, caption="What else differs between the runs", columns=columns,
+                    rows=rows, total=len(rows))  # fmt: skip
+
+
+def _changes_table(
+    lineup: Lineup, key: str, pair: tuple[Model, Model], comparison: Comparison
+) -> Table:
+    """Return all numbers for the whole source that differ clearly."""
+    every = [each for each in comparison.changes if not each.at]
+    order = in_order(list(dict.fromkeys(each.study for each in every)))
+    clear = sorted((each for each in every if each.finding), key=lambda e: order.index(e.study))
+    widest = widest_of(clear)
+    first, second = pair
+    lines = [
+        [Cell(text=_name(each)), *change_cells(each, widest), finding_cell(lineup, pair, each)]
+        for each in clear
+    ]
+    columns = [
+        Column(label="number"),
+        Column(label=f"{second.symbol} \N{MINUS SIGN} {first.symbol}", number=True),
+        Column(label="difference"),
+        Column(label="finding"),
+    ]
+    caption = (
+        f"{second.symbol} {second.label} less {first.symbol} {first.label}: "
+        f"{len(clear)} of {len(every)} numbers differ clearly"
+    )
+    return Table(key=key, caption=caption, columns=columns, rows=lines,
+                 total=len(lines))  # fmt: skip
+
+
+def _name(change: Change) -> str:
+    unit = show_change(change).unit
+    return f"{study_title(change.study)}: {metric_label(change.metric)}" + (
+        f" ({unit})" if unit else ""
+    )

@@ -1,0 +1,103 @@
+"""The verdicts as a step summary: appended Markdown, changed rows first, the rest folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from illama_eval.comparison import Comparison
+from illama_eval.gate import Judged, Verdicts
+from illama_eval.render.change import show_change, show_margin
+from illama_eval.render.number import MISSING
+from illama_eval.render.text import markdown_cell, plain
+from illama_eval.render.verdict import in_order, notes_on, remark, sentence, state_label
+from illama_eval.render.words import metric_label, study_label
+from illama_eval.result import ResultError
+
+LARGEST = 60_000
+"""Bytes of one summary: a step's may have 1 MiB, a check's 64 KiB."""
+
+_HEAD = ("verdict", "study", "metric", "baseline", "here", "change", "95 % interval", "margin",
+         "p (Holm)", "images", "remark")  # fmt: skip
+_RULE = (":---", ":---", ":---", "---:", "---:", "---:", ":---", "---:", "---:", "---:", ":---")
+_LONGEST = 200
+_FOLD = "<details><summary>{rows} more: same, or not gated</summary>\n\n{table}\n\n</details>"
+_SPARE = 600
+"""Bytes kept free for the heads of tables and for saying what was cut."""
+_FOLDED = {"same", "not gated"}
+
+
+def to_summary(verdicts: Verdicts, largest: int = LARGEST) -> str:
+    """Return the verdicts as Markdown of at most so many bytes, cut between rows."""
+    paths = (markdown_cell(plain(path, _LONGEST)) for path in (verdicts.run, verdicts.baseline))
+    blocks = [f"### {markdown_cell(sentence(verdicts))}", " against ".join(paths)]
+    left = largest - _SPARE - sum(len(block.encode()) + 2 for block in blocks)
+    for number, comparison in enumerate(verdicts.comparisons):
+        part = _of_subject(verdicts, comparison, left)
+        left -= len(part.encode()) + 2
+        if left < 0:
+            blocks.append(f"{len(verdicts.comparisons) - number} subjects more")
+            break
+        blocks.append(part)
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def append_summary(verdicts: Verdicts, path: Path) -> None:
+    """Append the summary to a file, as a CI's step summary wants it.
+
+    Raises:
+        ResultError: the file cannot be written.
+    """
+    if path.is_dir():
+        raise ResultError(f"--summary {path}: a folder; name a file (is GITHUB_STEP_SUMMARY set?)")
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write("\n" * (stream.tell() > 0) + to_summary(verdicts))
+    except OSError as problem:
+        raise ResultError(f"{path}: cannot be written ({problem.strerror})") from problem
+
+
+def _of_subject(verdicts: Verdicts, comparison: Comparison, largest: int) -> str:
+    """Return what changed, what stayed, and the notes on one subject, within so many bytes."""
+    mine = in_order([e for e in verdicts.judged if e.subject == comparison.subjects[1]])
+    changed = [each for each in mine if each.state not in _FOLDED]
+    folded = [each for each in mine if each.state in _FOLDED]
+    notes = notes_on(comparison, [each for each in mine if each.outcome != "info"])
+    closing = "\n".join(f"- {markdown_cell(plain(note, 3 * _LONGEST))}" for note in notes)
+    title = f"#### {markdown_cell(plain(comparison.subjects[1], _LONGEST))}"
+    left = largest - len((title + closing + _FOLD).encode()) - _SPARE
+    upper = "\n".join(_table(changed, left)) if changed else ""
+    lower = "\n".join(_table(folded, left - len(upper.encode()))) if folded else ""
+    details = _FOLD.format(rows=len(folded), table=lower) if folded else ""
+    return "\n\n".join(filter(None, [title, upper, details, closing]))
+
+
+def _table(judged: Sequence[Judged], largest: int) -> Iterator[str]:
+    """Yield the lines of a table, as many rows as fit, and how many did not."""
+    for line in (_HEAD, _RULE):
+        yield (text := _line(line))
+        largest -= len(text.encode()) + 1
+    for number, each in enumerate(judged):
+        text = _line(map(markdown_cell, _cells(each)))
+        largest -= len(text.encode()) + 1
+        if largest < 0:
+            yield _line(["\N{HORIZONTAL ELLIPSIS}", f"{len(judged) - number} rows more",
+                         *[""] * (len(_HEAD) - 2)])  # fmt: skip
+            return
+        yield text
+
+
+def _cells(judged: Judged) -> list[str]:
+    named = [state_label(judged), study_label(judged.study), metric_label(judged.metric)]
+    change = judged.change
+    if change is None:
+        return [*named, *[MISSING] * 6, "", remark(judged)]
+    shown = show_change(change)
+    margin = MISSING if judged.margin is None else show_margin(change, judged.margin)
+    return [*named[:2], shown.name, shown.baseline, shown.candidate, shown.difference,
+            shown.interval, margin, shown.p, f"{change.images:,}",
+            plain(remark(judged), _LONGEST)]  # fmt: skip
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

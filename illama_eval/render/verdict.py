@@ -1,0 +1,193 @@
+"""What the gate says, for the terminal and for programs; every word from the one verdict object."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from illama_eval.comparison import Comparison
+from illama_eval.gate import NEAR_CALIBRATED, Judged, State, Verdicts
+from illama_eval.render.change import show_change, show_margin
+from illama_eval.render.number import show_number
+from illama_eval.render.text import encodable, plain
+
+SCHEMA_VERSION = 1
+SYMBOLS: Mapping[State, str] = {
+    "worse": "\N{BLACK DOWN-POINTING TRIANGLE}",
+    "missing": "\N{EMPTY SET}",
+    "not comparable": "\N{NOT EQUAL TO}",
+    "inconclusive": "?",
+    "better": "\N{BLACK UP-POINTING TRIANGLE}",
+    "new": "+",
+    "same": "=",
+    "not gated": "\N{MIDDLE DOT}",
+}
+"""What stands before a state, the most telling state first."""
+_LONGEST = 300
+_LONGEST_NAME = 48
+_NAMED = 3
+"""Metrics that the sentence names before it counts the rest."""
+
+
+def sentence(verdicts: Verdicts) -> str:
+    """Return the verdict in one sentence: whether it passes, which metric decided, by how much."""
+    worse, unjudged = verdicts.of("fail"), verdicts.of("error")
+    gated = verdicts.of("pass", "warn", "fail", "error")
+    if worse:
+        named = "; ".join(map(_loss, worse[:_NAMED])) + _more(worse)
+        tail = f"; {len(unjudged)} could not be judged" if unjudged else ""
+        return f"Regression in {len(worse)} of {len(gated)} gated metrics: {named}{tail}."
+    if verdicts.problem:
+        return f"Not judged: {plain(verdicts.problem, _LONGEST)}."
+    if unjudged:
+        named = "; ".join(f"{_name(each)} is {each.state}, {plain(each.reason, _LONGEST)}"
+                          for each in unjudged[:_NAMED])  # fmt: skip
+        return f"Not judged: {named}{_more(unjudged)}."
+    counts = Counter(map(_state_in_words, in_order(gated)))
+    counted = ", ".join(f"{count} {words}" for words, count in counts.items())
+    return f"No regression found in {len(gated)} gated metrics: {counted}."
+
+
+def in_order(judged: Sequence[Judged]) -> list[Judged]:
+    """Return the verdicts with the most telling states first."""
+    order = list(SYMBOLS)
+    return sorted(judged, key=lambda each: order.index(each.state))
+
+
+def state_label(judged: Judged) -> str:
+    """Return symbol and words of a state; a loss that is not fatal says so."""
+    fatal = judged.state != "worse" or judged.outcome == "fail"
+    return f"{SYMBOLS[judged.state]} {_state_in_words(judged)}" + ("" if fatal else " (warning)")
+
+
+def remark(judged: Judged) -> str:
+    """Return what else there is to say of a verdict; may be empty."""
+    if judged.images_wanted is None:
+        return plain(judged.reason, _LONGEST)
+    return f"a loss of the margin takes about {_images_wanted(judged)} images to see"
+
+
+def notes_on(comparison: Comparison, judged: Sequence[Judged]) -> list[str]:
+    """Return what stands below the table of one subject: flips, circumstances, and remarks."""
+    notes = [flips_in_words(comparison), circumstances_in_words(comparison), *comparison.notes]
+    wanted = [f"{_name(each)} {_images_wanted(each)}" for each in judged
+              if each.images_wanted is not None]  # fmt: skip
+    if wanted:
+        notes.append(f"images on which a loss of the margin would be seen: {', '.join(wanted)}")
+    by_reason: dict[str, list[str]] = {}
+    for each in judged:
+        by_reason.setdefault(plain(each.reason, _LONGEST), []).append(_name(each))
+    notes += [f"{', '.join(names)}: {why}" for why, names in by_reason.items() if why]
+    return [note for note in notes if note]
+
+
+def flips_in_words(comparison: Comparison) -> str:
+    """Return how many images were lost and gained, and whether that is chance; may be empty."""
+    flips = comparison.flips
+    if flips is None:
+        return ""
+    test = flips.test
+    return (
+        f"top-1 flips: {flips.lost:,} lost, {flips.gained:,} gained of {flips.images:,} images, "
+        f"{flips.changed:,} with another answer; McNemar exact p {test.exact:.3g}, "
+        f"mid-p {test.mid:.3g}, chi-square {test.chi_square:.3g} (p {test.chi_square_p:.3g}); "
+        f"detectable difference {show_number(100 * flips.detectable)} pp at 80 % power"
+    )
+
+
+def circumstances_in_words(comparison: Comparison) -> str:
+    """Return what else differs between the two sides; may be empty."""
+    named = [f"{plain(each.field)} {plain(each.baseline)} / {plain(each.candidate)}"
+             for each in comparison.circumstances]  # fmt: skip
+    return f"also different: {', '.join(named)}" if named else ""
+
+
+def to_json(verdicts: Verdicts) -> str:
+    """Return the verdicts as JSON, names escaped; the exit code is in it."""
+    listed = [
+        {**asdict(each), "name": each.name, "change": each.change and asdict(each.change)}
+        for each in verdicts.judged
+    ]
+    plain_form: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": verdicts.exit_code,
+        "sentence": sentence(verdicts),
+        "run": verdicts.run,
+        "baseline": verdicts.baseline,
+        "problem": verdicts.problem,
+        "judged": listed,
+        "comparisons": [
+            {**asdict(each), "changes": len(each.changes)} for each in verdicts.comparisons
+        ],
+    }
+    return json.dumps(plain_form, indent=1, allow_nan=False) + "\n"
+
+
+def show_verdicts(verdicts: Verdicts, console: Console) -> None:
+    """Print the sentence, a table of the gated metrics, and what else there is to say."""
+    console.print(_text(sentence(verdicts), console, "bold"))
+    for comparison in verdicts.comparisons:
+        mine = verdicts.of("pass", "warn", "fail", "error")
+        mine = in_order([each for each in mine if each.subject == comparison.subjects[1]])
+        if mine:
+            before, after = (plain(name, _LONGEST_NAME) for name in comparison.subjects)
+            console.print(_text(f"{after} against {before}", console))
+            console.print(_table(mine, console))
+        for note in notes_on(comparison, mine):
+            console.print(_text(f"  {plain(note, 2 * _LONGEST)}", console, "dim"))
+
+
+def _table(judged: Sequence[Judged], console: Console) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("metric", overflow="fold")
+    for name in ("baseline", "here", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    for each in judged:
+        cells = [_name(each), "", "", "", ""]
+        if each.change:
+            shown = show_change(each.change)
+            cells = [shown.name, shown.baseline, shown.candidate, shown.difference, shown.interval]
+        table.add_row(*(_text(cell, console) for cell in (*cells, state_label(each))))
+    return table
+
+
+def _loss(judged: Judged) -> str:
+    """Return the metric, its change and the margin that it exceeds."""
+    if judged.change is None or judged.margin is None:
+        return _name(judged)
+    margin = show_margin(judged.change, judged.margin)
+    return f"{_name(judged)} {show_change(judged.change).full}, margin {margin}"
+
+
+def _state_in_words(judged: Judged) -> str:
+    if judged.state != "same":
+        return judged.state
+    return "near calibrated" if judged.reason == NEAR_CALIBRATED else "same within margin"
+
+
+def _images_wanted(judged: Judged) -> str:
+    """Return the number with two significant digits."""
+    wanted = judged.images_wanted or 0
+    return f"{round(wanted, 2 - len(str(wanted))):,}"
+
+
+def _name(judged: Judged) -> str:
+    return plain(judged.name, _LONGEST_NAME)
+
+
+def _more(judged: Sequence[Judged]) -> str:
+    return f"; and {len(judged) - _NAMED} more" if len(judged) > _NAMED else ""
+
+
+def _text(line: str, console: Console, style: str = "") -> Text:
+    return Text(encodable(line, console.encoding), style=style)

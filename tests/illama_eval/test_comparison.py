@@ -1,0 +1,370 @@
+"""Comparisons: differences by hand, images put in order by id, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from illama_eval.comparison import adjust, compare_paths, paths_of, to_json
+from illama_eval.result import ResultError, Run
+from illama_eval.statistics import holm, mcnemar, welch
+
+
+def change_of(comparison, study, metric):
+    (found,) = (each for each in comparison.changes if (each.study, each.metric) == (study, metric))
+    return found
+
+
+def rewrite(path, change):
+    """Change the plain form of a stored run."""
+    file = path / "run.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    change(data)
+    file.write_text(json.dumps(data), encoding="utf-8")
+
+
+def rewrite_arrays(path, name, change):
+    with np.load(path / name) as archive:
+        arrays = dict(archive)
+    change(arrays)
+    np.savez(path / name, **arrays)
+
+
+@pytest.fixture
+def pair(write_run, tmp_path):
+    return write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.7, seed=1)
+
+
+def compared(pair):
+    (found,) = compare_paths(*map(str, pair))
+    return found
+
+
+def test_a_difference_is_candidate_less_baseline_with_the_replicates_paired(pair):
+    found = change_of(compared(pair), "accuracy", "nll")
+    before, after = (Run.load(path).value("accuracy", "nll") for path in pair)
+    assert found.difference == after.value - before.value
+    ordered = np.sort(after.replicates - before.replicates)
+    assert (found.low, found.high) == (ordered[4], ordered[195])
+    assert found.low < found.difference < found.high
+    assert (found.unit, found.images, found.better, found.tolerance) == ("nats", 400, "lower", 5e-3)
+
+
+def test_the_interval_of_a_calibration_error_is_reflected(pair):
+    found = change_of(compared(pair), "calibration", "ece")
+    before, after = (Run.load(path).value("calibration", "ece") for path in pair)
+    ordered = np.sort(after.replicates - before.replicates)
+    reflected = [2 * found.difference - ordered[195], 2 * found.difference - ordered[4]]
+    assert [found.low, found.high] == pytest.approx(reflected)
+
+
+def test_flips_and_mcnemar_come_from_the_records(pair):
+    found = compared(pair)
+    ranks = []
+    for path in pair:
+        with np.load(path / "per_image.npz") as records:
+            ranks.append(records["rank"][0])
+    before, after = (rank == 0 for rank in ranks)
+    flips = found.flips
+    assert flips.lost == (before & ~after).sum() > 20
+    assert flips.gained == (~before & after).sum() > 0
+    assert flips.both_right + flips.both_wrong + flips.lost + flips.gained == flips.images == 400
+    assert flips.changed >= flips.lost + flips.gained
+    top1, top5 = (change_of(found, "accuracy", metric) for metric in ("top1", "top5"))
+    assert top1.p == mcnemar(flips.lost, flips.gained).p
+    assert top1.difference == pytest.approx((flips.gained - flips.lost) / 400)
+    assert top1.detectable == flips.detectable
+    before, after = (rank < 5 for rank in ranks)
+    assert top5.p == mcnemar((before & ~after).sum(), (~before & after).sum()).p
+
+
+def test_holm_counts_each_metric_with_a_better_side_once(pair):
+    found = compared(pair)
+    counted = [each for each in found.changes if each.p_holm is not None]
+    assert [each.metric for each in counted] == ["top1", "top5", "nll", "ece"]
+    assert [each.p_holm for each in counted] == holm([each.p for each in counted])
+    assert change_of(found, "rank", "rank_per_image").p is not None
+    alone = adjust(found.changes, {("rank", "rank_per_image", ())})
+    assert [each.metric for each in alone if each.p_holm is not None] == ["rank_per_image"]
+
+
+def test_findings_follow_direction_and_interval(pair):
+    found = compared(pair)
+    assert change_of(found, "accuracy", "top1").finding == "worse"
+    assert change_of(found, "rank", "rank_per_image").finding == "differs"
+    assert change_of(found, "accuracy", "nonfinite").finding == ""
+    (back,) = compare_paths(*map(str, reversed(pair)))
+    assert change_of(back, "accuracy", "top1").finding == "better"
+    assert change_of(back, "accuracy", "top1").difference == pytest.approx(
+        -change_of(found, "accuracy", "top1").difference
+    )
+
+
+def test_a_run_does_not_differ_from_itself(pair):
+    found = compared((pair[0], pair[0]))
+    assert found.mismatches == found.circumstances == ()
+    assert {each.difference for each in found.changes} == {0}
+    assert {each.p for each in found.changes if each.low is not None} == {1}
+    assert {each.finding for each in found.changes} == {""}
+
+
+def test_rounding_is_no_difference(pair):
+    def nudge(data):
+        for row in data["rows"]:
+            row["value"] *= 1 + 1e-14
+
+    rewrite(pair[0], nudge)
+    rewrite_arrays(
+        pair[0], "replicates.npz", lambda a: a.update(replicates=a["replicates"] + 1e-15)
+    )
+    found = compare_paths(str(pair[0]), str(pair[0].parent / "a"))[0]
+    assert {each.difference for each in found.changes} == {0}
+
+
+def test_records_in_another_order_are_put_in_order_by_id(pair):
+    straight = compared(pair)
+    order = np.random.default_rng(3).permutation(400)
+    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays.update(
+        {name: values[..., order] for name, values in arrays.items() if name != "subjects"}
+    ))  # fmt: skip
+    assert compared(pair).flips == straight.flips
+
+
+def test_rows_with_a_place_are_left_out(pair):
+    assert all(not each.at for each in compared(pair).changes)
+
+
+def test_without_replicates_there_are_differences_and_no_intervals(pair):
+    (pair[0] / "replicates.npz").unlink()
+    found = change_of(compared(pair), "accuracy", "nll")
+    assert found.difference is not None
+    assert (found.low, found.high, found.p, found.finding) == (None, None, None, "")
+
+
+def test_without_records_there_are_no_flips_and_a_note_says_why(pair):
+    (pair[1] / "per_image.npz").unlink()
+    found = compared(pair)
+    assert found.flips is None
+    assert "no per-image records" in found.notes[0]
+    assert change_of(found, "accuracy", "top1").p is not None
+
+
+def test_a_study_of_one_side_only_is_missing_or_new(pair):
+    def leave_out(data):
+        data["rows"] = [row for row in data["rows"] if row["study"] != "rank"]
+
+    rewrite(pair[1], leave_out)
+    found = change_of(compared(pair), "rank", "rank_per_image")
+    assert (found.problem, found.difference) == ("missing", None)
+    assert found.reason == "not measured in the run"
+    back = change_of(compared(pair[::-1]), "rank", "rank_per_image")
+    assert (back.problem, back.reason) == ("new", "not measured in the baseline")
+
+
+def test_an_undefined_value_is_missing_with_its_reason(pair):
+    def undefine(data):
+        data["rows"][0] |= {"value": None, "low": None, "high": None, "reason": "no labels"}
+
+    rewrite(pair[1], undefine)
+    found = change_of(compared(pair), "accuracy", "top1")
+    assert (found.problem, found.reason) == ("missing", "undefined (no labels) in the run")
+
+
+def test_rows_on_another_number_of_images_are_not_comparable(pair):
+    rewrite(pair[1], lambda data: data["rows"][4].update(images=399))
+    found = change_of(compared(pair), "calibration", "ece")
+    assert (found.problem, found.difference) == ("not comparable", None)
+    assert found.reason == "images: 400 in the baseline, 399 here"
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "field"),
+    [
+        (("source", "fingerprint"), "0" * 64, "source.fingerprint is ffffffffffff"),
+        (("source", "class_subset"), [1, 2], "source.class_subset is None"),
+        (("replicate_scheme",), "other", "replicate_scheme is poisson1"),
+        (
+            ("subjects", "0", "transform", "interpolation"),
+            "bilinear",
+            "transform.interpolation is bicubic in the baseline and bilinear here",
+        ),
+        (("studies", "calibration", "bins"), 20, "studies.calibration.bins is 15"),
+        (("studies", "rank"), None, "studies.rank.threshold is 0.8"),
+    ],
+)
+def test_what_is_not_comparable_is_refused_by_its_field(write_run, tmp_path, keys, value, field):
+    def change(header):
+        inner = header["identity"]
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+
+    paths = write_run(tmp_path / "a"), write_run(tmp_path / "b", change=change)
+    with pytest.raises(ResultError, match="are not comparable") as caught:
+        compared(paths)
+    assert field in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_what_may_differ_is_named(write_run, tmp_path):
+    def change(header):
+        header["device"] = "NVIDIA H100"
+        header["identity"]["subjects"]["0"]["dtype"] = "bf16"
+
+    paths = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1, change=change)
+    found = compared(paths)
+    assert {each.field for each in found.circumstances} == {"weights_sha256", "dtype", "device"}
+    assert found.mismatches == ()
+
+
+def test_other_ids_and_other_readable_images_are_not_comparable(pair):
+    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["seen"].__setitem__((0, 7), 0))
+    with pytest.raises(ResultError, match="readable images is 400 images"):
+        compared(pair)
+    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["ids"].__setitem__(7, "x"))
+    with pytest.raises(ResultError, match=r"per_image\.ids"):
+        compared(pair)
+
+
+def test_damaged_records_are_refused(pair):
+    file = pair[1] / "per_image.npz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:300])
+    with pytest.raises(ResultError, match=r"per_image\.npz beside it is damaged"):
+        compared(pair)
+    file.write_bytes(whole)
+    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays.update(rank=np.zeros((1, 3))))
+    with pytest.raises(ResultError, match="do not fit its ids"):
+        compared(pair)
+    file.write_bytes(whole)
+    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["ids"].fill("x"))
+    with pytest.raises(ResultError, match="an id stands twice"):
+        compared(pair)
+
+
+def test_replicates_of_another_number_are_refused(pair):
+    rewrite_arrays(pair[1], "replicates.npz", lambda arrays: arrays.update(
+        replicates=arrays["replicates"][:, :100]
+    ))  # fmt: skip
+    with pytest.raises(ResultError, match=r"accuracy\.top1: damaged replicates"):
+        compared(pair)
+
+
+@pytest.mark.parametrize("keys", [("source",), ("replicate_scheme",), ("subjects",)])
+def test_a_header_that_does_not_say_what_was_measured_is_refused(pair, keys):
+    rewrite(pair[1], lambda data: data["header"]["identity"].pop(keys[0]))
+    with pytest.raises(ResultError, match=f"lacks identity.{keys[0]}"):
+        compared(pair)
+
+
+def test_two_rows_at_one_place_are_refused(pair):
+    rewrite(pair[1], lambda data: data["rows"].append(data["rows"][0]))
+    with pytest.raises(ResultError, match=r"two rows of accuracy\.top1"):
+        compared(pair)
+
+
+def test_a_missing_run_is_refused(pair):
+    with pytest.raises(ResultError, match="cannot be read"):
+        compare_paths(str(pair[0]), str(pair[0].parent / "nothing"))
+
+
+def several_subjects(write_run, path, names):
+    """Put runs of one subject each into one run directory."""
+    runs = [
+        write_run(path.parent / f"{path.name}-{name}", subject=name, seed=number)
+        for number, name in enumerate(names)
+    ]
+    loaded = [json.loads((run / "run.json").read_text(encoding="utf-8")) for run in runs]
+
+    def join(data):
+        data["rows"] = [row for each in loaded for row in each["rows"]]
+        data["header"]["subjects"] = [{"name": name} for name in names]
+        data["header"]["identity"]["subjects"] = {
+            str(number): each["header"]["identity"]["subjects"]["0"]
+            for number, each in enumerate(loaded)
+        }
+
+    rewrite(runs[0], join)
+    return runs[0]
+
+
+def test_several_subjects_are_compared_by_name(write_run, tmp_path):
+    before = several_subjects(write_run, tmp_path / "a", ["one", "two"])
+    after = several_subjects(write_run, tmp_path / "b", ["two", "three"])
+    found = compare_paths(str(before), str(after))
+    assert [each.subjects for each in found] == [("one", "one"), ("two", "two"), ("three", "three")]
+    problems = [{change.problem for change in each.changes} for each in found]
+    assert problems == [{"missing"}, {""}, {"new"}]
+    other = several_subjects(write_run, tmp_path / "c", ["four", "five"])
+    with pytest.raises(ResultError, match="none has the same name"):
+        compare_paths(str(before), str(other))
+
+
+def test_groups_of_seeds_have_means_and_an_interval_over_seeds(write_run, tmp_path):
+    before = [write_run(tmp_path / f"a{n}", seed=n) for n in range(3)]
+    after = [write_run(tmp_path / f"b{n}", seed=10 + n, accuracy=0.7) for n in range(2)]
+    (found,) = compare_paths(",".join(map(str, before)), ",".join(map(str, after)))
+    values = [
+        [Run.load(p).value("accuracy", "nll").value for p in side] for side in (before, after)
+    ]
+    nll = change_of(found, "accuracy", "nll")
+    assert (nll.baseline, nll.candidate) == pytest.approx(tuple(map(np.mean, values)))
+    assert (nll.seeds_low, nll.seeds_high, nll.p) == welch(*values)
+    assert nll.low < nll.difference < nll.high
+    assert found.flips is None
+    assert "groups of seeds" in found.notes[0]
+    assert found.subjects == ("nano and 2 more seeds", "nano and 1 more seed")
+    (lone,) = compare_paths(str(before[0]), ",".join(map(str, after)))
+    assert change_of(lone, "accuracy", "nll").seeds_low is None
+
+
+def test_a_finding_needs_both_intervals_to_exclude_zero(write_run, tmp_path):
+    before = [write_run(tmp_path / f"a{n}", seed=n, accuracy=0.8 + n / 12) for n in range(2)]
+    after = [write_run(tmp_path / f"b{n}", seed=9 + n, accuracy=0.7 + n / 12) for n in range(2)]
+    (found,) = compare_paths(",".join(map(str, before)), ",".join(map(str, after)))
+    top1 = change_of(found, "accuracy", "top1")
+    assert top1.high < 0 < top1.seeds_high
+    assert top1.finding == ""
+
+
+def test_a_group_holds_no_run_twice_and_none_of_several_subjects(write_run, tmp_path):
+    one, other = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1)
+    with pytest.raises(ResultError, match="the same weights twice"):
+        compare_paths(f"{one},{one}", str(other))
+    both = several_subjects(write_run, tmp_path / "c", ["x", "y"])
+    with pytest.raises(ResultError, match="a group takes runs of one each"):
+        compare_paths(f"{one},{both}", str(other))
+
+
+def test_run_json_means_its_directory(pair):
+    found = compare_paths(str(pair[0] / "run.json"), str(pair[1] / "run.json"))
+    assert found[0].changes == compared(pair).changes
+    assert found[0].flips is not None
+
+
+def test_a_path_with_a_comma_in_its_name_is_one_run(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    assert paths_of(str(tmp_path / "a,b")) == [tmp_path / "a,b"]
+    assert len(paths_of("a1,a2,a3")) == 3
+
+
+def test_the_json_is_strict_and_whole(pair):
+    found = compared(pair)
+    text = to_json([found])
+    data = json.loads(text, parse_constant=pytest.fail)
+    assert data["schema_version"] == 1
+    (plain,) = data["comparisons"]
+    assert len(plain["changes"]) == len(found.changes)
+    assert plain["flips"]["test"]["exact"] == found.flips.test.exact
+    assert text == to_json([compared(pair)])
+
+
+def test_comparing_does_not_load_torch():
+    program = (
+        "import sys, illama_eval.comparison, illama_eval.gate; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,129 @@
+"""Paired intervals hold the true difference as often as they say, by simulation.
+
+A pair is two models over the same fresh images. The true differences are known: of an accuracy, of
+a ratio of two sums (such as shape bias), and of the calibration error over 15 fixed bins. How often
+the intervals of two nearly calibrated models hold is printed (pytest -rP), and not asserted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from illama_eval.change import FLOORS
+from illama_eval.statistics import paired_difference
+from illama_eval.study import weights_of
+
+IMAGES, BINS, FINE = 2000, 15, 2_000_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """Confidence c of an image at difficulty u is 1 - reach * u; it is right with c ** power."""
+
+    reach: float
+    power: float
+
+    def confidence(self, difficulty):
+        return 1 - self.reach * difficulty
+
+    def chance(self, difficulty):
+        return self.confidence(difficulty) ** self.power
+
+
+def bin_of(confidence):
+    return np.ceil(confidence * BINS).astype(int).clip(1, BINS) - 1
+
+
+def true_error(model):
+    """Calibration error of infinitely many images, by the midpoint rule."""
+    difficulty = (np.arange(FINE) + 0.5) / FINE
+    confidence, chance = model.confidence(difficulty), model.chance(difficulty)
+    return np.abs(np.bincount(bin_of(confidence), chance - confidence, BINS)).sum() / FINE
+
+
+def true_accuracy(model):
+    """The integral of (1 - reach u) ** power over u from 0 to 1."""
+    whole = model.power + 1
+    return (1 - (1 - model.reach) ** whole) / (whole * model.reach)
+
+
+def errors(weights, confidence, right):
+    """Return calibration error and floor for each row of weights."""
+    one_hot = np.eye(BINS)[bin_of(confidence)]
+    gaps = np.abs(weights @ ((right - confidence)[:, None] * one_hot)).sum(1) / weights.sum(1)
+    spread = np.sqrt(weights[0] @ ((confidence * (1 - confidence))[:, None] * one_hot))
+    return gaps, math.sqrt(2 / math.pi) * spread.sum() / len(confidence)
+
+
+def covers(values, truth, interval="percentile"):
+    """Return whether the paired interval of two [201] vectors holds the true difference."""
+    (first, before), (last, after) = ((each[0], each[1:]) for each in values)
+    found = paired_difference(first, last, before, after, interval)
+    return found.low <= truth <= found.high
+
+
+def simulate(models, pairs, seed):
+    """Return which intervals cover, [pair, (accuracy, ratio, error)], and how far from floors."""
+    random = np.random.default_rng(seed)
+    truths = [true_accuracy(model) for model in models], [true_error(model) for model in models]
+    accuracy, error = (last - first for first, last in truths)
+    covered, floors = [], []
+    for _ in range(pairs):
+        keys = torch.from_numpy(random.integers(-(2**63), 2**63 - 1, IMAGES))
+        weights = weights_of(keys).numpy()
+        difficulty, decided = random.random(IMAGES), random.random(IMAGES) < 0.4
+        right = np.array([random.random(IMAGES) < model.chance(difficulty) for model in models])
+        shares = weights @ right.T / weights.sum(1)[:, None]
+        ratios = weights @ (right & decided).T / (weights @ decided)[:, None]
+        found = [
+            errors(weights, model.confidence(difficulty), each)
+            for model, each in zip(models, right, strict=True)
+        ]
+        gaps = [gap for gap, _ in found]
+        covered.append(
+            (covers(shares.T, accuracy), covers(ratios.T, accuracy), covers(gaps, error, "basic"))
+        )
+        floors.append(min(gap[0] / floor for gap, floor in found))
+    return np.array(covered), np.array(floors)
+
+
+MISCALIBRATED = Model(reach=0.6, power=1.6), Model(reach=0.7, power=1.9)
+CALIBRATED = Model(reach=0.6, power=1.0), Model(reach=0.7, power=1.02)
+
+
+def check(pairs):
+    covered, floors = simulate(MISCALIBRATED, pairs, seed=0)
+    assert (floors > FLOORS).all()
+    accuracy, ratio, error = covered.mean(0)
+    near, _ = simulate(CALIBRATED, pairs, seed=1)
+    figures = {"accuracy": accuracy, "ratio": ratio, "ece": error, "near": near.mean(0)[2]}
+    print({name: float(share) for name, share in figures.items()})  # noqa: T201 - pytest -rP
+    assert 0.92 <= accuracy <= 0.98, figures
+    assert 0.92 <= ratio <= 0.98, figures
+    assert 0.85 <= error <= 0.99, figures
+
+
+def test_intervals_of_60_pairs_cover_the_truth():
+    check(60)
+
+
+@pytest.mark.slow
+def test_intervals_of_500_pairs_cover_the_truth():
+    check(500)
+
+
+def test_the_true_values_are_those_of_very_many_images():
+    model = Model(reach=0.6, power=1.6)
+    random = np.random.default_rng(0)
+    difficulty = random.random(400_000)
+    right = random.random(len(difficulty)) < model.chance(difficulty)
+    assert right.mean() == pytest.approx(true_accuracy(model), abs=2e-3)
+    weights = np.ones((1, len(difficulty)))
+    assert errors(weights, model.confidence(difficulty), right)[0] == pytest.approx(
+        true_error(model), abs=3e-3
+    )
