@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -208,6 +208,27 @@ def curves(
     from illama.curves import draw_curves
 
     draw_curves(logs, out)
+    typer.echo(out)
+
+
+@app.command("init-llama2")
+def init_llama2(
+    folder: Annotated[Path, typer.Argument(help="A LLaMA-2 in Hugging Face form.")],
+    *,
+    size: Annotated[Literal["tiny", "small", "base"], typer.Option(help="Model to fill.")],
+    out: Annotated[Path, typer.Option(help="Ends in .pth or .safetensors.")],
+    head_aware: Annotated[
+        bool, typer.Option("--head-aware", help="Keep heads and rotary pairs whole.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights that are drawn.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Select the weights of a model's blocks from a LLaMA-2, to train from."""
+    from illama.selection import initialize
+
+    if out.exists() and not overwrite:
+        raise exits.InputError(f"{out}: is there already; pass --overwrite to replace it")
+    initialize(folder, size, out, head_aware=head_aware, seed=seed)
     typer.echo(out)
 
 
