@@ -82,10 +82,10 @@ def draw_curves(logs: Sequence[Path], out: Path) -> None:
     Raises:
         LogError: a log cannot be drawn, or the figure cannot be written.
     """
-    runs = {_name(path, logs): read_log(path) for path in logs}
+    runs = [(name, read_log(path)) for name, path in zip(_names(logs), logs, strict=True)]
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for colour, (name, series) in zip(_colours(len(runs)), runs.items(), strict=True):
+        for colour, (name, series) in zip(_colours(len(runs)), runs, strict=True):
             _draw(axes, name if len(runs) > 1 else "", series, lines, colour)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch")
@@ -120,13 +120,20 @@ def _draw(
         line.set_label(label.replace("$", r"\$").lstrip("_"))
 
 
-def _name(path: Path, logs: Sequence[Path]) -> str:
-    """Return what a run is called: its folder, or its file where that tells runs apart."""
-    folders = [each.resolve().parent if each.suffix else each.resolve() for each in logs]
-    own = path.resolve().parent if path.suffix else path.resolve()
-    if folders.count(own) > 1:
-        return path.name.removesuffix(".log.jsonl").removesuffix(".jsonl")
-    return own.name
+def _names(logs: Sequence[Path]) -> list[str]:
+    """Return what the runs are called: a file's name, or the folder of a log.jsonl.
+
+    Runs of equal names also get the folder above.
+    """
+    places = [(each / "log.jsonl" if each.is_dir() else each).resolve() for each in logs]
+    plain = [
+        place.parent.name if place.name == "log.jsonl" else place.name.split(".")[0]
+        for place in places
+    ]
+    return [
+        name if plain.count(name) == 1 else f"{place.parents[1].name}/{name}"
+        for name, place in zip(plain, places, strict=True)
+    ]
 
 
 def _colours(count: int) -> list[str]:

@@ -71,6 +71,16 @@ def test_several_runs_are_told_apart_in_one_picture(log, drawn):
     assert colours == list(curves.COLOURS[:2])
 
 
+def test_runs_of_equal_names_are_both_drawn(log, drawn, tmp_path):
+    one = log("run")
+    other = tmp_path / "above" / "run" / "log.jsonl"
+    other.parent.mkdir(parents=True)
+    other.write_text(one.read_text())
+    draw_curves([one, other], tmp_path / "figure.png")
+    labels = [line.get_label() for line in drawn[0].axes[2].get_lines()]
+    assert labels == [f"{tmp_path.name}/run: mean of the epoch", "above/run: mean of the epoch"]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_figures_are_written_without_a_display(log, tmp_path, suffix):
     open_before = plt.get_fignums()
