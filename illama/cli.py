@@ -153,6 +153,9 @@ def train(
     ),
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the model.")] = False,
+    sharded: Annotated[
+        bool, typer.Option("--shard", help="Cut the model over torchrun's processes.")
+    ] = False,
     resume: Annotated[
         str, typer.Option(help="auto goes on from OUT's newest checkpoint; no; or a checkpoint.")
     ] = "auto",
@@ -184,6 +187,7 @@ def train(
         device=choose_device(device),
         workers=workers,
         compiled=compiled,
+        sharded=sharded,
         resume=resume,
         keep=keep,
         save_steps=save_steps,

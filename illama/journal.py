@@ -25,6 +25,7 @@ from illama.archive import unpack
 from illama.families import to_official
 from illama.files import about, replacing
 from illama.learner import Learner, Record, TrainingError
+from illama.model import Model
 
 STATE = "training"
 """Key of a checkpoint under which what only a training needs is kept."""
@@ -132,12 +133,16 @@ class Journal:
     def save(self, step: int) -> None:
         """Write everything needed to go on from `step`; a failure leaves the last good checkpoint.
 
-        A full disk is reported and does not stop the training: there may be room the next time.
+        All processes call it, the leading one writes. A full disk is reported and does not stop the
+        training: there may be room the next time.
         """
         path = self.out / f"checkpoint-{step}.pth"
+        model, state = self.learner.whole(), self._state(step)
+        if not self.learner.world.leads:
+            return
         try:
             self.write_log()
-            self._write(path, step, {STATE: self._state(step)})
+            self._write(model, path, step, {STATE: state})
             if self.log and not self.taken and self._is_best():
                 _link(path, self.out / BEST)
         except (checkpoint.CheckpointError, OSError) as error:
@@ -148,16 +153,18 @@ class Journal:
         for old in self.checkpoints[: -self.keep]:
             old.unlink()
 
-    def finish(self) -> Path:
-        """Write the trained weights in both layouts and return our own one's path.
+    def finish(self) -> Model:
+        """Write the trained weights in both layouts and return their model.
 
         Raises:
             CheckpointError: they cannot be written; the last checkpoint has them.
         """
-        self.write_log()
-        for path in (self.target.with_suffix(".pth"), self.target):
-            self._write(path, self.learner.steps, {})
-        return self.target
+        model = self.learner.whole()
+        if self.learner.world.leads:
+            self.write_log()
+            for path in (self.target.with_suffix(".pth"), self.target):
+                self._write(model, path, self.learner.steps, {})
+        return model
 
     def restore(self, path: Path) -> int:
         """Take up the training of a checkpoint and return its step.
@@ -172,12 +179,10 @@ class Journal:
             raise TrainingError(f"{path}: holds no training to go on with, only weights")
         self._check_same(path, json.loads(state["given"]))
         learner = self.learner
-        model = learner.model
-        model.load_state_dict(checkpoint.read(path).model.state_dict())
+        learner.take_up(checkpoint.read(path).model, state["optimizer"])
         if learner.average is not None:
             averaged = checkpoint.read(path, ema=True).model
             learner.average.load_state_dict(averaged.state_dict())
-        learner.optimizer.load_state_dict(state["optimizer"])
         learner.scaler.load_state_dict(state["scaler"])
         written = json.loads(state["written"])
         self.log, self.taken, self.broken = (written[k] for k in ("log", "taken", "broken"))
@@ -201,18 +206,18 @@ class Journal:
         written = {"log": self.log, "taken": self.taken, "broken": self.broken}
         return {
             "step": step,
-            "optimizer": self.learner.optimizer.state_dict(),
+            "optimizer": self.learner.moments(),
             "scaler": self.learner.scaler.state_dict(),
             "given": json.dumps(self.given),
             "written": json.dumps(written),
         }
 
-    def _write(self, path: Path, step: int, extra: dict[str, Any]) -> None:
+    def _write(self, model: Model, path: Path, step: int, extra: dict[str, Any]) -> None:
         """Write the weights, to be run with the soft mask of the last step."""
         learner = self.learner
         averaged = {} if path.suffix != ".pth" else _averaged(learner)
         checkpoint.save(
-            learner.model,
+            model,
             path,
             soft_mask=learner.soft_mask(max(step - 1, 0)),
             epoch=step // learner.steps_per_epoch - 1 if step >= learner.steps_per_epoch else None,

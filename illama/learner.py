@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from illama import checkpoint, schedule
+from illama import schedule, sharding
 from illama.batches import Batch, count_passes, mixing_generator, path_generator
-from illama.config import Config
 from illama.mixing import cross_entropy, draw_mixing
 from illama.model import Model
 from illama.recipe import Recipe, RecipeError
+from illama.start import build
 from illama.world import World
 
 Record = dict[str, float | int]
@@ -72,7 +72,13 @@ class Learner:
     """
 
     def __init__(
-        self, recipe: Recipe, images: int, world: World | None = None, *, compiled: bool = False
+        self,
+        recipe: Recipe,
+        images: int,
+        world: World | None = None,
+        *,
+        compiled: bool = False,
+        sharded: bool = False,
     ) -> None:
         self.recipe = recipe
         self.world = world or World()
@@ -86,14 +92,16 @@ class Learner:
             )
         self.steps = recipe.epochs * self.steps_per_epoch
         self._check_soft_mask()
+        if sharded:
+            self._check_sharding()
         self.model = build(recipe).to(self.device)
         self.average = None if recipe.ema is None else copy.deepcopy(self.model).eval()
+        self.sharded = sharded
+        self.run = self._wrap(compiled=compiled)
         groups = parameter_groups(self.model, recipe.weight_decay)
         fused = self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "fp16")
-        self._synchronised = True
-        self.run = self._wrap(compiled=compiled)
 
     def _check_soft_mask(self) -> None:
         """Refuse a soft mask where there is none, and one that stays unless that is asked for."""
@@ -104,12 +112,24 @@ class Learner:
                 " model would not be causal; lower cutoff_soft, or set ends_soft=true"
             )
 
+    def _check_sharding(self) -> None:
+        """Refuse to cut what stays whole."""
+        if self.world.size == 1:
+            raise TrainingError("--shard cuts a model over processes; start several by torchrun")
+        if self.recipe.ema is not None or self.recipe.dtype == "fp16":
+            raise RecipeError(
+                f"recipe {self.recipe.name}: --shard keeps no average of the weights and needs no"
+                " fp16; set ema=none and dtype=bf16 or fp32"
+            )
+
     def _wrap(self, *, compiled: bool) -> Callable[..., Tensor]:
         """Return the forward pass as the training runs it; the weights are the model's own."""
         if self.recipe.recompute:
             self.model.recompute_blocks()
+        if self.sharded:
+            sharding.shard(self.model, self.world)
         run: Any = torch.compile(self.model) if compiled else self.model
-        if self.world.size > 1:
+        if self.world.size > 1 and not self.sharded:
             ids = [self.device] if self.device.type == "cuda" else None
             run = DistributedDataParallel(run, device_ids=ids)
         forward: Callable[..., Tensor] = run
@@ -185,6 +205,25 @@ class Learner:
         }
         return Taken(record, stopped > 0)
 
+    def whole(self) -> Model:
+        """Return the model in one piece; where it is cut, all processes call it together."""
+        return sharding.gather_model(self.model, self.device) if self.sharded else self.model
+
+    def moments(self) -> dict[str, Any]:
+        """Return the optimizer's state in one piece; all processes call it together."""
+        state: dict[str, Any] = sharding.gather(self.optimizer.state_dict())
+        return state
+
+    def take_up(self, model: Model, moments: dict[str, Any]) -> None:
+        """Go on from saved weights and moments."""
+        sharding.fill(self.model, model)
+        parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
+        for index, own in moments["state"].items():
+            own.update(
+                {name: sharding.cut_like(each, parameters[index]) for name, each in own.items()}
+            )
+        self.optimizer.load_state_dict(moments)
+
     def _set_rates(self, step: int) -> None:
         """Give the optimizer the step's learning rate and weight decay."""
         decayed, spared = self.optimizer.param_groups
@@ -217,6 +256,8 @@ class Learner:
 
     def _gathering(self, synchronised: bool) -> AbstractContextManager[object]:
         """Let only a step's last backward pass exchange gradients with other processes."""
+        if self.sharded:
+            sharding.exchange_gradients(self.model, on=synchronised)
         if synchronised or not isinstance(self.run, DistributedDataParallel):
             return contextlib.nullcontext()
         waiting: AbstractContextManager[object] = self.run.no_sync()
@@ -231,51 +272,6 @@ class Learner:
         self.scaler.update()
         if self.average is not None and self.recipe.ema is not None:
             follow(self.average, self.model, self.recipe.ema)
-
-
-def build(recipe: Recipe) -> Model:
-    """Return the recipe's model: weights drawn from its seed, or those that it starts from.
-
-    Raises:
-        CheckpointError: the weights to start from are missing or of another architecture.
-    """
-    config = Config.at(
-        recipe.step, recipe.size, image_size=recipe.image_size, classes=recipe.classes
-    )
-    if recipe.soft_mask and recipe.cutoff_soft and config.masking != "multiplicative":
-        raise RecipeError(
-            f"recipe {recipe.name}: step {recipe.step} has the masking {config.masking}, which has"
-            " no soft form; set soft_mask=0"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = Model(config)
-    if recipe.start is not None:
-        fill(model, recipe.start)
-    return model
-
-
-def fill(model: Model, start: str) -> None:
-    """Take over a checkpoint's weights; a head of other classes stays as it was drawn.
-
-    Raises:
-        CheckpointError: they are missing or of another architecture.
-    """
-    found = checkpoint.read(start, image_size=model.config.image_size, soft_mask=0).model
-    state = found.state_dict()
-    if found.config.classes != model.config.classes:
-        state = {name: value for name, value in state.items() if not name.startswith("head.")}
-    own = model.state_dict()
-    unlike = [name for name in own if name in state and own[name].shape != state[name].shape]
-    other = {**own, **state}.keys() - own.keys()
-    lacking = [name for name in own if name not in state and not name.startswith("head.")]
-    wrong = [*unlike, *other, *lacking]
-    if wrong:
-        raise checkpoint.CheckpointError(
-            f"{start}: does not fit the recipe's model ({len(wrong)} weights, first {wrong[0]});"
-            " set size and step to those it was trained with"
-        )
-    model.load_state_dict({**own, **state})
 
 
 def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ class Execution:
     """Processes that read images ahead; not for sources in memory."""
     compiled: bool = False
     """Compile the model first."""
+    sharded: bool = False
+    """Cut weights, gradients and moments over the processes."""
     resume: str = "auto"
     """`auto`: go on from the folder's newest checkpoint, if any; `no`: refuse a folder that has
     any; else the path of the checkpoint to go on from."""
@@ -118,7 +120,9 @@ def fit(
     console = console or Console(quiet=True)
     sources = [_labeled(source, recipe) for source in (train_source, test_source)]
     with join(torch.device(execution.device)) as world:
-        learner = Learner(recipe, len(train_source), world, compiled=execution.compiled)
+        compiled, sharded = execution.compiled, execution.sharded
+        images = len(train_source)
+        learner = Learner(recipe, images, world, compiled=compiled, sharded=sharded)
         quiet = console if world.leads else Console(quiet=True)
         journal = Journal(out, learner, sources[0].fingerprint, execution.keep, quiet)
         with journal.claim() if world.leads else nullcontext(), deferring() as request:
@@ -126,11 +130,10 @@ def fit(
             with live(quiet, learner.steps * recipe.batch_size) as line:
                 loop = _Loop(learner, journal, sources[0], sources[1], execution, line, request)
                 loop.run()
-            if world.leads:
-                journal.finish()
+            model = journal.finish()
             world.wait()
         return Trained(
-            model=learner.model.eval(),
+            model=model.eval(),
             log=tuple(journal.log),
             checkpoint=journal.target,
             leads=world.leads,
@@ -178,7 +181,7 @@ class _Loop:
                 self.line.console.print(said, highlight=False)
             due = execution.save_steps and step % execution.save_steps == 0
             if due or stopping or step % learner.steps_per_epoch == 0:
-                self._save(step)
+                self.journal.save(step)
             if stopping:
                 self._leave(step)
 
@@ -206,7 +209,7 @@ class _Loop:
         try:
             taken = self.learner.take_step(step, islice(batches, own), stopping=stopping)
         except LossError as error:
-            self._save(step)
+            self.journal.save(step)
             ids = [self.train_source.ids[position] for position in error.positions]
             raise TrainingError(
                 f"{error}; everything before it is saved; its images: {', '.join(ids)}"
@@ -230,7 +233,7 @@ class _Loop:
     def _test(self, step: int) -> Record:
         """Return loss and accuracies at a step's soft mask, at 0, and of the average at 0."""
         learner, soft_mask = self.learner, self.learner.soft_mask(step)
-        model = learner.model.eval()
+        model = learner.whole().eval()
         runs: dict[str, Callable[[Tensor], Tensor]] = {"": partial(model, soft_mask=soft_mask)}
         if soft_mask:
             runs["_at_0"] = model
@@ -270,10 +273,6 @@ class _Loop:
                 f"{len(broken)} images are broken, the last {name} ({why}); mend or remove them,"
                 f" or let --max-bad {len(broken)} pass"
             )
-
-    def _save(self, step: int) -> None:
-        if self.world.leads:
-            self.journal.save(step)
 
     def _leave(self, step: int) -> None:
         """End the process with all saved."""

@@ -78,3 +78,24 @@ def test_two_processes_do_what_one_does(folder, tmp_path):
     ]
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_model_cut_over_two_processes_does_what_a_whole_one_does_and_goes_on(folder, tmp_path):
+    settings = [*SETTINGS, "recompute=true"]
+    whole = train(folder, tmp_path / "whole", 1, settings=settings)
+    cut = train(folder, tmp_path / "cut", 2, "--shard", settings=settings)
+    for alone, together in zip(whole, cut, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4)
+    for name in ("cut.safetensors", "cut.pth", "checkpoint-20.pth"):
+        (tmp_path / "cut" / name).unlink()
+    again = train(folder, tmp_path / "cut", 2, "--shard", settings=settings)
+    assert again == cut
+    alone = train_from(tmp_path, folder, settings)
+    assert alone[-1] == pytest.approx(cut[-1], rel=1e-4)
+
+
+def train_from(tmp_path, folder, settings):
+    """Go on in one process from what two have saved in pieces."""
+    path = str(tmp_path / "cut" / "checkpoint-15.pth")
+    return train(folder, tmp_path / "alone", 1, "--resume", path, settings=settings)

@@ -9,9 +9,10 @@ import torch
 
 from illama.batches import Batch
 from illama.config import Config
-from illama.learner import Learner, LossError, build, draw_kept, follow, parameter_groups
+from illama.learner import Learner, LossError, draw_kept, follow, parameter_groups
 from illama.model import Model
 from illama.recipe import RecipeError, find_recipe
+from illama.start import build
 
 SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]

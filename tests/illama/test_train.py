@@ -16,10 +16,10 @@ from illama import checkpoint, cli, exits
 from illama.batches import open_splits
 from illama.data import ImageError
 from illama.demo import draw
-from illama.learner import build
 from illama.recipe import RECIPES, RecipeError, find_recipe
 from illama.sources import SourceError
 from illama.sources.source import hash_arrays, make_source
+from illama.start import build
 from illama.train import Execution, TrainingError, choose_device, fit
 
 SMALL = find_recipe("demo").override(
