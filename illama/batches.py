@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from illama.data import ImageError
+from illama.files import first_line
 from illama.recipe import Recipe, RecipeError
 from illama.sources import Source, SourceError, open_source
 from illama.world import World
@@ -26,6 +27,10 @@ LONGEST_GAP = 1000
 """Broken images in a row after which a training image has no substitute."""
 _AUGMENTATION, _MIXING, _PATHS = 1, 2, 3
 """What a generator is drawn for, so that no two share their numbers."""
+
+
+class LoaderError(SourceError):
+    """A loader worker ended or hung; one line: what, where, what to do."""
 
 
 @dataclass(frozen=True)
@@ -188,15 +193,26 @@ class Pictures(Dataset[Batch]):
 def load(
     pictures: Pictures, drawn: Iterator[Drawn] | list[Drawn], workers: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Yield prepared batches in order, read ahead by worker processes if there are any."""
-    return iter(
-        DataLoader(
-            pictures,
-            batch_size=None,
-            sampler=drawn,
-            num_workers=workers,
-            pin_memory=device.type == "cuda",
-            timeout=WORKER_TIMEOUT if workers else 0,
-            generator=torch.Generator(),  # else a seed for workers comes off the global one
-        )
+    """Yield prepared batches in order, read ahead by worker processes if there are any.
+
+    Raises:
+        LoaderError: a worker died or hung.
+    """
+    loader = DataLoader(
+        pictures,
+        batch_size=None,
+        sampler=drawn,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        timeout=WORKER_TIMEOUT if workers else 0,
+        generator=torch.Generator(),  # else a seed for workers comes off the global one
     )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not workers or "DataLoader" not in str(error):
+            raise
+        raise LoaderError(
+            f"a loader worker ended or hung ({first_line(error)}); if memory is short, in /dev/shm"
+            " too, take fewer --workers, or none"
+        ) from None

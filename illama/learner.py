@@ -169,8 +169,12 @@ class Learner:
             cutoff_steps=self.recipe.drop_cutoff * self.steps_per_epoch,
         )
 
-    def take_step(self, step: int, batches: Iterable[Batch], *, stopping: bool = False) -> Taken:
+    def take_step(
+        self, step: int, batches: Iterable[Batch], asked: Callable[[], bool] = lambda: False
+    ) -> Taken:
         """Take an optimizer step on this process's micro-batches.
+
+        `asked` tells, once they are done, whether this process is to stop behind the step.
 
         Raises:
             LossError: the loss is not finite; the weights are left as they were.
@@ -183,7 +187,7 @@ class Learner:
             seen.append(self._learn(step, batch, synchronised=number == own))
             positions.append(batch.positions)
         sums = torch.stack(seen)
-        stop = sums.new_tensor([stopping])
+        stop = sums.new_tensor([asked()])
         total = self.world.add(torch.cat((sums.sum(0), stop)))
         loss, correct, images, stopped = total.tolist()
         if not math.isfinite(loss):

@@ -26,7 +26,7 @@ from illama.learner import Learner, LossError, Record, TrainingError
 from illama.model import Model
 from illama.progress import Scribe, describe, live
 from illama.recipe import Recipe
-from illama.sources import Source
+from illama.sources import Source, SourceError
 from illama.world import World, join
 
 __all__ = ["Execution", "Trained", "TrainingError", "choose_device", "fit"]
@@ -109,9 +109,10 @@ def fit(
         console: where a line per epoch and, on a terminal, a progress bar are shown.
 
     Raises:
-        TrainingError: `out` holds trained weights or another training, images are unlabeled, too
-            few or broken, or the loss is not finite.
-        SourceError: the labels do not fit the recipe's classes.
+        TrainingError: `out` holds trained weights or another training, images are unlabeled or
+            too few, or the loss is not finite.
+        SourceError: the labels do not fit the recipe's classes, more images than `max_bad` are
+            broken, or a loader worker died; what was trained is saved.
         RecipeError: the recipe contradicts itself.
         CheckpointError: weights cannot be read or written.
         SystemExit: the process was asked to stop; everything is saved.
@@ -205,20 +206,25 @@ class _Loop:
     def _take(self, step: int, batches: Iterator[Batch]) -> bool:
         """Take a step, and tell whether it is to be the last one for now."""
         own = len(range(self.world.rank, self.learner.passes, self.world.size))
-        stopping = self.request.signal is not None
         try:
-            taken = self.learner.take_step(step, islice(batches, own), stopping=stopping)
+            taken = self.learner.take_step(step, islice(batches, own), self._asked_to_stop)
         except LossError as error:
             self.journal.save(step)
             ids = [self.train_source.ids[position] for position in error.positions]
             raise TrainingError(
                 f"{error}; everything before it is saved; its images: {', '.join(ids)}"
             ) from None
+        except SourceError:  # workers died, or too many images are broken
+            self.journal.save(step)
+            raise
         self.journal.taken.append(taken.record)
         loss = taken.record["train_loss"]
         batch_size = self.learner.recipe.batch_size
         self.line.update(self.line.task_ids[0], advance=batch_size, loss=loss)
         return taken.stopping
+
+    def _asked_to_stop(self) -> bool:
+        return self.request.signal is not None
 
     def _train_batches(self, first: int) -> Iterator[Batch]:
         """Yield this process's batches from a step on."""
@@ -269,7 +275,7 @@ class _Loop:
         broken = self.journal.broken
         if len(broken) > self.execution.max_bad:
             name, why = list(broken.items())[-1]
-            raise TrainingError(
+            raise SourceError(
                 f"{len(broken)} images are broken, the last {name} ({why}); mend or remove them,"
                 f" or let --max-bad {len(broken)} pass"
             )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from illama.batches import Pictures, deal_test, draw_batches, load, order_epoch
+from illama.batches import LoaderError, Pictures, deal_test, draw_batches, load, order_epoch
 from illama.data import ImageError
 from illama.evaluation import evaluate
 from illama.recipe import find_recipe
@@ -135,3 +137,21 @@ def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
     assert set(seen) == {
         f"test_{name}{end}" for name in ("loss", "acc1", "acc5") for end in ("", "_other")
     }
+
+
+def test_a_worker_that_dies_is_reported_in_one_line():
+    def kill(image, random):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pictures = Pictures(source(), kill, seed=0, substitutes=True)
+    with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
+        list(load(pictures, draw_batches(50, SMALL, 0, 2, World()), 1, CPU))
+
+
+def test_what_a_picture_raises_in_this_process_is_not_hidden():
+    def fail(image, random):
+        raise RuntimeError("a shape")
+
+    pictures = Pictures(source(), fail, seed=0, substitutes=True)
+    with pytest.raises(RuntimeError, match="a shape"):
+        list(load(pictures, draw_batches(50, SMALL, 0, 2, World()), 0, CPU))

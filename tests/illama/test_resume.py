@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from illama.demo import draw
 from illama.files import CheckpointError
 from illama.learner import Learner
 from illama.recipe import find_recipe
+from illama.sources import open_source
 from illama.sources.source import hash_arrays, make_source
 from illama.train import Execution, TrainingError, fit
 from illama.world import World
@@ -84,10 +86,10 @@ def interrupt(monkeypatch, after, number=signal.SIGTERM):
     """Let the process receive a signal inside an optimizer step."""
     take = Learner.take_step
 
-    def taken(self, step, batches, *, stopping=False):
+    def taken(self, step, batches, asked):
         if step == after:
             os.kill(os.getpid(), number)
-        return take(self, step, batches, stopping=stopping)
+        return take(self, step, batches, asked)
 
     monkeypatch.setattr(Learner, "take_step", taken)
 
@@ -218,6 +220,42 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
         pytest.raises(TrainingError, match="is being trained in by another process"),
     ):
         train(tmp_path / "small")
+
+
+def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    drawn = draw("train", 60)
+    for shard in range(3):
+        with tarfile.open(shards / f"{shard}.tar", "w") as archive:
+            for number in range(20 * shard, 20 * shard + 20):
+                add(archive, f"{number:03d}.png", encode(drawn.images[number, ::4, ::4]))
+                add(archive, f"{number:03d}.cls", str(drawn.labels[number]).encode())
+    source = open_source(str(shards))
+    recipe = SMALL.override(["epochs=2", "shuffle_buffer=20"])
+    how = Execution(workers=2, keep=20)
+    given = (recipe, source, small_source("test", 20))
+    whole = fit(*given, tmp_path / "whole", execution=how)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(SystemExit):
+            fit(*given, tmp_path / "cut", execution=how)
+    assert (tmp_path / "cut" / "checkpoint-4.pth").exists()
+    again = fit(*given, tmp_path / "cut", execution=how)
+    assert again.log == whole.log
+    assert checkpoint.read(again.checkpoint).sha256 == checkpoint.read(whole.checkpoint).sha256
+
+
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, BytesIO(content))
+
+
+def encode(image):
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
 
 
 # Processes that are killed

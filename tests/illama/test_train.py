@@ -148,7 +148,7 @@ def test_broken_images_are_passed_over_counted_and_named(tmp_path):
         small_source(read=breaking(train, 3, 4)),
         small_source("test", 30, read=breaking(test, 0)),
     )
-    with pytest.raises(TrainingError, match=r"2 images are broken, the last .*half a picture"):
+    with pytest.raises(SourceError, match=r"2 images are broken, the last .*half a picture"):
         fit(SMALL, *sources, tmp_path / "strict")
     result = fit(SMALL, *sources, tmp_path / "lenient", execution=Execution(max_bad=3))
     assert result.log[-1]["broken_images"] == 3
