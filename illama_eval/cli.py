@@ -123,6 +123,9 @@ def speed(shared: Shared) -> int:
 def compare(
     baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
     candidate: Annotated[str, typer.Argument(metavar="B", help="Run or runs over its images.")],
+    everywhere: Annotated[
+        bool, option("Compare layers, heads and bins as well.", OUTPUT, "--everywhere")
+    ] = False,
     as_json: Annotated[bool, option("Print JSON.", OUTPUT, "--json")] = False,
 ) -> None:
     """Paired differences of two runs over the same images, or of two groups of seeds."""
@@ -131,7 +134,7 @@ def compare(
     from illama_eval.comparison import compare_paths, to_json
     from illama_eval.render.comparison import show_comparison
 
-    compared = compare_paths(baseline, candidate)
+    compared = compare_paths(baseline, candidate, everywhere=everywhere)
     if as_json:
         typer.echo(to_json(compared), nl=False)
         return
@@ -144,6 +147,10 @@ def report(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(metavar="RUN", help="Run directories; none: all below reports/."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        option("Where to write. Default: RUN itself; of several, reports/comparison.", OUTPUT),
     ] = None,
     baseline: Annotated[
         Path | None, option("Judge RUN against a baseline file or another run.", GATE)
@@ -158,19 +165,19 @@ def report(
     ] = False,
     as_json: Annotated[bool, option("Print the verdict as JSON.", GATE, "--json")] = False,
 ) -> int:
-    """Page and tables of finished runs; against a baseline exit 1 on a regression."""
+    """Pages of finished runs, or of several side by side; with --baseline, a gate for CI."""
     from illama_eval.report import Gate
     from illama_eval.report import report as write
 
     if baseline is None and any((policy, junit, summary, update_baseline, as_json)):
         raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
     if baseline is None:
-        return write(runs or [], None)
+        return write(runs or [], out, None)
     if len(runs or []) != 1:
         raise typer.BadParameter("--baseline judges exactly one run", param_hint="RUN")
     gate = Gate(baseline=baseline, policy=policy, junit=junit, summary=summary,
                 update=update_baseline, as_json=as_json)  # fmt: skip
-    return write(runs or [], gate)
+    return write(runs or [], out, gate)
 
 
 @app.command(name="list")

@@ -50,13 +50,20 @@ def to_json(compared: Sequence[Comparison]) -> str:
     return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
-def compare_paths(baseline: str, candidate: str) -> tuple[Comparison, ...]:
+def compare_paths(
+    baseline: str, candidate: str, *, everywhere: bool = False
+) -> tuple[Comparison, ...]:
     """Compare two runs, or two groups of runs `A1,A2,A3`, subject by subject.
+
+    `everywhere` compares rows with a place as well: layers, heads, bins.
 
     Raises:
         ResultError: a run is missing or damaged, or the two are not comparable; names the field.
     """
-    sides = [[read_measured(path) for path in paths_of(each)] for each in (baseline, candidate)]
+    sides = [
+        [read_measured(path, everywhere=everywhere) for path in paths_of(each)]
+        for each in (baseline, candidate)
+    ]
     compared = compare_runs(*sides)
     for mismatch in (mismatch for each in compared for mismatch in each.mismatches):
         raise ResultError(f"{baseline} and {candidate} are not comparable: {mismatch}")

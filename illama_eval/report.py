@@ -12,10 +12,11 @@ from rich.console import Console
 from illama_eval.gate import Verdicts, check, write_baseline
 from illama_eval.options import Shared
 from illama_eval.policy import read_policy
-from illama_eval.render import render_directory
+from illama_eval.render import write_report
 from illama_eval.render.junit import write_junit
 from illama_eval.render.summary import append_summary
 from illama_eval.render.verdict import show_verdicts, to_json
+from illama_eval.result import files_of
 
 REPORTS = Path("reports")
 
@@ -34,20 +35,21 @@ class Gate:
     """Whether the verdict is printed as JSON."""
 
 
-def report(runs: Sequence[Path], gate: Gate | None) -> int:
+def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
     """Write the reports of runs, judge the one run of a gate, and return the exit code.
 
-    Without runs every run directory below reports/ is meant; where there is none, the demo is
+    Without runs every run directory below reports/ gets its own; where there is none, the demo is
     measured first.
 
     Raises:
-        ResultError: a run or a policy cannot be read.
+        ResultError: a run or a policy cannot be read, or something cannot be written.
     """
     log = Console(stderr=True, highlight=False)
     verdicts = _judge(runs[0], gate, log) if gate else None
-    for directory in runs or _all_runs():
-        render_directory(directory)
-        log.print(f"written to {directory}", markup=False, soft_wrap=True)
+    pages = [runs] if runs else [[each] for each in _all_runs()]
+    for page in pages:
+        written = write_report(page, out, verdicts)
+        log.print(f"written to {written[-1].parent}", markup=False, soft_wrap=True)
     return verdicts.exit_code if verdicts else 0
 
 
@@ -57,8 +59,20 @@ def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
     Raises:
         ResultError: the run or the policy cannot be read, or a file cannot be written.
     """
-    policy = read_policy(gate.policy) if gate.policy else None
-    verdicts = check(run, gate.baseline, policy)
+    verdicts = None
+    if files_of(gate.baseline)[0].exists() or not gate.update:
+        policy = read_policy(gate.policy) if gate.policy else None
+        verdicts = check(run, gate.baseline, policy)
+        _tell(verdicts, gate)
+    if not gate.update:
+        return verdicts
+    write_baseline(run, gate.baseline)
+    log.print(f"{gate.baseline} is now the headline of {run}", markup=False, soft_wrap=True)
+    return None
+
+
+def _tell(verdicts: Verdicts, gate: Gate) -> None:
+    """Print the verdict, and write it where the gate says."""
     if gate.as_json:
         sys.stdout.write(to_json(verdicts))
     else:
@@ -67,11 +81,6 @@ def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
         write_junit(verdicts, gate.junit)
     if gate.summary:
         append_summary(verdicts, gate.summary)
-    if not gate.update:
-        return verdicts
-    write_baseline(run, gate.baseline)
-    log.print(f"{gate.baseline} is now the headline of {run}", markup=False, soft_wrap=True)
-    return None
 
 
 def _all_runs() -> list[Path]:

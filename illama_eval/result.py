@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from zipfile import ZipFile
@@ -21,6 +22,7 @@ CURVE_POINTS = 64
 """Most points that a stored curve may have."""
 
 _NUMBERS = (int, float)
+_PLACES = (int, str)
 _TEXTS = ("subject", "source", "study", "metric", "unit", "reason")
 
 At: TypeAlias = Mapping[str, int | str]
@@ -87,6 +89,14 @@ class Run:
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+
+    @cached_property
+    def by_metric(self) -> Mapping[tuple[str, str, str], Sequence[Row]]:
+        """The rows by subject, study and metric, so that finding one is no walk through all."""
+        found: dict[tuple[str, str, str], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.subject, row.study, row.metric), []).append(row)
+        return found
 
     def value(self, study: str, metric: str, subject: str | None = None, **at: int | str) -> Row:
         """Return the one row of this metric at this place.
@@ -267,7 +277,8 @@ def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -
             raise TypeError(f"{row.study}.{row.metric}: {name} is no number")
     if type(row.images) is not int or not all(type(plain.get(name, "")) is str for name in _TEXTS):
         raise TypeError(f"{row.study}.{row.metric}: images must be whole, names must be text")
-    _mapping(row.at)
+    if not all(type(key) in _PLACES for key in _mapping(row.at).values()):
+        raise TypeError(f"{row.study}.{row.metric}: a place must be a whole number or text")
     return row
 
 

@@ -11,6 +11,8 @@ from illama_eval.render.select import better, subjects_of
 from illama_eval.render.words import ARROWS, heading, metric_label, study_label
 from illama_eval.result import Row, Run
 
+MOST = 2000
+"""Rows by place up to which they are set out for reading."""
 _HEADLINE = ("study", "metric", "better", "value", "unit", "95 % interval", "images", "remark")
 
 
@@ -72,7 +74,10 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
         if row.at:
             by_place.setdefault((row.study, *row.at), []).append(row)
     for (study, *keys), here in by_place.items():
-        if "head" in keys:
+        if len(here) > MOST:
+            yield Block(title=f"{study_label(study)}: {len(here):,} rows, in the CSV file",
+                        head=keys, lines=[], right=frozenset())  # fmt: skip
+        elif "head" in keys:
             yield from _by_head([key for key in keys if key != "head"], here)
         else:
             yield _pivot(study_label(study), keys, here, _metric)

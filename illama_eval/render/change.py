@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from illama_eval.change import Change
 from illama_eval.render.number import MISSING, show_number, signed
+from illama_eval.render.text import plain
 from illama_eval.render.words import ARROWS, metric_label, unit_label
 
 _SMALLEST_P = 1e-4
@@ -16,7 +17,7 @@ class ShownChange:
     """A change's numbers as text; a dash where there is none."""
 
     name: str
-    """Metric, unit and which way is better."""
+    """Metric, place, unit and which way is better."""
     baseline: str
     candidate: str
     difference: str
@@ -38,7 +39,8 @@ class ShownChange:
 def show_change(change: Change) -> ShownChange:
     """Return the change's numbers as text; fractions become percent."""
     unit = "%" if change.unit == "fraction" else unit_label(change.unit)
-    named = f"{metric_label(change.metric)} ({unit})" if unit else metric_label(change.metric)
+    place = "".join(f", {plain(key)} {plain(value)}" for key, value in change.at.items())
+    named = f"{metric_label(change.metric)}{place}" + (f" ({unit})" if unit else "")
     known = change.low is not None and change.high is not None
     ends = [_signed(change, end) for end in (change.low, change.high)]
     return ShownChange(

@@ -43,7 +43,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         console.print(_table(compared, console))
     notes = [flips_in_words(comparison), *comparison.notes, circumstances_in_words(comparison)]
     notes += [f"{study_label(change.study)} {plain(change.metric)}: {change.reason}"
-              for change in comparison.changes if change.problem]  # fmt: skip
+              for change in comparison.changes if change.problem and not change.at]  # fmt: skip
     notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
         console.print(_text(f"  {plain(note, _LONGEST)}", console, "dim"))
@@ -54,7 +54,7 @@ def _table(changes: Sequence[Change], console: Console) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("metric", overflow="fold")
     for name in ("A", "B", "B \N{MINUS SIGN} A"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(_text(name, console), justify="right", no_wrap=True)
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("")

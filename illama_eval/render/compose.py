@@ -22,7 +22,7 @@ from illama_eval.render.provenance import (
     source_of,
 )
 from illama_eval.render.published import PAPER
-from illama_eval.render.sections import MOST_ROWS, samples_section, sections_of
+from illama_eval.render.sections import MOST_ROWS, rows_of, samples_section, sections_of
 from illama_eval.render.side_by_side import changes_of
 from illama_eval.render.text import plain
 from illama_eval.render.words import metric_label
@@ -54,6 +54,11 @@ def document_of(
     says what is missing for want of room, `verdicts` what a gate says of the run.
     """
     samples = samples_section(lineup, stored)
+    headline = gated_table(verdicts) if verdicts else headline_table(lineup)
+    changes = changes_section(verdicts) if verdicts else changes_of(lineup)
+    provenance = provenance_of(lineup)
+    taken = sum(len(table.rows) for table in (headline, *provenance))
+    taken += rows_of(changes) if changes else 0
     metrics = dict.fromkeys(row.metric for row in lineup.run.rows)
     return Document(
         title=_title(lineup),
@@ -61,13 +66,16 @@ def document_of(
         subjects=[identity_of(model) for model in lineup.models],
         source=source_of(lineup),
         boxes=[*boxes_of(lineup), *left_out],
-        headline=gated_table(verdicts) if verdicts else headline_table(lineup),
+        headline=headline,
         headline_note=COVERED if verdicts else headline_note(lineup),
-        changes=changes_section(verdicts) if verdicts else changes_of(lineup),
-        sections=[*sections_of(lineup, drawings, most_rows), *([samples] if samples else [])],
+        changes=changes,
+        sections=[
+            *sections_of(lineup, drawings, most_rows - taken),
+            *([samples] if samples else []),
+        ],
         not_run=not_run(lineup),
         command=commands_of(lineup),
-        provenance=provenance_of(lineup),
+        provenance=provenance,
         notes=[*NOTES.splitlines(), f"“Published” and “the paper” mean: {PAPER}."],
         glossary=[(metric_label(name), DEFINED[name]) for name in metrics if name in DEFINED],
     )

@@ -49,8 +49,9 @@ def embed_figure(drawing: Drawing, key: str, described_by: str) -> Markup:
     svg.set("width", f"{PIXELS * width:.0f}")
     svg.attrib |= {"aria-label": drawing.title, "aria-describedby": described_by}
     names: dict[str, str] = {}
+    styled: set[str] = set()
     for child in root:
-        svg.extend(_rebuilt(child, key, names))
+        svg.extend(_rebuilt(child, key, names, styled))
     return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704 - every text is escaped
 
 
@@ -86,13 +87,24 @@ def _hashes(texts: Iterable[str]) -> str:
     return " ".join(f"'sha256-{base64.b64encode(each).decode('ascii')}'" for each in digests)
 
 
-def _rebuilt(element: ET.Element, key: str, names: dict[str, str]) -> Iterator[ET.Element]:
-    """Yield the element in the page's terms; groups that say nothing yield their children."""
+def _rebuilt(
+    element: ET.Element, key: str, names: dict[str, str], styled: set[str]
+) -> Iterator[ET.Element]:
+    """Yield the element in the page's terms; groups that say nothing yield their children.
+
+    `names` are the ids met so far, `styled` those of marks that bring their own colour.
+    """
     tag = _NAMESPACE.sub("", str(element.tag))
     if tag in _LEFT_OUT or (tag == "g" and element.get("id") in _BELOW):
         return
     attributes = dict(_attributes(element, key, names))
-    children = [made for child in element for made in _rebuilt(child, key, names)]
+    if tag == "path" and attributes.keys() == {"d", "class"} and attributes["class"] == "f-paper":
+        return  # the sheet itself
+    if tag == "use" and attributes["href"] in styled:
+        attributes = {name: attributes[name] for name in ("href", "x", "y")}
+    if tag == "path" and "id" in attributes and "class" in attributes:
+        styled.add(f"#{attributes['id']}")
+    children = [made for child in element for made in _rebuilt(child, key, names, styled)]
     if tag == "g" and not (attributes and children):
         yield from children
     elif tag != "defs" or children:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from illama_eval.render.change import show_change
 from illama_eval.render.headline import TWO, headline_keys, name_of
 from illama_eval.render.lineup import Lineup
-from illama_eval.render.maps import maps_of, threshold_of
+from illama_eval.render.maps import threshold_of
 from illama_eval.render.number import show_row
 from illama_eval.render.side_by_side import best_of
 from illama_eval.render.text import plain
@@ -123,7 +123,7 @@ def _say_calibration(seen: Seen) -> str:
 
 
 def _say_rank(seen: Seen) -> str:
-    mine = [maps for maps in maps_of(seen.lineup.run) if maps.subject == seen.name]
+    mine = [maps for maps in seen.lineup.maps if maps.subject == seen.name]
     known = [row for row in seen.some("rank_of_mean_map") if row.value is not None]
     if not mine or not known:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from illama_eval.gate import Judged, Verdicts
 from illama_eval.render.change import show_change, show_margin
@@ -36,8 +37,9 @@ _COLUMNS = (
     Column(label="on its scale"),
     Column(label="loss that passes", number=True),
     Column(label="verdict"),
-    Column(label="remark"),
 )
+_NUMBERS = 6
+"""Columns that do not judge."""
 
 
 def judgement_of(verdicts: Verdicts) -> Judgement:
@@ -56,7 +58,8 @@ def gated_table(verdicts: Verdicts) -> Table:
             widest[unit] = max(widest.get(unit, 0.0), 1.2 * each.margin)
     return Table(
         key="headline",
-        caption="Gated numbers; the band in a mark is the loss or gain that passes",
+        caption=f"Gated numbers, against {plain(Path(verdicts.baseline).name, _LONGEST)}; the band "
+        "in a mark is the loss or gain that passes",
         columns=_COLUMNS,
         rows=[_cells(each, widest) for each in shown],
         total=len(shown),
@@ -97,8 +100,11 @@ def _cells(judged: Judged, widest: Mapping[str, float]) -> list[Cell]:
         Cell(text=shown.candidate if shown else MISSING),
         *change_cells(change, widest, judged.margin),
         Cell(text=margin),
-        Cell(text=state_label(judged), tone=_TONES.get(judged.state, "neutral")),
-        Cell(text=plain(remark(judged), _LONGEST)),
+        Cell(
+            text=state_label(judged),
+            note=plain(remark(judged), _LONGEST),
+            tone=_TONES.get(judged.state, "neutral"),
+        ),
     ]
 
 
@@ -109,5 +115,5 @@ def _further(verdicts: Verdicts) -> Sequence[Table]:
     if not rest:
         return []
     caption = "Numbers that are not gated and differ clearly"
-    return [Table(key="further", caption=caption, columns=_COLUMNS, total=len(rest),
-                  rows=[_cells(each, widest) for each in rest])]  # fmt: skip
+    return [Table(key="further", caption=caption, columns=_COLUMNS[:_NUMBERS], total=len(rest),
+                  rows=[_cells(each, widest)[:_NUMBERS] for each in rest])]  # fmt: skip

@@ -8,7 +8,6 @@ from itertools import zip_longest
 from illama_eval.render.document import Cell, Column, Table
 from illama_eval.render.explanations import EXPLAINED, in_order
 from illama_eval.render.lineup import Lineup, Model
-from illama_eval.render.maps import maps_of
 from illama_eval.render.marks import interval_mark
 from illama_eval.render.number import MISSING, align, show_row
 from illama_eval.render.published import counterpart
@@ -117,7 +116,7 @@ def _interval(row: Row) -> Cell:
 
 
 def _tokens(lineup: Lineup) -> int:
-    return max((maps.tokens for maps in maps_of(lineup.run)), default=0)
+    return max((maps.tokens for maps in lineup.maps), default=0)
 
 
 def _on_scale(row: Row, tokens: int) -> Cell:
@@ -183,4 +182,4 @@ def value_cell(row: Row | None) -> Cell:
 def name_of(models: Sequence[Model]) -> str:
     """Return the models' names as one phrase."""
     names = [model.label for model in models]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

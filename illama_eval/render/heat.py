@@ -9,7 +9,7 @@ import numpy as np
 
 from illama_eval.render.document import Cell, HeatMaps, Panel
 from illama_eval.render.lineup import Lineup
-from illama_eval.render.maps import Maps, maps_of, rank_method, show_rank, threshold_of
+from illama_eval.render.maps import Maps, rank_method, show_rank, threshold_of
 from illama_eval.render.number import signed
 from illama_eval.render.palette import SEQUENTIAL
 from illama_eval.render.select import Array
@@ -35,7 +35,7 @@ def heat_maps(lineup: Lineup, table: str) -> HeatMaps | None:
 
     `table` is the id of the table with the same heads.
     """
-    found = [maps for maps in maps_of(lineup.run) if maps.ranks.size]
+    found = [maps for maps in lineup.maps if maps.ranks.size]
     if not found:
         return None
     tokens = max(maps.tokens for maps in found)

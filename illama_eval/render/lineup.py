@@ -12,6 +12,7 @@ from typing import Any
 from illama_eval.change import Change
 from illama_eval.comparison import Comparison, compare
 from illama_eval.measured import Measured, read_measured
+from illama_eval.render.maps import Maps, maps_of
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import inside, subjects_of
 from illama_eval.render.text import plain
@@ -82,6 +83,11 @@ class Lineup:
             if not row.at:
                 found.setdefault((row.study, row.metric), {})[row.subject] = row
         return found
+
+    @cached_property
+    def maps(self) -> Sequence[Maps]:
+        """Ranks and singular values of every model's attention maps."""
+        return maps_of(self.run)
 
     def change(self, first: str, second: str, study: str, metric: str) -> Change | None:
         """Return what became of a number for the whole source; None where it cannot be told."""

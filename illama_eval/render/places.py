@@ -58,19 +58,21 @@ class Grid:
 
 def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     """Return the study's rows by place, a grid for each set of keys."""
-    mine = [row for row in lineup.run.rows if row.study == study]
+    mine = [(row, _bare(row)) for row in lineup.run.rows if row.study == study]
     optional: dict[Place, set[str]] = {}
-    for row in mine:
-        optional.setdefault(_bare(row), set()).update(DEFAULTS.keys() & row.at.keys())
+    for row, bare in mine:
+        if len(bare) < len(row.at):
+            optional.setdefault(bare, set()).update(DEFAULTS.keys() & row.at.keys())
     labels = {model.name: model.label for model in lineup.models}
     several = ("model",) if len(labels) > 1 else ()
     grids: dict[Place, Grid] = {}
-    for row in mine:
-        bare = _bare(row)
-        keys = (*bare, *(key for key in DEFAULTS if key in optional[bare]))
+    for row, bare in mine:
+        more = optional.get(bare, ())
+        keys = (*bare, *(key for key in DEFAULTS if key in more)) if more else bare
         if keys:
             grid = grids.setdefault(keys, Grid(study=study, keys=(*several, *keys)))
-            grid.metrics.setdefault(row.metric, unit_label(show_row(row).unit))
+            if row.metric not in grid.metrics:
+                grid.metrics[row.metric] = unit_label(show_row(row).unit)
             names = (labels[row.subject],) if several else ()
             place = (*names, *(str(row.at.get(key, DEFAULTS.get(key, ""))) for key in keys))
             grid.lines.setdefault(place, {})[row.metric] = row
@@ -83,7 +85,14 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
     chosen = ""
     if len(places) > most:
         places, chosen = _most_telling(lineup, grid, places, most)
-    columns = [Column(label=key, place=True, number=key != "model") for key in grid.keys]
+    columns = [
+        Column(
+            label=plain(key, _LONGEST),
+            place=True,
+            number=all(place[at].isdecimal() for place in grid.lines),
+        )
+        for at, key in enumerate(grid.keys)
+    ]
     columns += [
         Column(label=metric_label(metric), unit=unit, number=True)
         for metric, unit in grid.metrics.items()
@@ -93,7 +102,7 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
         [*(Cell(text=plain(word, _LONGEST)) for word in place), *cells]
         for place, *cells in zip(places, *by_metric, strict=True)
     ]
-    words = ", ".join(key for key in grid.keys if key != "model")
+    words = ", ".join(plain(key, _LONGEST) for key in grid.keys if key != "model")
     return Table(key=grid.key, caption=f"{study_title(grid.study)} by {words}", columns=columns,
                  rows=rows, total=len(grid.lines), chosen=chosen, file=file, long=True)  # fmt: skip
 

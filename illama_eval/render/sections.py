@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from illama_eval.render.canvas import Drawing
 from illama_eval.render.class_attention import samples_of
@@ -32,29 +33,45 @@ _LONGEST = 300
 def sections_of(
     lineup: Lineup, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
 ) -> list[Section]:
-    """Return a section per study, in the order of reading."""
+    """Return a section per study, in the order of reading, of at most so many rows together."""
     studies = in_order(studies_of(lineup.run.rows))
     grids = {study: grids_of(lineup, study) for study in studies}
-    most = share_rows([len(grid.lines) for each in grids.values() for grid in each], most_rows)
+    sections = [_section(lineup, study, drawings, grids[study]) for study in studies]
+    left = most_rows - sum(map(rows_of, sections))
+    most = share_rows([len(grid.lines) for each in grids.values() for grid in each], left)
     return [
-        Section(
-            key=anchor(study),
-            title=study_title(study),
-            findings=findings_of(lineup, study),
-            pictures=pictures_of(study, drawings),
-            heat=heat_maps(lineup, _heads_table(grids[study])) if study == "rank" else None,
-            tables=[
-                *numbers_of(lineup, study),
-                *verdicts_of(lineup, study),
-                *(to_table(lineup, grid, most, f"tables/{anchor(study)}.csv")
-                  for grid in grids[study]),
-            ],
-            published=published_table(published_of(study)),
-            meaning=EXPLAINED[study].meaning if study in EXPLAINED else "",
-            paper=EXPLAINED[study].paper if study in EXPLAINED else "",
-        )
-        for study in studies
+        replace(section, tables=[
+            *section.tables,
+            *(to_table(lineup, grid, most, f"tables/{anchor(study)}.csv")
+              for grid in grids[study]),
+        ])
+        for study, section in zip(studies, sections, strict=True)
     ]  # fmt: skip
+
+
+def rows_of(section: Section) -> int:
+    """Return how many rows the section's tables show together."""
+    tables = [*section.tables, *([section.published] if section.published else [])]
+    panels = section.heat.panels if section.heat else ()
+    return sum(len(table.rows) for table in tables) + sum(len(panel.cells) for panel in panels)
+
+
+def _section(
+    lineup: Lineup, study: str, drawings: Sequence[Drawing], grids: Sequence[Grid]
+) -> Section:
+    """Return the section without its numbers by place."""
+    known = EXPLAINED.get(study)
+    return Section(
+        key=anchor(study),
+        title=study_title(study),
+        findings=findings_of(lineup, study),
+        pictures=pictures_of(study, drawings),
+        heat=heat_maps(lineup, _heads_table(grids)) if study == "rank" else None,
+        tables=[*numbers_of(lineup, study), *verdicts_of(lineup, study)],
+        published=published_table(published_of(study)),
+        meaning=known.meaning if known else "",
+        paper=known.paper if known else "",
+    )
 
 
 def samples_section(lineup: Lineup, stored: Mapping[str, Stored]) -> Section | None:
@@ -77,14 +94,14 @@ def samples_section(lineup: Lineup, stored: Mapping[str, Stored]) -> Section | N
 
 def share_rows(sizes: Iterable[int], most: int) -> int:
     """Return the largest number of rows that every table can have within `most` together."""
-    left, share = most, most
     ordered = sorted(sizes)
+    left = max(most, len(ordered))
     for place, size in enumerate(ordered):
         share = left // (len(ordered) - place)
         if size > share:
             return share
         left -= size
-    return max(most, *ordered, 0)
+    return max(ordered, default=0)
 
 
 def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:

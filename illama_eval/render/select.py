@@ -25,10 +25,8 @@ def studies_of(rows: Iterable[Row]) -> list[str]:
 
 def headline(run: Run, study: str, metric: str, subject: str) -> Row | None:
     """Return the metric's row for the whole source, or None."""
-    for row in run.rows:
-        if (row.study, row.metric, row.subject) == (study, metric, subject) and not row.at:
-            return row
-    return None
+    rows = run.by_metric.get((subject, study, metric), ())
+    return next((row for row in rows if not row.at), None)
 
 
 def headline_value(run: Run, study: str, metric: str, subject: str) -> float | None:
@@ -44,10 +42,8 @@ def rows_at(
     wanted = {*keys, *fixed}
     return [
         row
-        for row in run.rows
-        if (row.study, row.metric, row.subject) == (study, metric, subject)
-        and set(row.at) == wanted
-        and all(row.at[key] == value for key, value in fixed.items())
+        for row in run.by_metric.get((subject, study, metric), ())
+        if set(row.at) == wanted and all(row.at[key] == value for key, value in fixed.items())
     ]
 
 

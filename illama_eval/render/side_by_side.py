@@ -18,6 +18,7 @@ from illama_eval.render.verdict import flips_in_words
 from illama_eval.render.words import metric_label, study_title
 from illama_eval.result import Row
 
+PAIR = 2
 PAIRED = (
     "Both saw the same images, so their replicates are subtracted one by one: a paired interval is "
     "narrower than two intervals side by side suggest. It covers the choice of images, not "
@@ -85,6 +86,8 @@ def finding_cell(lineup: Lineup, pair: tuple[Model, Model], change: Change | Non
 
 def changes_of(lineup: Lineup) -> Section | None:
     """Return what differs between the first model and each other one; None if nothing is known."""
+    if len(lineup.models) < PAIR:
+        return None
     first, *others = lineup.models
     found = [(other, lineup.compared.get((first.name, other.name))) for other in others]
     known = [((first, other), comparison) for other, comparison in found if comparison is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from illama_eval.render.blocks import parts_of
@@ -44,10 +45,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_FIELDS, *map(csv_cell, places), "reason"])
+    cell = lru_cache(maxsize=None, typed=True)(csv_cell)  # names repeat from row to row
     for row in rows:
-        cells = [getattr(row, field) for field in _FIELDS]
-        cells += [row.at.get(key) for key in places]
-        writer.writerow([csv_cell(cell) for cell in [*cells, row.reason]])
+        at = [cell(row.at.get(key)) for key in places] if row.at else [""] * len(places)
+        writer.writerow(
+            (cell(row.subject), cell(row.source), cell(row.study), cell(row.metric),
+             row.value, row.low, row.high, cell(row.unit), row.images, *at, cell(row.reason))
+        )  # fmt: skip
     return text.getvalue()
 
 

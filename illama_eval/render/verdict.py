@@ -157,7 +157,8 @@ def _table(judged: Sequence[Judged], console: Console) -> Table:
         if each.change:
             shown = show_change(each.change)
             cells = [shown.name, shown.baseline, shown.candidate, shown.difference, shown.interval]
-        table.add_row(*(_text(cell, console) for cell in (*cells, state_label(each))))
+        label = state_label(each).removesuffix(" within margin")
+        table.add_row(*(_text(cell, console) for cell in (*cells, label)))
     return table
 
 

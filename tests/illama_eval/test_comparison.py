@@ -62,6 +62,20 @@ def test_the_interval_of_a_calibration_error_is_reflected(pair):
     assert [found.low, found.high] == pytest.approx(reflected)
 
 
+def test_errors_within_three_floors_on_both_sides_are_near_calibrated(pair):
+    def raise_floor(data):
+        (floor,) = (row for row in data["rows"] if row["metric"] == "ece_floor")
+        floor["value"] = 1.0
+
+    assert not change_of(compared(pair), "calibration", "ece").calibrated
+    for path in pair:
+        rewrite(path, raise_floor)
+    assert change_of(compared(pair), "calibration", "ece").calibrated
+    assert not change_of(compared(pair), "accuracy", "nll").calibrated
+    rewrite(pair[1], lambda data: data["rows"].pop(5))
+    assert not change_of(compared(pair), "calibration", "ece").calibrated
+
+
 def test_flips_and_mcnemar_come_from_the_records(pair):
     found = compared(pair)
     ranks = []
@@ -134,8 +148,14 @@ def test_records_in_another_order_are_put_in_order_by_id(pair):
     assert compared(pair).flips == straight.flips
 
 
-def test_rows_with_a_place_are_left_out(pair):
+def test_rows_with_a_place_are_compared_only_everywhere_and_are_no_tests(pair):
     assert all(not each.at for each in compared(pair).changes)
+    (found,) = compare_paths(*map(str, pair), everywhere=True)
+    placed = [each for each in found.changes if each.at]
+    assert [each.at for each in placed] == [{"layer": 1}, {"layer": 2}]
+    assert all(each.low < each.difference < each.high for each in placed)
+    assert {each.p_holm for each in placed} == {None}
+    assert [each for each in found.changes if not each.at] == list(compared(pair).changes)
 
 
 def test_without_replicates_there_are_differences_and_no_intervals(pair):

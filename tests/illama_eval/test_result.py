@@ -250,6 +250,7 @@ def test_replicates_that_do_not_fit_are_refused(tmp_path, arrays):
         ('"images": 4', '"images": 4.5'),
         ('"metric": "top1"', '"metric": 7'),
         ('"at": {}', '"at": []'),
+        ('"at": {}', '"at": {"layer": [1]}'),
         ('"header": {', '"header": [], "more": {'),
         ('"rows": [', '"rows": ['.ljust(100_000, "[")),
     ],

@@ -1,8 +1,10 @@
-"""Runs that look like real ones, made from formulas."""
+"""Runs that look like real ones, made from formulas; and a strict reader of pages."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -131,3 +133,91 @@ def run_of():
 @pytest.fixture(scope="session")
 def hostile_names():
     return HOSTILE
+
+
+VOID = {"meta", "input", "img", "br"}
+ENDED_BY = {
+    "td": {"td", "th", "tr", "tbody", "thead"},
+    "th": {"td", "th", "tr", "tbody", "thead"},
+    "tr": {"tr", "tbody", "thead"},
+    "thead": {"tbody"},
+    "option": {"option"},
+}
+"""Elements whose end may be left out, and the beginnings that end them."""
+
+
+@dataclass
+class Node:
+    """An element with all that it holds."""
+
+    tag: str
+    attributes: dict[str, str | None]
+    children: list = field(default_factory=list)
+
+    def walk(self):
+        yield self
+        for child in self.children:
+            if isinstance(child, Node):
+                yield from child.walk()
+
+    def all(self, tag, **attributes):
+        wanted = {name.rstrip("_"): value for name, value in attributes.items()}
+        return [
+            node
+            for node in self.walk()
+            if node.tag == tag and wanted.items() <= node.attributes.items()
+        ]
+
+    def one(self, tag, **attributes):
+        (found,) = self.all(tag, **attributes)
+        return found
+
+    @property
+    def text(self):
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+
+class Reader(HTMLParser):
+    """Builds the tree, and complains of what is not closed in order."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open = [Node("#document", {})]
+
+    def handle_starttag(self, tag, attrs):
+        while tag in ENDED_BY.get(self.open[-1].tag, ()):
+            self.open.pop()
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"{tag} has an attribute twice"
+        node = Node(tag, dict(attrs))
+        self.open[-1].children.append(node)
+        if tag not in VOID:
+            self.open.append(node)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        while self.open[-1].tag != tag and self.open[-1].tag in ENDED_BY:
+            self.open.pop()
+        assert self.open[-1].tag == tag, f"</{tag}> closes {self.open[-1].tag}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.open[-1].children.append(data)
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Return a function that gives the tree of a page's HTML."""
+
+    def read(html):
+        reader = Reader()
+        reader.feed(html)
+        reader.close()
+        (root,) = reader.open
+        return root
+
+    return read

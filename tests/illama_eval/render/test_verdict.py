@@ -1,0 +1,238 @@
+"""One verdict in every form: the same facts, and names that stay names, by strict parsers."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from xml.parsers import expat
+
+import pytest
+from rich.console import Console
+
+from illama_eval.comparison import compare_paths
+from illama_eval.gate import Verdicts, check
+from illama_eval.render.comparison import show_comparison
+from illama_eval.render.junit import to_junit, write_junit
+from illama_eval.render.summary import LARGEST, append_summary, to_summary
+from illama_eval.render.text import plain
+from illama_eval.render.verdict import sentence, show_verdicts, state_label, to_json
+from illama_eval.result import ResultError
+
+
+@pytest.fixture
+def worse(write_run, tmp_path):
+    baseline, run = write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.6, seed=1)
+    return check(run, baseline)
+
+
+def printed(show, shown, width=80, encoding="utf-8"):
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    show(shown, Console(file=file, width=width, highlight=False))
+    file.flush()
+    return file.buffer.getvalue().decode(encoding)
+
+
+def xml_of(text):
+    """Return (tag, attributes) of each element, by a parser that forgives nothing."""
+    found = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda tag, attributes: found.append((tag, attributes))
+    parser.Parse(text.encode("utf-8"), True)
+    return found
+
+
+def rows_of(markdown):
+    """Return the cells of each table row; a bar counts unless it is escaped."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_every_form_tells_the_same_verdict(worse):
+    assert worse.exit_code == 1
+    names = {each.name for each in worse.of("fail")}
+    data = json.loads(to_json(worse), parse_constant=pytest.fail)
+    assert data["exit_code"] == 1
+    assert {each["name"] for each in data["judged"] if each["outcome"] == "fail"} == names
+    cases = xml_of(to_junit(worse))
+    suite = dict(cases[0][1])
+    assert (suite["failures"], suite["errors"]) == (str(len(names)), "0")
+    assert int(suite["tests"]) == len(worse.of("pass", "warn", "fail", "error"))
+    rows = rows_of(to_summary(worse))
+    assert sum("worse" in row[0] for row in rows) == len(names)
+    text = printed(show_verdicts, worse)
+    assert text.count("\N{BLACK DOWN-POINTING TRIANGLE} worse") == len(names)
+    for form in (data["sentence"], to_summary(worse), to_junit(worse), " ".join(text.split())):
+        assert f"Regression in {len(names)} of 5 gated metrics" in form
+        assert "accuracy.top1" in form
+
+
+def test_the_sentence_names_metric_change_interval_and_margin(worse):
+    said = sentence(worse)
+    assert said.startswith("Regression in ")
+    number = r"\N{MINUS SIGN}\d+\.\d"
+    interval = rf"\(95 % {number} to {number}\)"
+    assert re.search(rf"accuracy\.top1 {number} pp {interval}, margin 0\.1 pp", said)
+
+
+def test_the_sentence_of_a_pass_counts_the_states(write_run, tmp_path):
+    found = check(write_run(tmp_path / "b"), write_run(tmp_path / "a"))
+    assert sentence(found) == ("No regression found in 5 gated metrics: 5 same within margin.")
+
+
+def test_a_problem_is_said_in_every_form(tmp_path, write_run):
+    found = check(write_run(tmp_path / "a"), tmp_path / "none.json")
+    cases = xml_of(to_junit(found))
+    assert (cases[0][1]["errors"], cases[0][1]["tests"]) == ("1", "1")
+    assert "none.json" in dict(cases)["error"]["message"]
+    assert json.loads(to_json(found))["exit_code"] == found.exit_code == 3
+    for form in (sentence(found), to_summary(found), printed(show_verdicts, found, 300)):
+        assert "Not judged:" in form
+        assert "cannot be read" in form
+
+
+def test_what_could_not_be_judged_is_an_error_and_a_warning_is_skipped(worse):
+    first, *others = worse.judged
+    mixed = replace(worse, judged=(
+        replace(first, state="missing", outcome="error", change=None, margin=None, reason="gone"),
+        *(replace(each, outcome="warn") if each.outcome == "fail" else each for each in others),
+    ))  # fmt: skip
+    assert mixed.exit_code == 3
+    assert sentence(mixed) == "Not judged: accuracy.top1 is missing, gone."
+    kinds = [tag for tag, _ in xml_of(to_junit(mixed))]
+    assert (kinds.count("error"), kinds.count("failure")) == (1, 0)
+    assert kinds.count("skipped") == len(mixed.of("warn")) > 0
+    warned = next(each for each in mixed.of("warn") if each.state == "worse")
+    assert state_label(warned).endswith("worse (warning)")
+
+
+def test_changed_rows_come_first_and_the_rest_is_folded(worse):
+    text = to_summary(worse)
+    upper, lower = text.split("<details>")
+    assert "▼ worse" in upper
+    assert "▼ worse" not in lower
+    assert "same within margin" not in upper
+    assert (
+        lower.index("= same") < lower.index("\N{MIDDLE DOT} not gated") < lower.index("</details>")
+    )
+    assert text.startswith("### Regression")
+
+
+def test_a_summary_is_cut_between_rows_and_says_so(worse):
+    many = replace(worse, judged=worse.judged * 300)
+    text = to_summary(many)
+    assert 0.9 * LARGEST < len(text.encode()) <= LARGEST
+    rows = rows_of(text)
+    assert len({len(row) for row in rows}) == 1
+    assert "rows more" in next(row for row in rows if row[0] == "…")[1]
+    assert text.count("<details>") == text.count("</details>") == 1
+    crowd = replace(worse, comparisons=worse.comparisons * 40, judged=worse.judged)
+    assert len(to_summary(crowd).encode()) <= LARGEST
+    assert "subjects more" in to_summary(crowd)
+
+
+def test_a_summary_is_appended(worse, tmp_path):
+    path = tmp_path / "summary.md"
+    path.write_text("before\n", encoding="utf-8")
+    append_summary(worse, path)
+    append_summary(worse, path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("before\n\n### Regression")
+    assert text.count("### Regression") == 2
+    with pytest.raises(ResultError, match="is GITHUB_STEP_SUMMARY set"):
+        append_summary(worse, tmp_path)
+    with pytest.raises(ResultError, match="cannot be written"):
+        append_summary(worse, tmp_path / "no" / "summary.md")
+    with pytest.raises(ResultError, match="cannot be written"):
+        write_junit(worse, tmp_path / "no" / "junit.xml")
+
+
+def test_every_line_fits_a_terminal_of_80_columns(worse, tmp_path):
+    (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
+    for text in (printed(show_verdicts, worse), printed(show_comparison, compared)):
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text.replace("000000000000…", "")
+
+
+def test_a_comparison_shows_differences_flips_and_what_intervals_cover(worse, tmp_path):
+    (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
+    text = " ".join(printed(show_comparison, compared).split())
+    assert f"{compared.flips.lost} lost, {compared.flips.gained} gained of 400 images" in text
+    assert "Intervals cover the choice of images, not training seeds." in text
+    assert "also different: weights_sha256" in text
+    assert re.search(r"top-1 accuracy .* ▼", text)
+
+
+def test_groups_of_seeds_show_both_intervals(write_run, tmp_path):
+    def group(side, accuracy, seeds):
+        runs = [write_run(tmp_path / f"{side}{n}", accuracy=accuracy, seed=n) for n in seeds]
+        return ",".join(map(str, runs))
+
+    paths = group("a", 0.8, (1, 2)), group("b", 0.6, (3, 4))
+    (compared,) = compare_paths(*paths)
+    text = printed(show_comparison, compared)
+    top1 = text.splitlines().index(next(line for line in text.splitlines() if "top-1" in line))
+    assert " to " in text.splitlines()[top1 + 1]
+    assert "Intervals over seeds (Welch)" in text
+
+
+@pytest.fixture(params=range(12))
+def hostile(request, hostile_names, write_run, tmp_path):
+    """Verdicts and comparison in which one hostile name stands in every slot."""
+    name = hostile_names[request.param]
+
+    def rename(header):
+        header["metrics"][name] = header["metrics"].pop("accuracy")
+        header["identity"]["subjects"]["0"]["dtype"] = name
+
+    def write(path, accuracy, seed):
+        run = write_run(path, accuracy=accuracy, seed=seed, subject="nano")
+        file = run / "run.json"
+        data = json.loads(file.read_text(encoding="utf-8"))
+        rename(data["header"])
+        data["header"]["device"] = f"{name}{seed}"
+        data["header"]["subjects"][0]["name"] = name
+        for row in data["rows"]:
+            row["subject"] = row["source"] = name
+            if row["study"] == "accuracy":
+                row |= {"study": name, "reason": name}
+                row["metric"] = name if row["metric"] == "nll" else row["metric"]
+        file.write_text(json.dumps(data), encoding="utf-8")
+        (run / "replicates.npz").unlink()
+        (run / "per_image.npz").unlink()
+        return run
+
+    paths = write(tmp_path / "a", 0.8, 0), write(tmp_path / "b", 0.6, 1)
+    found = replace(check(paths[1], paths[0]), run=name, baseline=name)
+    return name, found, compare_paths(*map(str, paths))[0]
+
+
+def test_a_hostile_name_stays_a_name_in_every_form(hostile):
+    name, verdicts, compared = hostile
+    assert verdicts.exit_code == 1
+    data = json.loads(to_json(verdicts), parse_constant=pytest.fail)
+    assert name in {each["study"] for each in data["judged"]}
+    assert to_json(verdicts).isascii()
+    cases = xml_of(to_junit(verdicts))
+    assert {tag for tag, _ in cases} == {
+        "testsuite", "properties", "property", "testcase", "failure", "system-out",
+    }  # fmt: skip
+    assert len(plain(name)) > 200 or plain(name) in {a.get("classname") for _, a in cases}
+    rows = rows_of(to_summary(verdicts))
+    assert {len(row) for row in rows} == {11}
+    summary = re.sub(r"</?(details|summary)>", "", to_summary(verdicts))
+    assert not re.search(r"(?<!\\)[<`]", summary)
+    for text in (printed(show_verdicts, verdicts), printed(show_comparison, compared)):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
+        assert max(map(len, text.splitlines())) <= 80
+    for show, shown in ((show_verdicts, verdicts), (show_comparison, compared)):
+        assert printed(show, shown, encoding="ascii")
+
+
+def test_a_hostile_problem_stays_a_sentence(hostile_names):
+    for name in hostile_names:
+        found = Verdicts(run=name, baseline=name, problem=name)
+        assert xml_of(to_junit(found))
+        assert len(to_summary(found).splitlines()) == 3
+        assert json.loads(to_json(found))["problem"] == name

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from illama.checkpoint import read
+from illama.demo import draw
+from illama.recipe import find_recipe
+from illama.sources import open_source
+from illama_eval.subjects import DEMO_CHECKPOINT, open_checkpoint
+
+LOG = DEMO_CHECKPOINT.with_suffix(".log.jsonl")
+
+
+def test_the_bundled_checkpoint_knows_the_demo_pictures():
+    subject = open_checkpoint(DEMO_CHECKPOINT, device="cpu")
+    drawn = draw("test", 200)
+    (seen,) = subject.observe(subject.transform.normalize(drawn.images), {"logits"})
+    assert subject.soft_mask == 0
+    assert np.mean(seen.logits.argmax(-1).numpy() == drawn.labels) >= 0.95
+
+
+def test_the_bundled_checkpoint_was_made_by_the_demo_recipe_and_its_log_lies_beside_it():
+    args = read(DEMO_CHECKPOINT).args
+    recipe = find_recipe("demo").to_dict()
+    records = [json.loads(line) for line in LOG.read_text().splitlines()]
+    assert {name: args[name] for name in recipe} == recipe
+    assert [record["epoch"] for record in records] == list(range(recipe["epochs"]))
+    assert records[0]["train_soft_mask_rate"] == 1
+    assert records[-1]["test_soft_mask_rate"] == 0
+    assert records[-1]["test_acc1"] >= 95
+
+
+@pytest.mark.slow
+def test_the_bundled_checkpoint_was_trained_on_the_pictures_that_are_drawn_now():
+    drawn = open_source("demo", split="train")
+    assert read(DEMO_CHECKPOINT).args["train_fingerprint"] == drawn.fingerprint

@@ -1,0 +1,108 @@
+"""Policies: what a rule leaves to the study, and what a file may not say."""
+
+from __future__ import annotations
+
+import pytest
+
+from illama_eval.change import Change
+from illama_eval.policy import Policy, Rule, read_policy
+from illama_eval.result import ResultError
+
+FILE = """
+inconclusive = "fail"
+removed = "warn"
+
+[metrics.accuracy.top1]
+absolute = 0.002
+relative = 0.01
+
+[metrics.accuracy.nll]
+severity = "warn"
+significant = false
+
+[metrics.calibration."*"]
+severity = "ignore"
+
+[metrics.rank.rank_per_image]
+better = "higher"
+"""
+
+
+def make_change(study="accuracy", metric="top1", better="higher"):
+    return Change(study=study, metric=metric, at={}, unit="fraction", images=10, better=better,
+                  tolerance=0.001, baseline=0.5, candidate=0.5)  # fmt: skip
+
+
+@pytest.fixture
+def policy(tmp_path):
+    path = tmp_path / "gate.toml"
+    path.write_text(FILE, encoding="utf-8")
+    return read_policy(path)
+
+
+def test_a_file_is_read_rule_by_rule(policy):
+    assert (policy.inconclusive, policy.new, policy.removed) == ("fail", "allow", "warn")
+    assert policy.rule("accuracy", "top1") == Rule(absolute=0.002, relative=0.01, severity="fail")
+    assert policy.rule("accuracy", "nll") == Rule(significant=False, severity="warn")
+    assert policy.rule("calibration", "ece") == Rule(severity="ignore")
+    assert policy.rule("collapse", "reach") == Rule()
+    assert policy.named == [("accuracy", "top1"), ("accuracy", "nll"), ("rank", "rank_per_image")]
+
+
+def test_a_study_declares_what_a_rule_leaves_open(policy):
+    settled = Rule().settled(make_change())
+    assert settled == Rule(better="higher", absolute=0.001, severity="fail")
+    assert policy.rule("accuracy", "top1").settled(make_change()).absolute == 0.002
+    ranks = make_change("rank", "rank_per_image", None)
+    assert policy.rule("rank", "rank_per_image").settled(ranks).better == "higher"
+
+
+def test_metrics_that_repeat_another_or_have_no_better_side_are_ignored_unless_named():
+    assert Rule().settled(make_change("calibration", "ece_left", "lower")).severity == "ignore"
+    assert Rule().settled(make_change("rank", "rank_per_image", None)).severity == "ignore"
+    assert Rule().settled(make_change("calibration", "ece", "lower")).severity == "fail"
+
+
+def test_the_larger_of_both_tolerances_counts():
+    rule = Rule(absolute=0.002, relative=0.01)
+    assert rule.margin(0.1) == 0.002
+    assert rule.margin(-0.5) == 0.005
+    assert Rule().margin(3) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("strict = true", "strict: unknown key; known are inconclusive, new, removed"),
+        ('new = "maybe"', "new: must be allow or warn or fail"),
+        ("inconclusive = true", "inconclusive: must be warn or fail"),
+        ("metrics = 3", "metrics: must be a table"),
+        ("[metrics]\naccuracy = 1", "metrics.accuracy: must be a table"),
+        ("[metrics.accuracy]\ntop1 = 0.1", "metrics.accuracy.top1: must be a table"),
+        ("[metrics.a.b]\nabsolut = 1", "metrics.a.b.absolut: unknown key"),
+        ("[metrics.a.b]\nabsolute = -1", "metrics.a.b.absolute: must be a number from 0"),
+        ("[metrics.a.b]\nabsolute = true", "metrics.a.b.absolute: must be a number from 0"),
+        ("[metrics.a.b]\nrelative = nan", "metrics.a.b.relative: must be a number from 0"),
+        ("[metrics.a.b]\nrelative = inf", "metrics.a.b.relative: must be a number from 0"),
+        ("[metrics.a.b]\nsignificant = 1", "metrics.a.b.significant: must be true or false"),
+        ('[metrics.a.b]\nbetter = "equal"', "metrics.a.b.better: must be higher or lower"),
+        ("[metrics.a.b\n", "gate.toml"),
+    ],
+)
+def test_what_a_policy_may_not_say_is_named(tmp_path, text, said):
+    path = tmp_path / "gate.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ResultError) as caught:
+        read_policy(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_policy_is_refused(tmp_path):
+    with pytest.raises(ResultError, match="cannot be read"):
+        read_policy(tmp_path / "gate.toml")
+
+
+def test_no_policy_is_an_empty_one():
+    assert Policy().rule("accuracy", "top1") == Rule()
+    assert Policy().named == []

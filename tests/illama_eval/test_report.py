@@ -1,0 +1,174 @@
+"""`compare` and `report` from the command line: what they print, write, and exit with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from illama_eval.cli import main
+from illama_eval.result import Run
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Return a function that runs `illama-eval` in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["illama-eval", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leave out the page, which tests of its own look at; return what it would have been of."""
+    asked = []
+
+    def write(directories, out, verdicts):
+        asked.append((list(directories), out, verdicts))
+        return [Path(directories[0]) / "report.html"]
+
+    monkeypatch.setattr("illama_eval.report.write_report", write)
+    return asked
+
+
+def test_compare_prints_a_table_or_json(command, write_run, tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", accuracy=0.7, seed=1)
+    code, out, _ = command("compare", "a", "b")
+    assert code == 0
+    assert "top-1 accuracy" in out
+    assert "layer 1" not in out
+    assert "layer 1" in command("compare", "a", "b", "--everywhere")[1]
+    code, out, _ = command("compare", "a", "b", "--json")
+    assert code == 0
+    assert json.loads(out)["comparisons"][0]["baseline"] == ["a"]
+
+
+def test_compare_refuses_in_one_line(command, write_run, tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", change=lambda h: h["identity"]["source"].update(fingerprint="0"))
+    code, out, err = command("compare", "a", "b")
+    assert (code, out) == (3, "")
+    assert err.startswith("illama-eval: a and b are not comparable: source.fingerprint is ")
+    assert len(err.splitlines()) == 1
+    assert command("compare", "a", "nothing")[0] == 3
+    assert command("compare", "a")[0] == 2
+
+
+@pytest.mark.parametrize(("accuracy", "code"), [(0.8, 0), (0.6, 1)])
+def test_the_exit_code_is_that_of_the_printed_verdict(
+    command, quick, write_run, tmp_path, accuracy, code
+):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", accuracy=accuracy)
+    given = "report", "b", "--baseline", "a", "--junit", "junit.xml", "--summary", "summary.md"
+    found, out, _ = command(*given)
+    assert found == code
+    assert out.startswith(("No regression found", "Regression in")[code])
+    junit, summary = (Path(name).read_text(encoding="utf-8") for name in given[5::2])
+    assert f'name="exit_code" value="{code}"' in junit
+    assert " ".join(out.split()).split(": ")[0] in summary
+    found, out, _ = command("report", "b", "--baseline", "a", "--json")
+    assert found == json.loads(out)["exit_code"] == code
+    assert quick[-1][2].exit_code == code
+
+
+def test_a_missing_baseline_exits_3_and_writes_what_ci_reads(command, quick, write_run, tmp_path):
+    write_run(tmp_path / "run")
+    code, out, _ = command("report", "run", "--baseline", "no.json", "--junit", "junit.xml")
+    assert code == 3
+    assert out.startswith("Not judged: no.json: cannot be read")
+    assert 'errors="1"' in Path("junit.xml").read_text(encoding="utf-8")
+
+
+def test_update_baseline_writes_it_and_the_next_run_passes(command, quick, write_run, tmp_path):
+    write_run(tmp_path / "run")
+    write_run(tmp_path / "again")
+    code, out, err = command("report", "run", "--baseline", "reports/b.json", "--update-baseline")
+    assert (code, out) == (0, "")
+    assert "reports/b.json is now the headline of run" in err
+    assert command("report", "again", "--baseline", "reports/b.json")[0] == 0
+    assert Run.load("reports/b.json").rows == Run.load("run", headline=True).rows
+
+
+def test_a_policy_is_followed_and_refused_by_name(command, quick, write_run, tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", accuracy=0.6)
+    policy = Path("gate.toml")
+    lenient = [
+        f'[metrics.{study}."*"]\nseverity = "warn"\n' for study in ("accuracy", "calibration")
+    ]
+    policy.write_text("".join(lenient), encoding="utf-8")
+    assert command("report", "b", "--baseline", "a", "--policy", policy)[0] == 0
+    policy.write_text("strict = true", encoding="utf-8")
+    code, _, err = command("report", "b", "--baseline", "a", "--policy", policy)
+    assert (code, err) == (
+        3, "illama-eval: gate.toml: strict: unknown key; known are inconclusive, new, removed\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "run", "--junit", "junit.xml"),
+        ("report", "run", "--update-baseline"),
+        ("report", "run", "other", "--baseline", "b.json"),
+        ("report", "--baseline", "b.json"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(command, words):
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
+def test_without_runs_every_run_below_reports_gets_its_page(command, quick, write_run, tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path / "reports" / name / "run")
+    assert command("report")[0] == 0
+    assert [[str(path) for path in runs] for runs, _, _ in quick] == [
+        ["reports/one/run"], ["reports/two/run"],
+    ]  # fmt: skip
+    assert command("report", "reports/one/run", "reports/two/run", "--out", "both")[0] == 0
+    assert (len(quick[-1][0]), quick[-1][1]) == (2, Path("both"))
+
+
+def test_without_any_run_the_demo_is_measured_first(
+    command, quick, write_run, tmp_path, monkeypatch
+):
+    asked = []
+
+    def measure(shared, name, studies):
+        asked.append((shared.checkpoints, name, list(studies)))
+        write_run(tmp_path / "reports" / "demo" / "run")
+
+    monkeypatch.setattr("illama_eval.command.measure", measure)
+    assert command("report")[0] == 0
+    assert asked == [(None, "run", ["accuracy", "calibration", "rank", "collapse"])]
+    assert [str(path) for path in quick[0][0]] == ["reports/demo/run"]
+
+
+def test_comparing_and_reporting_do_not_load_torch(write_run, tmp_path):
+    program = """
+import sys
+from illama_eval.cli import app
+for words in (["compare", "a", "b"], ["report", "b", "--baseline", "a"]):
+    app(words, standalone_mode=False)
+    assert "torch" not in sys.modules, words
+"""
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1)
+    done = subprocess.run([sys.executable, "-c", program], check=False, cwd=tmp_path,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b" / "report.html").stat().st_size > 10_000
