@@ -3,9 +3,9 @@
     python benchmarks/train.py [--size tiny] [--batch 32] [--rounds 3] [--images FOLDER]
 
 All loops take AdamW steps of the same model on the same batch, interleaved, so that a busy machine
-slows them alike. Ratios are to the plain loop in fp32, of medians and, on a
-machine that others use, of the best. On a GPU, timm's DeiT of
-the same size runs beside them where timm is installed. Prints JSON.
+slows them alike. Ratios are to the plain loop in fp32: of medians and, for a machine that others
+use, of the best. On a GPU, timm's DeiT of the same size runs beside them where timm is installed.
+Prints JSON.
 """
 
 from __future__ import annotations

@@ -169,6 +169,8 @@ class _Loop:
         """Train from the first step, or the one that was saved, to the last."""
         learner, execution = self.learner, self.execution
         step = self._resume()
+        if self.world.leads:
+            self.journal.write_log()
         scribe = Scribe(self.journal.out, self.journal.log, on=execution.tensorboard)
         batches = self._train_batches(step)
         while step < learner.steps:

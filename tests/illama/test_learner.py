@@ -181,6 +181,7 @@ def test_a_micro_batch_that_leaves_a_process_idle_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile itself
 def test_a_compiled_step_is_the_same_step_at_any_soft_mask():
     recipe = replace(SMALL, mask_schedule="linear", cutoff_soft=2, drop_path=0.3)
     plain, compiled = Learner(recipe, 50), Learner(recipe, 50, compiled=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
@@ -16,11 +17,13 @@ from illama import checkpoint, cli, exits
 from illama.batches import open_splits
 from illama.data import ImageError
 from illama.demo import draw
+from illama.learner import Learner
 from illama.recipe import RECIPES, RecipeError, find_recipe
 from illama.sources import SourceError
 from illama.sources.source import hash_arrays, make_source
 from illama.start import build
 from illama.train import Execution, TrainingError, choose_device, fit
+from illama.world import World
 
 SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
@@ -169,6 +172,28 @@ def test_a_loss_that_is_not_finite_stops_saves_and_names_the_images(tmp_path):
     assert "lower lr; everything before it is saved; its images: train/" in words
     assert "\n" not in words
     assert checkpoint.read(tmp_path / "nan" / "checkpoint-1.pth")
+
+
+def test_a_missing_tensorboard_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    how = Execution(tensorboard=True)
+    with pytest.raises(TrainingError, match="TensorBoard is not installed; pip install"):
+        fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
+
+
+def test_a_model_is_not_cut_over_one_process_nor_with_an_average(tmp_path):
+    how = Execution(sharded=True)
+    with pytest.raises(TrainingError, match="start several by torchrun"):
+        fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
+    with pytest.raises(RecipeError, match="set ema=none and dtype=bf16 or fp32"):
+        Learner(replace(SMALL, ema=0.9), 50, World(0, 2), sharded=True)
+
+
+@pytest.mark.parametrize("step", ["vit", "class-first-causal", "modified-mask", "rope-only"])
+def test_every_masking_trains(step, tmp_path):
+    recipe = replace(SMALL, step=step, soft_mask=0, cutoff_soft=0, epochs=1)
+    result = fit(recipe, small_source(), small_source("test", 20), tmp_path / step)
+    assert checkpoint.read(result.checkpoint).model.config.masking != "multiplicative"
 
 
 def test_a_missing_device_is_refused():
