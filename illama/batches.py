@@ -1,18 +1,67 @@
-"""What a training sees: the images of both splits, their order, and how they are shifted."""
+"""What a training sees: the images of both splits, their order, and how they are batched.
+
+Every draw is a function of the recipe's seed, the epoch and the image's place in it. A training can
+therefore go on from any step, with any number of workers and processes, as if it had never stopped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
-from illama.data import Transform
-from illama.recipe import Recipe
+from illama.data import ImageError
+from illama.files import first_line
+from illama.recipe import Recipe, RecipeError
 from illama.sources import Source, SourceError, open_source
+from illama.world import World
+
+WORKER_TIMEOUT = 120
+"""Seconds without a batch after which a worker counts as hung."""
+LONGEST_GAP = 1000
+"""Broken images in a row after which a training image has no substitute."""
+_AUGMENTATION, _MIXING, _PATHS = 1, 2, 3
+"""What a generator is drawn for, so that no two share their numbers."""
+
+
+class LoaderError(SourceError):
+    """A loader worker ended or hung; one line: what, where, what to do."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which images a batch consists of, before any of them is read."""
+
+    epoch: int
+    index: int
+    """Of the micro-batch in its optimizer step."""
+    slots: NDArray[np.int64]
+    """Places in the epoch, [image]."""
+    positions: NDArray[np.int64]
+    """Of the images in the source, [image]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prepared images of one pass."""
+
+    images: Tensor
+    """float32 [image, 3, row, column]."""
+    labels: Tensor
+    """int64 [image]."""
+    positions: NDArray[np.int64]
+    index: int
+    broken: tuple[tuple[int, str], ...] = ()
+    """Positions that could not be read, and why."""
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a GPU reads without waiting."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 def open_splits(recipe: Recipe) -> tuple[Source, Source]:
@@ -30,36 +79,140 @@ def open_splits(recipe: Recipe) -> tuple[Source, Source]:
     return train, test
 
 
-def draw_batches(
-    source: Source, transform: Transform, recipe: Recipe, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield full batches of prepared, shifted images and their labels in the epoch's own order.
+def order_epoch(images: int, recipe: Recipe, epoch: int) -> NDArray[np.int64]:
+    """Return which image stands at each place of an epoch, int64 [image].
 
-    Order and shifts are a function of seed and epoch alone.
+    With a shuffle buffer the source's blocks come in random order, and images move by at most a
+    buffer's length inside that order, so that shards are read nearly as they lie on the disk.
     """
     random = np.random.Generator(np.random.PCG64([recipe.seed, epoch]))
-    order = random.permutation(len(source))
-    for start in range(0, len(source) - recipe.batch_size + 1, recipe.batch_size):
-        images, labels = prepare(source, transform, order[start : start + recipe.batch_size])
-        yield shift(images, recipe.crop_padding, random), labels
+    order = random.permutation(images)
+    if 0 < recipe.shuffle_buffer < images:
+        blocks = np.array_split(np.arange(images), -(-images // recipe.shuffle_buffer))
+        stream = np.concatenate([blocks[k] for k in random.permutation(len(blocks))])
+        moved = np.arange(images) + random.uniform(0, recipe.shuffle_buffer, images)
+        order = stream[np.argsort(moved)]
+    return np.repeat(order, recipe.repeats)[:images]
 
 
-def prepare(
-    source: Source, transform: Transform, positions: NDArray[np.int64]
-) -> tuple[Tensor, Tensor]:
-    """Return the images at these positions, float32 [image, 3, row, column], and their labels."""
-    assert source.labels is not None
-    images = torch.stack([transform(source.read(int(position))) for position in positions])
-    return images, torch.from_numpy(source.labels[positions])
+def count_passes(recipe: Recipe, processes: int) -> int:
+    """Return into how many micro-batches an optimizer step is cut.
 
-
-def shift(images: Tensor, padding: int, random: np.random.Generator) -> Tensor:
-    """Shift each of the images [image, 3, row, column] by up to `padding` pixels on both axes.
-
-    What comes in from outside is 0, the mean colour.
+    Raises:
+        RecipeError: fewer than there are processes.
     """
-    padded = functional.pad(images, (padding,) * 4)
-    side = images.shape[-1]
-    top, left = torch.from_numpy(random.integers(0, 2 * padding, (2, len(images)), endpoint=True))
-    windows = padded.unfold(2, side, 1).unfold(3, side, 1)
-    return windows[torch.arange(len(images)), :, top, left]
+    size = recipe.micro_batch or -(-recipe.batch_size // processes)
+    passes = -(-recipe.batch_size // size)
+    if passes < processes:
+        raise RecipeError(
+            f"recipe {recipe.name}: a batch of {recipe.batch_size} in micro-batches of {size} does"
+            f" not fill {processes} processes; lower micro_batch or raise batch_size"
+        )
+    return passes
+
+
+def draw_batches(
+    images: int, recipe: Recipe, first: int, last: int, world: World
+) -> Iterator[Drawn]:
+    """Yield this process's micro-batches of the optimizer steps `first` to `last`, exclusive.
+
+    Each step's images are dealt out to its micro-batches one by one, and these to the processes.
+    """
+    passes, per_epoch = count_passes(recipe, world.size), images // recipe.batch_size
+    epoch, order = -1, np.arange(0)
+    for step in range(first, last):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = order_epoch(images, recipe, epoch)
+        start = step % per_epoch * recipe.batch_size
+        slots = np.arange(start, start + recipe.batch_size)
+        for index in range(world.rank, passes, world.size):
+            own = slots[index::passes]
+            yield Drawn(epoch, index, own, order[own])
+
+
+def deal_test(images: int, batch_size: int, world: World) -> list[Drawn]:
+    """Return this process's share of the test images, each image once over all processes."""
+    own = np.arange(images)[world.rank :: world.size]
+    parts = np.array_split(own, max(1, -(-len(own) // batch_size)))
+    return [Drawn(0, index, part, part) for index, part in enumerate(parts) if len(part)]
+
+
+def generator(seed: int, first: int, second: int, purpose: int) -> np.random.Generator:
+    """Return the generator of one place in a training."""
+    return np.random.Generator(np.random.PCG64([seed, first, second, purpose]))
+
+
+def mixing_generator(recipe: Recipe, step: int, index: int) -> np.random.Generator:
+    """Return the generator by which a micro-batch is mixed."""
+    return generator(recipe.seed, step, index, _MIXING)
+
+
+def path_generator(recipe: Recipe, step: int, index: int) -> np.random.Generator:
+    """Return the generator by which a micro-batch's paths are dropped."""
+    return generator(recipe.seed, step, index, _PATHS)
+
+
+@dataclass(frozen=True)
+class Pictures(Dataset[Batch]):
+    """From what was drawn to prepared batches; runs in loader workers."""
+
+    source: Source
+    prepare: Callable[[NDArray[np.uint8], np.random.Generator], Tensor]
+    seed: int
+    substitutes: bool
+    """Whether the next image that can be read takes the place of a broken one."""
+
+    def __getitem__(self, drawn: Drawn) -> Batch:
+        """Read and prepare the images."""
+        assert self.source.labels is not None
+        kept, pixels = [], []
+        broken: dict[int, str] = {}
+        for slot, position in zip(drawn.slots, drawn.positions, strict=True):
+            for offset in range(LONGEST_GAP if self.substitutes else 1):
+                taken = int(position + offset) % len(self.source)
+                try:
+                    image = self.source.read(taken)
+                except ImageError as error:
+                    broken[taken] = str(error)
+                    continue
+                random = generator(self.seed, drawn.epoch, int(slot), _AUGMENTATION)
+                pixels.append(self.prepare(image, random))
+                kept.append(taken)
+                break
+        positions = np.array(kept, np.int64)
+        return Batch(
+            images=torch.stack(pixels) if pixels else torch.empty(0),
+            labels=torch.from_numpy(self.source.labels[positions]),
+            positions=positions,
+            index=drawn.index,
+            broken=tuple(broken.items()),
+        )
+
+
+def load(
+    pictures: Pictures, drawn: Iterator[Drawn] | list[Drawn], workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """Yield prepared batches in order, read ahead by worker processes if there are any.
+
+    Raises:
+        LoaderError: a worker died or hung.
+    """
+    loader = DataLoader(
+        pictures,
+        batch_size=None,
+        sampler=drawn,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        timeout=WORKER_TIMEOUT if workers else 0,
+        generator=torch.Generator(),  # else a seed for workers comes off the global one
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not workers or "DataLoader" not in str(error):
+            raise
+        raise LoaderError(
+            f"a loader worker ended or hung ({first_line(error)}); if memory is short, in /dev/shm"
+            " too, take fewer --workers, or none"
+        ) from None

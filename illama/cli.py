@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -148,13 +148,30 @@ def train(
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe."),
     ] = None,
     list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; torchrun starts several.")] = (
+        "auto"
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the model.")] = False,
+    sharded: Annotated[
+        bool, typer.Option("--shard", help="Cut the model over torchrun's processes.")
+    ] = False,
+    resume: Annotated[
+        str, typer.Option(help="auto goes on from OUT's newest checkpoint; no; or a checkpoint.")
+    ] = "auto",
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints kept, beside the best.")] = 3,
+    save_steps: Annotated[
+        int | None, typer.Option(min=1, help="Also save every so many steps, not only epochs.")
+    ] = None,
+    max_bad: Annotated[int, typer.Option(min=0, help="Unreadable images to pass over.")] = 0,
+    tensorboard: Annotated[bool, typer.Option(help="Also write the log for TensorBoard.")] = False,
 ) -> None:
     """Train a model by a recipe; write weights, log and the recipe as it was used."""
     from illama.recipe import RECIPES, find_recipe
 
     if list_recipes:
         for each in RECIPES.values():
-            typer.echo(f"{each.name:<16}{each.summary}")
+            typer.echo(f"{each.name:<22}{each.summary}")
         return
     if recipe is None:
         raise typer.BadParameter("name a recipe; --list shows them", param_hint="RECIPE")
@@ -163,12 +180,60 @@ def train(
     from rich.console import Console
 
     from illama.batches import open_splits
-    from illama.train import fit
+    from illama.curves import draw_curves
+    from illama.train import Execution, choose_device, fit
 
+    execution = Execution(
+        device=choose_device(device),
+        workers=workers,
+        compiled=compiled,
+        sharded=sharded,
+        resume=resume,
+        keep=keep,
+        save_steps=save_steps,
+        max_bad=max_bad,
+        tensorboard=tensorboard,
+    )
     folder = out or Path("trained") / f"illama_{recipe}"
-    console = Console(stderr=True)
-    trained = fit(chosen, *open_splits(chosen), folder, console=console)
-    typer.echo(trained.checkpoint)
+    splits = open_splits(chosen)
+    trained = fit(chosen, *splits, folder, execution=execution, console=Console(stderr=True))
+    if trained.leads:
+        draw_curves([folder / "log.jsonl"], folder / "curves.png")
+        typer.echo(trained.checkpoint)
+
+
+@app.command()
+def curves(
+    logs: Annotated[list[Path], typer.Argument(help="log.jsonl files, or folders with one.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Ends in .png, .svg or .pdf.")] = Path("curves.png"),
+) -> None:
+    """Draw loss, accuracy and soft mask over the epochs of trainings, all in one figure."""
+    from illama.curves import draw_curves
+
+    draw_curves(logs, out)
+    typer.echo(out)
+
+
+@app.command("init-llama2")
+def init_llama2(
+    folder: Annotated[Path, typer.Argument(help="A LLaMA-2 in Hugging Face form.")],
+    *,
+    size: Annotated[Literal["tiny", "small", "base"], typer.Option(help="Model to fill.")],
+    out: Annotated[Path, typer.Option(help="Ends in .pth or .safetensors.")],
+    head_aware: Annotated[
+        bool, typer.Option("--head-aware", help="Keep heads and rotary pairs whole.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights that are drawn.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Select the weights of a model's blocks from a LLaMA-2, to train from."""
+    from illama.selection import initialize
+
+    if out.exists() and not overwrite:
+        raise exits.InputError(f"{out}: is there already; pass --overwrite to replace it")
+    initialize(folder, size, out, head_aware=head_aware, seed=seed)
+    typer.echo(out)
 
 
 def _print_table(described: Mapping[str, Any]) -> None:

@@ -123,10 +123,13 @@ class Transform:
 
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """Prepare one image, uint8 [row, column, 3] -> float32 [3, image_size, image_size]."""
+        return self.normalize(np.asarray(self.frame(Image.fromarray(image)))[None])[0]
+
+    def frame(self, image: Image.Image) -> Image.Image:
+        """Return the image at the model's size, resized and cropped."""
         side = self.image_size
-        if self.resize == "short-side" or image.shape[:2] != (side, side):
-            image = np.asarray(self._resized(Image.fromarray(image)))
-        return self.normalize(image[None])[0]
+        untouched = self.resize != "short-side" and image.size == (side, side)
+        return image if untouched else self._resized(image)
 
     def normalize(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Scale and normalise without resizing.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from illama.config import Config
 from illama.layers import (
@@ -22,6 +24,11 @@ from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
 
 SELF_CHECK_TOKENS = 33
 SELF_CHECK_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+def keep(added: Tensor, kept: Tensor | None, branch: int) -> Tensor:
+    """Return what a branch adds [image, token, channel], times the factor of each image."""
+    return added if kept is None else added * kept[branch, :, None, None].type_as(added)
 
 
 class Block(nn.Module):
@@ -44,16 +51,17 @@ class Block(nn.Module):
         soft_mask: float = 0.0,
         rows: slice = slice(None),
         path: Path = "explicit",
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """Return the block's output for `rows`, [image, row, channel]."""
+        """Return the output for `rows`, [image, row, channel]; `kept` is [branch, image]."""
         normed = self.attention_norm(tokens)
         attended = self.attention(normed, masking, rotary, soft_mask, rows, path)
-        return self.feed(tokens[:, rows] + attended)
+        return self.feed(tokens[:, rows] + keep(attended, kept, 0), kept)
 
-    def feed(self, tokens: Tensor) -> Tensor:
+    def feed(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return tokens plus their feed-forward."""
-        out: Tensor = tokens + self.feed_forward(self.feed_forward_norm(tokens))
-        return out
+        fed: Tensor = self.feed_forward(self.feed_forward_norm(tokens))
+        return tokens + keep(fed, kept, 1)
 
     def lay_open(
         self,
@@ -115,35 +123,40 @@ class Model(nn.Module):
         if self.position_embedding is not None:
             nn.init.trunc_normal_(self.position_embedding, std=0.02)
 
-    def forward(self, images: Tensor, soft_mask: float = 0.0) -> Tensor:
+    def forward(self, images: Tensor, soft_mask: float = 0.0, kept: Tensor | None = None) -> Tensor:
         """Return logits [image, class] of normalised images [image, 3, row, column].
 
-        `soft_mask` (0 to 1) is the paper's alpha: 0 is causal, 1 bidirectional.
+        `soft_mask` (0 to 1) is the paper's alpha: 0 is causal, 1 bidirectional. `kept` [block,
+        branch, image] multiplies what attention (0) and feed-forward (1) of each block add: a
+        training that drops paths draws it; None drops nothing.
 
         Raises:
             ValueError: the images have another size than the config says, or the masking has no
                 soft form and `soft_mask` is not 0.
         """
-        logits: Tensor = self.head(self.encode(images, soft_mask))
+        logits: Tensor = self.head(self.encode(images, soft_mask, kept))
         return logits
 
-    def encode(self, images: Tensor, soft_mask: float = 0.0) -> Tensor:
+    def encode(self, images: Tensor, soft_mask: float = 0.0, kept: Tensor | None = None) -> Tensor:
         """Return the class token after the final norm, [image, channel].
 
         In the last block only the class token's row is computed: nothing else reaches the head.
         """
-        return self.finish(self.embed(images), soft_mask)
+        return self.finish(self.embed(images), soft_mask, kept)
 
-    def finish(self, tokens: Tensor, soft_mask: float = 0.0, first: int = 0) -> Tensor:
+    def finish(
+        self, tokens: Tensor, soft_mask: float = 0.0, kept: Tensor | None = None, first: int = 0
+    ) -> Tensor:
         """Return the class token after the final norm, from the tokens that enter block `first`.
 
         `first` counts from 0.
         """
         path = self.resolve_path(tokens.device)
-        for block in self.blocks[first:-1]:
-            tokens = block(tokens, self.masking, self.rotary, soft_mask, path=path)
+        of_block = [None] * self.config.depth if kept is None else kept
+        for block, own in zip(self.blocks[first:-1], of_block[first:], strict=False):
+            tokens = block(tokens, self.masking, self.rotary, soft_mask, path=path, kept=own)
         row = slice(self.config.class_index, self.config.class_index + 1)
-        last = self.blocks[-1](tokens, self.masking, self.rotary, soft_mask, row)
+        last = self.blocks[-1](tokens, self.masking, self.rotary, soft_mask, row, kept=of_block[-1])
         feature: Tensor = self.norm(last)[:, 0]
         return feature
 
@@ -204,6 +217,13 @@ class Model(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             block.lay_open = torch.compile(block.lay_open)  # type: ignore[method-assign]
+
+    def recompute_blocks(self) -> None:
+        """Let, in place, the backward pass compute blocks again instead of keeping their inside."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            again = partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = again  # type: ignore[method-assign]
 
     def resolve_path(self, device: torch.device) -> Path:
         """Return `explicit` or `fused` for this device.

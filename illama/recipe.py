@@ -1,4 +1,4 @@
-"""Training recipes as data: what is trained, on what, for how long, and by which schedules."""
+"""Training recipes: what is trained, on what, for how long, and by which schedules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
+
+from illama.recipe_table import TABLE
 
 
 class RecipeError(ValueError):
@@ -28,6 +30,9 @@ class Recipe:
     """One line: what it trains, and the table it comes from."""
     data: str | None = None
     """The source that is trained on unless another is given; None: one must be given."""
+    start: str | None = None
+    """The checkpoint whose weights are trained on; None: fresh weights. Positions are resized, and
+    a head of another number of classes is drawn anew."""
     size: str
     """Key of `illama.SIZES`."""
     step: str = "soft-mask"
@@ -40,6 +45,9 @@ class Recipe:
     """Passes over the training images."""
     batch_size: int
     """Images in one optimizer step, over all processes; what is left of an epoch is skipped."""
+    micro_batch: int | None = None
+    """Images in one pass of one process at most, whose gradients add up to the step's; None: as
+    few passes as there are processes. Mixing happens inside a micro-batch."""
     lr: float
     """Learning rate after the warm-up, not scaled by the batch."""
     min_lr: float = 1e-6
@@ -48,32 +56,80 @@ class Recipe:
     """Epochs of linear warm-up from 0."""
     weight_decay: float = 0.05
     """Of the matrices; norms, biases, positions and class token have none."""
+    weight_decay_end: float | None = None
+    """Where a cosine takes the weight decay; None: it stays."""
+    clip_grad: float | None = None
+    """Largest norm of all gradients together; None: any."""
+    ema: float | None = None
+    """Decay of a moving average of the weights, kept beside them; None: no average."""
     soft_mask: float = 1.0
     """Where the soft mask starts, 0 to 1."""
     mask_schedule: Literal["constant", "linear"] = "constant"
     """How the soft mask goes until it is cut off."""
     cutoff_soft: int
     """Epoch from which the soft mask is 0."""
+    ends_soft: bool = False
+    """Allow a soft mask that is not 0 in the last step: the weights are then to be run with it."""
+    drop_path: float = 0.0
+    """Share of images for which the last block is skipped; less in the blocks before, linearly."""
+    drop_mode: Literal["standard", "early", "late"] = "standard"
+    """When paths are dropped: always, before `drop_cutoff`, or from it on (Liu et al. 2023)."""
+    drop_schedule: Literal["constant", "linear"] = "constant"
+    """How `drop_path` goes in mode early: it stays, or falls to 0 at `drop_cutoff`."""
+    drop_cutoff: int = 0
+    """Epoch that ends mode early and starts mode late."""
     label_smoothing: float = 0.1
     """Share of the target spread evenly over all classes."""
+    mixup: float = 0.0
+    """Of the beta distribution by which images are blended (Zhang et al. 2018); 0: never."""
+    cutmix: float = 0.0
+    """Of the beta distribution by which rectangles are swapped (Yun et al. 2019); 0: never."""
+    mixup_prob: float = 1.0
+    """Probability that a micro-batch is mixed at all."""
+    switch_prob: float = 0.5
+    """Probability of cutmix where both are on."""
+    crop: Literal["none", "resized"] = "none"
+    """What is seen of an image: as in the evaluation, or a random part of it, resized."""
     crop_padding: int = 0
-    """Pixels by which a training image is shifted at most, to each side."""
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    """Pixels by which an image is shifted at most, to each side; what comes in is black."""
+    crop_scale: float = 0.08
+    """Smallest share of the image that a resized crop keeps."""
+    flip: float = 0.0
+    """Probability of a mirror image."""
+    rand_augment: str | None = None
+    """RandAugment (Cubuk et al. 2020), as timm writes it: magnitude m, its spread mstd, inc1."""
+    color_jitter: float = 0.0
+    """Largest change of brightness, contrast and saturation; without RandAugment only."""
+    erasing: float = 0.0
+    """Probability that a rectangle is replaced by noise (Zhong et al. 2020)."""
+    repeats: int = 1
+    """Times that an image is drawn in an epoch, which meets as many fewer (Hoffer et al. 2020)."""
+    shuffle_buffer: int = 0
+    """Images among which the stored order is shuffled, for shards that are read as streams; 0: all
+    of them."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the matrix products in training; weights and evaluation are fp32 always."""
+    recompute: bool = False
+    """Compute the inside of blocks again in the backward pass instead of keeping it."""
     seed: int = 0
     """Of initial weights, order and augmentation."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise RecipeError(f"recipe {self.name}: {name}={value} is not in {low}..{high}")
-        for name in ("warmup_epochs", "cutoff_soft"):
+        for name in ("warmup_epochs", "cutoff_soft", "drop_cutoff"):
             if getattr(self, name) > self.epochs:
                 raise RecipeError(
                     f"recipe {self.name}: {name}={getattr(self, name)} lies beyond the last of "
                     f"{self.epochs} epochs; lower it"
                 )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are ever blended, so that targets are shares of classes."""
+        return self.mixup_prob > 0 and max(self.mixup, self.cutmix) > 0
 
     def override(self, assignments: Iterable[str]) -> Recipe:
         """Return the recipe with fields replaced, each written `field=value`.
@@ -86,62 +142,58 @@ class Recipe:
     def _parse(self, assignment: str) -> tuple[str, Any]:
         """Return the field and the value of `field=value`."""
         name, _, text = assignment.partition("=")
-        kind = get_type_hints(Recipe).get(name)
-        if kind is None or name == "name":
+        hint = get_type_hints(Recipe).get(name)
+        if hint is None or name == "name":
             known = ", ".join(field.name for field in fields(self) if field.name != "name")
             raise RecipeError(f"recipe {self.name}: no field {name!r}; the fields are {known}")
-        choices = get_args(kind) if kind not in (int, float, str, str | None) else ()
+        options = get_args(hint)
+        if type(None) in options and text == "none":
+            return name, None
+        kind = options[0] if type(None) in options else hint
         try:
-            value = kind(text) if kind in (int, float) else text
+            return name, _READERS[kind](text) if kind in _READERS else _choose(text, options)
         except ValueError:
-            raise RecipeError(f"recipe {self.name}: {name}={text!r} is no {_WORDS[kind]}") from None
-        if choices and value not in choices:
-            raise RecipeError(
-                f"recipe {self.name}: {name}={text!r} is not one of {', '.join(choices)}"
-            )
-        return name, value
+            wanted = _WORDS.get(kind, f"one of {', '.join(map(str, options))}")
+            raise RecipeError(f"recipe {self.name}: {name}={text!r} is not {wanted}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a plain dictionary, in declaration order."""
         return asdict(self)
 
 
-_WORDS: Mapping[Any, str] = {int: "whole number", float: "number"}
+def _choose(text: str, options: tuple[Any, ...]) -> Any:
+    """Return the option of this name."""
+    return options[options.index(text)] if text in options else _refuse(text)
+
+
+def _read_flag(text: str) -> bool:
+    """Return what `true` or `false` means."""
+    return {"true": True, "false": False}[text] if text in ("true", "false") else _refuse(text)
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
+_READERS: Mapping[Any, Any] = {int: int, float: float, str: str, bool: _read_flag}
+_WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
 _RANGES: Mapping[str, tuple[float, float]] = {
-    "image_size": (1, math.inf),
-    "classes": (1, math.inf),
-    "epochs": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "lr": (0, math.inf),
-    "min_lr": (0, math.inf),
-    "warmup_epochs": (0, math.inf),
-    "weight_decay": (0, math.inf),
-    "soft_mask": (0, 1),
-    "cutoff_soft": (0, math.inf),
-    "label_smoothing": (0, 1),
-    "crop_padding": (0, math.inf),
-    "seed": (0, math.inf),
+    **dict.fromkeys(
+        ("image_size", "classes", "epochs", "batch_size", "micro_batch"), (1, math.inf)
+    ),
+    **dict.fromkeys(("lr", "min_lr", "warmup_epochs", "weight_decay"), (0, math.inf)),
+    **dict.fromkeys(("weight_decay_end", "cutoff_soft", "drop_cutoff", "seed"), (0, math.inf)),
+    **dict.fromkeys(("mixup", "cutmix", "crop_padding", "color_jitter"), (0, math.inf)),
+    **dict.fromkeys(("soft_mask", "label_smoothing", "flip", "erasing"), (0, 1)),
+    **dict.fromkeys(("mixup_prob", "switch_prob", "crop_scale"), (0, 1)),
+    **dict.fromkeys(("micro_batch", "repeats"), (1, math.inf)),
+    "shuffle_buffer": (0, math.inf),
+    "clip_grad": (1e-12, math.inf),
+    "ema": (0, 1 - 1e-12),
+    "drop_path": (0, 1 - 1e-12),
 }
 
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="demo",
-            summary="nano on the demo's drawn pictures: minutes on two cores",
-            data="demo",
-            size="nano",
-            image_size=32,
-            classes=10,
-            epochs=8,
-            batch_size=100,
-            lr=1e-3,
-            warmup_epochs=1,
-            cutoff_soft=3,
-            dtype="bf16",
-        ),
-    )
-}
+RECIPES: Mapping[str, Recipe] = {name: Recipe(name=name, **given) for name, given in TABLE.items()}
 """Every recipe by its name."""
 
 

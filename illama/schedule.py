@@ -16,8 +16,12 @@ def learning_rate(
     """
     if step < warmup_steps:
         return peak * _share(step, warmup_steps)
-    progress = (step - warmup_steps) / (steps - warmup_steps)
-    return minimum + (peak - minimum) * (1 + math.cos(math.pi * progress)) / 2
+    return _cosine(step - warmup_steps, steps - warmup_steps, peak, minimum)
+
+
+def weight_decay(step: int, *, start: float, end: float | None, steps: int) -> float:
+    """Return the weight decay: half a cosine from `start` towards `end`, or `start` throughout."""
+    return start if end is None else _cosine(step, steps, start, end)
 
 
 def soft_mask(
@@ -30,6 +34,29 @@ def soft_mask(
     if step >= cutoff_steps:
         return 0.0
     return start if schedule == "constant" else start * (1 - _share(step, cutoff_steps))
+
+
+def drop_path(
+    step: int,
+    *,
+    rate: float,
+    mode: Literal["standard", "early", "late"],
+    schedule: Literal["constant", "linear"],
+    cutoff_steps: int,
+) -> float:
+    """Return the drop rate of the last block (Liu et al. 2023, which the released code extends).
+
+    `standard` keeps it; `late` is 0 before `cutoff_steps`; `early` is 0 from there on and, with the
+    schedule `linear`, falls there from `rate` to 0 like the soft mask.
+    """
+    if mode == "early":
+        return soft_mask(step, start=rate, schedule=schedule, cutoff_steps=cutoff_steps)
+    return 0.0 if mode == "late" and step < cutoff_steps else rate
+
+
+def _cosine(step: int, steps: int, start: float, end: float) -> float:
+    """Return half a cosine from `start` in step 0 to `end` in step `steps`."""
+    return end + (start - end) * (1 + math.cos(math.pi * (step / steps))) / 2
 
 
 def _share(step: int, steps: int) -> float:

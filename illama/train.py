@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from statistics import fmean
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch import Tensor
-from torch.nn import functional
 
-from illama import checkpoint, schedule
-from illama.batches import draw_batches, prepare
-from illama.config import Config
+from illama.augmentation import Augmentation
+from illama.batches import Batch, Pictures, deal_test, draw_batches, load
 from illama.data import Transform, evaluation_transform
+from illama.evaluation import evaluate
+from illama.interruption import Request, deferring
+from illama.journal import Journal
+from illama.learner import Learner, LossError, Record, TrainingError
 from illama.model import Model
+from illama.progress import Scribe, describe, live
 from illama.recipe import Recipe
-from illama.sources import Source
+from illama.sources import Source, SourceError
+from illama.world import World, join
 
-Record = dict[str, float | int]
-"""One line of the log, with the names and units of the released logs: `test_acc1` and `test_acc5`
-in percent, `train_class_acc` a fraction; `train_...` are means over the epoch's steps, `test_...`
-holds at `test_soft_mask_rate`, the mask of the last step. `test_..._at_0` is our own: the same at
-soft mask 0, as the model will run."""
-
-BETAS = (0.9, 0.999)
-"""AdamW's, in every recipe of the paper (Table 12)."""
+__all__ = ["Execution", "Trained", "TrainingError", "choose_device", "fit"]
 
 
-class TrainingError(ValueError):
-    """A training that cannot start or go on; one line: what, where, what to do."""
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a training is carried out; none of it changes what is computed but for rounding."""
 
-    exit_code: ClassVar[int] = 3
+    device: torch.device | str = "cpu"
+    """Where to train; each process of `torchrun` takes a GPU of its own."""
+    workers: int = 0
+    """Processes that read images ahead; not for sources in memory."""
+    compiled: bool = False
+    """Compile the model first."""
+    sharded: bool = False
+    """Cut weights, gradients and moments over the processes."""
+    resume: str = "auto"
+    """`auto`: go on from the folder's newest checkpoint, if any; `no`: refuse a folder that has
+    any; else the path of the checkpoint to go on from."""
+    keep: int = 3
+    """Numbered checkpoints that are kept."""
+    save_steps: int | None = None
+    """Optimizer steps between checkpoints; there is one after each epoch in any case."""
+    max_bad: int = 0
+    """Images that may be unreadable; each is skipped, counted and named."""
+    tensorboard: bool = False
+    """Also write the log for TensorBoard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +67,22 @@ class Trained:
     """One record per epoch."""
     checkpoint: Path
     """The `.safetensors` file; a `.pth` in the released layout lies beside it."""
+    leads: bool
+    """Whether this process is the one that wrote it."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is a GPU where there is one.
+
+    Raises:
+        TrainingError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise TrainingError(f"device {name!r} is not here; give cpu, cuda or auto") from None
 
 
 def fit(
@@ -59,190 +91,211 @@ def fit(
     test_source: Source,
     out: Path,
     *,
-    device: torch.device | str = "cpu",
+    execution: Execution | None = None,
     console: Console | None = None,
 ) -> Trained:
-    """Train a model from scratch; write recipe.json, log.jsonl and the weights to the folder `out`.
+    """Train a model; write recipe.json, log.jsonl, checkpoints and the weights to the folder `out`.
 
     The weights are named after the folder. On a CPU, equal recipes, images and thread counts give
-    equal weights, bit for bit.
+    equal weights, bit for bit, however often the training is stopped and taken up again.
 
     Args:
         recipe: what to train, and how.
         train_source: labeled images.
-        test_source: labeled images, measured after each epoch; nothing is chosen by them.
+        test_source: labeled images, measured after each epoch. The best epoch is kept beside the
+            last one, which is the result: nothing is chosen by them.
         out: folder, made if missing.
-        device: where to train.
+        execution: where, and how; on one CPU unless given.
         console: where a line per epoch and, on a terminal, a progress bar are shown.
 
     Raises:
-        TrainingError: `out` holds trained weights, images are unlabeled or too few, or the loss is
-            not finite.
-        SourceError: the labels do not fit the recipe's classes.
-        CheckpointError: the weights cannot be written.
+        TrainingError: `out` holds trained weights or another training, images are unlabeled or
+            too few, or the loss is not finite.
+        SourceError: the labels do not fit the recipe's classes, more images than `max_bad` are
+            broken, or a loader worker died; what was trained is saved.
+        RecipeError: the recipe contradicts itself.
+        CheckpointError: weights cannot be read or written.
+        SystemExit: the process was asked to stop; everything is saved.
     """
+    execution = execution or Execution()
+    console = console or Console(quiet=True)
     sources = [_labeled(source, recipe) for source in (train_source, test_source)]
-    training = Training(recipe, len(train_source), torch.device(device))
-    target = _claim(out, recipe)
-    log = []
-    with _live(console, training.steps) as live:
-        for epoch in range(recipe.epochs):
-            log.append(training.run_epoch(epoch, sources[0], sources[1], live))
-            with (out / "log.jsonl").open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(log[-1]) + "\n")
-            live.console.print(_in_words(log[-1], recipe.epochs), highlight=False)
-    given = {**recipe.to_dict(), "train_fingerprint": sources[0].fingerprint}
-    for path in (target.with_suffix(".pth"), target):
-        training.save(path, given)
-    return Trained(model=training.model.eval(), log=tuple(log), checkpoint=target)
+    with join(torch.device(execution.device)) as world:
+        compiled, sharded = execution.compiled, execution.sharded
+        images = len(train_source)
+        learner = Learner(recipe, images, world, compiled=compiled, sharded=sharded)
+        quiet = console if world.leads else Console(quiet=True)
+        journal = Journal(out, learner, sources[0].fingerprint, execution.keep, quiet)
+        with journal.claim() if world.leads else nullcontext(), deferring() as request:
+            world.wait()
+            with live(quiet, learner.steps * recipe.batch_size) as line:
+                loop = _Loop(learner, journal, sources[0], sources[1], execution, line, request)
+                loop.run()
+            model = journal.finish()
+            world.wait()
+        return Trained(
+            model=model.eval(),
+            log=tuple(journal.log),
+            checkpoint=journal.target,
+            leads=world.leads,
+        )
 
 
-class Training:
-    """A model, its optimizer, and the schedules that drive both; steps count over all epochs."""
+@dataclass
+class _Loop:
+    """The loop over optimizer steps."""
 
-    def __init__(self, recipe: Recipe, images: int, device: torch.device) -> None:
-        self.recipe = recipe
-        self.device = device
-        self.steps_per_epoch = images // recipe.batch_size
-        if not self.steps_per_epoch:
+    learner: Learner
+    journal: Journal
+    train_source: Source
+    test_source: Source
+    execution: Execution
+    line: Progress
+    request: Request
+
+    def __post_init__(self) -> None:
+        recipe = self.learner.recipe
+        transform = evaluation_transform(recipe.image_size)
+        vary = Augmentation(recipe, transform)
+        self.train_pictures = Pictures(self.train_source, vary, recipe.seed, substitutes=True)
+        plain = partial(_plainly, transform)
+        self.test_pictures = Pictures(self.test_source, plain, recipe.seed, substitutes=False)
+
+    @property
+    def world(self) -> World:
+        return self.learner.world
+
+    def run(self) -> None:
+        """Train from the first step, or the one that was saved, to the last."""
+        learner, execution = self.learner, self.execution
+        step = self._resume()
+        if self.world.leads:
+            self.journal.write_log()
+        scribe = Scribe(self.journal.out, self.journal.log, on=execution.tensorboard)
+        batches = self._train_batches(step)
+        while step < learner.steps:
+            learner.model.train()
+            stopping = self._take(step, batches)
+            step += 1
+            if step % learner.steps_per_epoch == 0:
+                record = self.journal.close_epoch(self._test(step - 1))
+                scribe.write(record)
+                said = describe(record, learner.recipe.epochs)
+                self.line.console.print(said, highlight=False)
+            due = execution.save_steps and step % execution.save_steps == 0
+            if due or stopping or step % learner.steps_per_epoch == 0:
+                self.journal.save(step)
+            if stopping:
+                self._leave(step)
+
+    def _resume(self) -> int:
+        """Return the step to go on with."""
+        chosen, found = self.execution.resume, self.journal.checkpoints
+        if chosen == "no" and found:
             raise TrainingError(
-                f"recipe {recipe.name}: {images} training images do not fill a batch of "
-                f"{recipe.batch_size}; lower batch_size"
+                f"{found[-1]}: a training was begun here; --resume auto goes on with it, or choose"
+                " another --out"
             )
-        self.steps = recipe.epochs * self.steps_per_epoch
-        self.model = build(recipe).to(device)
-        groups = parameter_groups(self.model, recipe.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS)
-        self.transform = evaluation_transform(recipe.image_size)
+        if chosen == "no" or (chosen == "auto" and not found):
+            return 0
+        path = found[-1] if chosen == "auto" else Path(chosen)
+        step = self.journal.restore(path)
+        self.line.console.print(f"going on from step {step} of {path}", highlight=False)
+        done = step * self.learner.recipe.batch_size
+        self.line.update(self.line.task_ids[0], completed=done)
+        return step
 
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return schedule.learning_rate(
-            step,
-            peak=self.recipe.lr,
-            minimum=self.recipe.min_lr,
-            warmup_steps=self.recipe.warmup_epochs * self.steps_per_epoch,
-            steps=self.steps,
+    def _take(self, step: int, batches: Iterator[Batch]) -> bool:
+        """Take a step, and tell whether it is to be the last one for now."""
+        own = len(range(self.world.rank, self.learner.passes, self.world.size))
+        try:
+            taken = self.learner.take_step(step, islice(batches, own), self._asked_to_stop)
+        except LossError as error:
+            self.journal.save(step)
+            ids = [self.train_source.ids[position] for position in error.positions]
+            raise TrainingError(
+                f"{error}; everything before it is saved; its images: {', '.join(ids)}"
+            ) from None
+        except SourceError:  # workers died, or too many images are broken
+            self.journal.save(step)
+            raise
+        self.journal.taken.append(taken.record)
+        loss = taken.record["train_loss"]
+        batch_size = self.learner.recipe.batch_size
+        self.line.update(self.line.task_ids[0], advance=batch_size, loss=loss)
+        return taken.stopping
+
+    def _asked_to_stop(self) -> bool:
+        return self.request.signal is not None
+
+    def _train_batches(self, first: int) -> Iterator[Batch]:
+        """Yield this process's batches from a step on."""
+        learner = self.learner
+        drawn = draw_batches(
+            len(self.train_source), learner.recipe, first, learner.steps, self.world
         )
+        workers = 0 if self.train_source.in_memory else self.execution.workers
+        batches = load(self.train_pictures, drawn, workers, self.world.device)
+        return self._note(batches, self.train_source)
 
-    def soft_mask(self, step: int) -> float:
-        """Return the soft mask of a step."""
-        return schedule.soft_mask(
-            step,
-            start=self.recipe.soft_mask,
-            schedule=self.recipe.mask_schedule,
-            cutoff_steps=self.recipe.cutoff_soft * self.steps_per_epoch,
+    def _test(self, step: int) -> Record:
+        """Return loss and accuracies at a step's soft mask, at 0, and of the average at 0."""
+        learner, soft_mask = self.learner, self.learner.soft_mask(step)
+        model = learner.whole().eval()
+        runs: dict[str, Callable[[Tensor], Tensor]] = {"": partial(model, soft_mask=soft_mask)}
+        if soft_mask:
+            runs["_at_0"] = model
+        if learner.average is not None:
+            runs["_ema"] = learner.average
+        drawn = deal_test(len(self.test_source), learner.recipe.batch_size, self.world)
+        workers = 0 if self.test_source.in_memory else self.execution.workers
+        batches = load(self.test_pictures, drawn, workers, self.world.device)
+        tested = evaluate(runs, self._note(batches, self.test_source), self.world)
+        if not soft_mask:
+            tested.update({f"{name}_at_0": tested[name] for name in _MEASURED})
+        self._gather_broken()
+        shown = tested["test_acc1_at_0"]
+        self.line.update(self.line.task_ids[0], accuracy=shown)
+        return {**tested, "test_soft_mask_rate": soft_mask}
+
+    def _note(self, batches: Iterable[Batch], source: Source) -> Iterator[Batch]:
+        """Yield batches, and keep the names of the images that could not be read."""
+        for batch in batches:
+            for position, why in batch.broken:
+                self.journal.broken[f"{source.split}: {source.ids[position]}"] = why
+            if batch.broken:
+                self._check_broken()
+            yield batch
+
+    def _gather_broken(self) -> None:
+        """Let every process know of all broken images."""
+        for found in self.world.collect(self.journal.broken):
+            self.journal.broken.update(found)
+        self._check_broken()
+
+    def _check_broken(self) -> None:
+        broken = self.journal.broken
+        if len(broken) > self.execution.max_bad:
+            name, why = list(broken.items())[-1]
+            raise SourceError(
+                f"{len(broken)} images are broken, the last {name} ({why}); mend or remove them,"
+                f" or let --max-bad {len(broken)} pass"
+            )
+
+    def _leave(self, step: int) -> None:
+        """End the process with all saved."""
+        self.line.console.print(
+            f"stopped after step {step}; the same command goes on from there", highlight=False
         )
-
-    def run_epoch(
-        self, epoch: int, train_source: Source, test_source: Source, live: Progress
-    ) -> Record:
-        """Train on every image once, evaluate, and return the log's record."""
-        first = epoch * self.steps_per_epoch
-        taken = []
-        self.model.train()
-        drawn = draw_batches(train_source, self.transform, self.recipe, epoch)
-        for step, (images, labels) in enumerate(drawn, start=first):
-            taken.append(self.take_step(step, images, labels))
-            live.update(live.task_ids[0], advance=1, loss=taken[-1]["train_loss"])
-        return {
-            **{name: fmean(each[name] for each in taken) for name in taken[0]},
-            **self.test(test_source, self.soft_mask(first + self.steps_per_epoch - 1)),
-            "epoch": epoch,
-            "n_parameters": sum(p.numel() for p in self.model.parameters()),
-        }
-
-    def take_step(self, step: int, images: Tensor, labels: Tensor) -> Record:
-        """Take an optimizer step on a batch and return its part of the record.
-
-        Raises:
-            TrainingError: the loss is not finite; the weights are left as they were.
-        """
-        rate, soft_mask = self.learning_rate(step), self.soft_mask(step)
-        images, labels = images.to(self.device), labels.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bf16"):
-            logits = self.model(images, soft_mask).float()
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(f"recipe {self.recipe.name}: loss {value} in step {step}; lower lr")
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return {
-            "train_lr": rate,
-            "train_loss": value,
-            "train_class_acc": (logits.argmax(-1) == labels).float().mean().item(),
-            "train_soft_mask_rate": soft_mask,
-        }
-
-    def test(self, source: Source, soft_mask: float) -> Record:
-        """Return loss and accuracies at a soft mask, and at 0."""
-        self.model.eval()
-        at = {
-            value: evaluate(self.model, source, self.transform, value, self.recipe.batch_size)
-            for value in {soft_mask, 0.0}
-        }
-        return {
-            **at[soft_mask],
-            "test_soft_mask_rate": soft_mask,
-            **{f"{name}_at_0": value for name, value in at[0.0].items()},
-        }
-
-    def save(self, path: Path, args: Mapping[str, Any]) -> None:
-        """Write the weights, to be run with the soft mask of the last step."""
-        checkpoint.save(
-            self.model,
-            path,
-            soft_mask=self.soft_mask(self.steps - 1),
-            epoch=self.recipe.epochs - 1,
-            args=args,
-        )
+        raise SystemExit(self.request.code)
 
 
-def build(recipe: Recipe) -> Model:
-    """Return the recipe's model with fresh weights, drawn from its seed alone."""
-    config = Config.at(
-        recipe.step, recipe.size, image_size=recipe.image_size, classes=recipe.classes
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return Model(config)
+def _plainly(transform: Transform, image: NDArray[np.uint8], _: np.random.Generator) -> Tensor:
+    """Return what the evaluation sees, which draws nothing."""
+    return transform(image)
 
 
-def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: no decay for vectors, biases, positions and class token."""
-    spared = ("class_token", "position_embedding")
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        groups[parameter.ndim > 1 and name not in spared].append(parameter)
-    return [
-        {"params": groups[True], "weight_decay": weight_decay},
-        {"params": groups[False], "weight_decay": 0.0},
-    ]
-
-
-@torch.no_grad()
-def evaluate(
-    model: Model, source: Source, transform: Transform, soft_mask: float, batch_size: int
-) -> Record:
-    """Return `test_loss` (nats) and `test_acc1`, `test_acc5` (percent) in fp32."""
-    device = model.class_token.device
-    loss, ranks = [], []
-    for positions in np.array_split(np.arange(len(source)), -(-len(source) // batch_size)):
-        images, labels = (part.to(device) for part in prepare(source, transform, positions))
-        logits = model(images, soft_mask)
-        own = logits.gather(1, labels[:, None])
-        loss.append(functional.cross_entropy(logits, labels, reduction="none"))
-        ranks.append((logits > own).sum(-1))
-    rank = torch.cat(ranks)
-    return {
-        "test_loss": torch.cat(loss).double().mean().item(),
-        "test_acc1": 100 * (rank < 1).sum().item() / len(rank),
-        "test_acc5": 100 * (rank < 5).sum().item() / len(rank),  # noqa: PLR2004 - its name
-    }
+_MEASURED = ("test_loss", "test_acc1", "test_acc5")
 
 
 def _labeled(source: Source, recipe: Recipe) -> Source:
@@ -250,39 +303,3 @@ def _labeled(source: Source, recipe: Recipe) -> Source:
     if source.labels is None:
         raise TrainingError(f"{source.name} has no labels to train on or to test with")
     return source.for_head(recipe.classes)
-
-
-def _claim(out: Path, recipe: Recipe) -> Path:
-    """Make the folder ready for a training and return where its weights will stand."""
-    out.mkdir(parents=True, exist_ok=True)
-    target = out / f"{out.resolve().name}.safetensors"
-    if target.exists():
-        raise TrainingError(f"{target} is trained already; choose another --out, or remove it")
-    (out / "log.jsonl").write_text("", encoding="utf-8")
-    (out / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", "utf-8")
-    return target
-
-
-def _live(console: Console | None, steps: int) -> Progress:
-    """Return a progress line with one task; shown on a terminal only."""
-    console = console or Console(quiet=True)
-    live = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    live.add_task("steps", total=steps, loss=math.nan)
-    return live
-
-
-def _in_words(record: Record, epochs: int) -> str:
-    """Return one line about an epoch."""
-    return (
-        f"epoch {record['epoch'] + 1}/{epochs}: loss {record['train_loss']:.3f}, "
-        f"test top-1 {record['test_acc1']:.2f} % at soft mask {record['test_soft_mask_rate']:.2f}, "
-        f"{record['test_acc1_at_0']:.2f} % at 0"
-    )

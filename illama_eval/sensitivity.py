@@ -140,14 +140,14 @@ def _keep_inputs(model: Model, images: Tensor, soft_mask: float) -> tuple[list[T
     path = model.resolve_path(images.device)
     for block in model.blocks[:-1]:
         entering.append(block(entering[-1], model.masking, model.rotary, soft_mask, path=path))
-    feature = model.finish(entering[-1], soft_mask, len(model.blocks) - 1)
+    feature = model.finish(entering[-1], soft_mask, first=len(model.blocks) - 1)
     return [*entering, feature], model.head(feature)
 
 
 def _run_from(model: Model, entering: Sequence[Tensor], block: int, soft_mask: float) -> Tensor:
     """Return the logits from block `block` on."""
     inside = block < len(model.blocks)
-    feature = model.finish(entering[block], soft_mask, block) if inside else entering[block]
+    feature = model.finish(entering[block], soft_mask, first=block) if inside else entering[block]
     logits: Tensor = model.head(feature)
     return logits
 

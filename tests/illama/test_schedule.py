@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illama.schedule import learning_rate, soft_mask
+from illama.schedule import drop_path, learning_rate, soft_mask, weight_decay
 
 STEPS_PER_EPOCH = 312
 """Of the paper: 1,281,167 images, 4,096 in a step."""
@@ -45,6 +45,26 @@ def test_the_learning_rate_warms_up_to_its_peak_and_falls_by_half_a_cosine():
     half = 0.8 / 2
     root = half * 0.5**0.5
     assert rates == pytest.approx([0, 0.5, 1, 1, 0.6 + root, 0.6, 0.6 - root, 0.2])
+
+
+def test_the_weight_decay_stays_or_follows_half_a_cosine():
+    assert [weight_decay(k, start=0.05, end=None, steps=4) for k in (0, 3)] == [0.05, 0.05]
+    decays = [weight_decay(k, start=0.1, end=0.3, steps=4) for k in range(5)]
+    assert decays == pytest.approx([0.1, 0.2 - 0.1 * 0.5**0.5, 0.2, 0.2 + 0.1 * 0.5**0.5, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("mode", "schedule", "expected"),
+    [
+        ("standard", "constant", [0.2, 0.2, 0.2, 0.2]),
+        ("late", "constant", [0, 0, 0, 0.2]),
+        ("early", "constant", [0.2, 0.2, 0.2, 0]),
+        ("early", "linear", [0.2, 0.1, 0, 0]),
+    ],
+)
+def test_paths_are_dropped_always_late_or_early(mode, schedule, expected):
+    rates = [drop_path(k, rate=0.2, mode=mode, schedule=schedule, cutoff_steps=3) for k in range(4)]
+    assert rates == pytest.approx(expected)
 
 
 def test_without_warm_up_the_first_step_has_the_peak():

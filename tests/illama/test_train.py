@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
+import sys
 from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
@@ -14,15 +14,16 @@ from PIL import Image
 from rich.console import Console
 
 from illama import checkpoint, cli, exits
-from illama.batches import draw_batches, open_splits, shift
-from illama.config import Config
-from illama.data import evaluation_transform
+from illama.batches import open_splits
+from illama.data import ImageError
 from illama.demo import draw
-from illama.model import Model
-from illama.recipe import RECIPES, find_recipe
+from illama.learner import Learner
+from illama.recipe import RECIPES, RecipeError, find_recipe
 from illama.sources import SourceError
 from illama.sources.source import hash_arrays, make_source
-from illama.train import Training, TrainingError, build, evaluate, fit, parameter_groups
+from illama.start import build
+from illama.train import Execution, TrainingError, choose_device, fit
+from illama.world import World
 
 SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
@@ -44,60 +45,23 @@ def small_source(split="train", images=50, **changes):
     return make_source(**{**given, **changes})
 
 
+def breaking(images, *positions):
+    """Return a reader of images some of which are broken."""
+
+    def read(position):
+        if position in positions:
+            raise ImageError("half a picture")
+        return images[position]
+
+    return read
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "small"
     said = StringIO()
     result = fit(SMALL, small_source(), small_source("test", 30), out, console=Console(file=said))
     return SimpleNamespace(out=out, said=said.getvalue(), **vars(result))
-
-
-def test_the_loss_falls_on_a_few_images():
-    training = Training(SMALL, 1000, torch.device("cpu"))
-    images, labels = next(draw_batches(small_source(), training.transform, SMALL, 0))
-    losses = [training.take_step(100 + k, images, labels)["train_loss"] for k in range(25)]
-    assert losses[0] == pytest.approx(math.log(10), abs=0.3)
-    assert losses[-1] < 0.7 * losses[0]
-
-
-def test_bf16_products_leave_the_weights_in_fp32():
-    training = Training(replace(SMALL, dtype="bf16"), 1000, torch.device("cpu"))
-    images, labels = next(draw_batches(small_source(), training.transform, SMALL, 0))
-    losses = [training.take_step(100 + k, images, labels)["train_loss"] for k in range(5)]
-    assert losses[-1] < losses[0]
-    assert {p.dtype for p in training.model.parameters()} == {torch.float32}
-
-
-def test_vectors_biases_positions_and_class_token_do_not_decay():
-    model = Model(Config.at("soft-mask", "nano"))
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    decayed, spared = ([names[id(p)] for p in g["params"]] for g in parameter_groups(model, 0.05))
-    assert [g["weight_decay"] for g in parameter_groups(model, 0.05)] == [0.05, 0.0]
-    assert sorted(decayed + spared) == sorted(names.values())
-    assert {"class_token", "position_embedding", "norm.weight", "head.bias"} < set(spared)
-    assert {"patch_embedding.weight", "head.weight", "blocks.0.feed_forward.up.weight"} < set(
-        decayed
-    )
-    assert len(spared) == 2 + 13 + 2 + 6 * 2  # norms; patch and head biases; qkv and projection
-
-
-def test_every_optimizer_step_gets_its_own_rate_and_soft_mask(monkeypatch):
-    recipe = replace(SMALL, mask_schedule="linear", cutoff_soft=2, soft_mask=0.9)
-    training = Training(recipe, 50, torch.device("cpu"))
-    seen = []
-    forward = training.model.forward
-    monkeypatch.setattr(
-        training.model,
-        "forward",
-        lambda images, soft_mask: seen.append(soft_mask) or forward(images, soft_mask),
-    )
-    images, labels = next(draw_batches(small_source(), training.transform, recipe, 0))
-    taken = [training.take_step(step, images, labels) for step in range(6)]
-    assert seen == pytest.approx([0.9, 0.6, 0.3, 0.0, 0.0, 0.0])
-    assert [each["train_soft_mask_rate"] for each in taken] == seen
-    rates = [each["train_lr"] for each in taken]
-    assert rates[:3] == [0, 2e-3, 2e-3]
-    assert training.optimizer.param_groups[0]["lr"] == rates[-1]
 
 
 def test_the_log_has_the_names_of_the_released_logs(trained):
@@ -133,75 +97,9 @@ def test_equal_recipes_give_equal_weights_and_logs(trained, tmp_path):
 
 
 def test_a_training_that_ends_soft_is_saved_to_run_soft(tmp_path):
-    recipe = replace(SMALL, epochs=1, cutoff_soft=1, soft_mask=0.25)
+    recipe = replace(SMALL, epochs=1, cutoff_soft=1, soft_mask=0.25, ends_soft=True)
     result = fit(recipe, small_source(), small_source("test", 10), tmp_path / "soft")
     assert checkpoint.read(result.checkpoint).soft_mask == 0.25
-
-
-def test_the_seed_alone_decides_the_fresh_weights():
-    state = torch.random.get_rng_state()
-    one, two, other = build(SMALL), build(SMALL), build(replace(SMALL, seed=1))
-    assert torch.equal(one.head.weight, two.head.weight)
-    assert not torch.equal(one.head.weight, other.head.weight)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_an_epoch_meets_every_image_once_in_an_order_of_its_own():
-    source = small_source(labels=np.arange(50))
-    transform = evaluation_transform(8)
-    orders = [
-        torch.cat([labels for _, labels in draw_batches(source, transform, recipe, epoch)]).tolist()
-        for recipe, epoch in [(SMALL, 0), (SMALL, 1), (replace(SMALL, seed=1), 0), (SMALL, 0)]
-    ]
-    assert all(len(order) == len(set(order)) == 40 for order in orders)
-    assert orders[0] == orders[3]
-    assert orders[0] != orders[1]
-    assert orders[0] != orders[2]
-
-
-def test_shifted_images_keep_their_pixels_and_gain_zeros():
-    images = torch.arange(1.0, 1 + 6 * 3 * 4 * 4).view(6, 3, 4, 4)
-    random = np.random.Generator(np.random.PCG64(0))
-    shifted = shift(images, 1, random)
-    assert shifted.shape == images.shape
-    assert torch.equal(shift(images, 0, random), images)
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    for image, around in zip(shifted, padded, strict=True):
-        crops = [around[:, y : y + 4, x : x + 4] for y in range(3) for x in range(3)]
-        assert any(torch.equal(image, crop) for crop in crops)
-    assert not torch.equal(shifted, images)
-
-
-def test_evaluation_counts_ranks_and_averages_over_all_images():
-    labels = np.array([0, 1, 9, 2])
-    logits = torch.zeros(4, 10)
-    logits[0, 0] = 5
-    logits[1, [3, 4]] = 5
-    logits[2, :6] = 5
-    logits[3, 2] = 1
-    batches = iter([logits[:2], logits[2:]])
-    source = small_source(images=4, labels=labels)
-
-    class Told:
-        class_token = torch.zeros(1)
-
-        def __call__(self, images, soft_mask):
-            assert (images.shape[1:], soft_mask) == ((3, 8, 8), 0.5)
-            return next(batches)
-
-    seen = evaluate(Told(), source, evaluation_transform(8), 0.5, 2)
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item()
-    assert seen["test_loss"] == pytest.approx(loss)
-    assert (seen["test_acc1"], seen["test_acc5"]) == (50, 75)
-
-
-def test_a_loss_that_is_not_finite_stops_the_training():
-    training = Training(SMALL, 50, torch.device("cpu"))
-    before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    images = torch.full((20, 3, 8, 8), float("nan"))
-    with pytest.raises(TrainingError, match=r"recipe demo: loss nan in step 7; lower lr"):
-        training.take_step(7, images, torch.zeros(20, dtype=torch.int64))
-    assert all(torch.equal(before[k], v) for k, v in training.model.state_dict().items())
 
 
 def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(tmp_path):
@@ -220,6 +118,101 @@ def test_trained_weights_are_not_overwritten(trained):
     with pytest.raises(TrainingError, match="is trained already; choose another --out"):
         fit(SMALL, small_source(), small_source("test", 30), trained.out)
     assert trained.checkpoint.read_bytes() == before
+
+
+def test_a_recipe_that_would_end_soft_is_refused_unless_that_is_asked_for(tmp_path):
+    with pytest.raises(RecipeError, match=r"the soft mask is 0.5 in the last step.*ends_soft=true"):
+        fit(
+            replace(SMALL, cutoff_soft=3, soft_mask=0.5),
+            small_source(),
+            small_source("test", 10),
+            tmp_path / "out",
+        )
+    with pytest.raises(RecipeError, match=r"additive, which has no soft form; set soft_mask=0"):
+        fit(replace(SMALL, step="rope-only"), small_source(), small_source("test"), tmp_path / "o")
+
+
+def test_a_training_with_everything_on_learns_and_keeps_the_average(tmp_path):
+    settings = ["mixup=0.2", "cutmix=0.5", "drop_path=0.2", "clip_grad=1", "ema=0.9", "flip=0.5"]
+    settings += ["erasing=0.25", "rand_augment=rand-m9-mstd0.5-inc1", "crop=resized", "repeats=2"]
+    settings += ["micro_batch=7", "recompute=true", "weight_decay_end=0.1", "dtype=bf16"]
+    recipe = SMALL.override(settings)
+    result = fit(recipe, small_source(), small_source("test", 30), tmp_path / "all")
+    assert "train_class_acc" not in result.log[0]
+    assert result.log[0]["train_loss"] < 2.6
+    assert result.log[2]["test_acc1_ema"] >= 0
+    averaged = checkpoint.read(tmp_path / "all" / "all.pth", ema=True).model
+    assert not torch.equal(averaged.head.weight, result.model.head.weight)
+
+
+def test_broken_images_are_passed_over_counted_and_named(tmp_path):
+    train, test = draw("train", 50).images, draw("test", 30).images
+    sources = (
+        small_source(read=breaking(train, 3, 4)),
+        small_source("test", 30, read=breaking(test, 0)),
+    )
+    with pytest.raises(SourceError, match=r"2 images are broken, the last .*half a picture"):
+        fit(SMALL, *sources, tmp_path / "strict")
+    result = fit(SMALL, *sources, tmp_path / "lenient", execution=Execution(max_bad=3))
+    assert result.log[-1]["broken_images"] == 3
+    lines = (tmp_path / "lenient" / "broken.txt").read_text().splitlines()
+    assert sorted(lines) == [
+        "test: test/0: half a picture",
+        "train: train/3: half a picture",
+        "train: train/4: half a picture",
+    ]
+
+
+def test_a_loss_that_is_not_finite_stops_saves_and_names_the_images(tmp_path):
+    recipe = replace(SMALL, lr=1e30, epochs=3, warmup_epochs=0)
+    with pytest.raises(TrainingError) as stopped:
+        fit(recipe, small_source(), small_source("test", 30), tmp_path / "nan")
+    words = str(stopped.value)
+    assert "loss nan in step" in words
+    assert "lower lr; everything before it is saved; its images: train/" in words
+    assert "\n" not in words
+    assert checkpoint.read(tmp_path / "nan" / "checkpoint-1.pth")
+
+
+def test_a_missing_tensorboard_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    how = Execution(tensorboard=True)
+    with pytest.raises(TrainingError, match="TensorBoard is not installed; pip install"):
+        fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
+
+
+def test_a_model_is_not_cut_over_one_process_nor_with_an_average(tmp_path):
+    how = Execution(sharded=True)
+    with pytest.raises(TrainingError, match="start several by torchrun"):
+        fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
+    with pytest.raises(RecipeError, match="set ema=none and dtype=bf16 or fp32"):
+        Learner(replace(SMALL, ema=0.9), 50, World(0, 2), sharded=True)
+
+
+@pytest.mark.parametrize("step", ["vit", "class-first-causal", "modified-mask", "rope-only"])
+def test_every_masking_trains(step, tmp_path):
+    recipe = replace(SMALL, step=step, soft_mask=0, cutoff_soft=0, epochs=1)
+    result = fit(recipe, small_source(), small_source("test", 20), tmp_path / step)
+    assert checkpoint.read(result.checkpoint).model.config.masking != "multiplicative"
+
+
+def test_a_missing_device_is_refused():
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(TrainingError, match="device 'abacus' is not here"):
+        choose_device("abacus")
+
+
+def test_training_starts_from_a_checkpoint_with_a_new_head_and_another_size(trained, tmp_path):
+    recipe = replace(SMALL, start=str(trained.checkpoint), classes=5, image_size=16, epochs=1)
+    model = build(recipe)
+    assert torch.equal(
+        model.blocks[0].attention.qkv.weight, trained.model.blocks[0].attention.qkv.weight
+    )
+    assert model.head.weight.shape == (5, 96)
+    with pytest.raises(checkpoint.CheckpointError, match="does not fit the recipe's model"):
+        build(replace(recipe, size="tiny"))
+    with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+        build(replace(recipe, start=str(tmp_path / "none.pth")))
 
 
 def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
@@ -270,6 +263,7 @@ def test_the_command_trains_and_prints_where_the_weights_are(illama, folders, tm
     assert "epoch 1/1: loss " in said
     assert checkpoint.read(out / "first.pth").args["data"] == str(folders)
     assert json.loads((out / "recipe.json").read_text())["batch_size"] == 5
+    assert (out / "curves.png").stat().st_size > 1000
     code, _, said = illama("train", "demo", "--data", folders, "--out", out, *sets)
     assert (code, said.count("\n")) == (3, 1)
     assert "is trained already" in said
@@ -287,7 +281,7 @@ def test_the_recipes_are_listed_one_a_line(illama):
         ([], "--list"),
         (["demi"], "no recipe 'demi'"),
         (["demo", "--set", "rate=1"], "no field 'rate'"),
-        (["demo", "--set", "lr=fast"], "lr='fast' is no number"),
+        (["demo", "--set", "lr=fast"], "lr='fast' is not a number"),
     ],
 )
 def test_an_unusable_command_line_ends_with_2_and_one_line(illama, tmp_path, words, said):

@@ -1,0 +1,140 @@
+"""Figures of trainings: loss, accuracy and soft mask over epochs, from any logs of this form."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Series = Mapping[int, float]
+"""Values by epoch."""
+
+PANELS: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
+    ("loss in nats", (("train_loss", "-"), ("test_loss", "--"))),
+    ("test accuracy in %", (("test_acc1", "-"), ("test_acc1_at_0", ":"))),
+    ("soft mask", (("train_soft_mask_rate", "-"),)),
+)
+"""What each panel shows, over which fields of the log, in which line style."""
+
+LINES = {
+    "train_loss": "train",
+    "test_loss": "test",
+    "test_acc1": "top-1 at the current mask",
+    "test_acc1_at_0": "top-1 at soft mask 0",
+    "train_soft_mask_rate": "mean of the epoch",
+}
+COLOURS = ("#3271EE", "#E76C2E", "#005725", "#94468F", "#22262C", "#7A828E")
+"""Legible in print and to colour-blind readers; further runs begin again."""
+
+
+class LogError(ValueError):
+    """A log that cannot be drawn; one line: what, where, what to do."""
+
+    exit_code: ClassVar[int] = 3
+
+
+def read_log(path: Path) -> dict[str, dict[int, float]]:
+    """Return the series of a log by field; of an epoch written twice, the last line counts.
+
+    A line cut off by a crash at the end of the file is passed over.
+
+    Raises:
+        LogError: it cannot be read, or holds no record with an epoch.
+    """
+    file = path / "log.jsonl" if path.is_dir() else path
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LogError(f"{file}: cannot be read ({error})") from None
+    series: dict[str, dict[int, float]] = {}
+    for number, line in enumerate(lines, start=1):
+        record = _parse(file, line, last=number == len(lines))
+        for name, value in record.items():
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                series.setdefault(name, {})[int(record["epoch"])] = float(value)
+    if not series:
+        raise LogError(f"{file}: holds no epoch; give a log.jsonl of a training")
+    return series
+
+
+def _parse(file: Path, line: str, *, last: bool) -> dict[str, Any]:
+    """Return a line's record, empty where there is nothing to show."""
+    if not line.strip():
+        return {}
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict) and math.isfinite(record["epoch"]):
+            return record
+    except (ValueError, KeyError, TypeError):
+        if last:
+            return {}
+    raise LogError(f"{file}: {line[:40]!r} is no record of an epoch; give a log of a training")
+
+
+def draw_curves(logs: Sequence[Path], out: Path) -> None:
+    """Write a figure of one or several logs; its format is told by the suffix.
+
+    Raises:
+        LogError: a log cannot be drawn, or the figure cannot be written.
+    """
+    runs = [(name, read_log(path)) for name, path in zip(_names(logs), logs, strict=True)]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        for colour, (name, series) in zip(_colours(len(runs)), runs, strict=True):
+            _draw(axes, name if len(runs) > 1 else "", series, lines, colour)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_lines():
+            axes.legend(fontsize=7, frameon=False)
+    try:
+        figure.savefig(out, dpi=150)
+    except (OSError, ValueError) as error:
+        raise LogError(f"{out}: cannot be written ({error})") from None
+
+
+def _draw(
+    axes: Axes,
+    name: str,
+    series: Mapping[str, Series],
+    lines: Sequence[tuple[str, str]],
+    colour: str,
+) -> None:
+    """Draw a run's lines of one panel; a line equal to the one before it is left out."""
+    drawn: list[Series] = []
+    for field, style in lines:
+        values = series.get(field, {})
+        if not values or values in drawn:
+            continue
+        drawn.append(values)
+        label = f"{name}: {LINES[field]}" if name else LINES[field]
+        epochs = sorted(values)
+        marker = "o" if len(epochs) == 1 else ""
+        heights = [values[epoch] for epoch in epochs]
+        (line,) = axes.plot(epochs, heights, style, color=colour, marker=marker, linewidth=1.4)
+        line.set_label(label.replace("$", r"\$").lstrip("_"))
+
+
+def _names(logs: Sequence[Path]) -> list[str]:
+    """Return what the runs are called: a file's name, or the folder of a log.jsonl.
+
+    Runs of equal names also get the folder above.
+    """
+    places = [(each / "log.jsonl" if each.is_dir() else each).resolve() for each in logs]
+    plain = [
+        place.parent.name if place.name == "log.jsonl" else place.name.split(".")[0]
+        for place in places
+    ]
+    return [
+        name if plain.count(name) == 1 else f"{place.parents[1].name}/{name}"
+        for name, place in zip(plain, places, strict=True)
+    ]
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]

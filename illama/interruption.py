@@ -1,0 +1,46 @@
+"""Being asked to stop at any moment, and stopping where everything can be saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class Request:
+    """Whether this process was asked to stop."""
+
+    signal: int | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that was stopped by the signal."""
+        return 128 + (self.signal or signal.SIGTERM)
+
+
+@contextmanager
+def deferring() -> Iterator[Request]:
+    """Yield a request that SIGTERM and SIGINT fill in; asked twice, the process stops as before."""
+    request = Request()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        request.signal = number
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

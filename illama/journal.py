@@ -1,0 +1,257 @@
+"""The folder of a training: its log, and the checkpoints from which it can go on.
+
+All draws of a training are functions of seed and step, so that weights, moments, scaler, the step
+and what has been logged are its whole state. Moments follow the weights' order in memory, which is
+not that of released files: they are kept under a key of our own, and no other file's are read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from illama import checkpoint
+from illama.archive import unpack
+from illama.families import to_official
+from illama.files import about, replacing
+from illama.learner import Learner, Record, TrainingError
+from illama.model import Model
+
+STATE = "training"
+"""Key of a checkpoint under which what only a training needs is kept."""
+BEST = "checkpoint-best.pth"
+_NUMBERED = re.compile(r"checkpoint-(\d+)\.pth")
+_FREE = ("name", "summary", "data")
+"""Fields of a recipe that a resumed training may change: names and places."""
+
+
+class Journal:
+    """What a training has written, and what it will write, to its folder.
+
+    Attributes:
+        log: a record per finished epoch.
+        taken: the records of the steps of the epoch that is running.
+        broken: reasons by the ids of images that could not be read.
+    """
+
+    def __init__(
+        self, out: Path, learner: Learner, fingerprint: str, keep: int, console: Console
+    ) -> None:
+        self.out = out
+        self.learner = learner
+        self.given = {**learner.recipe.to_dict(), "train_fingerprint": fingerprint}
+        self.keep = keep
+        self.console = console
+        self.log: list[Record] = []
+        self.taken: list[Record] = []
+        self.broken: dict[str, str] = {}
+
+    @property
+    def target(self) -> Path:
+        """The weights that a finished training leaves."""
+        return self.out / f"{self.out.resolve().name}.safetensors"
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Numbered checkpoints in the folder, the newest last."""
+        return sorted(
+            (path for path in self.out.glob("checkpoint-*.pth") if _NUMBERED.fullmatch(path.name)),
+            key=_step_of,
+        )
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the folder against a second training in it.
+
+        Raises:
+            TrainingError: another holds it, it has trained weights, or the disk is too small.
+        """
+        if self.target.exists():
+            raise TrainingError(
+                f"{self.target} is trained already; choose another --out, or remove it"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._check_space()
+        try:
+            with FileLock(self.out / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise TrainingError(
+                f"{self.out} is being trained in by another process; wait for it, or choose"
+                " another --out"
+            ) from None
+
+    def _check_space(self) -> None:
+        """Refuse a disk that the checkpoints would fill."""
+        weights = sum(p.numel() * p.element_size() for p in self.learner.model.parameters())
+        copies = 3 if self.learner.average is None else 4
+        needed = weights * copies * (self.keep + 2)
+        free = shutil.disk_usage(self.out).free
+        if free < needed:
+            raise TrainingError(
+                f"{self.out}: {free / 1e9:.1f} GB free, the training writes up to"
+                f" {needed / 1e9:.1f} GB; free some, or lower --keep"
+            )
+
+    def close_epoch(self, tested: Record) -> Record:
+        """Turn the steps of an epoch and its test into a line of the log."""
+        record: Record = {
+            **{name: fmean(each[name] for each in self.taken) for name in self.taken[0]},
+            **tested,
+            "epoch": len(self.log),
+            "n_parameters": sum(p.numel() for p in self.learner.model.parameters()),
+        }
+        if self.broken:
+            record["broken_images"] = len(self.broken)
+        self.log.append(record)
+        self.taken.clear()
+        return record
+
+    def write_log(self) -> None:
+        """Write recipe.json, log.jsonl and, if there are any, the names of broken images."""
+        recipe = json.dumps(self.learner.recipe.to_dict(), indent=2)
+        texts = {
+            "recipe.json": recipe,
+            "log.jsonl": "\n".join(json.dumps(record) for record in self.log),
+            "broken.txt": "\n".join(f"{name}: {why}" for name, why in self.broken.items()),
+        }
+        for name, text in texts.items():
+            if text or name == "log.jsonl":
+                with replacing(self.out / name) as stream:
+                    stream.write(f"{text}\n".encode() if text else b"")
+
+    def save(self, step: int) -> None:
+        """Write everything needed to go on from `step`; a failure leaves the last good checkpoint.
+
+        All processes call it, the leading one writes. A full disk is reported and does not stop the
+        training: there may be room the next time.
+        """
+        path = self.out / f"checkpoint-{step}.pth"
+        model, state = self.learner.whole(), self._state(step)
+        if not self.learner.world.leads:
+            return
+        try:
+            self.write_log()
+            self._write(model, path, step, {STATE: state})
+            if self.log and not self.taken and self._is_best():
+                _link(path, self.out / BEST)
+        except (checkpoint.CheckpointError, OSError) as error:
+            kept = self.checkpoints
+            last = f"the last good checkpoint is {kept[-1]}" if kept else "there is none yet"
+            self.console.print(f"not saved: {error}; {last}", highlight=False, markup=False)
+            return
+        for old in self.checkpoints[: -self.keep]:
+            old.unlink()
+
+    def finish(self) -> Model:
+        """Write the trained weights in both layouts and return their model.
+
+        Raises:
+            CheckpointError: they cannot be written; the last checkpoint has them.
+        """
+        model = self.learner.whole()
+        if self.learner.world.leads:
+            self.write_log()
+            for path in (self.target.with_suffix(".pth"), self.target):
+                self._write(model, path, self.learner.steps, {})
+        return model
+
+    def restore(self, path: Path) -> int:
+        """Take up the training of a checkpoint and return its step.
+
+        Raises:
+            TrainingError: it was written by another recipe, for other images, or not for resuming.
+            CheckpointError: it is missing or damaged.
+        """
+        with about(path):
+            state = unpack(path).payload.get(STATE)
+        if state is None:
+            raise TrainingError(f"{path}: holds no training to go on with, only weights")
+        self._check_same(path, json.loads(state["given"]))
+        learner = self.learner
+        learner.take_up(checkpoint.read(path).model, state["optimizer"])
+        if learner.average is not None:
+            averaged = checkpoint.read(path, ema=True).model
+            learner.average.load_state_dict(averaged.state_dict())
+        learner.scaler.load_state_dict(state["scaler"])
+        written = json.loads(state["written"])
+        self.log, self.taken, self.broken = (written[k] for k in ("log", "taken", "broken"))
+        return int(state["step"])
+
+    def _check_same(self, path: Path, given: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other settings, and name them."""
+        names = [name for name in {**given, **self.given} if name not in _FREE]
+        other = [name for name in names if given.get(name) != self.given.get(name)]
+        if other:
+            said = ", ".join(
+                f"{name} {given.get(name)} there, {self.given.get(name)} here" for name in other
+            )
+            raise TrainingError(
+                f"{path}: cannot go on with other settings ({said}); repeat them, or choose"
+                " another --out"
+            )
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """Return what only a training needs."""
+        written = {"log": self.log, "taken": self.taken, "broken": self.broken}
+        return {
+            "step": step,
+            "optimizer": self.learner.moments(),
+            "scaler": self.learner.scaler.state_dict(),
+            "given": json.dumps(self.given),
+            "written": json.dumps(written),
+        }
+
+    def _write(self, model: Model, path: Path, step: int, extra: dict[str, Any]) -> None:
+        """Write the weights, to be run with the soft mask of the last step."""
+        learner = self.learner
+        averaged = {} if path.suffix != ".pth" else _averaged(learner)
+        checkpoint.save(
+            model,
+            path,
+            soft_mask=learner.soft_mask(max(step - 1, 0)),
+            epoch=step // learner.steps_per_epoch - 1 if step >= learner.steps_per_epoch else None,
+            args=self.given,
+            extra={**averaged, **extra},
+        )
+
+    def _is_best(self) -> bool:
+        """Tell whether the last epoch is the best so far, run causally."""
+        scores = [record["test_acc1_at_0"] for record in self.log]
+        return scores[-1] > max(scores[:-1], default=-1)
+
+
+def _averaged(learner: Learner) -> dict[str, Any]:
+    """Return the averaged weights as released files name them."""
+    if learner.average is None:
+        return {}
+    mlp = learner.model.config.mlp
+    state = learner.average.state_dict()
+    return {"model_ema": {to_official(name, mlp): state[name].cpu() for name in state}}
+
+
+def _step_of(path: Path) -> int:
+    found = _NUMBERED.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
+
+
+def _link(path: Path, best: Path) -> None:
+    """Let a second name stand for the checkpoint, at once; it outlives the first."""
+    temporary = best.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without links
+        shutil.copy2(path, temporary)
+    temporary.replace(best)

@@ -1,0 +1,310 @@
+"""A model, its optimizer and the schedules that drive both: what one optimizer step does."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from illama import schedule, sharding
+from illama.batches import Batch, count_passes, mixing_generator, path_generator
+from illama.mixing import cross_entropy, draw_mixing
+from illama.model import Model
+from illama.recipe import Recipe, RecipeError
+from illama.start import build
+from illama.world import World
+
+Record = dict[str, float | int]
+"""One line of the log, with the names and units of the released logs: `test_acc1` and `test_acc5`
+in percent, `train_class_acc` a fraction (absent where images are mixed); `train_...` are means over
+the epoch's steps, `test_...` holds at `test_soft_mask_rate`, the mask of the last step.
+`test_..._at_0` is our own: the same at soft mask 0, as the model will run."""
+
+BETAS = (0.9, 0.999)
+"""AdamW's, in every recipe of the paper (Table 12)."""
+
+_LOW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingError(ValueError):
+    """A training that cannot start or go on; one line: what, where, what to do."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class LossError(TrainingError):
+    """A loss that is not finite; the weights are as they were before the step."""
+
+    def __init__(self, message: str, positions: Sequence[int]) -> None:
+        super().__init__(message)
+        self.positions = tuple(positions)
+        """Training images of the passes whose loss it was."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one optimizer step leaves behind."""
+
+    record: Record
+    """Its part of the log."""
+    stopping: bool
+    """Whether any process was asked to stop."""
+
+
+class Learner:
+    """Everything that a training changes, and how; steps count over all epochs.
+
+    Raises:
+        TrainingError: too few images for a batch, or a soft mask that does not fit the recipe.
+        RecipeError: a batch that does not fill the processes.
+        CheckpointError: the recipe starts from weights that are missing or do not fit.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: int,
+        world: World | None = None,
+        *,
+        compiled: bool = False,
+        sharded: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.world = world or World()
+        self.device = self.world.device
+        self.passes = count_passes(recipe, self.world.size)
+        self.steps_per_epoch = images // recipe.batch_size
+        if not self.steps_per_epoch:
+            raise TrainingError(
+                f"recipe {recipe.name}: {images} training images do not fill a batch of "
+                f"{recipe.batch_size}; lower batch_size"
+            )
+        self.steps = recipe.epochs * self.steps_per_epoch
+        self._check_soft_mask()
+        if sharded:
+            self._check_sharding()
+        self.model = build(recipe).to(self.device)
+        self.average = None if recipe.ema is None else copy.deepcopy(self.model).eval()
+        self.sharded = sharded
+        self.run = self._wrap(compiled=compiled)
+        groups = parameter_groups(self.model, recipe.weight_decay)
+        fused = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=fused)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "fp16")
+
+    def _check_soft_mask(self) -> None:
+        """Refuse a soft mask where there is none, and one that stays unless that is asked for."""
+        last = self.soft_mask(self.steps - 1)
+        if last and not self.recipe.ends_soft:
+            raise RecipeError(
+                f"recipe {self.recipe.name}: the soft mask is {last:.3g} in the last step, so the"
+                " model would not be causal; lower cutoff_soft, or set ends_soft=true"
+            )
+
+    def _check_sharding(self) -> None:
+        """Refuse to cut what stays whole."""
+        if self.world.size == 1:
+            raise TrainingError("--shard cuts a model over processes; start several by torchrun")
+        if self.recipe.ema is not None or self.recipe.dtype == "fp16":
+            raise RecipeError(
+                f"recipe {self.recipe.name}: --shard keeps no average of the weights and needs no"
+                " fp16; set ema=none and dtype=bf16 or fp32"
+            )
+
+    def _wrap(self, *, compiled: bool) -> Callable[..., Tensor]:
+        """Return the forward pass as the training runs it; the weights are the model's own."""
+        if self.recipe.recompute:
+            self.model.recompute_blocks()
+        if self.sharded:
+            sharding.shard(self.model, self.world)
+        run: Any = torch.compile(self.model) if compiled else self.model
+        if self.world.size > 1 and not self.sharded:
+            ids = [self.device] if self.device.type == "cuda" else None
+            run = DistributedDataParallel(run, device_ids=ids)
+        forward: Callable[..., Tensor] = run
+        return forward
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return schedule.learning_rate(
+            step,
+            peak=self.recipe.lr,
+            minimum=self.recipe.min_lr,
+            warmup_steps=self.recipe.warmup_epochs * self.steps_per_epoch,
+            steps=self.steps,
+        )
+
+    def weight_decay(self, step: int) -> float:
+        """Return the weight decay of a step."""
+        start, end = self.recipe.weight_decay, self.recipe.weight_decay_end
+        return schedule.weight_decay(step, start=start, end=end, steps=self.steps)
+
+    def soft_mask(self, step: int) -> float:
+        """Return the soft mask of a step."""
+        return schedule.soft_mask(
+            step,
+            start=self.recipe.soft_mask,
+            schedule=self.recipe.mask_schedule,
+            cutoff_steps=self.recipe.cutoff_soft * self.steps_per_epoch,
+        )
+
+    def drop_path(self, step: int) -> float:
+        """Return the drop rate of the last block in a step."""
+        return schedule.drop_path(
+            step,
+            rate=self.recipe.drop_path,
+            mode=self.recipe.drop_mode,
+            schedule=self.recipe.drop_schedule,
+            cutoff_steps=self.recipe.drop_cutoff * self.steps_per_epoch,
+        )
+
+    def take_step(
+        self, step: int, batches: Iterable[Batch], asked: Callable[[], bool] = lambda: False
+    ) -> Taken:
+        """Take an optimizer step on this process's micro-batches.
+
+        `asked` tells, once they are done, whether this process is to stop behind the step.
+
+        Raises:
+            LossError: the loss is not finite; the weights are left as they were.
+        """
+        self._set_rates(step)
+        self.optimizer.zero_grad()
+        own = len(range(self.world.rank, self.passes, self.world.size))
+        seen, positions = [], []
+        for number, batch in enumerate(batches, start=1):
+            seen.append(self._learn(step, batch, synchronised=number == own))
+            positions.append(batch.positions)
+        sums = torch.stack(seen)
+        stop = sums.new_tensor([asked()])
+        total = self.world.add(torch.cat((sums.sum(0), stop)))
+        loss, correct, images, stopped = total.tolist()
+        if not math.isfinite(loss):
+            wrong = (~sums[:, 0].isfinite()).tolist()
+            unusual = [int(p) for part in compress(positions, wrong) for p in part]
+            raise LossError(
+                f"recipe {self.recipe.name}: loss {loss} in step {step}; lower lr",
+                [position for part in self.world.collect(unusual) for position in part],
+            )
+        self._update()
+        mixed = {} if self.recipe.mixes else {"train_class_acc": correct / images}
+        record = {
+            "train_lr": self.learning_rate(step),
+            "train_weight_decay": self.weight_decay(step),
+            "train_loss": loss / images,
+            **mixed,
+            "train_soft_mask_rate": self.soft_mask(step),
+            "train_drop_path": self.drop_path(step),
+        }
+        return Taken(record, stopped > 0)
+
+    def whole(self) -> Model:
+        """Return the model in one piece; where it is cut, all processes call it together."""
+        return sharding.gather_model(self.model, self.device) if self.sharded else self.model
+
+    def moments(self) -> dict[str, Any]:
+        """Return the optimizer's state in one piece; all processes call it together."""
+        state: dict[str, Any] = sharding.gather(self.optimizer.state_dict())
+        return state
+
+    def take_up(self, model: Model, moments: dict[str, Any]) -> None:
+        """Go on from saved weights and moments."""
+        sharding.fill(self.model, model)
+        parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
+        for index, own in moments["state"].items():
+            own.update(
+                {name: sharding.cut_like(each, parameters[index]) for name, each in own.items()}
+            )
+        self.optimizer.load_state_dict(moments)
+
+    def _set_rates(self, step: int) -> None:
+        """Give the optimizer the step's learning rate and weight decay."""
+        decayed, spared = self.optimizer.param_groups
+        decayed["lr"] = spared["lr"] = self.learning_rate(step)
+        decayed["weight_decay"] = self.weight_decay(step)
+
+    def _learn(self, step: int, batch: Batch, *, synchronised: bool) -> Tensor:
+        """Add a micro-batch's gradients; return its summed loss, its hits and its images."""
+        recipe, images = self.recipe, len(batch.images)
+        pixels = batch.images.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        mixing = draw_mixing(recipe, recipe.image_size, mixing_generator(recipe, step, batch.index))
+        paths = path_generator(recipe, step, batch.index)
+        kept = draw_kept(self.drop_path(step), self.model.config.depth, images, paths)
+        kept = None if kept is None else kept.to(self.device)
+        with self._gathering(synchronised):
+            low = _LOW[recipe.dtype]
+            with torch.autocast(self.device.type, low, enabled=low != torch.float32):
+                logits = self.run(mixing.blend(pixels), self.soft_mask(step), kept).float()
+            if recipe.mixes:
+                targets = mixing.targets(labels, recipe.classes, recipe.label_smoothing)
+                loss = cross_entropy(logits, targets)
+            else:
+                smoothing = recipe.label_smoothing
+                loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+            share = images * self.world.size / recipe.batch_size  # processes are averaged later
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        hits = (logits.argmax(-1) == labels).sum()
+        return torch.stack((loss.detach().double() * images, hits, hits.new_tensor(images)))
+
+    def _gathering(self, synchronised: bool) -> AbstractContextManager[object]:
+        """Let only a step's last backward pass exchange gradients with other processes."""
+        if self.sharded:
+            sharding.exchange_gradients(self.model, on=synchronised)
+        if synchronised or not isinstance(self.run, DistributedDataParallel):
+            return contextlib.nullcontext()
+        waiting: AbstractContextManager[object] = self.run.no_sync()
+        return waiting
+
+    def _update(self) -> None:
+        """Clip the gradients, change the weights, and follow them with the average."""
+        self.scaler.unscale_(self.optimizer)
+        if self.recipe.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None and self.recipe.ema is not None:
+            follow(self.average, self.model, self.recipe.ema)
+
+
+def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's groups: no decay for vectors, biases, positions and class token."""
+    spared = ("class_token", "position_embedding")
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups[parameter.ndim > 1 and name not in spared].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
+
+
+def draw_kept(rate: float, depth: int, images: int, random: np.random.Generator) -> Tensor | None:
+    """Draw which branches of which blocks each image takes, [block, branch, image]; None: all.
+
+    The rate grows linearly over depth, 0 in the first block; what stays is scaled up, so that the
+    mean does not change (Huang et al. 2016).
+    """
+    if not rate:
+        return None
+    survival = 1 - np.linspace(0, rate, depth)[:, None, None]
+    kept = random.random((depth, 2, images)) < survival
+    return torch.from_numpy((kept / survival).astype(np.float32))
+
+
+@torch.no_grad()
+def follow(average: Model, model: Model, decay: float) -> None:
+    """Move averaged weights towards the model's: decay * average + (1 - decay) * weights."""
+    for own, new in zip(average.parameters(), model.parameters(), strict=True):
+        own.lerp_(new, 1 - decay)

@@ -1,0 +1,61 @@
+"""Weights, gradients and moments cut over all processes, for models that would not fit into one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from illama.model import Model
+from illama.world import World
+
+
+def shard(model: Model, world: World) -> None:
+    """Cut the model's weights, in place; each block is put together only while it computes."""
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def exchange_gradients(model: Model, *, on: bool) -> None:
+    """Say whether the next backward pass adds up the gradients of all processes."""
+    assert isinstance(model, FSDPModule)
+    model.set_requires_gradient_sync(on)
+
+
+def gather(value: Any) -> Any:
+    """Return nested values with every tensor whole; all processes call it together."""
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if isinstance(value, dict):
+        return {key: gather(each) for key, each in value.items()}
+    return [gather(each) for each in value] if isinstance(value, list) else value
+
+
+@torch.no_grad()
+def gather_model(model: Model, device: torch.device) -> Model:
+    """Return a plain model with the weights of a cut one; all processes call it together."""
+    with torch.random.fork_rng(devices=[]):
+        plain = Model(model.config, path=model.path).to(device)
+    for own, cut in zip(plain.parameters(), model.parameters(), strict=True):
+        own.copy_(gather(cut.detach()))
+    return plain
+
+
+@torch.no_grad()
+def fill(model: Model, plain: Model) -> None:
+    """Give a cut model the weights of a plain one."""
+    for cut, whole in zip(model.parameters(), plain.parameters(), strict=True):
+        cut.copy_(cut_like(whole, cut))
+
+
+def cut_like(whole: Tensor, cut: Tensor) -> Tensor:
+    """Return a tensor cut as another is; scalars stay whole."""
+    if not isinstance(cut, DTensor) or not whole.ndim:
+        return whole
+    return distribute_tensor(whole.to(cut.device), cut.device_mesh, cut.placements)

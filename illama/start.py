@@ -1,0 +1,55 @@
+"""The model that a training begins with: freshly drawn, or from a checkpoint."""
+
+from __future__ import annotations
+
+import torch
+
+from illama import checkpoint
+from illama.config import Config
+from illama.model import Model
+from illama.recipe import Recipe, RecipeError
+
+
+def build(recipe: Recipe) -> Model:
+    """Return the recipe's model: weights drawn from its seed, or those that it starts from.
+
+    Raises:
+        CheckpointError: the weights to start from are missing or of another architecture.
+    """
+    config = Config.at(
+        recipe.step, recipe.size, image_size=recipe.image_size, classes=recipe.classes
+    )
+    if recipe.soft_mask and recipe.cutoff_soft and config.masking != "multiplicative":
+        raise RecipeError(
+            f"recipe {recipe.name}: step {recipe.step} has the masking {config.masking}, which has"
+            " no soft form; set soft_mask=0"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = Model(config)
+    if recipe.start is not None:
+        fill(model, recipe.start)
+    return model
+
+
+def fill(model: Model, start: str) -> None:
+    """Take over a checkpoint's weights; a head of other classes stays as it was drawn.
+
+    Raises:
+        CheckpointError: they are missing or of another architecture.
+    """
+    found = checkpoint.read(start, image_size=model.config.image_size, soft_mask=0).model
+    state = found.state_dict()
+    if found.config.classes != model.config.classes:
+        state = {name: value for name, value in state.items() if not name.startswith("head.")}
+    own = model.state_dict()
+    unlike = [name for name in own if name in state and own[name].shape != state[name].shape]
+    other = {**own, **state}.keys() - own.keys()
+    lacking = [name for name in own if name not in state and not name.startswith("head.")]
+    wrong = [*unlike, *other, *lacking]
+    if wrong:
+        raise checkpoint.CheckpointError(
+            f"{start}: does not fit the recipe's model ({len(wrong)} weights, first {wrong[0]});"
+            " set size and step to those it was trained with"
+        )
+    model.load_state_dict({**own, **state})

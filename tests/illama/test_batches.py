@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from illama.batches import LoaderError, Pictures, deal_test, draw_batches, load, order_epoch
+from illama.data import ImageError
+from illama.evaluation import evaluate
+from illama.recipe import find_recipe
+from illama.sources.source import make_source
+from illama.world import World
+
+SMALL = find_recipe("demo").override(["image_size=8", "batch_size=20"])
+CPU = torch.device("cpu")
+
+
+def positions(recipe, first, last, world=None, images=50):
+    drawn = draw_batches(images, recipe, first, last, world or World())
+    return [each.positions.tolist() for each in drawn]
+
+
+def source(images=50, broken=()):
+    def read(position):
+        if position in broken:
+            raise ImageError("half a picture")
+        return np.full((8, 8, 3), position, np.uint8)
+
+    return make_source(
+        name="numbers",
+        split="train",
+        names=[str(i) for i in range(images)],
+        labels=np.arange(images) % 10,
+        contents=list(range(images)),
+        read=read,
+    )
+
+
+def show(image, random):
+    return torch.from_numpy(image[0, 0].copy()).float() + random.random() / 2
+
+
+def test_an_epoch_meets_every_image_once_in_an_order_of_its_own():
+    orders = [order_epoch(50, *given) for given in [(SMALL, 0), (SMALL, 1), (SMALL, 0)]]
+    other = order_epoch(50, replace(SMALL, seed=1), 0)
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert orders[0].tolist() == orders[2].tolist()
+    assert orders[0].tolist() != orders[1].tolist()
+    assert orders[0].tolist() != other.tolist()
+    assert positions(SMALL, 0, 2) == [orders[0][:20].tolist(), orders[0][20:40].tolist()]
+
+
+def test_repeated_images_share_an_epoch_and_fall_into_different_passes():
+    recipe = replace(SMALL, repeats=2, micro_batch=10)
+    first, second = positions(recipe, 0, 1)
+    assert sorted(first) == sorted(second)
+    order = order_epoch(50, recipe, 0)
+    assert np.unique(order, return_counts=True)[1].tolist() == [2] * 25
+
+
+def test_a_shuffle_buffer_keeps_the_stored_order_nearby():
+    recipe = replace(SMALL, shuffle_buffer=100)
+    order = order_epoch(1000, recipe, 0)
+    assert sorted(order) == list(range(1000))
+    assert order.tolist() != order_epoch(1000, recipe, 1).tolist()
+    near = np.abs(np.diff(order)) < 200
+    assert near.mean() > 0.6
+    assert (np.abs(np.diff(order_epoch(1000, SMALL, 0))) < 200).mean() < 0.45
+
+
+def test_passes_and_processes_share_the_images_of_a_step():
+    recipe = replace(SMALL, micro_batch=5)
+    alone = positions(recipe, 0, 2)
+    of_rank = [positions(recipe, 0, 2, World(rank, 2)) for rank in range(2)]
+    assert len(alone) == 8
+    assert of_rank[0] == alone[0::2]
+    assert of_rank[1] == alone[1::2]
+    assert sorted(np.concatenate(alone[:4])) == sorted(order_epoch(50, recipe, 0)[:20])
+
+
+def test_drawing_goes_on_from_any_step():
+    assert positions(SMALL, 3, 6) == positions(SMALL, 0, 6)[3:]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_every_test_image_is_dealt_once(size):
+    dealt = [deal_test(10, 3, World(rank, size)) for rank in range(size)]
+    seen = np.concatenate([each.positions for share in dealt for each in share])
+    assert sorted(seen) == list(range(10))
+    assert deal_test(1, 3, World(1, 2)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(workers):
+    pictures = Pictures(source(broken=(7,)), show, seed=0, substitutes=True)
+    recipe = replace(SMALL, micro_batch=5)
+    first = list(load(pictures, draw_batches(50, recipe, 0, 2, World()), 0, CPU))
+    batches = list(load(pictures, draw_batches(50, recipe, 0, 2, World()), workers, CPU))
+    for one, two in zip(first, batches, strict=True):
+        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.labels, two.labels)
+        assert (one.positions == two.positions).all()
+        assert one.broken == two.broken
+
+
+def test_the_next_image_takes_the_place_of_a_broken_one():
+    pictures = Pictures(source(broken=(7, 8)), show, seed=0, substitutes=True)
+    drawn = next(iter(draw_batches(50, replace(SMALL, batch_size=50), 0, 1, World())))
+    (batch,) = load(pictures, [drawn], 0, CPU)
+    assert len(batch.images) == 50
+    assert dict(batch.broken) == {7: "half a picture", 8: "half a picture"}
+    assert np.unique(batch.positions, return_counts=True)[1].max() == 3  # 9, for 7 and 8 too
+    assert (batch.labels.numpy() == batch.positions % 10).all()
+
+
+def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
+    labels = np.array([0, 1, 9, 2, 5])
+    logits = torch.zeros(4, 10)
+    logits[0, 0] = 5
+    logits[1, [3, 4]] = 5
+    logits[2, :6] = 5
+    logits[3, 2] = 1
+    given = replace(source(5, broken=(4,)), labels=labels)
+    pictures = Pictures(given, show, seed=0, substitutes=False)
+    seen = evaluate(
+        {"": lambda images: logits[images[:, 0].long()], "_other": lambda images: -logits[:4]},
+        load(pictures, deal_test(5, 5, World()), 0, CPU),
+        World(),
+    )
+    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[:4])).item()
+    assert seen["test_loss"] == pytest.approx(expected)
+    assert (seen["test_acc1"], seen["test_acc5"]) == (50, 75)
+    assert set(seen) == {
+        f"test_{name}{end}" for name in ("loss", "acc1", "acc5") for end in ("", "_other")
+    }
+
+
+def test_a_worker_that_dies_is_reported_in_one_line():
+    def kill(image, random):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pictures = Pictures(source(), kill, seed=0, substitutes=True)
+    with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
+        list(load(pictures, draw_batches(50, SMALL, 0, 2, World()), 1, CPU))
+
+
+def test_what_a_picture_raises_in_this_process_is_not_hidden():
+    def fail(image, random):
+        raise RuntimeError("a shape")
+
+    pictures = Pictures(source(), fail, seed=0, substitutes=True)
+    with pytest.raises(RuntimeError, match="a shape"):
+        list(load(pictures, draw_batches(50, SMALL, 0, 2, World()), 0, CPU))

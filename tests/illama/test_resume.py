@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import replace
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from rich.console import Console
+
+from illama import checkpoint, journal
+from illama.augmentation import Augmentation
+from illama.batches import Pictures, draw_batches, load, open_splits
+from illama.config import SIZES
+from illama.data import evaluation_transform
+from illama.demo import draw
+from illama.files import CheckpointError
+from illama.learner import Learner
+from illama.recipe import find_recipe
+from illama.sources import open_source
+from illama.sources.source import hash_arrays, make_source
+from illama.train import Execution, TrainingError, fit
+from illama.world import World
+
+MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
+"""A size whose checkpoints are written in no time."""
+SETTINGS = [
+    "size=micro",
+    "image_size=8",
+    "epochs=4",
+    "batch_size=20",
+    "cutoff_soft=1",
+    "lr=2e-3",
+    "ema=0.9",
+]
+VARIED = ["drop_path=0.2", "mixup=0.2", "crop_padding=1", "flip=0.5", "micro_batch=8"]
+SMALL = find_recipe("demo").override([*SETTINGS, *VARIED, "dtype=fp16"])
+SAVED = Execution(save_steps=1, keep=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def micro():
+    """Let recipes name the size for as long as this file runs."""
+    SIZES["micro"] = MICRO
+    yield
+    del SIZES["micro"]
+
+
+def small_source(split="train", images=50):
+    drawn = draw(split, images)
+    return make_source(
+        name="small",
+        split=split,
+        names=[f"{split}/{i}" for i in range(images)],
+        labels=drawn.labels,
+        contents=hash_arrays(drawn.images),
+        read=drawn.images.__getitem__,
+        in_memory=True,
+    )
+
+
+def train(out, recipe=SMALL, **execution):
+    said = StringIO()
+    sources = (small_source(), small_source("test", 20))
+    how = replace(SAVED, **execution)
+    result = fit(recipe, *sources, out, execution=how, console=Console(file=said, width=500))
+    return result, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("whole") / "small")[0]
+
+
+def interrupt(monkeypatch, after, number=signal.SIGTERM):
+    """Let the process receive a signal inside an optimizer step."""
+    take = Learner.take_step
+
+    def taken(self, step, batches, asked):
+        if step == after:
+            os.kill(os.getpid(), number)
+        return take(self, step, batches, asked)
+
+    monkeypatch.setattr(Learner, "take_step", taken)
+
+
+@pytest.mark.parametrize("after", [0, 2, 3])
+def test_a_training_that_was_stopped_ends_with_the_same_bytes(whole, monkeypatch, tmp_path, after):
+    out = tmp_path / "small"
+    with monkeypatch.context() as patch:
+        interrupt(patch, after)
+        with pytest.raises(SystemExit) as stopped:
+            train(out, save_steps=None)
+    assert stopped.value.code == 143
+    assert not (out / "small.safetensors").exists()
+    result, said = train(out)
+    assert "going on from step" in said
+    assert result.log == whole.log
+    for suffix in (".safetensors", ".pth"):
+        ours, theirs = (
+            checkpoint.read(each.checkpoint.with_suffix(suffix)) for each in (result, whole)
+        )
+        assert (ours.sha256, ours.args) == (theirs.sha256, theirs.args)
+    logs = [(each.checkpoint.parent / "log.jsonl").read_bytes() for each in (result, whole)]
+    assert logs[0] == logs[1]
+
+
+def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
+    recipe = SMALL.override(["epochs=15", "cutoff_soft=10", "mask_schedule=linear"])
+    losses = []
+    for resumed in (False, True):
+        learner = Learner(recipe, 50)
+        book = journal.Journal(tmp_path, learner, "", 3, Console(quiet=True))
+        first = book.restore(tmp_path / "checkpoint-7.pth") if resumed else 0
+        vary = Augmentation(recipe, evaluation_transform(8))
+        pictures = Pictures(small_source(), vary, recipe.seed, substitutes=True)
+        drawn = draw_batches(50, recipe, first, 27, World())
+        batches = load(pictures, drawn, 0, torch.device("cpu"))
+        for step in range(first, 27):
+            if step == 7 and not resumed:
+                book.save(step)
+            own = [next(batches) for _ in range(learner.passes)]
+            losses.append(learner.take_step(step, own).record["train_loss"])
+    assert losses[7:27] == losses[27:]
+    assert len(losses[27:]) == 20
+
+
+def test_interrupting_from_the_keyboard_saves_too(monkeypatch, tmp_path):
+    interrupt(monkeypatch, 1, signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path / "small", save_steps=None)
+    assert stopped.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert (tmp_path / "small" / "checkpoint-2.pth").exists()
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
+    result, _ = train(tmp_path / "small", keep=2)
+    names = sorted(path.name for path in tmp_path.glob("small/checkpoint-*"))
+    assert names == ["checkpoint-7.pth", "checkpoint-8.pth", "checkpoint-best.pth"]
+    scores = [record["test_acc1_at_0"] for record in result.log]
+    assert checkpoint.read(tmp_path / "small" / "checkpoint-best.pth").epoch == np.argmax(scores)
+
+
+def test_checkpoints_load_in_the_released_layout(whole):
+    saved = torch.load(whole.checkpoint.parent / "checkpoint-8.pth", weights_only=False)
+    assert {"model", "model_ema", "epoch", "args", "training"} == set(saved)
+    assert {"cls_token", "pos_embed", "blocks.0.attn.qkv.weight"} < set(saved["model"])
+    assert json.loads(saved["args"].illama_config) == whole.model.config.to_dict()
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(monkeypatch, tmp_path):
+    save = checkpoint.save
+
+    def full(model, path, **given):
+        if path.name in ("checkpoint-5.pth", "small.pth"):
+            raise CheckpointError(f"{path}: disk full while writing; nothing was changed")
+        save(model, path, **given)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    said = StringIO()
+    with pytest.raises(CheckpointError, match="disk full while writing"):
+        fit(
+            SMALL,
+            small_source(),
+            small_source("test", 20),
+            tmp_path / "small",
+            execution=SAVED,
+            console=Console(file=said, width=500),
+        )
+    assert "not saved: " in said.getvalue()
+    assert "disk full while writing; nothing was changed; the last good" in said.getvalue()
+    assert "checkpoint-4.pth" in said.getvalue()
+    monkeypatch.undo()
+    assert train(tmp_path / "small")[0].checkpoint.exists()
+
+
+def test_too_little_disk_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
+    usage = journal.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(journal.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    with pytest.raises(TrainingError, match=r"0.0 GB free, the training writes up to 0.\d GB"):
+        train(tmp_path / "small")
+
+
+def test_another_recipe_does_not_go_on_and_its_fields_are_named(whole, tmp_path):
+    path = whole.checkpoint.parent / "checkpoint-2.pth"
+    with pytest.raises(TrainingError) as refused:
+        train(tmp_path / "out", replace(SMALL, lr=1e-3, flip=0.0), resume=str(path))
+    assert "lr 0.002 there, 0.001 here, flip 0.5 there, 0.0 here" in str(refused.value)
+    with pytest.raises(TrainingError, match="holds no training to go on with, only weights"):
+        train(tmp_path / "out", resume=str(whole.checkpoint))
+    with pytest.raises(CheckpointError, match="does not exist"):
+        train(tmp_path / "out", resume=str(tmp_path / "none.pth"))
+
+
+def test_resume_no_refuses_a_training_that_was_begun(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 1)
+        with pytest.raises(SystemExit):
+            train(tmp_path / "small")
+    with pytest.raises(TrainingError, match="was begun here; --resume auto goes on"):
+        train(tmp_path / "small", resume="no")
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
+    (tmp_path / "small").mkdir()
+    with (
+        FileLock(tmp_path / "small" / ".lock"),
+        pytest.raises(TrainingError, match="is being trained in by another process"),
+    ):
+        train(tmp_path / "small")
+
+
+def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    drawn = draw("train", 60)
+    for shard in range(3):
+        with tarfile.open(shards / f"{shard}.tar", "w") as archive:
+            for number in range(20 * shard, 20 * shard + 20):
+                add(archive, f"{number:03d}.png", encode(drawn.images[number, ::4, ::4]))
+                add(archive, f"{number:03d}.cls", str(drawn.labels[number]).encode())
+    source = open_source(str(shards))
+    recipe = SMALL.override(["epochs=2", "shuffle_buffer=20"])
+    how = Execution(workers=2, keep=20)
+    given = (recipe, source, small_source("test", 20))
+    whole = fit(*given, tmp_path / "whole", execution=how)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(SystemExit):
+            fit(*given, tmp_path / "cut", execution=how)
+    assert (tmp_path / "cut" / "checkpoint-4.pth").exists()
+    again = fit(*given, tmp_path / "cut", execution=how)
+    assert again.log == whole.log
+    assert checkpoint.read(again.checkpoint).sha256 == checkpoint.read(whole.checkpoint).sha256
+
+
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, BytesIO(content))
+
+
+def encode(image):
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+# Processes that are killed
+
+PROGRAM = f"""
+import torch, illama.cli, illama.config
+torch.set_num_threads(1)
+illama.config.SIZES["micro"] = {MICRO}
+illama.cli.main()
+"""
+COMMAND = [sys.executable, "-c", PROGRAM, "train", "demo", "--save-steps", "1", "--device", "cpu"]
+
+
+def run_killed(folder, out, kills, random):
+    """Run a training until it ends by itself; return how often it was killed."""
+    words = [*COMMAND, "--data", str(folder), "--out", str(out)]
+    for setting in [*SETTINGS, *VARIED, "classes=3", "epochs=10", "batch_size=4"]:
+        words += ["--set", setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for kill in range(kills + 1):
+        process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+        if kill < kills:
+            wait_for_steps(out, process, int(random.integers(1, 7)))
+            process.kill()
+        _, error = process.communicate(timeout=120)
+        if kill == kills:
+            assert process.returncode == 0, error.decode()
+        else:
+            assert process.returncode == -signal.SIGKILL
+
+
+def wait_for_steps(out, process, steps):
+    """Wait until a training has saved some steps more than it found, at a random moment."""
+    newest = max((_step(path) for path in out.glob("checkpoint-*.pth")), default=0)
+    while process.poll() is None:
+        if max((_step(path) for path in out.glob("checkpoint-*.pth")), default=0) > newest + steps:
+            return
+        time.sleep(0.002)
+
+
+def _step(path):
+    word = path.stem.removeprefix("checkpoint-")
+    return int(word) if word.isdecimal() else 0
+
+
+def write_images(root):
+    for split, images in (("train", 12), ("test", 6)):
+        for number, image in enumerate(draw(split, images).images[:, ::4, ::4]):
+            path = Path(root) / split / f"class{number % 3}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return root
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, kills):
+    folder = write_images(tmp_path / "images")
+    settings = [*SETTINGS, *VARIED, "classes=3", "epochs=10", "batch_size=4", f"data={folder}"]
+    recipe = find_recipe("demo").override(settings)
+    expected = fit(recipe, *open_splits(recipe), tmp_path / "whole").checkpoint
+    random = np.random.default_rng()
+    run_killed(folder, tmp_path / "killed", kills, random)
+    ours = checkpoint.read(tmp_path / "killed" / "killed.safetensors")
+    assert ours.sha256 == checkpoint.read(expected).sha256
+    assert not list((tmp_path / "killed").glob(".*.tmp"))
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "killed")]
+    assert logs[0] == logs[1]
