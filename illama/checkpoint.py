@@ -328,7 +328,12 @@ def _notes(archive: Archive, found: Found, own: Config, config: Config) -> list[
     if found.config is None and own.masking == "multiplicative":
         notes.append("no config in the file: taken as the released form")
     if "quantization" in archive.metadata:
-        notes.append(f"quantized by {archive.metadata['quantization'].get('scheme')}")
+        about = archive.metadata["quantization"]
+        base = (about.get("base") or {}).get("file")
+        notes.append(
+            f"quantized after training: {about.get('scheme')}, {len(about['layers'])} layers"
+            + (f", from {base}" if base else "")
+        )
     types = {str(tensor.dtype).removeprefix("torch.") for tensor in found.state.values()}
     if types != {"float32"}:
         notes.append(f"stored as {', '.join(sorted(types))}, run in float32")

@@ -76,12 +76,22 @@ EXPLAINED: Mapping[str, Explanation] = {
         command="illama-eval collapse",
     ),
     "agreement": Explanation(
-        title="Quantization",
-        headline=("agreement", "kl", "top1_change"),
-        meaning="Weights, and where stated activations, are rounded after training (PTQ); the "
-        "quantized model is compared with its original on the same images.",
-        paper="Another thing: training with quantization from scratch (QAT), 8-bit weights and "
-        "activations (Table 7). The two must not be read as one.",
+        title="Agreement with the first model",
+        headline=("flips", "kl", "logit_sqnr"),
+        meaning="How far a model is from the first one on the same images, right or wrong: answers "
+        "that changed, the divergence of the probabilities, and the ratio of the first model's "
+        "logits to what was added to them, in dB. Ten dB more is a third of the noise.",
+        paper="Nothing of the kind is reported; its 8-bit figures (Table 7) come from "
+        "quantization-aware training, not from quantizing a finished model.",
+        command="illama-eval quantize",
+    ),
+    "sensitivity": Explanation(
+        title="Sensitivity to quantization",
+        headline=(),
+        meaning="Each layer's weights are quantized alone, all others staying exact; the "
+        "divergence of the logits tells how much that layer minds.",
+        paper="Not reported.",
+        command="illama-eval quantize --sensitivity",
     ),
     "transfer": Explanation(
         title="Transfer",
@@ -139,6 +149,12 @@ DEFINED: Mapping[str, str] = {
     "sink_share": "share of images in which one key receives more than 0.3 on average",
     "relative_sink_share": "share of images in which one key receives more than 10 / tokens",
     "outlier_share": "share of image tokens with an outlying norm",
+    "flips": "share of images whose answer is another than the first model's",
+    "kl": "mean divergence of the probabilities from the first model's, in nats",
+    "logit_mse": "mean squared distance of the logits from the first model's",
+    "logit_cosine": "mean cosine of the logits with the first model's",
+    "logit_sqnr": "the first model's logits over what was added to them, in dB",
+    "sqnr": "the same for all tokens after a block",
 }
 """Metric -> what it is, in one line."""
 

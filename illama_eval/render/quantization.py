@@ -38,7 +38,7 @@ _STUDY = {
     "kl": "agreement",
     "logit_sqnr": "agreement",
 }
-_HEAD = ("model", "MB", "of fp32", "top-1 %", "drop pp (paired 95 %)", "McNemar p", "top-5 %",
+_HEAD = ("model", "MB", "of fp32", "top-1 %", "change pp (paired 95 %)", "p", "top-5 %",
          "ECE %", "flips %", "KL nats", "SQNR dB", "arithmetic")  # fmt: skip
 _PRINTED = (0, 1, 2, 3, 4, 5, 10)
 """Columns that fit a terminal."""
@@ -123,7 +123,8 @@ def to_csv(variants: Sequence[Variant]) -> str:
 
 
 def _title(variants: Sequence[Variant]) -> str:
-    return f"{variants[0].described['label']}. {variants[0].compared.images:,} images"
+    images = f"{variants[0].compared.images:,} images"
+    return f"{variants[0].described['label']}. {images}; p: McNemar, not adjusted"
 
 
 def _exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:

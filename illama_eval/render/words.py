@@ -35,6 +35,12 @@ _METRICS = {
     "nll_scaled": "NLL, scaled",
     "ece_unscaled": "ECE, unscaled",
     "nll_unscaled": "NLL, unscaled",
+    "flips": "changed answers",
+    "kl": "KL divergence",
+    "logit_mse": "MSE of logits",
+    "logit_cosine": "cosine of logits",
+    "logit_sqnr": "SQNR of logits",
+    "sqnr": "SQNR of tokens",
     "rank_of_mean_map": "rank of mean map",
     "rank_per_image": "rank per image",
 }

@@ -1,0 +1,49 @@
+"""Times of quantized models, and none where the arithmetic is simulated."""
+
+from __future__ import annotations
+
+import pytest
+
+from illama.config import Config
+from illama.data import evaluation_transform
+from illama.model import Model
+from illama_eval import latency
+from illama_eval.latency import measure_latency
+from illama_eval.speed import Timed
+from illama_eval.subjects import ModelSubject
+
+
+@pytest.fixture
+def subjects(monkeypatch) -> list[ModelSubject]:
+    """Return three models of one kind whose passes take 4, 2 and 1 s by the clock."""
+    model = Model(Config(image_size=16, patch_size=8, width=16, depth=1, heads=1, classes=4))
+    transform = evaluation_transform(16, "model")
+
+    def pretend(forwards, images):
+        seconds = dict(zip(forwards, (4.0, 2.0, 1.0), strict=False))
+        return {name: Timed(batch=len(images), seconds=(taken,) * 9)
+                for name, taken in seconds.items()}  # fmt: skip
+
+    monkeypatch.setattr(latency, "time_interleaved", pretend)
+    return [ModelSubject(name=name, model=model, transform=transform) for name in "abc"]
+
+
+def test_speedups_are_against_the_first_model_in_the_same_mode(subjects):
+    rows = list(measure_latency(subjects, [False, False, False], "eager"))
+    found = {(r.subject, r.metric, r.at["batch"]): r.value for r in rows}
+    assert [found[name, "speedup", 64] for name in "abc"] == [1, 2, 4]
+    assert found["b", "latency", 1] == 2
+    assert found["b", "images_per_second", 64] == 32
+    assert {row.at["mode"] for row in rows} == {"eager"}
+
+
+def test_simulated_models_are_not_timed(subjects):
+    rows = list(measure_latency(subjects, [False, True, False], "eager"))
+    assert [row.value for row in rows if row.subject == "b"] == [None]
+    assert all("simulated" in row.reason for row in rows if row.subject == "b")
+    lone = list(measure_latency(subjects[:2], [False, True], "eager"))
+    assert [row.subject for row in lone] == ["b"]
+
+
+def test_nothing_is_timed_where_nothing_is_asked(subjects):
+    assert list(measure_latency(subjects, [False, False, True], "none")) == []
