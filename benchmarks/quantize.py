@@ -66,7 +66,6 @@ def random_images(subject: ModelSubject, count: int) -> Tensor:
     return torch.randn(count, 3, side, side, device=subject.device)
 
 
-@torch.inference_mode()
 def compare_speed(size: str, device: torch.device, rounds: int) -> dict[str, object]:
     """Return images/s of each variant, and its ratio to the exact model in the same mode."""
     subject = make_subject(size, device)
@@ -82,7 +81,8 @@ def compare_speed(size: str, device: torch.device, rounds: int) -> dict[str, obj
         cast = model.to(dtype)
         variants[f"{name} eager"] = partial(cast, images)
         variants[f"{name} compiled"] = partial(torch.compile(cast, dynamic=False), images)
-    seconds = interleave(variants, rounds, device)
+    with torch.inference_mode():
+        seconds = interleave(variants, rounds, device)
     return {
         "batch": batch,
         "exact": str(dtype).removeprefix("torch."),

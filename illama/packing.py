@@ -108,6 +108,11 @@ class QuantizedWeight:
             values = values - self.zero.float()[..., None]
         return (values * self.scale[..., None]).view(out, width)
 
+    def to(self, device: torch.device) -> QuantizedWeight:
+        """Return the weight on a device."""
+        zero = None if self.zero is None else self.zero.to(device)
+        return replace(self, values=self.values.to(device), scale=self.scale.to(device), zero=zero)
+
     def rows(self, order: Tensor) -> QuantizedWeight:
         """Return the weight with its rows in another order."""
         scale = self.scale if len(self.scale) == 1 else self.scale[order]
@@ -128,7 +133,7 @@ def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> list[Remova
         layer = model.get_submodule(name)
         if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != weight.form.shape:
             raise CheckpointError(f"{name} is no linear layer {list(weight.form.shape)}")
-        tensor = tensor_of(weight).to(layer.weight.device)
+        tensor = tensor_of(weight.to(layer.weight.device))
         layer.weight = nn.Parameter(tensor, requires_grad=False)
         if weight.form.activation == "int4-dynamic":
             handles.append(layer.register_forward_pre_hook(_quantize_input))

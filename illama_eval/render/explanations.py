@@ -83,7 +83,6 @@ EXPLAINED: Mapping[str, Explanation] = {
         "logits to what was added to them, in dB. Ten dB more is a third of the noise.",
         paper="Nothing of the kind is reported; its 8-bit figures (Table 7) come from "
         "quantization-aware training, not from quantizing a finished model.",
-        command="illama-eval quantize",
     ),
     "sensitivity": Explanation(
         title="Sensitivity to quantization",
@@ -91,7 +90,6 @@ EXPLAINED: Mapping[str, Explanation] = {
         meaning="Each layer's weights are quantized alone, all others staying exact; the "
         "divergence of the logits tells how much that layer minds.",
         paper="Not reported.",
-        command="illama-eval quantize --sensitivity",
     ),
     "transfer": Explanation(
         title="Transfer",
