@@ -5,6 +5,7 @@ Passes of all are interleaved: 10 to warm up, the median of 50, at batch 1 and 6
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
@@ -43,7 +44,9 @@ def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[R
         compiled = mode == "compiled"
         run = torch.compile(subject.model, dynamic=False) if compiled else subject.model
         forwards[subject.name] = partial(run, soft_mask=subject.soft_mask)
-    timed = time_interleaved(forwards, random_images(subjects[0], batch))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # compilers warn that they cannot cache torchao's tensors
+        timed = time_interleaved(forwards, random_images(subjects[0], batch))
     first = timed[subjects[0].name].latency[0]
     for subject in subjects:
         each = timed[subject.name]
