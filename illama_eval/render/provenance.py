@@ -11,7 +11,7 @@ from illama_eval.render.document import Cell, Column, Subject, Table
 from illama_eval.render.explanations import EXPLAINED
 from illama_eval.render.lineup import Lineup, Model
 from illama_eval.render.number import MISSING
-from illama_eval.render.select import inside, studies_of
+from illama_eval.render.select import inside, studies_measured
 from illama_eval.render.text import plain
 from illama_eval.render.theme import role_of
 
@@ -93,7 +93,7 @@ def provenance_of(lineup: Lineup) -> list[Table]:
 
 def not_run(lineup: Lineup) -> list[tuple[str, str]]:
     """Return the studies that were not measured, each with what measures it."""
-    here = studies_of(lineup.run.rows)
+    here = studies_measured(lineup.run)
     return [
         (known.title, f"{known.command} CHECKPOINT --data SOURCE")
         for study, known in EXPLAINED.items()
