@@ -6,7 +6,6 @@ logits = model(images)
 
 from __future__ import annotations
 
-import hashlib
 import json
 from argparse import Namespace
 from collections import OrderedDict
@@ -32,12 +31,21 @@ from illama.families import (
 )
 from illama.files import CheckpointError, about, replacing
 from illama.model import Model
+from illama.packing import QuantizedWeight, install, published_rows, unpack_weights
 from illama.released import identify
-from illama.weights import fill, prepare, sha256_of_weights
+from illama.torchao import is_quantized
+from illama.weights import checksum, fill, prepare, sha256_of_weights
 
 __all__ = ["Checkpoint", "CheckpointError", "load", "read", "save", "sha256_of_weights"]
 
-Layout = Literal["official .pth", "bare state dict", "illama .pth", "illama .safetensors", "ViT"]
+Layout = Literal[
+    "official .pth",
+    "bare state dict",
+    "illama .pth",
+    "illama .safetensors",
+    "illama quantized .safetensors",
+    "ViT",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +72,9 @@ class Checkpoint:
     """Name of the published file that this is, bit for bit."""
     notes: tuple[str, ...]
     """What a reader of the results should know, in sentences."""
+    quantization: Mapping[str, Any] | None = None
+    """Of a quantized file: scheme, layers, what they were made from. The model then runs torchao's
+    tensors."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the weights as JSON holds it, with size and cost of the model."""
@@ -115,8 +126,9 @@ def load(
             f"{path}: runs with soft_mask={checkpoint.soft_mask}, which model(images) would not "
             "know; use illama.checkpoint.read and model(images, soft_mask), or pass 0 or 1"
         )
-    bidirectional = replace(checkpoint.model.config, masking="none")
-    return fill(bidirectional, checkpoint.model.state_dict(), device)
+    return read(
+        path, image_size=image_size, heads=heads, masking="none", ema=ema, device=device
+    ).model
 
 
 def read(
@@ -150,7 +162,8 @@ def read(
     path = Path(path)
     with about(path):
         archive = unpack(path)
-        found = find(archive.payload, archive.metadata, ema=ema)
+        payload, packed = _unpack_weights(archive)
+        found = find(payload, archive.metadata, ema=ema)
         _check_record(archive, found)
         released = identify(archive.sha256)
         own = config_of(found, heads=heads, image_size=image_size)
@@ -159,11 +172,12 @@ def read(
         alpha = _soft_mask(found, config, soft_mask, released=released is not None)
         state = prepare(found, own, config)
         model = fill(config, state, device)
+        _install(model, packed)
     return Checkpoint(
         path=path,
         model=model,
         soft_mask=alpha,
-        sha256=sha256_of_weights(state),
+        sha256=sha256_of_weights(archive.payload if packed else state),
         file_sha256=archive.sha256,
         bytes=archive.bytes,
         layout=_layout(archive, found, config),
@@ -172,7 +186,29 @@ def read(
         args=found.args,
         released=released.name if released else None,
         notes=tuple(_notes(archive, found, own, config)),
+        quantization=archive.metadata.get("quantization"),
     )
+
+
+def _unpack_weights(
+    archive: Archive,
+) -> tuple[Mapping[str, Any], dict[str, QuantizedWeight]]:
+    """Return a file's payload in floating point, and its quantized weights if it has any."""
+    record = archive.metadata.get("quantization")
+    if record is None:
+        return archive.payload, {}
+    if not isinstance(record, dict):
+        raise CheckpointError("its record of quantization is no dictionary; it is damaged")
+    return unpack_weights(archive.payload, record)
+
+
+def _install(model: Model, packed: Mapping[str, QuantizedWeight]) -> None:
+    """Put a file's quantized weights into the model, rows in the order in memory."""
+    ordered = {}
+    for name, weight in packed.items():
+        order = published_rows(model, name)
+        ordered[name] = weight if order is None else weight.rows(order)
+    install(model, ordered)
 
 
 def save(
@@ -202,11 +238,16 @@ def save(
             before is then intact.
     """
     path = Path(path)
+    if any(is_quantized(weight) for weight in model.parameters()):
+        raise CheckpointError(
+            f"{path}: a quantized model has one layout, that of the file it came from; copy that "
+            "file, or save the full-precision model"
+        )
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     record = {"config": model.config.to_dict(), "soft_mask": float(soft_mask), "epoch": epoch}
     record["args"] = jsonable(args or {})
     if path.suffix == ".safetensors" and not extra:
-        header = json.dumps({**record, "checksum": _checksum(record, state)}, sort_keys=True)
+        header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         with replacing(path) as stream:
             stream.write(safetensors.torch.save(state, {"illama": header}))
     elif path.suffix == ".pth":
@@ -219,12 +260,6 @@ def save(
         )
 
 
-def _checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Return a sha256 over a safetensors file's weights and the record in its header."""
-    text = json.dumps(record, sort_keys=True) + sha256_of_weights(state)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _check_record(archive: Archive, found: Found) -> None:
     """Compare the checksum of our own safetensors files; the format itself has none."""
     if not archive.metadata:
@@ -232,7 +267,7 @@ def _check_record(archive: Archive, found: Found) -> None:
             raise CheckpointError("lost the record in its header; write it with illama.checkpoint")
         return
     record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
-    if archive.metadata.get("checksum") != _checksum(record, found.state):
+    if archive.metadata.get("checksum") != checksum(record, archive.payload):
         raise CheckpointError("checksum mismatch: the file is damaged; download or copy it again")
 
 
@@ -274,6 +309,8 @@ def _soft_mask(found: Found, config: Config, asked: float | None, *, released: b
 
 def _layout(archive: Archive, found: Found, config: Config) -> Layout:
     """Return whose file it is."""
+    if "quantization" in archive.metadata:
+        return "illama quantized .safetensors"
     if found.config is not None:
         return "illama .safetensors" if archive.container == "safetensors" else "illama .pth"
     if config.class_token == "first":
@@ -290,6 +327,8 @@ def _notes(archive: Archive, found: Found, own: Config, config: Config) -> list[
         notes.append("no checksum in the file: its contents cannot be verified")
     if found.config is None and own.masking == "multiplicative":
         notes.append("no config in the file: taken as the released form")
+    if "quantization" in archive.metadata:
+        notes.append(f"quantized by {archive.metadata['quantization'].get('scheme')}")
     types = {str(tensor.dtype).removeprefix("torch.") for tensor in found.state.values()}
     if types != {"float32"}:
         notes.append(f"stored as {', '.join(sorted(types))}, run in float32")

@@ -182,7 +182,7 @@ def _permute_saved(
     """Put the qkv rows of a state dict into the published order."""
     del module
     for key in (f"{prefix}qkv.weight", f"{prefix}qkv.bias"):
-        if key in state:
+        if key in state and _is_plain(state[key]):
             state[key] = state[key][order]
 
 
@@ -192,8 +192,13 @@ def _permute_loaded(
     """Put the qkv rows of a state dict into the order in memory; wrong shapes are left to torch."""
     del module
     for key in (f"{prefix}qkv.weight", f"{prefix}qkv.bias"):
-        if key in state and len(state[key]) == len(order):
+        if key in state and len(state[key]) == len(order) and _is_plain(state[key]):
             state[key] = state[key][order]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether rows can be taken: a quantized weight keeps the order in memory."""
+    return type(tensor) in (Tensor, nn.Parameter)
 
 
 def attend(

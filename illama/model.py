@@ -142,10 +142,18 @@ class Model(nn.Module):
 
         In the last block only the class token's row is computed: nothing else reaches the head.
         """
-        tokens = self.embed(images)
+        return self.finish(self.embed(images), soft_mask, kept)
+
+    def finish(
+        self, tokens: Tensor, soft_mask: float = 0.0, kept: Tensor | None = None, first: int = 0
+    ) -> Tensor:
+        """Return the class token after the final norm, from the tokens that enter block `first`.
+
+        `first` counts from 0.
+        """
         path = self.resolve_path(tokens.device)
         of_block = [None] * self.config.depth if kept is None else kept
-        for block, own in zip(self.blocks[:-1], of_block, strict=False):
+        for block, own in zip(self.blocks[first:-1], of_block[first:], strict=False):
             tokens = block(tokens, self.masking, self.rotary, soft_mask, path=path, kept=own)
         row = slice(self.config.class_index, self.config.class_index + 1)
         last = self.blocks[-1](tokens, self.masking, self.rotary, soft_mask, row, kept=of_block[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,12 @@ def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Return a sha256 over a safetensors file's weights and the record in its header."""
+    text = json.dumps(record, sort_keys=True) + sha256_of_weights(state)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:

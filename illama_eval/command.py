@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from illama.sources import Source
 from illama_eval.options import Shared
 from illama_eval.render import render_directory, show
 from illama_eval.render.speed import show_speed
-from illama_eval.request import default_out, open_subjects, parse_batch_size, resolve
+from illama_eval.request import Request, default_out, open_subjects, parse_batch_size, resolve
 from illama_eval.result import Run
 from illama_eval.run import Interrupted, Options, evaluate
 from illama_eval.speed import measure_speed
@@ -53,8 +53,20 @@ def measure(
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
+    return carry_out(shared, resolve(shared, command, parameters, predictions))
+
+
+def carry_out(
+    shared: Shared,
+    request: Request,
+    complete: Callable[[Path], object] | None = None,
+    show_run: Callable[[Run, Console], None] = show,
+) -> int:
+    """Measure what was resolved, draw it, print it, and return the exit code, 0 or 4.
+
+    `complete` adds its own files to the run directory before anything is drawn.
+    """
     log = Console(stderr=True, highlight=False)
-    request = resolve(shared, command, parameters, predictions)
     if request.note:
         log.print(request.note, markup=False)
     try:
@@ -72,11 +84,13 @@ def measure(
         raise
     if os.environ.get("RANK", "0") != "0":
         return 0
+    if complete is not None:
+        complete(request.out)
     render_directory(request.out)
     if shared.as_json:
         sys.stdout.write(run.to_json())
     else:
-        show(run, Console(highlight=False))
+        show_run(run, Console(highlight=False))
     log.print(f"written to {request.out}", markup=False)
     return _warn(run, log)
 

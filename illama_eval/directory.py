@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,18 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from illama.files import replacing
-from illama_eval.result import ResultError, Run, replicate_table
+from illama_eval.result import ResultError, Row, Run, replicate_table
 
 LOCK, OWNER = ".lock", ".owner"
-OWNED = ("run.json", "timing.json", "replicates.npz", "per_image.npz", "samples.npz")
+OWNED = (
+    "run.json",
+    "timing.json",
+    "replicates.npz",
+    "per_image.npz",
+    "samples.npz",
+    "model.safetensors",
+    "mixed.json",
+)
 FOLDERS = ("tables", "figures")
 
 
@@ -168,6 +176,27 @@ def _differences(stored: Any, wanted: Any, name: str = "") -> Iterator[tuple[str
             )
     elif stored != wanted:
         yield name, stored, wanted
+
+
+def has_timing(directory: Path, study: str) -> bool:
+    """Return whether timing.json holds rows of a study."""
+    path = directory / "timing.json"
+    return path.is_file() and any(
+        row.study == study for row in Run.from_json(path.read_text("utf-8")).rows
+    )
+
+
+def add_timing(directory: Path, rows: Iterable[Row]) -> None:
+    """Add rows to the timing.json of a finished run.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    path = directory / "timing.json"
+    timing = Run.from_json(path.read_text("utf-8"))
+    grown = replace(timing, rows=(*timing.rows, *rows))
+    with replacing(path) as file:
+        file.write(grown.to_json().encode("utf-8"))
 
 
 def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[str, Any]]) -> None:

@@ -215,9 +215,12 @@ def _see(
         for subject, which in zip(subjects, plan.input_of, strict=True)
     ]
     for pieces in zip_longest(*streams):
+        reference: Piece | None = None
         for number, piece in enumerate(pieces):
             if piece is not None:
-                yield number, _attach(piece, batch, pieces[0] if number else None, plan.source)
+                seen = _attach(piece, batch, reference, plan.source)
+                reference = reference if number else seen
+                yield number, seen
 
 
 def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source) -> Piece:

@@ -65,10 +65,12 @@ def resolve(
         digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
         out = shared.out or default_out([predictions.stem], [digest], command)
         return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
-    source, note = choose_source(shared, studies, everything=command == "run")
+    source, note = choose_source(shared, studies, everything=command in {"run", "quantize"})
     if source.labels is None:
         studies = tuple(study for study in studies if not study.needs_labels)
     subjects = open_subjects(shared)
+    if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
+        studies = tuple(study for study in studies if study.name != "agreement")
     for subject in subjects:
         source = source.for_head(subject.classes) if source.labels is not None else source
     digests = [str(subject.describe()["file_sha256"]) for subject in subjects]

@@ -104,7 +104,7 @@ def time_both(
         alpha = subject.soft_mask if name == "model" else 0.0
         forwards[name] = partial(torch.compile(model) if compiled else model, soft_mask=alpha)
     for batch in BATCHES:
-        timed = time_interleaved(forwards, _images(subject, batch))
+        timed = time_interleaved(forwards, random_images(subject, batch))
         for name, each in timed.items():
             middle, low, high = each.latency
             at: At = {"model": name, "batch": batch}
@@ -194,7 +194,8 @@ def _forward_once(
     model(torch.zeros(batch, 3, side, side, device=device, dtype=DTYPES[dtype]), alpha)
 
 
-def _images(subject: ModelSubject, batch: int) -> Tensor:
+def random_images(subject: ModelSubject, batch: int) -> Tensor:
+    """Return seeded normal inputs [image, 3, row, column] for a subject."""
     side = subject.model.config.image_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, side, side, generator=generator)

@@ -14,6 +14,8 @@ from illama_eval.render.figures.calibration import draw_reliability
 from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.rank import draw_rank_by_layer
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
+from illama_eval.render.figures.sensitivity import draw_sensitivity
+from illama_eval.render.figures.size import draw_sizes
 from illama_eval.render.figures.spectra import draw_spectra
 from illama_eval.result import Run
 
@@ -26,6 +28,8 @@ DRAWN: tuple[Draw, ...] = (
     draw_spectra,
     draw_rank_by_head,
     draw_collapse,
+    draw_sizes,
+    draw_sensitivity,
 )
 """Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
 

@@ -18,6 +18,7 @@ from illama_eval.render.latex import to_latex
 from illama_eval.render.lineup import Lineup, line_up
 from illama_eval.render.markdown import to_markdown
 from illama_eval.render.page import LARGEST, render_page
+from illama_eval.render.quantization import write_quantization
 from illama_eval.render.report_markdown import report_markdown
 from illama_eval.render.sections import MOST_ROWS
 from illama_eval.render.table import write_tables
@@ -41,7 +42,8 @@ def render_directory(directory: Path) -> list[Path]:
         lineup = line_up([directory])
         drawings = draw_all(lineup.run, read_samples(directory))
         figures = write_figures(drawings, directory / "figures")
-        return [*figures, *_write(lineup, drawings, directory, None)]
+        written = _write(lineup, drawings, directory, None)
+        return [*figures, *written, *write_quantization(directory, lineup.run)]
 
 
 def write_report(

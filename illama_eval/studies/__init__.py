@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from illama_eval.studies.accuracy import Accuracy
+from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.rank import Rank
@@ -17,4 +18,5 @@ STUDIES: Mapping[str, type[Study]] = {
     "calibration": Calibration,
     "rank": Rank,
     "collapse": Collapse,
+    "agreement": Agreement,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen
+from illama_eval.cli import main
 from illama_eval.result import Row, Run, replicate_table
 from illama_eval.statistics import percentile_interval
 from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate, keys_of, weights_of
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    """Return a function that runs `illama-eval` in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ILLAMA_DATA", raising=False)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["illama-eval", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def labels() -> Tensor:
 
 @pytest.fixture(scope="module")
 def observed() -> tuple[Piece, ...]:
-    """All that a tiny model shows of all images, without a batch."""
+    """All that a tiny model shows of all images, with another's as reference, without a batch."""
     torch.manual_seed(0)
     config = Config(image_size=16, patch_size=4, width=24, depth=2, heads=2, classes=CLASSES)
     model = Model(config).eval()
@@ -51,7 +51,11 @@ def observed() -> tuple[Piece, ...]:
             parameter.mul_(4 if parameter.ndim > 1 else 1)
         images = torch.randn(IMAGES, 3, 16, 16)
         wanted = frozenset().union(*(study.wants for study in STUDIES.values()))
-        return tuple(model.observe(images, wanted))
+        first = tuple(model.observe(images, wanted))
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+        pairs = zip(model.observe(images, wanted), first, strict=True)
+        return tuple(replace(piece, reference=reference) for piece, reference in pairs)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,8 @@ def part(piece: Piece, batch: Batch) -> Piece:
         if isinstance(value := getattr(piece, item.name), Tensor)
         and item.name not in {"open", "factor"}
     }
-    return replace(piece, batch=batch, **taken)
+    reference = None if piece.reference is None else part(piece.reference, batch)
+    return replace(piece, batch=batch, reference=reference, **taken)
 
 
 def options(name: str) -> tuple[Study, ...]:
@@ -117,7 +122,7 @@ def equal(left: Piece, right: Piece) -> bool:
     pairs = [
         (getattr(left, item.name), getattr(right, item.name))
         for item in fields(left)
-        if item.name != "batch"
+        if item.name not in {"batch", "reference"}
     ]
     assert left.batch is not None
     assert right.batch is not None

@@ -1,0 +1,307 @@
+"""Quantized weights: integers and scales on disk, and torchao's tensors in memory.
+
+A file is ours, not a pickle of torchao's classes: NAME.values (int8 [out, in], or bits packed
+into bytes), NAME.scale (bf16 [out, group]), NAME.zero (int8), and a record that says how to read
+them. Rows stand in the published order, as in every file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from illama.files import CheckpointError
+from illama.layers import Attention, halves_first
+from illama.model import Model
+from illama.torchao import tensor_of
+from illama.weights import checksum
+
+FORMAT = 1
+"""Version of the layout on disk."""
+
+BITS = (2, 3, 4, 6, 8)
+WHOLE_BYTE = 8
+
+Activation = Literal["float", "int8-dynamic", "int8-static", "int4-dynamic", "fp8-dynamic"]
+"""What a layer's input becomes before it is multiplied."""
+
+LARGEST_LAYER = 2**28
+"""Weights of one layer at most; a bound on hostile files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How one layer is stored and run."""
+
+    shape: tuple[int, int]
+    """[out, in]"""
+    bits: int
+    group: int
+    """Input channels that share a scale; divides `in`."""
+    zero: bool = False
+    """Whether groups have zero points."""
+    activation: Activation = "float"
+    asymmetric: bool = False
+    """Whether int8 activations have a zero point."""
+    activation_scale: float | None = None
+    """Of static activations."""
+    activation_zero: int = 0
+    dimensions: int = 3
+    """Of the layer's input: [image, token, channel], or [image, channel] for the head."""
+
+    def __post_init__(self) -> None:
+        for fault, found in self._faults().items():
+            if found:
+                raise CheckpointError(f"quantized layer: {fault}; the record was changed by hand")
+
+    def _faults(self) -> dict[str, bool]:
+        """Return what could be wrong, and whether it is."""
+        out, width = self.shape
+        scale = self.activation_scale
+        floating, static = self.activation == "fp8-dynamic", self.activation == "int8-static"
+        return {
+            f"{self.bits} bits": self.bits not in BITS,
+            f"shape {list(self.shape)}": not 0 < out * width <= LARGEST_LAYER or out < 1,
+            f"group {self.group}": self.group < 1 or width % max(self.group, 1) != 0,
+            f"activation {self.activation!r}": self.activation not in get_args(Activation),
+            "fp8 of few bits": floating and self.bits < WHOLE_BYTE,
+            "int8 inputs, few bits": self.activation.startswith("int8") and self.bits < WHOLE_BYTE,
+            "groups or zero points of 8 bits": self.bits == WHOLE_BYTE
+            and (self.group != width or self.zero),
+            f"activation scale {scale}": static != (scale is not None)
+            or (scale is not None and not 0 < scale < float("inf")),
+            f"activation zero {self.activation_zero}": not -128 <= self.activation_zero <= 127,  # noqa: PLR2004 - int8
+            f"input of {self.dimensions} dimensions": self.dimensions not in (2, 3),
+        }
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the arithmetic is floating point on dequantized numbers: no speed of its own."""
+        return self.activation in ("float", "int4-dynamic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeight:
+    """One layer's weight as integers, rows in the order that the model keeps in memory."""
+
+    form: Form
+    values: Tensor
+    """int8 [out, in], within the range of the bits; float8 for fp8."""
+    scale: Tensor
+    """fp32 [out, group], positive, each exactly a bf16 number; [1, 1] for fp8."""
+    zero: Tensor | None = None
+    """int8 [out, group]"""
+
+    def dequantize(self) -> Tensor:
+        """Return the weight that the integers stand for, fp32 [out, in]."""
+        out, width = self.form.shape
+        values = self.values.float().view(out, -1, self.form.group)
+        if self.zero is not None:
+            values = values - self.zero.float()[..., None]
+        return (values * self.scale[..., None]).view(out, width)
+
+    def rows(self, order: Tensor) -> QuantizedWeight:
+        """Return the weight with its rows in another order."""
+        scale = self.scale if len(self.scale) == 1 else self.scale[order]
+        zero = None if self.zero is None else self.zero[order]
+        return replace(self, values=self.values[order], scale=scale, zero=zero)
+
+
+def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> list[RemovableHandle]:
+    """Put quantized weights in the place of the named layers' own.
+
+    Returned are the handles of the hooks that quantize inputs in floating point.
+
+    Raises:
+        CheckpointError: torchao is missing or does not fit torch, or a name is no linear layer.
+    """
+    handles = []
+    for name, weight in weights.items():
+        layer = model.get_submodule(name)
+        if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != weight.form.shape:
+            raise CheckpointError(f"{name} is no linear layer {list(weight.form.shape)}")
+        tensor = tensor_of(weight).to(layer.weight.device)
+        layer.weight = nn.Parameter(tensor, requires_grad=False)
+        if weight.form.activation == "int4-dynamic":
+            handles.append(layer.register_forward_pre_hook(_quantize_input))
+    return handles
+
+
+def _quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Round a layer's input to 16 levels of its own for each token."""
+    del layer
+    (tokens,) = inputs
+    exact = tokens.float()
+    scale = (exact.abs().amax(-1, keepdim=True) / 7.5).clamp_min(torch.finfo(torch.float32).eps)
+    levels = (exact / scale).round().clamp(-8, 7)
+    return ((levels * scale).type_as(tokens),)
+
+
+def published_rows(model: Model, name: str) -> Tensor | None:
+    """Return where each row in memory stands in the published weight; None: in the same place."""
+    path, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(path)
+    if not isinstance(owner, Attention) or leaf != "qkv" or model.rotary is None:
+        return None
+    return halves_first(model.config.width, owner.heads)
+
+
+def pack(model: Model, weights: Mapping[str, QuantizedWeight]) -> dict[str, Tensor]:
+    """Return all tensors of a quantized model's file, on the CPU, rows in the published order."""
+    replaced = {f"{name}.weight" for name in weights}
+    state = {
+        key: value.detach().cpu().float().contiguous()
+        for key, value in model.state_dict().items()
+        if key not in replaced
+    }
+    for name, weight in weights.items():
+        order = published_rows(model, name)
+        ordered = weight if order is None else weight.rows(order.argsort())
+        state |= {f"{name}.{part}": tensor for part, tensor in _stored(ordered)}
+    return state
+
+
+def _stored(weight: QuantizedWeight) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of one layer as they stand in the file."""
+    bits = weight.form.bits
+    values = weight.values.cpu().contiguous()
+    yield "values", values if bits == WHOLE_BYTE else pack_bits(values, bits)
+    yield "scale", weight.scale.cpu().bfloat16().contiguous()
+    if weight.zero is not None:
+        yield "zero", weight.zero.cpu().contiguous()
+
+
+def pack_bits(values: Tensor, bits: int) -> Tensor:
+    """Return signed values of few bits as a stream of bits, least first, uint8 [byte]."""
+    unsigned = (values.flatten().numpy().astype(np.int16) + (1 << bits - 1)).astype(np.uint8)
+    planes = np.unpackbits(unsigned[:, None], axis=1, count=bits, bitorder="little")
+    return torch.from_numpy(np.packbits(planes.ravel(), bitorder="little"))
+
+
+def unpack_bits(packed: Tensor, bits: int, shape: tuple[int, int]) -> Tensor:
+    """Return the values that `pack_bits` packed, int8 of this shape."""
+    count = shape[0] * shape[1]
+    stream = np.unpackbits(packed.numpy(), count=count * bits, bitorder="little")
+    unsigned = np.packbits(stream.reshape(count, bits), axis=1, bitorder="little")[:, 0]
+    values = unsigned.astype(np.int16) - (1 << bits - 1)
+    return torch.from_numpy(values.astype(np.int8)).view(shape)
+
+
+def serialize(
+    model: Model,
+    weights: Mapping[str, QuantizedWeight],
+    about: Mapping[str, Any],
+    soft_mask: float,
+) -> bytes:
+    """Return the bytes of a quantized model's file.
+
+    `about` is kept in the header: scheme, versions, base checkpoint, calibration.
+    """
+    state = pack(model, weights)
+    layers = {name: asdict(weight.form) for name, weight in weights.items()}
+    record = {
+        "config": model.config.to_dict(),
+        "soft_mask": float(soft_mask),
+        "quantization": {**about, "format": FORMAT, "layers": layers},
+    }
+    record = json.loads(json.dumps(record))
+    header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
+    return safetensors.torch.save(state, {"illama": header})
+
+
+def count_bytes(state: Mapping[str, Tensor], total: int) -> dict[str, int]:
+    """Return how many of a file's bytes are what; they add up to `total`."""
+    count = {"values": 0, "scale": 0, "zero": 0, "float": 0}
+    for key, tensor in state.items():
+        part = key.rpartition(".")[2]
+        count[part if part in count else "float"] += tensor.numel() * tensor.element_size()
+    return {**count, "header": total - sum(count.values())}
+
+
+def unpack_weights(
+    state: Mapping[str, Tensor], record: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, QuantizedWeight]]:
+    """Return a file's weights in floating point, and the quantized ones, in the published order.
+
+    Raises:
+        CheckpointError: the record and the tensors do not fit each other.
+    """
+    if record.get("format") != FORMAT:
+        raise CheckpointError(
+            f"quantized in format {record.get('format')!r}, this program reads {FORMAT}; "
+            "quantize the full-precision checkpoint again"
+        )
+    rest = dict(state)
+    weights = {name: _read_layer(name, form, rest) for name, form in _layers(record)}
+    for name, weight in weights.items():
+        rest[f"{name}.weight"] = weight.dequantize()
+    return rest, weights
+
+
+def _layers(record: Mapping[str, Any]) -> Iterator[tuple[str, Form]]:
+    """Yield name and form of every quantized layer that the record lists."""
+    layers = record.get("layers")
+    if not isinstance(layers, Mapping) or not layers:
+        raise CheckpointError("its record lists no quantized layers; it was changed by hand")
+    for name, entry in layers.items():
+        try:
+            yield name, _form(entry)
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise CheckpointError(f"record of {name}: {error}") from error
+
+
+def _form(entry: Mapping[str, Any]) -> Form:
+    """Return the form that a record's entry describes, every value of the declared type."""
+    out, width = entry["shape"]
+    numbers = [out, width, entry["bits"], entry["group"], entry["dimensions"]]
+    flags = [entry["zero"], entry["asymmetric"]]
+    scale = entry["activation_scale"]
+    whole = all(type(number) is int for number in [*numbers, entry["activation_zero"]])
+    if not whole or not all(type(flag) is bool for flag in flags):
+        raise CheckpointError("holds a value of another type; it was changed by hand")
+    if scale is not None and type(scale) is not float:
+        raise CheckpointError("holds an activation scale that is no number")
+    return Form(**{**entry, "shape": (out, width)})
+
+
+def _read_layer(name: str, form: Form, state: dict[str, Tensor]) -> QuantizedWeight:
+    """Take one layer's tensors out of `state`, checked against its form."""
+    out, width = form.shape
+    floating = form.activation == "fp8-dynamic"
+    groups = (1, 1) if floating else (out, width // form.group)
+    packed = form.bits < WHOLE_BYTE
+    size = (-(-out * width * form.bits // 8),) if packed else (out, width)
+    whole = torch.float8_e4m3fn if floating else torch.int8
+    values = _take(state, f"{name}.values", torch.uint8 if packed else whole, size)
+    scale = _take(state, f"{name}.scale", torch.bfloat16, groups).float()
+    if not ((scale > 0) & scale.isfinite()).all():
+        raise CheckpointError(f"{name}.scale holds a scale that is not positive; it is damaged")
+    return QuantizedWeight(
+        form=form,
+        values=unpack_bits(values, form.bits, form.shape) if packed else values,
+        scale=scale,
+        zero=_take(state, f"{name}.zero", torch.int8, groups) if form.zero else None,
+    )
+
+
+def _take(
+    state: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...]
+) -> Tensor:
+    """Take a tensor of this type and shape out of `state`."""
+    tensor = state.pop(name, None)
+    if tensor is None:
+        raise CheckpointError(f"{name} is missing; quantize the full-precision checkpoint again")
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        raise CheckpointError(
+            f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)} as its "
+            "record says"
+        )
+    return tensor

@@ -1,0 +1,311 @@
+"""Post-training quantization: Model -> Model, with an account of every layer.
+
+This is PTQ. The paper's 8-bit figures (Table 7) come from quantization-aware training, 300 epochs
+of it; the two are never the same number.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from illama.model import Model
+from illama.packing import (
+    WHOLE_BYTE,
+    Form,
+    QuantizedWeight,
+    count_bytes,
+    install,
+    pack,
+    serialize,
+)
+from illama.sources import Source
+from illama.torchao import is_quantized
+from illama.weights import sha256_of_weights
+from illama_eval.activations import Inputs, choose_range, linear, watch
+from illama_eval.rounding import round_scale, round_weight
+from illama_eval.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan
+from illama_eval.smooth import smooth, unfolded
+from illama_eval.subjects import ModelSubject, SubjectError
+
+LABEL = "PTQ; the paper's figures are QAT"
+"""Stands wherever a number of a quantized model is shown."""
+
+LARGEST_FP8 = 448.0
+"""Largest number of float8_e4m3fn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Images that ranges, smoothing and GPTQ are fitted to; none of them is reported on."""
+
+    images: Tensor
+    """Prepared, fp32 [image, 3, row, column]."""
+    record: Mapping[str, Any]
+    """Source, split, number of images and the sha256 of their ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """A quantized model with an account of what was done."""
+
+    model: Model
+    weights: Mapping[str, QuantizedWeight]
+    record: Mapping[str, Any]
+    """Kept in the file's header: scheme, settings, layers left in floating point, versions."""
+    soft_mask: float = 0.0
+    layers: tuple[Mapping[str, Any], ...] = field(default=())
+    """Name, bits, shape and SQNR of the weight in dB, of every quantized layer."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any layer dequantizes and multiplies in floating point."""
+        return any(weight.form.simulated for weight in self.weights.values())
+
+    @cached_property
+    def file(self) -> bytes:
+        """The bytes of the model's file."""
+        return serialize(self.model, self.weights, self.record, self.soft_mask)
+
+    @cached_property
+    def packed(self) -> dict[str, Tensor]:
+        """The tensors of the model's file."""
+        return pack(self.model, self.weights)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the run's header says about the quantization, JSON-able."""
+        full = 4 * sum(math.prod(weight.form.shape) for weight in self.weights.values())
+        kept = count_bytes(self.packed, len(self.file))
+        return {
+            **self.record,
+            "label": LABEL,
+            "simulated": self.simulated,
+            "quantized": [dict(layer) for layer in self.layers],
+            "bytes": {"total": len(self.file), **kept, "full_precision": full + kept["float"]},
+        }
+
+
+def calibrate_on(
+    source: Source, reported: Source | None, subject: ModelSubject, images: int, seed: int = 0
+) -> Calibration:
+    """Return calibration images of a source, none of which is reported on.
+
+    Raises:
+        SubjectError: there are too few, or some are among the reported ones.
+    """
+    if images < SMALLEST_CALIBRATION or len(source) < images:
+        raise SubjectError(
+            f"--calibration-images {images}: {source.name} has {len(source)}, and at least "
+            f"{SMALLEST_CALIBRATION} are needed"
+        )
+    if reported is not None:
+        _check_apart(source, reported)
+    chosen = source.limit(images, seed)
+    prepared = torch.stack([subject.transform(chosen.read(i)) for i in range(len(chosen))])
+    digest = hashlib.sha256("\n".join(sorted(chosen.ids)).encode()).hexdigest()
+    return Calibration(
+        images=prepared.to(subject.device),
+        record={
+            "source": source.name,
+            "split": source.split,
+            "images": len(chosen),
+            "ids_sha256": digest,
+            "fingerprint": chosen.fingerprint,
+        },
+    )
+
+
+def _check_apart(source: Source, reported: Source) -> None:
+    """Refuse sets that share an image, told by id and, where known, by content."""
+    shared = set(source.ids) & set(reported.ids)
+    contents = [{c for c in each.contents if isinstance(c, str)} for each in (source, reported)]
+    if shared or contents[0] & contents[1]:
+        one = f" ({min(shared)!r})" if shared else ""
+        raise SubjectError(
+            f"calibration on {source.name}: shares images with the reported ones{one}; "
+            "name a training set with --calibration-data"
+        )
+
+
+def quantize(
+    subject: ModelSubject, choices: Choices, calibration: Calibration | None = None
+) -> Quantized:
+    """Return the subject's model, quantized; the subject's own stays as it is.
+
+    Raises:
+        SubjectError: what is asked cannot be done here, or needs calibration images.
+        CheckpointError: torchao is missing or does not fit torch.
+    """
+    plan = make_plan(subject.model, choices, subject.device)
+    if choices.needs_images and calibration is None:
+        raise SubjectError(f"{choices.needs_images} needs calibration images, and there are none")
+    model = copy.deepcopy(subject.model)
+    folded: list[str] = []
+    if choices.smooth is not None and calibration is not None:
+        seen = watch(model, calibration.images, plan.chosen, subject.soft_mask)
+        folded = smooth(model, seen, choices.smooth)
+    inputs = _inputs(model, plan, choices, calibration, subject.soft_mask)
+    weights = {
+        name: quantize_layer(linear(model, name), scheme, choices, inputs.get(name))
+        for name, scheme in plan.chosen.items()
+    }
+    layers = tuple(_describe_layer(model, name, weight) for name, weight in weights.items())
+    install(model, weights)
+    check_quantized(model, plan)
+    return Quantized(
+        model=model,
+        weights=weights,
+        soft_mask=subject.soft_mask,
+        layers=layers,
+        record=_record(subject, choices, plan, calibration, folded),
+    )
+
+
+def _inputs(
+    model: Model,
+    plan: Plan,
+    choices: Choices,
+    calibration: Calibration | None,
+    soft_mask: float,
+) -> Mapping[str, Inputs]:
+    """Return what the layers' inputs are like, where that is needed."""
+    static = [n for n, scheme in plan.chosen.items() if scheme.activation == "int8-static"]
+    grams = choices.rounding == "gptq"
+    watched = list(plan.chosen) if grams else static
+    if not watched or calibration is None:
+        return {}
+    return watch(model, calibration.images, watched, soft_mask, grams=grams)
+
+
+def quantize_layer(
+    layer: nn.Linear, scheme: Scheme, choices: Choices, inputs: Inputs | None
+) -> QuantizedWeight:
+    """Return one layer's weight as integers with their scales, and how it is run."""
+    out, width = layer.weight.shape
+    if scheme.activation == "fp8-dynamic":
+        return _to_fp8(layer.weight.detach())
+    few = scheme.bits < WHOLE_BYTE
+    asymmetric = choices.asymmetric and few
+    group = choices.group_size if few else width
+    values, scale, zero = round_weight(
+        layer.weight,
+        scheme.bits,
+        group,
+        asymmetric=asymmetric,
+        rounding=choices.rounding,
+        gram=inputs.gram if inputs else None,
+    )
+    form = Form(
+        shape=(out, width),
+        bits=scheme.bits,
+        group=group,
+        zero=asymmetric,
+        activation=scheme.activation,
+        asymmetric=choices.asymmetric and scheme.activation.startswith("int8"),
+        activation_scale=None if scheme.activation != "int8-static" else 1.0,
+    )
+    if scheme.activation == "int8-static" and inputs is not None:
+        step, at_zero = choose_range(inputs, choices.clipping, asymmetric=choices.asymmetric)
+        form = replace(
+            form, activation_scale=step, activation_zero=at_zero, dimensions=inputs.dimensions
+        )
+    return QuantizedWeight(form=form, values=values, scale=scale, zero=zero)
+
+
+def _to_fp8(weight: Tensor) -> QuantizedWeight:
+    """Return a weight in float8 with one scale."""
+    exact = weight.float()
+    scale = round_scale(exact.abs().amax().reshape(1, 1) / LARGEST_FP8)
+    values = (exact / scale).clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn)
+    out, width = weight.shape
+    form = Form(shape=(out, width), bits=8, group=width, activation="fp8-dynamic")
+    return QuantizedWeight(form=form, values=values, scale=scale)
+
+
+def _describe_layer(model: Model, name: str, weight: QuantizedWeight) -> dict[str, Any]:
+    """Return a layer's line in the account; SQNR = 10 log10(|w|^2 / |w - w_q|^2)."""
+    exact = linear(model, name).weight.detach().double()
+    noise = (weight.dequantize().double() - exact).square().sum()
+    ratio = float(exact.square().sum() / noise) if noise else math.inf
+    return {
+        "name": name,
+        "bits": weight.form.bits,
+        "activation": weight.form.activation,
+        "shape": list(weight.form.shape),
+        "sqnr": round(10 * math.log10(ratio), 3) if 0 < ratio < math.inf else None,
+    }
+
+
+def check_quantized(model: Model, plan: Plan) -> None:
+    """Make sure that every targeted weight is quantized, and no other: skips are never silent.
+
+    Raises:
+        SubjectError: a layer is not what the plan says.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            if is_quantized(layer.weight) == (name in plan.chosen):
+                continue
+            what = "was left in floating point" if name in plan.chosen else "was quantized"
+            raise SubjectError(f"{name} {what} against the plan; nothing was measured")
+
+
+def _record(
+    subject: ModelSubject,
+    choices: Choices,
+    plan: Plan,
+    calibration: Calibration | None,
+    folded: list[str],
+) -> dict[str, Any]:
+    """Return what the file's header keeps."""
+    settings = {key: value for key, value in asdict(choices).items() if key != "layers"}
+    rough = unfolded(subject.model, list(plan.chosen)) if folded else []
+    return {
+        **settings,
+        "exclude": list(choices.exclude),
+        "mixed": dict(choices.layers) or None,
+        "left": dict(plan.left),
+        "smoothed": folded,
+        "not_smoothed": rough,
+        "calibration": None if calibration is None else dict(calibration.record),
+        "versions": {name: version(name) for name in ("torch", "torchao")},
+        "base": {
+            "file": subject.provenance.get("file"),
+            "weights_sha256": subject.provenance.get("weights_sha256"),
+        },
+    }
+
+
+def as_subject(quantized: Quantized, base: ModelSubject) -> ModelSubject:
+    """Return the quantized model as a subject beside the one it was made from."""
+    return replace(
+        base,
+        name=f"{base.name}+{variant_name(quantized.record)}",
+        model=quantized.model,
+        provenance={
+            **base.provenance,
+            "weights_sha256": sha256_of_weights(quantized.packed),
+            "quantization": quantized.describe(),
+        },
+    )
+
+
+def variant_name(record: Mapping[str, Any]) -> str:
+    """Return the scheme with what is not the default: `w4-gptq`, `w8a8-static-smooth0.5`."""
+    smooth = record["smooth"]
+    parts = [
+        str(record["scheme"]),
+        "asymmetric" if record["asymmetric"] else "",
+        "" if record["rounding"] == "nearest" else str(record["rounding"]),
+        "" if smooth is None else f"smooth{smooth:g}",
+    ]
+    return "-".join(part for part in parts if part)

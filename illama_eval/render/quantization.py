@@ -1,0 +1,224 @@
+"""What quantization did: one line per quantized model, beside the one it was made from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from illama_eval.comparison import Comparison, compare
+from illama_eval.measured import read_measured
+from illama_eval.render.blocks import Block, Part
+from illama_eval.render.change import show_change
+from illama_eval.render.comparison import show_comparison
+from illama_eval.render.latex import to_latex
+from illama_eval.render.markdown import to_markdown
+from illama_eval.render.number import MISSING, show_row
+from illama_eval.render.select import headline
+from illama_eval.render.text import csv_cell, encodable, plain
+from illama_eval.render.words import metric_label
+from illama_eval.result import Row, Run
+
+STEM = "quantization"
+_BEFORE = "before"
+_SHOWN = ("top1", "top5", "ece", "flips", "kl", "logit_sqnr")
+_STUDY = {
+    "top1": "accuracy",
+    "top5": "accuracy",
+    "ece": "calibration",
+    "flips": "agreement",
+    "kl": "agreement",
+    "logit_sqnr": "agreement",
+}
+_HEAD = ("model", "MB", "of fp32", "top-1 %", "drop pp (paired 95 %)", "McNemar p", "top-5 %",
+         "ECE %", "flips %", "KL nats", "SQNR dB", "arithmetic")  # fmt: skip
+_PRINTED = (0, 1, 2, 3, 4, 5, 10)
+"""Columns that fit a terminal."""
+_MB = 1e6
+_LONGEST = 300
+_LAYERS_NAMED = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One quantized model of a run, and what comparing it with the first one found."""
+
+    name: str
+    described: Mapping[str, Any]
+    """What the header says of its quantization."""
+    rows: Mapping[str, Row | None]
+    """By metric of `_SHOWN`."""
+    compared: Comparison
+
+    def p_of(self, metric: str) -> float | None:
+        """Return the p of a change, not adjusted: McNemar's for accuracy."""
+        found = [each for each in self.compared.changes if each.metric == metric and not each.at]
+        return found[0].p if found else None
+
+
+def variants_of(directory: Path, run: Run) -> list[Variant]:
+    """Return the quantized models of a run that has the exact one first."""
+    described = run.header.get("subjects")
+    if not isinstance(described, list) or not any("quantization" in each for each in described):
+        return []
+    first, *others = read_measured(directory)
+    records = {each["name"]: each["quantization"] for each in described if "quantization" in each}
+    return [
+        Variant(
+            name=other.subject,
+            described=records[other.subject],
+            rows={name: headline(run, _STUDY[name], name, other.subject) for name in _SHOWN},
+            compared=compare([first], [other]),
+        )
+        for other in others
+        if other.subject in records
+    ]
+
+
+def write_quantization(directory: Path, run: Run) -> list[Path]:
+    """Write tables/quantization as CSV, Markdown and LaTeX, if the run has quantized models."""
+    variants = variants_of(directory, run)
+    if not variants:
+        return []
+    block = Block(title=_title(variants), head=_HEAD, right=frozenset(range(1, len(_HEAD) - 1)),
+                  lines=[_exact_line(run, variants), *map(_line, variants)])  # fmt: skip
+    parts = [Part(title="Quantization", blocks=[block])]
+    texts = {".csv": to_csv(variants), ".md": to_markdown(parts), ".tex": to_latex(parts)}
+    paths = []
+    for suffix, text in texts.items():
+        path = directory / "tables" / f"{STEM}{suffix}"
+        path.write_text(text, encoding="utf-8", newline="")
+        paths.append(path)
+    return paths
+
+
+def to_csv(variants: Sequence[Variant]) -> str:
+    """Return one line per quantized model: every byte, and every number with its interval."""
+    lines = []
+    for each in variants:
+        settings = ("scheme", "group_size", "asymmetric", "rounding", "smooth", "simulated")
+        line: dict[str, object] = {"subject": each.name}
+        line |= {name: each.described.get(name) for name in settings}
+        line |= {f"bytes_{part}": count for part, count in each.described["bytes"].items()}
+        for change in each.compared.changes:
+            if change.metric in _SHOWN and not change.at:
+                ends = {"before": change.baseline, "after": change.candidate, "low": change.low,
+                        "high": change.high, "p": change.p}  # fmt: skip
+                line |= {f"{change.metric}_{name}": end for name, end in ends.items()}
+        lines.append({name: csv_cell(cell) for name, cell in line.items()})
+    text = io.StringIO()
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _title(variants: Sequence[Variant]) -> str:
+    return f"{variants[0].described['label']}. {variants[0].compared.images:,} images"
+
+
+def _exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
+    """Return the line of the model that all were made from."""
+    first = variants[0]
+    name = first.compared.subjects[0]
+    full = max(each.described["bytes"]["full_precision"] for each in variants)
+    before = [headline(run, _STUDY[metric], metric, name) for metric in ("top1", "top5", "ece")]
+    top1, top5, ece = (MISSING if row is None else show_row(row).value for row in before)
+    return [plain(name), f"{full / _MB:.3f}", "1", top1, MISSING, MISSING, top5, ece,
+            MISSING, MISSING, MISSING, "float"]  # fmt: skip
+
+
+def _line(variant: Variant) -> list[str]:
+    """Return the line of one quantized model."""
+    size = variant.described["bytes"]
+    shown = {
+        name: MISSING if row is None else show_row(row).value for name, row in variant.rows.items()
+    }
+    changes = {c.metric: c for c in variant.compared.changes if not c.at}
+    drop = show_change(changes["top1"]) if "top1" in changes else None
+    p = variant.p_of("top1")
+    return [
+        plain(variant.name),
+        f"{size['total'] / _MB:.3f}",
+        f"{size['total'] / size['full_precision']:.3f}",
+        shown["top1"],
+        MISSING if drop is None else f"{drop.difference} ({drop.interval})",
+        MISSING if p is None else f"{p:.2g}",
+        *(shown[name] for name in _SHOWN[1:]),
+        "simulated" if variant.described["simulated"] else "integer or float8",
+    ]
+
+
+def show_quantization(directory: Path, run: Run, console: Console) -> None:
+    """Print the account of a quantized model with all that changed, or a table of several."""
+    variants = variants_of(directory, run)
+    notes = list(latency_of(directory))
+    if len(variants) == 1:
+        changes = [each for each in variants[0].compared.changes if each.study != "agreement"]
+        show_comparison(replace(variants[0].compared, changes=tuple(changes)), console)
+        notes = [*account_of(variants[0]), *notes]
+    else:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        for place in _PRINTED:
+            side: Literal["left", "right"] = "right" if place else "left"
+            table.add_column(_HEAD[place], justify=side, no_wrap=bool(place), overflow="fold")
+        for line in [_exact_line(run, variants), *map(_line, variants)]:
+            cells = [line[0].rpartition("+")[2], *(line[place] for place in _PRINTED[1:])]
+            table.add_row(*(Text(encodable(cell, console.encoding)) for cell in cells))
+        console.print(Text(encodable(_title(variants), console.encoding), style="bold"))
+        console.print(table)
+    for note in notes:
+        console.print(Text(encodable(f"  {plain(note, _LONGEST)}", console.encoding)))
+
+
+def account_of(variant: Variant) -> Iterator[str]:
+    """Yield what was quantized, what was not, and where the bytes of the file are."""
+    record = variant.described
+    bits = sorted({f"{each['bits']} bits" for each in record["quantized"]})
+    yield f"{record['label']}."
+    agreed = {name: row for name, row in variant.rows.items() if _STUDY[name] == "agreement"}
+    words = [f"{metric_label(name)} {show_row(row).full}" for name, row in agreed.items() if row]
+    yield f"agreement with the exact model: {', '.join(words)}"
+    yield f"quantized: {len(record['quantized'])} layers, {', '.join(bits)}"
+    reasons: dict[str, list[str]] = {}
+    for name, reason in record["left"].items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        more = f" and {len(names) - _LAYERS_NAMED} more" if len(names) > _LAYERS_NAMED else ""
+        yield f"left in float: {', '.join(names[:_LAYERS_NAMED])}{more} ({reason})"
+    for name in record["not_smoothed"]:
+        yield f"not smoothed: {name} (nothing before it takes the factors)"
+    size = record["bytes"]
+    parts = (f"{name.replace('_', ' ')} {size[name]:,}"
+             for name in ("values", "scale", "zero", "float", "header"))  # fmt: skip
+    share = size["total"] / size["full_precision"]
+    yield f"file: {size['total']:,} bytes, {share:.3f} of fp32 ({', '.join(parts)})"
+
+
+def latency_of(directory: Path) -> Iterator[str]:
+    """Yield the latencies that timing.json holds, in words."""
+    path = directory / "timing.json"
+    if not path.is_file():
+        return
+    rows = [row for row in Run.from_json(path.read_text("utf-8")).rows if row.study == "speed"]
+    factors = {(row.subject, *row.at.values()): row.value for row in rows
+               if row.metric == "speedup"}  # fmt: skip
+    for row in rows:
+        if row.metric == "latency" and row.value is None:
+            yield f"{row.subject}: {row.reason}"
+        elif row.metric == "latency" and row.value is not None:
+            factor = factors.get((row.subject, *row.at.values())) or 0.0
+            batch = int(row.at["batch"])
+            yield (
+                f"{row.subject}, batch {batch}, {row.at['mode']}: {row.value * 1e3:.2f} ms, "
+                f"{batch / row.value:,.0f} images/s, {factor:.2f} x ({row.reason})"
+            )

@@ -1,0 +1,240 @@
+"""How much each layer minds: one group of layers quantized at a time, everything else exact.
+
+The inputs of all blocks are kept from one exact pass; a swap in block i runs blocks i to the end
+alone. From the divergences follows a mixed scheme: bytes are saved where they cost least.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from illama.model import Model
+from illama.packing import WHOLE_BYTE, QuantizedWeight, install
+from illama_eval.activations import linear, watch
+from illama_eval.quantize import Calibration, quantize_layer
+from illama_eval.result import At
+from illama_eval.schemes import FLOAT, MIXED_FORMAT, SCHEMES, Choices, Plan, make_plan
+from illama_eval.subjects import ModelSubject, SubjectError
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "qkv": ("attention.qkv",),
+    "projection": ("attention.projection",),
+    "gate + up": ("feed_forward.gate", "feed_forward.up"),
+    "down": ("feed_forward.down",),
+}
+"""Layers of a block that are swapped together; a GELU block has no gate."""
+
+LADDER = ("w8", "w6", "w4", "w3", "w2")
+"""Schemes that a mixed one is made of."""
+
+IMAGES = 64
+"""Images on which layers are compared."""
+CHUNK = 16
+"""Images whose block inputs are kept at a time."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that are swapped together."""
+
+    at: At
+    """Layer from 1 and kind; the head has no layer."""
+    layers: tuple[str, ...]
+    block: int
+    """From 0; one more than the last for the head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What one swap does to the logits, image by image."""
+
+    group: Group
+    scheme: str
+    divergence: Tensor
+    """KL(exact || swapped) in nats, float64 [image]."""
+    flipped: Tensor
+    """Whether the answer changed, bool [image]."""
+
+
+def group_layers(model: Model, plan: Plan) -> list[Group]:
+    """Return the groups of the layers that are to be quantized, in the order of depth."""
+    groups = []
+    for number in range(model.config.depth):
+        for kind, parts in KINDS.items():
+            layers = tuple(
+                name for part in parts if (name := f"blocks.{number}.{part}") in plan.chosen
+            )
+            if layers:
+                at: At = {"layer": number + 1, "kind": kind}
+                groups.append(Group(at=at, layers=layers, block=number))
+    if "head" in plan.chosen:
+        groups.append(Group(at={"kind": "head"}, layers=("head",), block=model.config.depth))
+    return groups
+
+
+@torch.inference_mode()
+def find_effects(
+    subject: ModelSubject,
+    images: Tensor,
+    choices: Choices,
+    calibration: Calibration | None = None,
+) -> list[Effect]:
+    """Return the effect of quantizing each group alone, on prepared images.
+
+    Raises:
+        SubjectError: what is asked cannot be done here.
+    """
+    model = subject.model
+    plan = make_plan(model, choices, subject.device)
+    weights = quantize_apart(subject, plan, choices, calibration)
+    groups = group_layers(model, plan)
+    found: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    for part in torch.split(images, CHUNK):
+        entering, exact = _keep_inputs(model, part, subject.soft_mask)
+        for number, group in enumerate(groups):
+            with _swapped(model, {name: weights[name] for name in group.layers}):
+                logits = _run_from(model, entering, group.block, subject.soft_mask)
+            found.setdefault(number, []).append(_compare(exact, logits))
+    return [
+        Effect(
+            group=groups[number],
+            scheme=choices.scheme,
+            divergence=torch.cat([divergence for divergence, _ in parts]),
+            flipped=torch.cat([flipped for _, flipped in parts]),
+        )
+        for number, parts in found.items()
+    ]
+
+
+def quantize_apart(
+    subject: ModelSubject, plan: Plan, choices: Choices, calibration: Calibration | None
+) -> dict[str, QuantizedWeight]:
+    """Return every layer's quantized weight, the inputs of all being those of the exact model."""
+    if choices.smooth is not None:
+        raise SubjectError("--smooth changes several layers at once; leave it out here")
+    inputs = {}
+    if choices.needs_images:
+        if calibration is None:
+            raise SubjectError(f"{choices.needs_images} needs calibration images; there are none")
+        grams = choices.rounding == "gptq"
+        given = calibration.images, plan.chosen, subject.soft_mask
+        inputs = watch(subject.model, *given, grams=grams)
+    weights = {}
+    for name, scheme in plan.chosen.items():
+        layer = linear(subject.model, name)
+        weights[name] = quantize_layer(layer, scheme, choices, inputs.get(name))
+    return weights
+
+
+def _keep_inputs(model: Model, images: Tensor, soft_mask: float) -> tuple[list[Tensor], Tensor]:
+    """Return the tokens that enter each block, the feature that enters the head, and logits."""
+    entering = [model.embed(images)]
+    path = model.resolve_path(images.device)
+    for block in model.blocks[:-1]:
+        entering.append(block(entering[-1], model.masking, model.rotary, soft_mask, path=path))
+    feature = model.finish(entering[-1], soft_mask, first=len(model.blocks) - 1)
+    return [*entering, feature], model.head(feature)
+
+
+def _run_from(model: Model, entering: Sequence[Tensor], block: int, soft_mask: float) -> Tensor:
+    """Return the logits from block `block` on."""
+    inside = block < len(model.blocks)
+    feature = model.finish(entering[block], soft_mask, first=block) if inside else entering[block]
+    logits: Tensor = model.head(feature)
+    return logits
+
+
+@contextmanager
+def _swapped(model: Model, weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
+    """Run with some layers quantized, and have the exact ones back afterwards."""
+    before = {name: linear(model, name).weight for name in weights}
+    handles = install(model, weights)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, weight in before.items():
+            linear(model, name).weight = weight
+
+
+def _compare(exact: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return KL(exact || logits) and whether the answer changed, [image]."""
+    first, second = exact.double().log_softmax(-1), logits.double().log_softmax(-1)
+    divergence = (first.exp() * (first - second)).sum(-1)
+    return divergence, exact.argmax(-1) != logits.argmax(-1)
+
+
+def weight_bytes(shape: Sequence[int], scheme: str, choices: Choices) -> float:
+    """Return the bytes of a weight [out, in] under a scheme of LADDER, or in floating point."""
+    out, width = shape
+    if scheme == FLOAT:
+        return 4.0 * out * width
+    bits = SCHEMES[scheme].bits
+    groups = out * (1 if bits == WHOLE_BYTE else width // choices.group_size)
+    zero = 1 if choices.asymmetric and bits < WHOLE_BYTE else 0
+    return out * width * bits / 8 + groups * (2 + zero)
+
+
+def mix(
+    model: Model, effects: Sequence[Effect], choices: Choices, allowed: float
+) -> tuple[dict[str, str], float]:
+    """Return a scheme for every layer, so that their weights take at most `allowed` bytes.
+
+    Greedy: of all steps down the ladder the one is taken that costs least divergence per byte
+    saved, effects being taken as additive. The second result is the divergence so expected.
+
+    Raises:
+        SubjectError: even the fewest bits take more.
+    """
+    table: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
+    for effect in effects:
+        layers = effect.group.layers
+        shapes = [linear(model, name).weight.shape for name in layers]
+        size = sum(weight_bytes(shape, effect.scheme, choices) for shape in shapes)
+        full = sum(weight_bytes(shape, FLOAT, choices) for shape in shapes)
+        costs = table.setdefault(layers, {FLOAT: (full, 0.0)})
+        costs[effect.scheme] = (size, float(effect.divergence.mean()))
+    now = dict.fromkeys(table, FLOAT)
+    total = sum(costs[FLOAT][0] for costs in table.values())
+    while total > allowed:
+        step = _cheapest_step(table, now)
+        if step is None:
+            raise SubjectError(
+                f"--budget: the weights take {total:,.0f} bytes at the fewest bits, "
+                f"{allowed:,.0f} are allowed; raise the budget"
+            )
+        layers, scheme = step
+        total -= table[layers][now[layers]][0] - table[layers][scheme][0]
+        now[layers] = scheme
+    expected = sum(table[layers][scheme][1] for layers, scheme in now.items())
+    return {name: scheme for layers, scheme in now.items() for name in layers}, expected
+
+
+def _cheapest_step(
+    table: Mapping[tuple[str, ...], Mapping[str, tuple[float, float]]],
+    now: Mapping[tuple[str, ...], str],
+) -> tuple[tuple[str, ...], str] | None:
+    """Return the step down with the least added divergence per saved byte; None at the bottom."""
+    best, least = None, math.inf
+    for layers, costs in table.items():
+        size, divergence = costs[now[layers]]
+        for scheme, (smaller, worse) in costs.items():
+            if smaller < size and (worse - divergence) / (size - smaller) < least:
+                best, least = (layers, scheme), (worse - divergence) / (size - smaller)
+    return best
+
+
+def mixed_json(layers: Mapping[str, str], choices: Choices, about: Mapping[str, Any]) -> str:
+    """Return the file of schemes by layer that `--scheme` takes back."""
+    settings = {"group_size": choices.group_size, "rounding": choices.rounding}
+    data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
+    return json.dumps(data, indent=1) + "\n"

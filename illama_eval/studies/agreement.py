@@ -1,0 +1,125 @@
+"""Agreement: how far a second model is from the first one on the same images.
+
+flips = mean[argmax z != argmax z0], kl = mean KL(softmax z0 || softmax z) in nats, logit_mse,
+logit_cosine = mean cosine(z, z0), logit_sqnr = 10 log10(sum |z0|^2 / sum |z - z0|^2) in dB over
+all images, and sqnr, the same for the tokens after each block; z0 is the first subject's. The
+first subject itself, which has nothing to agree with, gets no rows. Equal models have kl 0 and no
+finite SQNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from illama.observation import LayerSeen, Piece, batch_of, present, to_float64
+from illama_eval.result import Row
+from illama_eval.study import Findings, Metric, Sums, row, weigh
+
+MEANS = ("flips", "kl", "logit_mse", "logit_cosine")
+"""Metrics that are means over the images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Changed answers, distance of distributions, and signal to noise by layer."""
+
+    name: ClassVar[str] = "agreement"
+    wants: ClassVar[frozenset[str]] = frozenset({"logits", "tokens"})
+    needs_labels: ClassVar[bool] = False
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "flips": Metric(better="lower", tolerance=1e-2),
+        "kl": Metric(unit="nats", better="lower", tolerance=1e-2),
+        "logit_mse": Metric(unit="squared logit", better="lower", tolerance=1e-2),
+        "logit_cosine": Metric(unit="cosine", better="higher", tolerance=1e-3),
+        "logit_sqnr": Metric(unit="dB", better="higher", tolerance=1.0),
+        "sqnr": Metric(unit="dB", better="higher", tolerance=1.0),
+    }
+
+    def measure(self, piece: Piece) -> Sums:
+        """Return weighted distances from the piece of the first subject, if there is one.
+
+        Raises:
+            ValueError: the two models do not have the same outputs.
+        """
+        if isinstance(piece, LayerSeen):
+            return self._measure_tokens(piece)
+        batch = batch_of(piece)
+        if piece.reference is None:
+            return {"alone": torch.tensor(batch.size)}
+        logits = to_float64(present(piece.logits, "logits"))
+        first = to_float64(present(piece.reference.logits, "logits"))
+        if logits.shape != first.shape:
+            raise ValueError(
+                f"agreement: {logits.shape[1]} classes against {first.shape[1]}; compare models "
+                "of the same classes"
+            )
+        noise = (logits - first).square()
+        return {
+            "images": batch.weights.sum(1),
+            "flips": weigh(batch, logits.argmax(-1) != first.argmax(-1)),
+            "kl": weigh(batch, divergence(first, logits)),
+            "logit_mse": weigh(batch, noise.mean(-1)),
+            "logit_cosine": weigh(batch, functional.cosine_similarity(logits, first)),
+            "signal": weigh(batch, first.square().sum(-1)),
+            "noise": weigh(batch, noise.sum(-1)),
+        }
+
+    def _measure_tokens(self, piece: LayerSeen) -> Sums:
+        """Return signal and noise of the tokens after a block; nothing for other shapes."""
+        if piece.reference is None:
+            return {}
+        tokens = present(piece.tokens, "tokens")
+        first = present(piece.reference.tokens, "tokens")
+        if tokens.shape != first.shape:
+            return {}
+        batch, exact = batch_of(piece), to_float64(first)
+        return {
+            f"signal/{piece.index}": weigh(batch, exact.square().sum((1, 2))),
+            f"noise/{piece.index}": weigh(batch, (to_float64(tokens) - exact).square().sum((1, 2))),
+        }
+
+    def summarize(self, total: Sums) -> Findings:
+        """Return the rows with intervals; none for the first subject.
+
+        Raises:
+            ValueError: no image was seen.
+        """
+        if not total:
+            raise ValueError("agreement: no image was seen")
+        return Findings(rows=tuple(self._rows(total)) if "images" in total else ())
+
+    def _rows(self, total: Sums) -> Iterator[Row]:
+        images = int(total["images"][0])
+        for metric in MEANS:
+            yield row(
+                metric, total[metric] / total["images"], images, declared=self.metrics[metric]
+            )
+        ratio = decibels(total["signal"], total["noise"])
+        declared, equal = self.metrics["logit_sqnr"], "the two are equal: there is no noise"
+        yield row("logit_sqnr", ratio, images, declared=declared, reason=_why(ratio, equal))
+        layers = sorted(int(key.partition("/")[2]) for key in total if key.startswith("signal/"))
+        for layer in layers:
+            ratio = decibels(total[f"signal/{layer}"], total[f"noise/{layer}"])
+            declared, why = self.metrics["sqnr"], _why(ratio, equal)
+            yield row("sqnr", ratio, images, declared=declared, at={"layer": layer}, reason=why)
+
+
+def divergence(first: Tensor, logits: Tensor) -> Tensor:
+    """Return KL(softmax first || softmax logits) of each image in nats, [image]."""
+    log_first, log_second = first.log_softmax(-1), logits.log_softmax(-1)
+    return (log_first.exp() * (log_first - log_second)).sum(-1)
+
+
+def decibels(signal: Tensor, noise: Tensor) -> Tensor:
+    """Return 10 log10(signal / noise); infinite where there is no noise."""
+    return 10 * (signal / noise).log10()
+
+
+def _why(ratio: Tensor, equal: str) -> str:
+    return equal if bool(ratio[0] == torch.inf) else ""

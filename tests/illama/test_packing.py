@@ -1,0 +1,222 @@
+"""Quantized files: bits in and out, every byte accounted for, damage and tampering refused."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from illama import checkpoint, packing, torchao
+from illama.config import Config
+from illama.files import CheckpointError
+from illama.model import Model
+from illama.packing import Form, QuantizedWeight, count_bytes, pack, pack_bits, unpack_bits
+from illama.weights import checksum, sha256_of_weights
+
+CONFIG = Config(image_size=16, patch_size=8, width=32, depth=2, heads=2, classes=8)
+
+
+def quantized_layer(layer: nn.Linear, bits: int, **more: object) -> QuantizedWeight:
+    """Return a layer's weight as random integers."""
+    out, width = layer.weight.shape
+    group = width if bits == 8 else 16
+    half = 2 ** (bits - 1)
+    generator = torch.Generator().manual_seed(out + bits)
+    values = torch.randint(-half, half, (out, width), generator=generator).to(torch.int8)
+    scale = torch.rand(out, width // group, generator=generator).add(0.01).bfloat16().float()
+    form = Form(shape=(out, width), bits=bits, group=group, **more)
+    zero = torch.ones_like(scale).to(torch.int8) if form.zero else None
+    return QuantizedWeight(form=form, values=values, scale=scale, zero=zero)
+
+
+def quantized_model(bits: int = 4, **more: object) -> tuple[Model, dict[str, QuantizedWeight]]:
+    torch.manual_seed(0)
+    model = Model(CONFIG).eval()
+    weights = {
+        name: quantized_layer(layer, bits, **more)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+    packing.install(model, weights)
+    return model, weights
+
+
+@pytest.fixture(scope="module")
+def file() -> bytes:
+    model, weights = quantized_model()
+    return packing.serialize(model, weights, {"scheme": "w4"}, 0.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(bits=st.sampled_from((2, 3, 4, 6)), rows=st.integers(1, 5), columns=st.integers(1, 40))
+def test_packed_values_come_back_and_take_their_bits_alone(bits, rows, columns):
+    half = 2 ** (bits - 1)
+    values = torch.randint(-half, half, (rows, columns)).to(torch.int8)
+    packed = pack_bits(values, bits)
+    assert packed.numel() == -(-rows * columns * bits // 8)
+    assert torch.equal(unpack_bits(packed, bits, (rows, columns)), values)
+
+
+@pytest.mark.parametrize(
+    ("bits", "more"),
+    [(8, {}), (6, {}), (4, {"zero": True}), (3, {}), (2, {}), (8, {"activation": "int8-dynamic"})],
+)
+def test_a_file_loads_again_with_the_same_logits_and_digest(tmp_path, bits, more):
+    model, weights = quantized_model(bits, **more)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(packing.serialize(model, weights, {"scheme": "test"}, 0.0))
+    images = torch.randn(3, 3, 16, 16)
+    found = checkpoint.read(path)
+    with torch.no_grad():
+        assert torch.equal(found.model(images), model(images))
+    assert found.sha256 == sha256_of_weights(pack(model, weights))
+    assert found.layout == "illama quantized .safetensors"
+    assert found.quantization["scheme"] == "test"
+
+
+def test_rows_of_a_file_stand_in_the_published_order():
+    model, weights = quantized_model(8)
+    layer = model.blocks[0].attention.qkv
+    exact = Model(CONFIG)
+    with torch.no_grad():
+        exact.blocks[0].attention.qkv.weight.copy_(layer.weight.dequantize())
+    stored = pack(model, weights)
+    name = "blocks.0.attention.qkv"
+    values = stored[f"{name}.values"].float() * stored[f"{name}.scale"].float()
+    assert torch.equal(values, exact.state_dict()[f"{name}.weight"])
+
+
+def test_every_byte_of_a_file_is_something(file):
+    model, weights = quantized_model()
+    count = count_bytes(pack(model, weights), len(file))
+    assert sum(count.values()) == len(file)
+    assert count["values"] == sum(w.values.numel() for w in weights.values()) // 2
+    assert count["header"] == struct.unpack("<Q", file[:8])[0] + 8
+
+
+def test_a_soft_mask_of_one_gives_the_bidirectional_quantized_model(tmp_path):
+    model, weights = quantized_model(8)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(packing.serialize(model, weights, {}, 1.0))
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        logits = checkpoint.load(path)(images)
+        assert torch.allclose(logits, model(images, soft_mask=1.0), atol=1e-5)
+    assert checkpoint.load(path).config.masking == "none"
+
+
+def test_a_quantized_model_is_not_saved_as_a_plain_one(tmp_path):
+    model, _ = quantized_model()
+    with pytest.raises(CheckpointError, match="quantized"):
+        checkpoint.save(model, tmp_path / "again.pth")
+
+
+def written(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, file):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = checkpoint.load(written(tmp_path, file))(images)
+    for _ in range(60):
+        place = int(torch.randint(len(file), (1,), generator=generator))
+        bit = 1 << int(torch.randint(8, (1,), generator=generator))
+        data = bytearray(file)
+        data[place] ^= bit
+        try:
+            model = checkpoint.load(written(tmp_path, bytes(data)))
+        except CheckpointError as error:
+            said = str(error)
+        else:
+            with torch.no_grad():
+                said = "" if torch.equal(model(images), expected) else "another model\n"
+        assert "\n" not in said
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 100, 5000])
+def test_a_truncated_file_is_refused(tmp_path, file, length):
+    with pytest.raises(CheckpointError):
+        checkpoint.load(written(tmp_path, file[:length]))
+
+
+def tampered(file: bytes, change: dict[str, object], drop: str = "") -> bytes:
+    """Return the file with one layer's record changed, or a tensor gone, and a fitting checksum."""
+    state = safetensors.torch.load(file)
+    size = struct.unpack("<Q", file[:8])[0]
+    record = json.loads(json.loads(file[8 : 8 + size])["__metadata__"]["illama"])
+    del record["checksum"]
+    if drop:
+        del state[drop]
+    layer = record["quantization"]["layers"]["blocks.0.attention.qkv"]
+    for key, value in change.items():
+        if value is ...:
+            del layer[key]
+        else:
+            layer[key] = value
+    record["checksum"] = checksum(record, state)
+    return safetensors.torch.save(state, {"illama": json.dumps(record)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bits": 5},
+        {"bits": 8},
+        {"bits": 3},
+        {"bits": "4"},
+        {"group": 0},
+        {"group": 7},
+        {"group": 8},
+        {"shape": [96, 64]},
+        {"shape": [96]},
+        {"shape": [2**40, 2**40]},
+        {"shape": [-96, -32]},
+        {"zero": True},
+        {"zero": 1},
+        {"activation": "int9"},
+        {"activation": "fp8-dynamic"},
+        {"activation": "int8-static"},
+        {"activation_scale": 0.5},
+        {"activation_scale": "nan"},
+        {"activation_zero": 300},
+        {"dimensions": 7},
+        {"shape": ...},
+        {"surprise": 1},
+    ],
+    ids=str,
+)
+def test_a_record_changed_by_hand_is_refused_in_one_line(tmp_path, file, change):
+    with pytest.raises(CheckpointError) as refused:
+        checkpoint.load(written(tmp_path, tampered(file, change)))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_tensor_is_named(tmp_path, file):
+    data = tampered(file, {}, drop="blocks.1.feed_forward.down.scale")
+    with pytest.raises(CheckpointError, match=r"blocks\.1\.feed_forward\.down\.scale is missing"):
+        checkpoint.load(written(tmp_path, data))
+
+
+def test_a_pair_of_torch_and_torchao_that_does_not_fit_is_named(monkeypatch):
+    def fail():
+        raise ImportError("cannot import name 'Int8Tensor'")
+
+    monkeypatch.setattr(torchao, "_import", fail)
+    torchao.names.cache_clear()
+    try:
+        with pytest.raises(CheckpointError, match=r"torchao [\d.]+ and torch [\d.]+\S* do not fit"):
+            quantized_model(8)
+    finally:
+        monkeypatch.undo()
+        torchao.names.cache_clear()

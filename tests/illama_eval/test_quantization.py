@@ -1,0 +1,195 @@
+"""`illama-eval quantize` from end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from illama import load
+from illama_eval.result import Run
+
+
+@pytest.fixture(scope="module")
+def training_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an .npz of other noise images than those that are reported on."""
+    random = np.random.default_rng(5)
+    path = tmp_path_factory.mktemp("training") / "train.npz"
+    np.savez(
+        path,
+        images=random.integers(0, 256, (70, 64, 64, 3), dtype=np.uint8),
+        labels=random.integers(0, 10, 70),
+        ids=np.array([f"train/{i:03d}" for i in range(70)]),
+    )
+    return path
+
+
+@pytest.fixture
+def quantize(command, golden_checkpoint, small_images, training_images):
+    """Return a function that runs the command on small sets, without timing anything."""
+
+    def run(*words: object, checkpoint: Path | None = None) -> tuple[int, str, str]:
+        given = ("--data", small_images, "--calibration-data", training_images)
+        common = ("--limit", 24, "--calibration-images", 64, "--out", "here")
+        timing = () if "--latency" in words else ("--latency", "none")
+        return command(
+            "quantize", checkpoint or golden_checkpoint, *given, *common, *timing, *words
+        )
+
+    return run
+
+
+def test_the_default_measures_all_before_and_after_and_leaves_a_file(quantize, tmp_path):
+    code, out, err = quantize()
+    assert code == 0, err
+    here = tmp_path / "here"
+    run = Run.load(here)
+    first, second = run.header["subjects"]
+    assert second["name"] == f"{first['name']}+w8a8-dynamic"
+    studies = {row.study for row in run.rows if row.subject == second["name"]}
+    assert studies == {"accuracy", "calibration", "rank", "collapse", "agreement"}
+    record = second["quantization"]
+    assert record["label"] == "PTQ; the paper's figures are QAT"
+    assert record["bytes"]["total"] == (here / "model.safetensors").stat().st_size
+    assert set(record["left"]) == {"head", "patch_embedding"}
+    assert load(here / "model.safetensors").config.classes == 10
+    for words in ("PTQ; the paper's figures are QAT", "left in float: head", "McNemar", "of fp32"):
+        assert words in " ".join(out.split())
+    table = (here / "tables" / "quantization.md").read_text()
+    assert "integer or float8" in table
+    with (here / "tables" / "quantization.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert float(line["top1_low"]) <= float(line["top1_after"]) - float(line["top1_before"])
+
+
+@pytest.mark.slow
+def test_a_quantized_file_is_measured_like_any_other(quantize, command, small_images, tmp_path):
+    quantize("--bits", 4)
+    code, _, err = command("accuracy", tmp_path / "here" / "model.safetensors",
+                           "--data", small_images, "--limit", 24, "--out", "again")  # fmt: skip
+    assert code == 0, err
+    name = Run.load(tmp_path / "here").header["subjects"][1]["name"]
+    rows = [Run.load(tmp_path / "here").value("accuracy", "nll", subject=name),
+            Run.load(tmp_path / "again").value("accuracy", "nll")]  # fmt: skip
+    assert rows[0].value == pytest.approx(rows[1].value, rel=1e-6)
+    assert rows[0].low == pytest.approx(rows[1].low, rel=1e-6)
+    code, _, err = quantize("--overwrite", checkpoint=tmp_path / "here" / "model.safetensors")
+    assert code == 3
+    assert "quantized already" in err
+
+
+@pytest.mark.slow
+def test_a_finished_quantization_is_shown_again(quantize, tmp_path):
+    quantize("--bits", 4)
+    before = (tmp_path / "here" / "run.json").stat().st_mtime_ns
+    code, out, _ = quantize("--bits", 4)
+    assert code == 0
+    assert "top-1" in out
+    assert (tmp_path / "here" / "run.json").stat().st_mtime_ns == before
+    code, _, err = quantize("--bits", 3)
+    assert code == 3
+    assert "another" in err
+
+
+@pytest.mark.slow
+def test_simulated_arithmetic_has_no_speed(quantize, tmp_path):
+    code, out, _ = quantize("--bits", 4, "--latency", "eager")
+    assert code == 0
+    assert "simulated" in out
+    timing = Run.from_json((tmp_path / "here" / "timing.json").read_text())
+    rows = [row for row in timing.rows if row.study == "speed"]
+    assert [row.value for row in rows] == [None]
+
+
+@pytest.mark.slow
+def test_real_arithmetic_is_timed_beside_the_exact_model(quantize, tmp_path):
+    code, out, _ = quantize("--bits", 8, "--latency", "eager")
+    assert code == 0
+    timing = Run.from_json((tmp_path / "here" / "timing.json").read_text())
+    rows = [row for row in timing.rows if row.metric == "latency"]
+    assert {(row.at["batch"], row.at["mode"]) for row in rows} == {(1, "eager"), (64, "eager")}
+    assert all(row.low <= row.value <= row.high for row in rows)
+    assert "CPU threads" in " ".join(out.split())
+
+
+def test_the_sensitivity_map_has_a_place_for_every_layer_and_kind(quantize, tmp_path):
+    code, out, err = quantize("--bits", 3, "--sensitivity")
+    assert code == 0, err
+    run = Run.load(tmp_path / "here")
+    rows = [row for row in run.rows if row.metric == "kl"]
+    assert len(rows) == 3 * 4
+    assert all(row.low <= row.value <= row.high and row.value > 0 for row in rows)
+    assert (tmp_path / "here" / "figures" / "sensitivity_w3.png").exists()
+    assert "scheme w3" in out
+
+
+def test_a_mixed_scheme_stays_within_its_budget(quantize, tmp_path):
+    code, _, err = quantize("--mixed", "--budget", 0.3)
+    assert code == 0, err
+    described = Run.load(tmp_path / "here").header["subjects"][1]["quantization"]
+    size = described["bytes"]
+    assert size["total"] <= 0.3 * size["full_precision"]
+    layers = json.loads((tmp_path / "here" / "mixed.json").read_text())["layers"]
+    assert layers == described["mixed"]
+
+
+@pytest.mark.slow
+def test_a_mixed_scheme_is_taken_back(quantize, tmp_path):
+    quantize("--mixed", "--budget", 0.3)
+    layers = json.loads((tmp_path / "here" / "mixed.json").read_text())["layers"]
+    mixed = (tmp_path / "here" / "mixed.json").rename(tmp_path / "chosen.json")
+    code, _, err = quantize("--scheme", mixed, "--overwrite")
+    assert code == 0, err
+    again = Run.load(tmp_path / "here").header["subjects"][1]
+    assert again["name"].endswith("+chosen")
+    assert again["quantization"]["mixed"] == layers
+
+
+@pytest.mark.slow
+def test_a_sweep_is_one_table_and_one_figure(quantize, tmp_path):
+    code, out, err = quantize("--sweep")
+    assert code == 0, err
+    lines = (tmp_path / "here" / "tables" / "quantization.csv").read_text().splitlines()
+    assert len(lines) == 1 + 14
+    assert (tmp_path / "here" / "figures" / "agreement_by_size.png").exists()
+    assert "w3-gptq" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scheme", "fp8"], "GPU"),
+        (["--scheme", "w5"], "w5"),
+        (["--bits", 4, "--group-size", 40], "does not divide"),
+        (["--exclude", "heda"], "matches no layer"),
+        (["--scheme", "w8a8-static", "--calibration-images", 500], "70"),
+        (["--mixed", "--budget", 0.01], "fewest bits"),
+        (["--mixed", "--budget", 2], "between 0 and 1"),
+        (["--mixed", "--sweep"], "choose one"),
+        (["--dtype", "fp16"], "fp16"),
+        (["--scheme", "missing.json"], "missing.json"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line(quantize, words, said):
+    code, _, err = quantize(*words)
+    assert code == 3
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_calibrating_on_the_reported_images_is_refused(command, golden_checkpoint, small_images):
+    code, _, err = command("quantize", golden_checkpoint, "--data", small_images,
+                           "--scheme", "w8a8-static", "--calibration-images", 20)  # fmt: skip
+    assert code == 3
+    assert "shares images with the reported ones" in err
+
+
+@pytest.mark.parametrize("words", [["--bits", 5], ["--bits", 8, "--scheme", "w4"]], ids=str)
+def test_an_unusable_command_line_is_code_two(quantize, words):
+    code, _, err = quantize(*words)
+    assert code == 2
+    assert "--bits" in err

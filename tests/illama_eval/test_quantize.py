@@ -1,0 +1,298 @@
+"""Quantized models: what is refused, what is left and listed, what a file gives back."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from illama import load
+from illama.config import Config
+from illama.data import evaluation_transform
+from illama.model import Model
+from illama.sources import Source, open_source
+from illama.torchao import is_quantized
+from illama_eval.activations import Inputs, choose_range, watch
+from illama_eval.quantize import Calibration, as_subject, calibrate_on, check_quantized, quantize
+from illama_eval.schemes import SCHEMES, Choices, make_plan, read_mixed
+from illama_eval.sensitivity import find_effects, mix, weight_bytes
+from illama_eval.smooth import smooth, unfolded
+from illama_eval.subjects import ModelSubject, SubjectError
+
+CPU = torch.device("cpu")
+SIDE = 32
+
+
+def make_subject(**changes: object) -> ModelSubject:
+    torch.manual_seed(0)
+    config = Config(image_size=SIDE, patch_size=8, width=64, depth=3, heads=2, classes=16)
+    model = Model(Config.from_dict({**config.to_dict(), **changes})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+            elif "norm" in name and name.endswith("weight"):
+                parameter.add_(torch.rand_like(parameter) * 4)
+    return ModelSubject(
+        name="tested",
+        model=model,
+        transform=evaluation_transform(SIDE, "model"),
+        provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
+    )
+
+
+@pytest.fixture(scope="module")
+def subject() -> ModelSubject:
+    return make_subject()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(16, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module")
+def calibration(images) -> Calibration:
+    return Calibration(images=images, record={"images": len(images)})
+
+
+def make_source(tmp_path, name: str, images: int, first: int = 0) -> Source:
+    random = np.random.default_rng(first)
+    path = tmp_path / f"{name}.npz"
+    np.savez(
+        path,
+        images=random.integers(0, 256, (images, SIDE, SIDE, 3), dtype=np.uint8),
+        ids=np.array([f"{i + first:04d}" for i in range(images)]),
+    )
+    return open_source(str(path))
+
+
+ON_CPU = [name for name in SCHEMES if name != "fp8"]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        *(Choices(scheme=name) for name in ON_CPU),
+        Choices(scheme="w4", asymmetric=True),
+        Choices(scheme="w8a8-dynamic", asymmetric=True),
+        Choices(scheme="w8a8-static", asymmetric=True, smooth=0.5),
+        Choices(scheme="w3", rounding="gptq", group_size=64),
+        Choices(scheme="w2", rounding="mse", exclude=()),
+        Choices(scheme="w8a8-static", exclude=()),
+        Choices(scheme="mixed", layers={"head": "w4", "blocks.1.attention.qkv": "w8"}, exclude=()),
+    ],
+    ids=lambda c: f"{c.scheme} {c.rounding} {c.smooth or ''} {c.asymmetric}",
+)
+def test_a_quantized_file_loads_bit_equal(tmp_path, subject, images, calibration, choices):
+    made = quantize(subject, choices, calibration)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(made.file)
+    with torch.no_grad():
+        before = made.model(images)
+        assert torch.equal(load(path)(images), before)
+    assert before.isfinite().all()
+    assert made.describe()["bytes"]["total"] == len(made.file)
+
+
+def test_the_exact_model_stays_as_it_is(subject, images, calibration):
+    before = copy.deepcopy(subject.model.state_dict())
+    quantize(subject, Choices(scheme="w8a8-static", smooth=0.5), calibration)
+    after = subject.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_more_bits_are_nearer_to_the_exact_model(subject, images):
+    with torch.no_grad():
+        exact = subject.model(images)
+        errors = [
+            (quantize(subject, Choices(scheme=name)).model(images) - exact).square().mean().item()
+            for name in ("w8", "w6", "w4", "w3", "w2")
+        ]
+    assert errors == sorted(errors)
+
+
+def test_a_quantized_layer_multiplies_what_its_integers_stand_for(subject):
+    made = quantize(subject, Choices(scheme="w4", exclude=()))
+    layer = made.model.head
+    tokens = torch.randn(5, 64)
+    exact = tokens @ made.weights["head"].dequantize().T + layer.bias
+    assert torch.allclose(layer(tokens), exact, atol=1e-5)
+
+
+def test_files_of_few_bits_are_really_small(subject):
+    size = {
+        name: quantize(subject, Choices(scheme=name)).describe()["bytes"] for name in ("w8", "w4")
+    }
+    weights = 3 * (4 * 64 * 64 + 3 * 64 * 256)
+    assert size["w8"]["values"] == weights
+    assert size["w4"]["values"] == weights / 2
+    assert size["w4"]["scale"] == 2 * weights / 32
+
+
+def test_what_is_left_in_float_is_listed_with_its_reason(subject):
+    plan = make_plan(subject.model, Choices(), CPU)
+    assert set(plan.left) == {"patch_embedding", "head"}
+    assert "convolution" in plan.left["patch_embedding"]
+    assert "excluded" in plan.left["head"]
+
+
+def test_layers_that_a_gpu_would_hand_to_the_cpu_are_left_and_listed():
+    odd = make_subject(classes=10)
+    plan = make_plan(odd.model, Choices(exclude=()), CPU)
+    assert "10 outputs, no multiple of 8" in plan.left["head"]
+    assert "head" in make_plan(odd.model, Choices(scheme="w4", exclude=()), CPU).chosen
+
+
+def test_a_layer_that_was_skipped_silently_is_found(subject):
+    made = quantize(subject, Choices(scheme="w8"))
+    plan = make_plan(subject.model, Choices(scheme="w8"), CPU)
+    check_quantized(made.model, plan)
+    layer = made.model.blocks[1].feed_forward.up
+    layer.weight = nn.Parameter(layer.weight.dequantize())
+    with pytest.raises(SubjectError, match=r"blocks\.1\.feed_forward\.up was left"):
+        check_quantized(made.model, plan)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scheme": "w5"}, "w5"),
+        ({"scheme": "fp8"}, "GPU"),
+        ({"scheme": "w8", "asymmetric": True}, "no zero points"),
+        ({"scheme": "w4", "group_size": 48}, "does not divide"),
+        ({"scheme": "w4", "group_size": 0}, "positive"),
+        ({"smooth": 1.5}, "from 0 to 1"),
+        ({"exclude": ("heda",)}, "matches no layer"),
+        ({"exclude": ("*",)}, "nothing is left"),
+        ({"scheme": "w8a8-static"}, "calibration images"),
+        ({"rounding": "gptq", "scheme": "w4"}, "calibration images"),
+        ({"smooth": 0.5}, "calibration images"),
+        ({"layers": {"blocks.9.attention.qkv": "w4"}}, "no layer"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_refused_in_one_line(subject, changes, words):
+    with pytest.raises(SubjectError, match=words) as refused:
+        quantize(subject, Choices(**changes))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_quantized_model_is_not_quantized_again(subject):
+    made = quantize(subject, Choices(scheme="w8"))
+    with pytest.raises(SubjectError, match="quantized already"):
+        quantize(as_subject(made, subject), Choices(scheme="w4"))
+
+
+@pytest.mark.parametrize("mlp", ["swiglu", "gelu"])
+@pytest.mark.parametrize("norm", ["rms", "layer"])
+def test_smoothing_changes_no_logit(images, mlp, norm):
+    subject = make_subject(mlp=mlp, norm=norm)
+    model = copy.deepcopy(subject.model)
+    names = [n for n, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    seen = watch(model, images, names, 0.0)
+    folded = smooth(model, seen, 0.5)
+    again = watch(model, images, names, 0.0)
+    with torch.no_grad():
+        exact, smoothed = subject.model(images), model(images)
+    assert torch.allclose(exact, smoothed, atol=1e-3 * exact.abs().max().item())
+    assert len(folded) == 3 * (4 if mlp == "swiglu" else 3)
+    assert unfolded(model, names) == [n for n in names if mlp == "gelu" and n.endswith("down")]
+    for name in folded:
+        spread = [
+            inputs[name].largest.max() / inputs[name].largest.mean() for inputs in (seen, again)
+        ]
+        assert spread[1] <= spread[0] * 1.01
+
+
+def test_static_ranges_hold_zero_and_pay_for_outliers():
+    sample = torch.cat((torch.rand(1000), torch.tensor([50.0])))
+    inputs = Inputs(largest=torch.ones(1), low=0.0, high=50.0, sample=[sample])
+    whole, at_zero = choose_range(inputs, "minmax", asymmetric=True)
+    assert at_zero == -128
+    assert whole == pytest.approx(50 / 255, rel=0.01)
+    assert choose_range(inputs, "percentile", asymmetric=True)[0] < whole
+    calm = Inputs(largest=torch.ones(1), low=-1.0, high=4.0, sample=[torch.randn(4000)])
+    assert (
+        choose_range(calm, "mse", asymmetric=False)[0]
+        <= choose_range(calm, "minmax", asymmetric=False)[0]
+    )
+
+
+def test_inputs_that_are_not_finite_are_refused(subject):
+    broken = torch.full((8, 3, SIDE, SIDE), torch.nan)
+    with pytest.raises(SubjectError, match="not finite"):
+        watch(subject.model, broken, ["blocks.0.attention.qkv"], 0.0)
+
+
+def test_calibration_images_are_never_the_reported_ones(tmp_path, subject):
+    reported = make_source(tmp_path, "test", 20)
+    with pytest.raises(SubjectError, match="shares images"):
+        calibrate_on(reported, reported, subject, 10)
+    apart = make_source(tmp_path, "train", 20, first=100)
+    found = calibrate_on(apart, reported, subject, 10)
+    assert found.images.shape == (10, 3, SIDE, SIDE)
+    assert found.record["images"] == 10
+    assert len(found.record["ids_sha256"]) == 64
+
+
+@pytest.mark.parametrize("images", [4, 21])
+def test_too_few_calibration_images_are_refused(tmp_path, subject, images):
+    source = make_source(tmp_path, "train", 20)
+    with pytest.raises(SubjectError, match="calibration-images"):
+        calibrate_on(source, None, subject, images)
+
+
+@pytest.mark.parametrize("scheme", ["w2", "w8a8-dynamic", "w4a4"])
+def test_a_swap_of_one_layer_is_exact_although_most_of_the_model_is_not_run_again(
+    subject, images, scheme
+):
+    choices = Choices(scheme=scheme, exclude=())
+    effects = find_effects(subject, images, choices)
+    assert len(effects) == 3 * 4 + 1
+    assert not any(is_quantized(weight) for weight in subject.model.parameters())
+    for effect in (effects[0], effects[6], effects[-1]):
+        layers = dict.fromkeys(effect.group.layers, scheme)
+        made = quantize(subject, Choices(layers=layers, exclude=()))
+        with torch.no_grad():
+            first = subject.model(images).double().log_softmax(-1)
+            second = made.model(images).double().log_softmax(-1)
+        divergence = (first.exp() * (first - second)).sum(-1)
+        assert torch.allclose(effect.divergence, divergence, atol=1e-6)
+
+
+def test_a_mixed_scheme_fits_its_budget_and_spares_what_minds_most(subject, images):
+    choices = Choices()
+    effects = [
+        effect
+        for name in ("w8", "w4", "w2")
+        for effect in find_effects(subject, images, Choices(scheme=name))
+    ]
+    shapes = [layer.weight.shape for name, layer in subject.model.named_modules()
+              if isinstance(layer, nn.Linear) and name != "head"]  # fmt: skip
+    full = sum(4 * shape.numel() for shape in shapes)
+    for share in (0.5, 0.25, 0.15):
+        layers, expected = mix(subject.model, effects, choices, share * full)
+        taken = sum(
+            weight_bytes(subject.model.get_submodule(name).weight.shape, scheme, choices)
+            for name, scheme in layers.items()
+        )
+        assert taken <= share * full
+        assert expected >= 0
+    with pytest.raises(SubjectError, match="fewest bits"):
+        mix(subject.model, effects, choices, 0.01 * full)
+
+
+def test_a_file_of_schemes_by_layer_is_checked(tmp_path):
+    path = tmp_path / "mixed.json"
+    good = {"format": "illama-mixed-1", "group_size": 64, "layers": {"head": "w4"}}
+    path.write_text(json.dumps(good))
+    assert read_mixed(path) == ({"head": "w4"}, {"group_size": 64})
+    for text in ("", "[]", "{}", json.dumps({**good, "layers": {"head": "w9"}})):
+        path.write_text(text)
+        with pytest.raises(SubjectError, match=str(path)):
+            read_mixed(path)
