@@ -122,9 +122,12 @@ def _command(lineup: Lineup, model: Model) -> str:
     source = model.known("source") or {}
     words = ["illama-eval", _command_of(list(studies)), *(plain(name) for name in files)]
     words += ["--data", plain(source.get("name", "SOURCE"))]
-    if source.get("split"):
+    if source.get("split") not in {None, "all", "test"}:
         words += ["--split", plain(source["split"])]
-    words += ["--limit", str(source.get("images", "N"))]
+    if source.get("limit") is not None:
+        words += ["--limit", plain(source["limit"]), "--seed", plain(source.get("seed", 0))]
+    if model.described.get("soft_mask"):
+        words += ["--soft-mask", plain(model.described["soft_mask"])]
     for (study, name), flag in _PARAMETERS.items():
         if name in (studies.get(study) or {}):
             value = studies[study][name]
