@@ -170,6 +170,8 @@ def _options(shared: Shared, source: Source, device: torch.device, hooks: _Hooks
         workers=workers,
         resume=shared.resume,
         overwrite=shared.overwrite,
+        limit=shared.limit,
+        seed=shared.seed,
         samples=shared.samples,
         save_every=shared.save_every,
         on_start=hooks.on_start,

@@ -88,6 +88,8 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             "name": source.name,
             "split": source.split,
             "images": len(source),
+            "limit": job.options.limit,
+            "seed": job.options.seed,
             "fingerprint": source.fingerprint,
             "classes": list((source.classes or ())[:CLASSES_NAMED]),
         },

@@ -32,6 +32,10 @@ class Options:
     """Whether a finished run is shown again, and an interrupted one gone on with."""
     overwrite: bool = False
     """Whether a run of another identity is replaced."""
+    limit: int | None = None
+    """How many images the source was cut to by hash, for the header; None: not cut."""
+    seed: int = 0
+    """Seed of that cut, for the header."""
     samples: bool = True
     """Whether sample images are kept with the class token's attention."""
     save_every: float = 60.0

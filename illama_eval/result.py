@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from zipfile import ZipFile
@@ -22,8 +23,8 @@ CURVE_POINTS = 64
 """Most points that a stored curve may have."""
 
 _NUMBERS = (int, float)
-_PLACES = (int, str)
-_TEXTS = ("subject", "source", "study", "metric", "unit", "reason")
+_PLACES = {int, str}
+_TEXTS = attrgetter("subject", "source", "study", "metric", "unit", "reason")
 
 At: TypeAlias = Mapping[str, int | str]
 
@@ -147,12 +148,12 @@ class Run:
             raise ResultError(f"run.json: {problem}") from problem
 
     @classmethod
-    def load(cls, path: Path | str, *, headline: bool = False) -> Run:
+    def load(cls, path: Path | str, *, headline: bool = False, replicates: bool = True) -> Run:
         """Return the run in a directory, or in a file of its own such as a baseline.
 
         Replicates are attached where they lie beside it: in replicates.npz of the directory, or in
-        the .npz of the file's name. With `headline` only rows with `at = {}` are kept, and neither
-        curves nor verdicts.
+        the .npz of the file's name, unless `replicates` is False. With `headline` only rows with
+        `at = {}` are kept, and neither curves nor verdicts.
 
         Raises:
             ResultError: there is no readable run, or its replicates are damaged.
@@ -161,7 +162,7 @@ class Run:
         try:
             return _read(
                 file.read_text(encoding="utf-8"),
-                _replicates(stored, headline=headline),
+                _replicates(stored, headline=headline) if replicates else {},
                 headline=headline,
             )
         except OSError as problem:
@@ -275,9 +276,9 @@ def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -
         number = plain.get(name)
         if number is not None and (type(number) not in _NUMBERS or not math.isfinite(number)):
             raise TypeError(f"{row.study}.{row.metric}: {name} is no number")
-    if type(row.images) is not int or not all(type(plain.get(name, "")) is str for name in _TEXTS):
+    if type(row.images) is not int or set(map(type, _TEXTS(row))) != {str}:
         raise TypeError(f"{row.study}.{row.metric}: images must be whole, names must be text")
-    if not all(type(key) in _PLACES for key in _mapping(row.at).values()):
+    if not set(map(type, _mapping(row.at).values())) <= _PLACES:
         raise TypeError(f"{row.study}.{row.metric}: a place must be a whole number or text")
     return row
 

@@ -59,7 +59,7 @@ def document_of(
     provenance = provenance_of(lineup)
     taken = sum(len(table.rows) for table in (headline, *provenance))
     taken += rows_of(changes) if changes else 0
-    metrics = dict.fromkeys(row.metric for row in lineup.run.rows)
+    metrics = dict.fromkeys(metric for _, _, metric in lineup.run.by_metric)
     return Document(
         title=_title(lineup),
         judgement=judgement_of(verdicts) if verdicts else _judgement(lineup),

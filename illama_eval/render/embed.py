@@ -92,7 +92,7 @@ def _rebuilt(
 ) -> Iterator[ET.Element]:
     """Yield the element in the page's terms; groups that say nothing yield their children.
 
-    `names` are the ids met so far, `styled` those of marks that bring their own colour.
+    `names` are the ids met so far, `styled` those of ticks, lines that bring their own colour.
     """
     tag = _NAMESPACE.sub("", str(element.tag))
     if tag in _LEFT_OUT or (tag == "g" and element.get("id") in _BELOW):
@@ -102,7 +102,7 @@ def _rebuilt(
         return  # the sheet itself
     if tag == "use" and attributes["href"] in styled:
         attributes = {name: attributes[name] for name in ("href", "x", "y")}
-    if tag == "path" and "id" in attributes and "class" in attributes:
+    if tag == "path" and {"id", "class"} <= attributes.keys() and "z" not in attributes["d"]:
         styled.add(f"#{attributes['id']}")
     children = [made for child in element for made in _rebuilt(child, key, names, styled)]
     if tag == "g" and not (attributes and children):

@@ -8,6 +8,7 @@ from pathlib import Path
 from illama_eval.gate import Judged, Verdicts
 from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.document import Cell, Column, Judgement, Section, Table
+from illama_eval.render.lineup import without_paths
 from illama_eval.render.number import MISSING
 from illama_eval.render.side_by_side import (
     PAIRED,
@@ -75,7 +76,9 @@ def changes_section(verdicts: Verdicts) -> Section:
         names = (f"{before} (baseline)", f"{after} (here)")
         tables += flips_table(f"flips-{number}", names, comparison)
         tables += circumstances_table(f"circumstances-{number}", names, comparison)
-        findings += filter(None, (flips_in_words(comparison), *comparison.notes))
+        paths = [Path(path) for path in (*comparison.baseline, *comparison.candidate)]
+        words = filter(None, (flips_in_words(comparison), *comparison.notes))
+        findings += [without_paths(each, paths) for each in words]
     tables += _further(verdicts)
     return Section(
         key="changes",

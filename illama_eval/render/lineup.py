@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -11,7 +11,7 @@ from typing import Any
 
 from illama_eval.change import Change
 from illama_eval.comparison import Comparison, compare
-from illama_eval.measured import Measured, read_measured
+from illama_eval.measured import read_measured
 from illama_eval.render.maps import Maps, maps_of
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import inside, subjects_of
@@ -105,7 +105,7 @@ def line_up(directories: Sequence[Path]) -> Lineup:
     Raises:
         ResultError: a directory holds no readable run.
     """
-    runs = [Run.load(directory) for directory in directories]
+    runs = [Run.load(directory, replicates=False) for directory in directories]
     names = _unique(runs, directories)
     renamed = [_rename(run, mine) for run, mine in zip(runs, names, strict=True)]
     whole = renamed[0] if len(runs) == 1 else _joined(renamed)
@@ -123,10 +123,15 @@ def _compare(
     models: Sequence[Model],
 ) -> tuple[dict[tuple[str, str], Comparison], list[str]]:
     """Return every two models compared, and why some of their numbers must not be subtracted."""
+    directories = list(dict.fromkeys(model.directory for model in models))
     try:
-        measured = {model.name: _measured(model) for model in models}
+        runs = {directory: read_measured(directory) for directory in directories}
     except ResultError as problem:
-        return {}, [str(problem)]
+        return {}, [without_paths(str(problem), directories)]
+    measured = {
+        model.name: replace(runs[model.directory][model.number], path=model.name)
+        for model in models
+    }
     compared = {
         (first.name, second.name): compare([measured[first.name]], [measured[second.name]])
         for first, second in combinations(models, 2)
@@ -140,8 +145,11 @@ def _compare(
     return compared, list(apart)
 
 
-def _measured(model: Model) -> Measured:
-    return read_measured(model.directory)[model.number]
+def without_paths(words: str, paths: Iterable[Path]) -> str:
+    """Return the words with names for paths, which say where somebody keeps their files."""
+    for path in paths:
+        words = words.replace(str(path), path.resolve().name)
+    return words
 
 
 def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, str]]:
@@ -169,7 +177,7 @@ def _rename(run: Run, names: Mapping[str, str]) -> Run:
         return run
     return replace(
         run,
-        rows=tuple(replace(row, subject=names[row.subject]) for row in run.rows),
+        rows=tuple(Row(**{**vars(row), "subject": names[row.subject]}) for row in run.rows),
         curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in run.curves),
         verdicts=tuple(replace(v, subject=names.get(v.subject, v.subject)) for v in run.verdicts),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from illama_eval.render.document import Cell, Column, Table
@@ -58,24 +58,23 @@ class Grid:
 
 def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     """Return the study's rows by place, a grid for each set of keys."""
-    mine = [(row, _bare(row)) for row in lineup.run.rows if row.study == study]
-    optional: dict[Place, set[str]] = {}
-    for row, bare in mine:
-        if len(bare) < len(row.at):
-            optional.setdefault(bare, set()).update(DEFAULTS.keys() & row.at.keys())
+    mine = [row for row in lineup.run.rows if row.study == study]
+    keys_of = _keys_of({tuple(row.at) for row in mine})
     labels = {model.name: model.label for model in lineup.models}
     several = ("model",) if len(labels) > 1 else ()
     grids: dict[Place, Grid] = {}
-    for row, bare in mine:
-        more = optional.get(bare, ())
-        keys = (*bare, *(key for key in DEFAULTS if key in more)) if more else bare
-        if keys:
-            grid = grids.setdefault(keys, Grid(study=study, keys=(*several, *keys)))
-            if row.metric not in grid.metrics:
-                grid.metrics[row.metric] = unit_label(show_row(row).unit)
-            names = (labels[row.subject],) if several else ()
-            place = (*names, *(str(row.at.get(key, DEFAULTS.get(key, ""))) for key in keys))
-            grid.lines.setdefault(place, {})[row.metric] = row
+    for row in mine:
+        keys = keys_of[tuple(row.at)]
+        if not keys:
+            continue
+        if keys not in grids:
+            grids[keys] = Grid(study=study, keys=(*several, *keys))
+        grid, at = grids[keys], row.at
+        if row.metric not in grid.metrics:
+            grid.metrics[row.metric] = unit_label(show_row(row).unit)
+        place = tuple([str(at[key]) if key in at else DEFAULTS[key] for key in keys])
+        line = grid.lines.setdefault((labels[row.subject], *place) if several else place, {})
+        line[row.metric] = row
     return list(grids.values())
 
 
@@ -107,8 +106,16 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
                  rows=rows, total=len(grid.lines), chosen=chosen, file=file, long=True)  # fmt: skip
 
 
-def _bare(row: Row) -> Place:
-    return tuple(key for key in row.at if key not in DEFAULTS)
+def _keys_of(places: Iterable[Place]) -> dict[Place, Place]:
+    """Return for the keys that rows have those of their grid, where a plain case is written out."""
+    bare = {keys: tuple(key for key in keys if key not in DEFAULTS) for keys in places}
+    more: dict[Place, set[str]] = {}
+    for keys, kept in bare.items():
+        more.setdefault(kept, set()).update(DEFAULTS.keys() & set(keys))
+    return {
+        keys: (*kept, *(key for key in DEFAULTS if key in more[kept]))
+        for keys, kept in bare.items()
+    }
 
 
 def _most_telling(

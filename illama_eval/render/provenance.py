@@ -11,7 +11,7 @@ from illama_eval.render.document import Cell, Column, Subject, Table
 from illama_eval.render.explanations import EXPLAINED
 from illama_eval.render.lineup import Lineup, Model
 from illama_eval.render.number import MISSING
-from illama_eval.render.select import inside, studies_of
+from illama_eval.render.select import inside, studies_measured
 from illama_eval.render.text import plain
 from illama_eval.render.theme import role_of
 
@@ -93,7 +93,7 @@ def provenance_of(lineup: Lineup) -> list[Table]:
 
 def not_run(lineup: Lineup) -> list[tuple[str, str]]:
     """Return the studies that were not measured, each with what measures it."""
-    here = studies_of(lineup.run.rows)
+    here = studies_measured(lineup.run)
     return [
         (known.title, f"{known.command} CHECKPOINT --data SOURCE")
         for study, known in EXPLAINED.items()
@@ -122,9 +122,12 @@ def _command(lineup: Lineup, model: Model) -> str:
     source = model.known("source") or {}
     words = ["illama-eval", _command_of(list(studies)), *(plain(name) for name in files)]
     words += ["--data", plain(source.get("name", "SOURCE"))]
-    if source.get("split"):
+    if source.get("split") not in {None, "all", "test"}:
         words += ["--split", plain(source["split"])]
-    words += ["--limit", str(source.get("images", "N"))]
+    if source.get("limit") is not None:
+        words += ["--limit", plain(source["limit"]), "--seed", plain(source.get("seed", 0))]
+    if model.described.get("soft_mask"):
+        words += ["--soft-mask", plain(model.described["soft_mask"])]
     for (study, name), flag in _PARAMETERS.items():
         if name in (studies.get(study) or {}):
             value = studies[study][name]

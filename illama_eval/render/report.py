@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from illama_eval.gate import Verdicts
@@ -36,12 +38,12 @@ def render_directory(directory: Path) -> list[Path]:
     Raises:
         ResultError: there is no readable run.json, or another file is damaged.
     """
-    lineup = line_up([directory])
-    samples = read_samples(directory)
-    drawings = draw_all(lineup.run, samples)
-    figures = write_figures(drawings, directory / "figures")
-    written = _write(lineup, drawings, directory, None)
-    return [*figures, *written, *write_quantization(directory, lineup.run)]
+    with _keeping_all():
+        lineup = line_up([directory])
+        drawings = draw_all(lineup.run, read_samples(directory))
+        figures = write_figures(drawings, directory / "figures")
+        written = _write(lineup, drawings, directory, None)
+        return [*figures, *written, *write_quantization(directory, lineup.run)]
 
 
 def write_report(
@@ -55,6 +57,11 @@ def write_report(
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
     """
+    with _keeping_all():
+        return _report(directories, out, verdicts)
+
+
+def _report(directories: Sequence[Path], out: Path | None, verdicts: Verdicts | None) -> list[Path]:
     lineup = line_up(directories)
     target = out or (directories[0] if len(directories) == 1 else COMPARISON)
     return _write(lineup, draw_all(lineup.run, None), target, verdicts)
@@ -80,6 +87,18 @@ def _write(
     except OSError as problem:
         raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
     return [*paths, *(target / name for name in texts)]
+
+
+@contextmanager
+def _keeping_all() -> Iterator[None]:
+    """Collect no garbage inside: walking through rows that stay takes a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _samples(lineup: Lineup) -> dict[str, Samples]:

@@ -18,7 +18,7 @@ from illama_eval.render.lineup import Lineup
 from illama_eval.render.number import show_row
 from illama_eval.render.places import Grid, grids_of, to_table
 from illama_eval.render.published import Published, published_of
-from illama_eval.render.select import better, studies_of
+from illama_eval.render.select import better, studies_measured
 from illama_eval.render.text import plain
 from illama_eval.render.words import ARROWS, anchor, metric_label, study_title, unit_label
 from illama_eval.result import Row
@@ -34,7 +34,7 @@ def sections_of(
     lineup: Lineup, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
 ) -> list[Section]:
     """Return a section per study, in the order of reading, of at most so many rows together."""
-    studies = in_order(studies_of(lineup.run.rows))
+    studies = in_order(studies_measured(lineup.run))
     grids = {study: grids_of(lineup, study) for study in studies}
     sections = [_section(lineup, study, drawings, grids[study]) for study in studies]
     left = most_rows - sum(map(rows_of, sections))

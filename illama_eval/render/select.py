@@ -15,7 +15,12 @@ Array = NDArray[np.float64]
 
 def subjects_of(run: Run) -> list[str]:
     """Return the subjects in the order in which the run names them."""
-    return list(dict.fromkeys(row.subject for row in run.rows))
+    return list(dict.fromkeys(subject for subject, _, _ in run.by_metric))
+
+
+def studies_measured(run: Run) -> list[str]:
+    """Return the studies of a run in the order in which it names them."""
+    return list(dict.fromkeys(study for _, study, _ in run.by_metric))
 
 
 def studies_of(rows: Iterable[Row]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from illama_eval.render.blocks import parts_of
 from illama_eval.render.latex import to_latex
 from illama_eval.render.markdown import to_markdown
-from illama_eval.render.select import studies_of
+from illama_eval.render.select import studies_measured
 from illama_eval.render.text import csv_cell
 from illama_eval.render.words import anchor
 from illama_eval.result import Row, Run
@@ -25,7 +25,7 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
     CSV holds every row with full digits and fractions; the others are for reading.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    studies = studies_of(run.rows)
+    studies = studies_measured(run)
     tables = [[row for row in run.rows if not row.at]]
     tables += [[row for row in run.rows if row.study == study] for study in studies]
     paths = []

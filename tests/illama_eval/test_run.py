@@ -73,7 +73,8 @@ def test_a_finished_run_leaves_its_files_and_nothing_else(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == WRITTEN
     run = Run.load(whole)
     assert run.header["images_seen"] == 61
-    assert {row.study for row in run.rows} == set(STUDIES)
+    alone = set(STUDIES) - {"agreement"}  # it compares two models
+    assert {row.study for row in run.rows} == alone
     assert all(row.images in {61, 1} or row.at or row.study == "rank" for row in run.rows)
     assert "/" not in json.dumps(run.header["subjects"][0]["file"])
 

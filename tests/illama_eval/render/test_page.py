@@ -251,6 +251,10 @@ def test_figures_take_all_colours_from_the_theme(page):
     for node in itertools.chain.from_iterable(plot.walk() for plot in plots):
         for name in ("fill", "stroke"):
             assert node.attributes.get(name, "none") == "none"
+    shapes = {node.attributes["id"]: node.attributes["d"] for plot in plots
+              for node in plot.all("path") if "id" in node.attributes}  # fmt: skip
+    for use in (use for plot in plots for use in plot.all("use")):
+        assert "class" in use.attributes or "z" not in shapes[use.attributes["href"][1:]]
     texts = {node.text for plot in plots for node in plot.all("text")}
     assert {"mean confidence in the bin (%)", "singular values taken"} <= texts
 
