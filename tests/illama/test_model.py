@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from illama import layers
 from illama.config import STEPS, Config
 from illama.layers import halves_first
-from illama.model import Model
+from illama.masking import MASKINGS
+from illama.model import Model, fused_agrees
 from illama.observation import WANTED, LayerSeen
 
 SMALL = {"image_size": 16, "patch_size": 4, "width": 24, "heads": 3, "depth": 3, "classes": 5}
@@ -203,8 +204,9 @@ def test_an_observed_model_gives_equal_logits_in_any_batch(draw, pictures):
 
 
 @pytest.mark.parametrize(("step", "path"), [("soft-mask", "explicit"), ("vit", "fused")])
-def test_the_path_on_a_cpu_is_the_faster_one(step, path):
+def test_the_path_on_a_cpu_is_the_faster_one(step, path, monkeypatch):
     assert Model(TINY_ROAD[step]).resolve_path(torch.device("cpu")) == path
+    monkeypatch.setattr("illama.model.fused_agrees", lambda *_: True)  # a GPU is not at hand
     assert Model(TINY_ROAD[step]).resolve_path(torch.device("cuda")) == "fused"
     assert Model(TINY_ROAD[step], path="fused").resolve_path(torch.device("cpu")) == "fused"
 
@@ -250,3 +252,20 @@ def test_fresh_weights_are_drawn_as_in_the_released_code():
         elif "patch_embedding" not in name:
             spread = 0.0 if name.endswith("bias") else 0.02
             assert abs(float(tensor.std()) - spread) < 2e-3, name
+
+
+# The chosen path checks itself
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_fused_attention_agrees_on_this_machine(masking):
+    assert fused_agrees(masking, torch.device("cpu"))
+
+
+def test_a_fused_product_that_comes_out_wrong_is_not_chosen(monkeypatch):
+    wrong = lambda self, query, key, value, soft_mask: value  # noqa: E731 - stands in for a method
+    monkeypatch.setattr(MASKINGS["additive"], "fuse", wrong)
+    fused_agrees.cache_clear()
+    model = Model(Config.at("class-first-causal", "nano"))
+    assert model.resolve_path(torch.device("cpu")) == "explicit"
+    fused_agrees.cache_clear()
