@@ -4,7 +4,8 @@
 
 IMAGES is a folder of 224-pixel photographs in class folders. All variants measure the same random
 weights on the same files, interleaved; the ratio is that of the medians. What the studies' own
-arithmetic costs is measured apart, by timing their `measure` within the pass. Prints JSON.
+arithmetic costs is measured apart, by timing their `measure` and `summarize` within the pass.
+Prints JSON.
 """
 
 from __future__ import annotations
@@ -15,34 +16,35 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
 from illama.config import Config
 from illama.data import evaluation_transform
 from illama.model import Model
-from illama.observation import Piece
 from illama.sources import Source, open_source
 from illama_eval.environment import peak_memory
 from illama_eval.run import Options, evaluate
 from illama_eval.studies import STUDIES
-from illama_eval.study import Study, Sums
+from illama_eval.study import Study
 from illama_eval.subjects import ModelSubject
 
 
 class Stopwatch:
-    """Seconds spent inside the `measure` of some studies."""
+    """Seconds spent inside the `measure` and `summarize` of some studies."""
 
     def __init__(self, studies: Sequence[Study]) -> None:
         self.seconds = 0.0
         for study in studies:
-            object.__setattr__(study, "measure", partial(self._measure, study.measure))
+            for name in ("measure", "summarize"):
+                object.__setattr__(study, name, partial(self._time, getattr(study, name)))
 
-    def _measure(self, measure: Callable[[Piece], Sums], piece: Piece) -> Sums:
+    def _time(self, work: Callable[[Any], Any], given: Any) -> Any:
         begin = time.perf_counter()
-        sums = measure(piece)
+        done = work(given)
         self.seconds += time.perf_counter() - begin
-        return sums
+        return done
 
 
 def main() -> None:
@@ -96,7 +98,7 @@ def build() -> list[Study]:
 def run(subject: ModelSubject, source: Source, studies: Sequence[Study]) -> float:
     """Return the seconds of one evaluation."""
     begin = time.perf_counter()
-    evaluate(subject, source, studies, options=Options(workers=1, samples=False))
+    evaluate(subject, source, studies, options=Options(samples=False))
     return time.perf_counter() - begin
 
 

@@ -160,11 +160,11 @@ class _Speed(ProgressColumn):
 
 
 def _options(shared: Shared, source: Source, device: torch.device, hooks: _Hooks) -> Options:
-    """Return the run options; `auto` workers read ahead unless the images are in memory."""
+    """Return the run options; images are read ahead for a GPU, a CPU is busy enough."""
     workers = shared.workers
     if workers is None:
         cores = os.cpu_count() or 1
-        workers = 0 if source.in_memory else min(8, cores) if device.type == "cuda" else 1
+        workers = 0 if source.in_memory or device.type == "cpu" else min(8, cores)
     return Options(
         batch_size=parse_batch_size(shared.batch_size),
         workers=workers,
