@@ -27,6 +27,7 @@ from rich.text import Text
 
 from illama.sources import Source
 from illama_eval.options import Shared
+from illama_eval.processes import leave
 from illama_eval.render import render_directory, show
 from illama_eval.render.speed import show_speed
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size, resolve
@@ -82,6 +83,7 @@ def carry_out(
         words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
         log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
         raise
+    leave()
     if os.environ.get("RANK", "0") != "0":
         return 0
     if complete is not None:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from illama_eval.result import Row
-from illama_eval.speed import BATCHES, Forward, random_images, time_interleaved
+from illama_eval.speed import BATCHES, Forward, random_images, speed_row, time_interleaved
 from illama_eval.subjects import ModelSubject
 
 Latency = Literal["both", "eager", "none"]
@@ -34,7 +34,7 @@ def measure_latency(
             yield from _time(real, batch, mode)
     for subject, fake in zip(subjects, simulated, strict=True):
         if fake and modes:
-            yield _row(subject, "latency", None, "s", {}, SIMULATED)
+            yield speed_row(subject, "latency", None, "s", {}, SIMULATED)
 
 
 def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[Row]:
@@ -55,10 +55,10 @@ def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[R
         passes = (
             f"median, 10th and 90th percentile of {len(each.seconds)} passes, {_where(subject)}"
         )
-        yield _row(subject, "latency", middle, "s", at, passes, (low, high))
-        yield _row(subject, "images_per_second", batch / middle, "images/s", at, passes,
+        yield speed_row(subject, "latency", middle, "s", at, passes, (low, high))
+        yield speed_row(subject, "images_per_second", batch / middle, "images/s", at, passes,
                    (batch / high, batch / low))  # fmt: skip
-        yield _row(subject, "speedup", first / middle, "factor", at,
+        yield speed_row(subject, "speedup", first / middle, "factor", at,
                    "median latency of the first subject over this one's")  # fmt: skip
 
 
@@ -66,27 +66,3 @@ def _where(subject: ModelSubject) -> str:
     if subject.device.type == "cuda":
         return torch.cuda.get_device_name(subject.device)
     return f"{torch.get_num_threads()} CPU threads"
-
-
-def _row(
-    subject: ModelSubject,
-    metric: str,
-    value: float | None,
-    unit: str,
-    at: dict[str, int | str],
-    reason: str,
-    bounds: tuple[float, float] | tuple[None, None] = (None, None),
-) -> Row:
-    return Row(
-        subject=subject.name,
-        source="random images",
-        study="speed",
-        metric=metric,
-        value=value,
-        low=bounds[0],
-        high=bounds[1],
-        unit=unit,
-        images=int(at.get("batch", 0)),
-        at=at,
-        reason=reason,
-    )

@@ -91,7 +91,7 @@ def count_macs(subject: ModelSubject) -> Iterator[Row]:
     """Yield multiply-accumulates of one image, dense and by the paper's causal formula."""
     config = subject.model.config
     for metric, count in (("macs_dense", macs(config)), ("macs_causal", causal_macs(config))):
-        yield _row(subject, metric, float(count), "MACs", reason="counted, not measured")
+        yield speed_row(subject, metric, float(count), "MACs", reason="counted, not measured")
 
 
 def time_both(
@@ -109,12 +109,14 @@ def time_both(
             middle, low, high = each.latency
             at: At = {"model": name, "batch": batch}
             reason = f"median, 10th and 90th percentile of {len(each.seconds)} passes"
-            yield _row(subject, "latency", middle, "s", at, reason, (low, high))
+            yield speed_row(subject, "latency", middle, "s", at, reason, (low, high))
             speed = (batch / high, batch / low)
-            yield _row(subject, "images_per_second", batch / middle, "images/s", at, reason, speed)
+            yield speed_row(
+                subject, "images_per_second", batch / middle, "images/s", at, reason, speed
+            )
         ratio = timed["twin"].latency[0] / timed["model"].latency[0]
         reason = "twin's median latency over the model's: above 1 the mask made it faster"
-        yield _row(subject, "speed_ratio", ratio, "factor", {"batch": batch}, reason)
+        yield speed_row(subject, "speed_ratio", ratio, "factor", {"batch": batch}, reason)
         if on_batch:
             on_batch(batch)
 
@@ -161,7 +163,7 @@ def memory(subject: ModelSubject) -> Iterator[Row]:
             held = _peak(subject, each, batch)
             what = "by torch" if subject.device.type == "cuda" else "by a process of its own"
             at: At = {"model": name, "batch": batch}
-            yield _row(subject, "peak_memory", float(held), "bytes", at, f"most held {what}")
+            yield speed_row(subject, "peak_memory", float(held), "bytes", at, f"most held {what}")
 
 
 def _peak(subject: ModelSubject, config: Config, batch: int) -> int:
@@ -202,15 +204,16 @@ def random_images(subject: ModelSubject, batch: int) -> Tensor:
     return images.to(subject.device, DTYPES[subject.dtype])
 
 
-def _row(
+def speed_row(
     subject: ModelSubject,
     metric: str,
-    value: float,
+    value: float | None,
     unit: str,
     at: At | None = None,
     reason: str = "",
     bounds: tuple[float, float] | tuple[None, None] = (None, None),
 ) -> Row:
+    """Return a row of timing.json; `images` is the batch it was measured at."""
     return Row(
         subject=subject.name,
         source="random images",

@@ -11,10 +11,10 @@ from typing import Any
 
 from illama_eval.change import Change
 from illama_eval.comparison import Comparison, compare
-from illama_eval.measured import read_measured
+from illama_eval.measured import inside, read_measured
 from illama_eval.render.maps import Maps, maps_of
 from illama_eval.render.palette import Identity, looks_of
-from illama_eval.render.select import inside, subjects_of
+from illama_eval.render.select import subjects_of
 from illama_eval.render.text import plain
 from illama_eval.result import ResultError, Row, Run
 

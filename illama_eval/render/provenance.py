@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from illama_eval.measured import inside
 from illama_eval.render.document import Cell, Column, Subject, Table
 from illama_eval.render.explanations import EXPLAINED
 from illama_eval.render.lineup import Lineup, Model
 from illama_eval.render.number import MISSING
-from illama_eval.render.select import inside, studies_measured
+from illama_eval.render.select import studies_measured
 from illama_eval.render.text import plain
 from illama_eval.render.theme import role_of
 

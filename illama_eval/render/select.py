@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from illama_eval.measured import inside
 from illama_eval.result import Row, Run
 
 Array = NDArray[np.float64]
@@ -101,15 +101,6 @@ def images_of(run: Run, study: str) -> str:
     """Return on how many images a study's numbers rest, in words."""
     most = max((row.images for row in run.rows if row.study == study), default=0)
     return f"{most:,} images"
-
-
-def inside(tree: object, *keys: str) -> Any:
-    """Return what lies under these keys of nested mappings, or None."""
-    for key in keys:
-        if not isinstance(tree, Mapping):
-            return None
-        tree = tree.get(key)
-    return tree
 
 
 def class_names(run: Run) -> list[str]:
