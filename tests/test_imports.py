@@ -59,6 +59,9 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Allowed imports beside the standard library, by pattern; the first that fits counts."""
 
+AFTERWARDS = ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")
+"""What evaluating knows nothing of."""
+
 FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama", ("illama_eval", "illama_eval.*")),
     ("illama.*", ("illama_eval", "illama_eval.*")),
@@ -66,9 +69,12 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama_eval.subjects", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.quantize", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.transfer", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
-    ("illama_eval.run", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
-    ("illama_eval.job", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
-    ("illama_eval.conclusion", ("illama_eval.render*", "illama_eval.cli", "illama_eval.studies.*")),
+    ("illama_eval.run", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
+    ("illama_eval.job", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
+    (
+        "illama_eval.conclusion",
+        ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*"),
+    ),
 )
 """What a module that may import much must not."""
 

@@ -1,0 +1,15 @@
+"""`illama-eval`: measure trained checkpoints. A command is a few lines that call one function."""
+
+from __future__ import annotations
+
+from illama_eval.cli import measuring, quantizing, results
+from illama_eval.cli.app import app
+
+__all__ = ["app", "main", "measuring", "quantizing", "results"]
+
+
+def main() -> None:
+    """Run the command line; errors are one line and an exit code."""
+    from illama.exits import run as run_app
+
+    run_app(app, "illama-eval")
