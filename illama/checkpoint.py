@@ -320,7 +320,7 @@ def _layout(archive: Archive, found: Found, config: Config) -> Layout:
 
 def _notes(archive: Archive, found: Found, own: Config, config: Config) -> list[str]:
     """Return what a reader of the results should know."""
-    notes = []
+    notes = list(found.notes)
     if archive.container == "legacy":
         notes.append("legacy format without checksums: its contents cannot be verified")
     if archive.container == "safetensors" and not archive.metadata:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from illama.config import SIZES, Config, Mlp
 from illama.files import CheckpointError
+from illama.folding import fold
 
 KEYS: tuple[tuple[str, str, Mlp | None], ...] = (
     ("patch_embedding", "patch_embed.proj", None),
@@ -43,6 +44,7 @@ MOST_VALUES = 10_000
 SHOWN = 10
 """How many names a refusal lists."""
 
+_TWICE = "holds a weight under two names; save it again from one model"
 _NAME = re.compile(r"(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?")
 _WEIGHTS = ("model", "state_dict", "model_state_dict")
 _AVERAGED = ("model_ema", "state_dict_ema", "ema")
@@ -64,6 +66,8 @@ class Found:
     args: dict[str, Any]
     """The arguments of the training, as JSON."""
     epoch: int | None
+    notes: tuple[str, ...] = ()
+    """What was folded to make a ViT's weights ours, in sentences."""
 
 
 def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) -> Found:
@@ -72,13 +76,15 @@ def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) 
     Raises:
         CheckpointError: there are no weights, or no averaged ones where `ema` asks for them.
     """
-    key, raw = _weights(payload, ema=ema)
-    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in raw.items()}
-    state = {re.sub(r"^(module\.|backbone\.)+", "", name): state[name] for name in state}
+    key, state = find_weights(payload, ema=ema)
     mlp: Mlp = "swiglu" if any(".mlp.fc3." in name for name in state) else "gelu"
     ours = {translate(name, mlp): state[name] for name in state}
-    if len(ours) < len(raw):
-        raise CheckpointError("holds a weight under two names; save it again from one model")
+    if len(ours) < len(state):
+        raise CheckpointError(_TWICE)
+    official = "cls_token" in state
+    notes: tuple[str, ...] = ()
+    if official and mlp == "gelu":
+        ours, notes = fold(ours)
     header = payload if key is not None else metadata
     args = header.get("args")
     args = jsonable(vars(args) if isinstance(args, Namespace) else args or {})
@@ -87,12 +93,31 @@ def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) 
     return Found(
         key=key,
         state=ours,
-        official="cls_token" in state,
+        official=official,
         config=_parse(args.pop("illama_config", None) or metadata.get("config")),
         soft_mask=_number(args.pop("illama_soft_mask", metadata.get("soft_mask"))),
         args=args,
         epoch=epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None,
+        notes=notes,
     )
+
+
+def find_weights(
+    payload: Mapping[str, Any], *, ema: bool = False
+) -> tuple[str | None, dict[str, Tensor]]:
+    """Return the key that an unpacked file's weights stood under, and the weights.
+
+    Names lose what a wrapped, compiled or nested model had put before them.
+
+    Raises:
+        CheckpointError: there are no weights, or no averaged ones where `ema` asks for them.
+    """
+    key, raw = _weights(payload, ema=ema)
+    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in raw.items()}
+    state = {re.sub(r"^(module\.|backbone\.)+", "", name): state[name] for name in state}
+    if len(state) < len(raw):
+        raise CheckpointError(_TWICE)
+    return key, state
 
 
 def _weights(payload: Mapping[str, Any], *, ema: bool) -> tuple[str | None, Mapping[str, Tensor]]:

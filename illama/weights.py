@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from illama.config import Config
-from illama.families import Found, listed, published_size, to_official
+from illama.families import Found, config_of, find, listed, published_size, to_official
 from illama.files import CheckpointError
 from illama.model import Model
 
@@ -134,3 +134,21 @@ def fill(config: Config, state: Mapping[str, Tensor], device: str | torch.device
     model = build(config)
     model.load_state_dict(state, assign=True)
     return model.to(device).eval()
+
+
+def adopt(
+    state: Mapping[str, Tensor], *, heads: int, image_size: int | None = None
+) -> tuple[Model, tuple[str, ...]]:
+    """Return our bidirectional model of a ViT's weights under timm's names, and what was done.
+
+    `image_size` resizes the positions, in pixels.
+
+    Raises:
+        CheckpointError: the weights are no plain ViT's or DeiT's.
+    """
+    found = find(state, {}, ema=False)
+    own = config_of(found, heads=heads, image_size=None)
+    config = own.with_image_size(image_size or own.image_size)
+    model = fill(config, prepare(found, own, config), "cpu")
+    resized = f"positions resized from {own.image_size} to {config.image_size} pixels"
+    return model, (*found.notes, *([resized] if config != own else []))

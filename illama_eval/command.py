@@ -34,7 +34,7 @@ from illama_eval.request import Request, default_out, open_subjects, parse_batch
 from illama_eval.result import Run
 from illama_eval.run import Interrupted, Options, evaluate
 from illama_eval.speed import measure_speed
-from illama_eval.subjects import SubjectError
+from illama_eval.subjects import ModelSubject, SubjectError, digest_of
 
 INCOMPLETE = 4
 """Exit code of a run that finished, but with unreadable images or non-finite logits."""
@@ -108,8 +108,9 @@ def compare_speed(shared: Shared) -> int:
     if shared.out and len(subjects) > 1:
         raise SubjectError("--out takes one checkpoint; without it each gets a directory")
     for subject in subjects:
-        digest = str(subject.provenance["file_sha256"])
-        out = shared.out or default_out([subject.name], [digest], "speed")
+        if not isinstance(subject, ModelSubject):
+            raise SubjectError(f"{subject.name}: speed needs a model that has a bidirectional twin")
+        out = shared.out or default_out([subject.name], [digest_of(subject)], "speed")
         with log.status(f"timing {subject.name}"):
             run = measure_speed(subject, out, compiled=shared.compiled, overwrite=shared.overwrite)
         if shared.as_json:

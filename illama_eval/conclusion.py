@@ -55,7 +55,7 @@ def conclude(job: Job, progress: Progress) -> Finished:
     findings = [
         (subject.name, study, study.summarize(progress.of(number, study.name)))
         for number, subject in enumerate(job.subjects)
-        for study in job.studies
+        for study in job.studies_of[number]
     ]
     run = Run(
         header=_header(job, unreadable),
@@ -147,7 +147,7 @@ def _records(job: Job, progress: Progress, number: int) -> dict[str, NDArray[Any
     """Return one subject's records, one number per image; studies that share one agree."""
     return {
         key.removeprefix("image/"): value.numpy()
-        for study in job.studies
+        for study in job.studies_of[number]
         for key, value in progress.of(number, study.name).items()
         if key.startswith("image/") and value.ndim == 1
     }

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from illama.observation import Piece
+from illama.observation import LAYER_WANTED, Piece
 from illama.sources import Source
 from illama_eval import environment
 from illama_eval.loop import Seen, Shard, Step
 from illama_eval.result import ResultError
 from illama_eval.samples import ClassAttention
-from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate
+from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate, needs
 from illama_eval.subjects import ModelSubject, Subject
 
-IDENTIFYING = ("weights_sha256", "config", "soft_mask", "dtype", "transform", "classes")
+IDENTIFYING = ("weights_sha256", "model", "config", "soft_mask", "dtype", "transform", "classes")
 """What of a subject's description makes two runs the same run."""
 
 
@@ -103,14 +103,25 @@ class Job:
                 raise ResultError(
                     f"{self.source.name}: {study.name} needs labels, and this source has none"
                 )
+            if not any(study in each for each in self.studies_of):
+                raise ResultError(unseen(study, self.subjects[0]))
 
     @cached_property
-    def collectors(self) -> tuple[Collector, ...]:
-        """The studies, and the sample collector where maps are computed anyway."""
+    def studies_of(self) -> tuple[tuple[Study, ...], ...]:
+        """The studies of each subject: those whose needs it shows."""
+        return tuple(
+            tuple(study for study in self.studies if needs(study) <= subject.shows)
+            for subject in self.subjects
+        )
+
+    @cached_property
+    def collectors(self) -> tuple[tuple[Collector, ...], ...]:
+        """The studies of each subject, and the sample collector where maps are computed anyway."""
+        first, *others = self.studies_of
         shows = isinstance(self.subjects[0], ModelSubject) and self.options.samples
-        if shows and any("used" in study.wants for study in self.studies):
-            return (*self.studies, ClassAttention())
-        return self.studies
+        if shows and any("used" in study.wants for study in first):
+            return ((*first, ClassAttention()), *others)
+        return self.studies_of
 
     @cached_property
     def wanted(self) -> frozenset[str]:
@@ -139,8 +150,18 @@ class Job:
         """Return what all studies make of one batch's pieces."""
         sums: Sums = {}
         for number, piece in pieces:
-            for collector in self.collectors:
+            for collector in self.collectors[number]:
                 for key, value in collector.measure(piece).items():
                     name = f"{number}/{collector.name}/{key}"
                     sums[name] = sums[name] + value if name in sums else value
         return sums
+
+
+def unseen(study: Study, subject: Subject) -> str:
+    """Return why a study cannot be made of a subject, with what to do."""
+    missing = min(needs(study) - subject.shows)
+    what = "attention" if missing in LAYER_WANTED else missing
+    return (
+        f"{subject.name}: {study.name} needs {what}, which is not seen here; give a checkpoint of "
+        "illama, a ViT or a DeiT"
+    )

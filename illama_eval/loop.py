@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -211,16 +211,28 @@ def _see(
     device = subjects[0].device
     batch = plan.batch(part.positions, device)
     streams = [
-        subject.observe(part.inputs[which].to(device, non_blocking=True), wanted)
+        subject.observe(part.inputs[which].to(device, non_blocking=True), wanted & subject.shows)
         for subject, which in zip(subjects, plan.input_of, strict=True)
     ]
-    for pieces in zip_longest(*streams):
+    for pieces in _in_step(streams):
         reference: Piece | None = None
         for number, piece in enumerate(pieces):
             if piece is not None:
                 seen = _attach(piece, batch, reference, plan.source)
                 reference = reference if number else seen
                 yield number, seen
+
+
+def _in_step(streams: Sequence[Iterator[Piece]]) -> Iterator[list[Piece | None]]:
+    """Yield the same block of all subjects, None where one has none, and their outputs last."""
+    heads = [next(stream, None) for stream in streams]
+    while any(isinstance(piece, LayerSeen) for piece in heads):
+        yield [piece if isinstance(piece, LayerSeen) else None for piece in heads]
+        heads = [
+            next(stream, None) if isinstance(piece, LayerSeen) else piece
+            for stream, piece in zip(streams, heads, strict=True)
+        ]
+    yield heads
 
 
 def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source) -> Piece:

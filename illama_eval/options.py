@@ -55,6 +55,23 @@ class Shared:
             show_default=False,
         ),
     ] = None
+    models: Annotated[
+        list[str] | None,
+        option(
+            "Another model beside the checkpoints, as timm:NAME (extra [timm]); may be repeated.",
+            MODEL,
+            "--model",
+        ),
+    ] = None
+    weights: Annotated[
+        list[str] | None,
+        option(
+            "Weights of each --model, in order: a file, pretrained (timm downloads) or random. "
+            "Default: pretrained.",
+            MODEL,
+            "--weights",
+        ),
+    ] = None
     data: Annotated[
         str | None,
         option(

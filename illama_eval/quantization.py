@@ -43,7 +43,7 @@ from illama_eval.sensitivity import (
 )
 from illama_eval.studies.agreement import Agreement
 from illama_eval.study import REPLICATE_SCHEME, Metric, Study, keys_of, row, weights_of
-from illama_eval.subjects import DTYPES, ModelSubject, SubjectError
+from illama_eval.subjects import DTYPES, ModelSubject, SubjectError, digest_of
 
 STUDIES: Mapping[str, Mapping[str, Any]] = {
     "accuracy": {},
@@ -118,7 +118,7 @@ def run_quantize(shared: Shared, asked: Asked) -> int:
     studies = {name: dict(STUDIES[name]) for name in (SWEPT_STUDIES if asked.sweep else STUDIES)}
     request = resolve(plain, "quantize", studies)
     base = _only_subject(request)
-    out = shared.out or default_out([base.name], [str(base.provenance["file_sha256"])], command)
+    out = shared.out or default_out([base.name], [digest_of(base)], command)
     request = replace(request, out=out)
     check_choices(asked.choices, base.device)
     plan = make_plan(base.model, asked.choices, base.device)
@@ -136,7 +136,7 @@ def _only_subject(request: Request) -> ModelSubject:
     """Return the one checkpoint, in full precision.
 
     Raises:
-        SubjectError: there are several.
+        SubjectError: there are several, or it is a model that we cannot take apart.
     """
     first, *others = request.subjects
     if others or not isinstance(first, ModelSubject):

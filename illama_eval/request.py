@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,22 @@ import torch
 import typer
 
 from illama.sources import Source, open_source
+from illama_eval.job import unseen
 from illama_eval.options import Shared
 from illama_eval.studies import STUDIES
-from illama_eval.study import Study
+from illama_eval.study import Study, needs
 from illama_eval.subjects import (
     DEMO_CHECKPOINT,
     ModelSubject,
     Subject,
     SubjectError,
+    digest_of,
     open_checkpoint,
     open_predictions,
     unique_names,
 )
+from illama_eval.timm_models import PRETRAINED, RANDOM
+from illama_eval.timm_subject import TimmSubject, open_timm
 
 FIRST_LOOK = (
     "no --data: a first look on 30 crops of scikit-learn's two photographs. --data takes a folder "
@@ -59,52 +63,102 @@ def resolve(
     parse_batch_size(shared.batch_size)
     studies = tuple(STUDIES[name](**given) for name, given in parameters.items())
     if predictions is not None:
-        if shared.checkpoints:
+        if shared.checkpoints or shared.models:
             raise SubjectError("give either a checkpoint or --predictions, not both")
         saved, rows = open_predictions(predictions)
         digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
         out = shared.out or default_out([predictions.stem], [digest], command)
         return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
-    source, note = choose_source(shared, studies, everything=command in {"run", "quantize"})
+    everything = command in {"run", "quantize"}
+    source, note = choose_source(shared, studies, everything=everything)
     if source.labels is None:
         studies = tuple(study for study in studies if not study.needs_labels)
     subjects = open_subjects(shared)
+    studies, notes = _leave_out(studies, subjects, everything=everything)
     if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
         studies = tuple(study for study in studies if study.name != "agreement")
     for subject in subjects:
         source = source.for_head(subject.classes) if source.labels is not None else source
-    digests = [str(subject.describe()["file_sha256"]) for subject in subjects]
+    digests = [digest_of(subject) for subject in subjects]
     out = shared.out or default_out([subject.name for subject in subjects], digests, command)
+    note = "\n".join(filter(None, (note, *notes)))
     return Request(subjects=subjects, source=source, studies=studies, out=out, note=note)
 
 
-def open_subjects(shared: Shared) -> tuple[ModelSubject, ...]:
-    """Return the checkpoints as subjects, with names that differ.
+def _leave_out(
+    studies: Sequence[Study], subjects: Sequence[Subject], *, everything: bool
+) -> tuple[tuple[Study, ...], list[str]]:
+    """Return the studies that some subject can feed, and a note on each that one cannot.
+
+    Raises:
+        SubjectError: a study that was asked for by name, or none at all, can be made.
+    """
+    notes = []
+    for subject in subjects:
+        blind = [study for study in studies if not needs(study) <= subject.shows]
+        if blind and not everything:
+            raise SubjectError(unseen(blind[0], subject))
+        if blind:
+            names = ", ".join(study.name for study in blind)
+            notes.append(f"{unseen(blind[0], subject)}; left out of it: {names}")
+    made = [s for s in studies if any(needs(s) <= subject.shows for subject in subjects)]
+    return tuple(made), notes
+
+
+def open_subjects(shared: Shared) -> tuple[ModelSubject | TimmSubject, ...]:
+    """Return the checkpoints, then the other models, as subjects with names that differ.
 
     Raises:
         CheckpointError: a file is refused.
+        SubjectError: another model cannot be had.
     """
     device = choose_device(shared.device)
+    pairs = _pair_weights(shared)
+    paths = shared.checkpoints or ([] if pairs else [DEMO_CHECKPOINT])
+    same: Mapping[str, Any] = {
+        "device": device,
+        "dtype": shared.dtype.value,
+        "preprocess": shared.preprocess.value,
+        "compiled": shared.compiled,
+        "ema": shared.ema,
+    }
+    subjects = [
+        *_open_checkpoints(shared, paths, same),
+        *(open_timm(name, of, image_size=shared.image_size, **same) for name, of in pairs),
+    ]
+    digests = [digest_of(subject) for subject in subjects]
+    names = unique_names([subject.name for subject in subjects], digests)
+    return tuple(replace(each, name=name) for each, name in zip(subjects, names, strict=True))
+
+
+def _open_checkpoints(
+    shared: Shared, paths: Sequence[Path], same: Mapping[str, Any]
+) -> Iterator[ModelSubject]:
+    """Yield the checkpoints, as the options that are about them alone say."""
     given = {
         name: getattr(shared, name)
         for name in ("soft_mask", "heads", "masking", "image_size")
         if getattr(shared, name) is not None
     }
-    subjects = [
-        open_checkpoint(
-            path,
-            device=device,
-            dtype=shared.dtype.value,
-            preprocess=shared.preprocess.value,
-            compiled=shared.compiled,
-            ema=shared.ema,
-            **given,
+    idle = sorted(set(given) - {"image_size"})
+    if idle and not paths:
+        raise SubjectError(f"--{idle[0].replace('_', '-')} is about checkpoints; none is given")
+    yield from (open_checkpoint(path, **same, **given) for path in paths)
+
+
+def _pair_weights(shared: Shared) -> list[tuple[str, str]]:
+    """Return the other models, each with its weights.
+
+    Raises:
+        SubjectError: there are not as many weights as models.
+    """
+    models, weights = shared.models or [], shared.weights or []
+    if weights and len(weights) != len(models):
+        raise SubjectError(
+            f"{len(models)} --model and {len(weights)} --weights; give one --weights for each "
+            f"--model, in their order: a file, {PRETRAINED} or {RANDOM}"
         )
-        for path in shared.checkpoints or [DEMO_CHECKPOINT]
-    ]
-    digests = [str(subject.provenance["file_sha256"]) for subject in subjects]
-    names = unique_names(shared.checkpoints or [DEMO_CHECKPOINT], digests)
-    return tuple(replace(each, name=name) for each, name in zip(subjects, names, strict=True))
+    return list(zip(models, weights or [PRETRAINED] * len(models), strict=True))
 
 
 def choose_source(
@@ -116,7 +170,8 @@ def choose_source(
         SubjectError: labels are needed, and no labelled images were given.
         SourceError: the images cannot be read.
     """
-    spec = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo")
+    given = shared.checkpoints or shared.models
+    spec = shared.data or (os.environ.get("ILLAMA_DATA") if given else "demo")
     if spec is not None:
         source = open_source(
             spec,

@@ -69,6 +69,12 @@ class Study(Protocol):
         ...
 
 
+def needs(study: Study) -> frozenset[str]:
+    """Return what a study cannot do without: what it wants, less what it calls `optional`."""
+    optional: frozenset[str] = getattr(study, "optional", frozenset())
+    return study.wants - optional
+
+
 def add(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Sums:
     """Return the sum of two sums; the operands stay as they are."""
     total = {key: _dense(value).clone() for key, value in left.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 from illama.checkpoint import Checkpoint, read
 from illama.data import Transform, evaluation_transform
 from illama.model import Model
-from illama.observation import LAYER_WANTED, OutputSeen, Piece
+from illama.observation import LAYER_WANTED, WANTED, OutputSeen, Piece
 from illama.sources import Source
 from illama.sources.source import hash_arrays, make_source, read_array
 
@@ -60,6 +60,11 @@ class Subject(Protocol):
         """Turn what the source reads into one input; equal objects are called once per image."""
         ...
 
+    @property
+    def shows(self) -> frozenset[str]:
+        """What can be asked of it, names of illama.observation.WANTED."""
+        ...
+
     def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
         """Yield the pieces of one batch of prepared inputs."""
         ...
@@ -83,6 +88,7 @@ class ModelSubject:
     soft_mask: float = 0.0
     dtype: Dtype = "fp32"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    shows: ClassVar[frozenset[str]] = frozenset(WANTED)
 
     @property
     def classes(self) -> int:
@@ -130,6 +136,7 @@ class SavedPredictions:
     name: str
     classes: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    shows: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +154,7 @@ class SavedPredictions:
         Raises:
             SubjectError: attention, tokens or features are wanted.
         """
-        missing = sorted(set(wanted) - {"logits"})
+        missing = sorted(set(wanted) - self.shows)
         if missing:
             raise SubjectError(
                 f"{self.name}: saved predictions hold no {missing[0]}; give a checkpoint instead"
@@ -210,12 +217,17 @@ def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
     }
 
 
-def unique_names(paths: Iterable[Path], digests: Iterable[str]) -> list[str]:
-    """Return the files' stems; where two are equal, `-` and 8 digits of the sha256 are added."""
-    stems = [path.stem for path in paths]
+def digest_of(subject: Subject) -> str:
+    """Return the sha256 of the file that a subject came from, or of its weights."""
+    described = subject.describe()
+    return str(described.get("file_sha256") or described.get("weights_sha256"))
+
+
+def unique_names(names: Sequence[str], digests: Iterable[str]) -> list[str]:
+    """Return the names; where two are equal, `-` and 8 digits of the sha256 are added."""
     return [
-        stem if stems.count(stem) == 1 else f"{stem}-{digest[:8]}"
-        for stem, digest in zip(stems, digests, strict=True)
+        name if names.count(name) == 1 else f"{name}-{digest[:8]}"
+        for name, digest in zip(names, digests, strict=True)
     ]
 
 

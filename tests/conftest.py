@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import warnings
+from collections.abc import Callable
+from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,6 +21,39 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def reference(name: str) -> ModuleType:
+    """Return a module of timm or torchvision, or skip; they are the references of some tests.
+
+    A torchvision built for a GPU does not import beside a torch built for the CPU, for want of two
+    operators that nothing here calls: then they get a name.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            pytest.skip(f"{missing.name} is not installed; it is the reference of this test")
+        except RuntimeError:
+            for module in [m for m in sys.modules if m.startswith(("torchvision", "timm"))]:
+                del sys.modules[module]
+        if not _OPERATORS:
+            _OPERATORS.append(torch.library.Library("torchvision", "DEF"))
+            for operation in ("nms", "qnms"):
+                _OPERATORS[0].define(
+                    f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
+        return importlib.import_module(name)
+
+
+_OPERATORS: list[torch.library.Library] = []
+
+
+@pytest.fixture(scope="session", name="reference")
+def _reference() -> Callable[[str], ModuleType]:
+    """Return the function that imports a reference, or skips the test."""
+    return reference
 
 
 @pytest.fixture(scope="session")

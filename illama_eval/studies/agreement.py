@@ -31,6 +31,8 @@ class Agreement:
 
     name: ClassVar[str] = "agreement"
     wants: ClassVar[frozenset[str]] = frozenset({"logits", "tokens"})
+    optional: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    """Models without blocks agree or disagree by their logits alone."""
     needs_labels: ClassVar[bool] = False
     metrics: ClassVar[Mapping[str, Metric]] = {
         "flips": Metric(better="lower", tolerance=1e-2),

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib
 import random as python_random
-import sys
 
 import numpy as np
 import pytest
@@ -39,25 +37,9 @@ def photograph():
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def reference(name):
-    """Return a module of timm, or skip; with a CPU build of torch, torchvision needs two names."""
-    if importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is not installed; it is the reference of this test")
-    try:
-        return importlib.import_module(name)
-    except (ImportError, RuntimeError):
-        for module in [each for each in sys.modules if each.startswith(("torchvision", "timm"))]:
-            del sys.modules[module]
-    library = torch.library.Library("torchvision", "DEF")
-    for operation in ("nms", "qnms"):
-        library.define(f"{operation}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    sys.modules["torchvision_operations"] = library
-    return importlib.import_module(name)
-
-
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_operations_and_magnitudes_are_timms(photograph, monkeypatch, name, sign):
+def test_operations_and_magnitudes_are_timms(reference, photograph, monkeypatch, name, sign):
     timm = reference("timm.data.auto_augment")
     monkeypatch.setattr(timm, "_randomly_negate", lambda value: sign * value)
     for magnitude in (0.0, 2.5, 9.0, 9.9):  # at 10, Pillow refuses timm's posterizing to 0 bits
@@ -67,7 +49,7 @@ def test_operations_and_magnitudes_are_timms(photograph, monkeypatch, name, sign
         assert np.array_equal(np.asarray(ours), np.asarray(operation(photograph)))
 
 
-def test_the_policy_is_timms():
+def test_the_policy_is_timms(reference):
     timm = reference("timm.data.auto_augment")
     policy = timm.rand_augment_transform("rand-m9-mstd0.5-inc1", {"img_mean": FILL})
     assert [operation.name for operation in policy.ops] == list(OPERATIONS)
@@ -107,7 +89,7 @@ class Scripted:
         return 0.0
 
 
-def test_resized_crops_are_timms(photograph, monkeypatch):
+def test_resized_crops_are_timms(reference, photograph, monkeypatch):
     timm = reference("timm.data.transforms")
     theirs = timm.RandomResizedCropAndInterpolation(32, interpolation="bicubic")
     shares = generator().random((30, 64))
@@ -119,7 +101,7 @@ def test_resized_crops_are_timms(photograph, monkeypatch):
         assert np.array_equal(np.asarray(ours), expected)
 
 
-def test_erased_rectangles_are_timms(monkeypatch):
+def test_erased_rectangles_are_timms(reference, monkeypatch):
     timm = reference("timm.data.random_erasing")
     theirs = timm.RandomErasing(1.0, mode="pixel", device="cpu")
     for row in generator().random((20, 64)):

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import struct
-import warnings
 import zlib
 
 import numpy as np
@@ -42,24 +41,8 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def torchvision_transforms():
-    """The reference, made importable beside a torch without its compiled operators."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from torchvision import transforms
-        except ModuleNotFoundError:
-            pytest.skip("torchvision is not installed; it is the reference of this test")
-        except RuntimeError:
-            library = torch.library.Library("torchvision", "DEF")
-            for operator in ("nms", "qnms"):
-                library.define(
-                    f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                )
-            from torchvision import transforms
-
-            transforms.kept_library = library
-    return transforms
+def torchvision_transforms(reference):
+    return reference("torchvision.transforms")
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 224, 384])

@@ -60,9 +60,9 @@ def test_draws_follow_the_recipes_probabilities():
     assert draw_mixing(RECIPE.override(["mixup=0"]), 8, random).box is not None
 
 
-def test_blending_and_targets_are_timms(images, monkeypatch):
-    np_random = pytest.importorskip("timm.data.mixup", exc_type=ImportError).np.random
-    from timm.data.mixup import mixup_target, rand_bbox
+def test_blending_and_targets_are_timms(reference, images, monkeypatch):
+    timm = reference("timm.data.mixup")
+    np_random, mixup_target, rand_bbox = timm.np.random, timm.mixup_target, timm.rand_bbox
 
     labels = torch.tensor([0, 1, 2, 3, 4])
     expected = mixup_target(labels, 10, 0.3, 0.1)

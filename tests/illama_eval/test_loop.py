@@ -38,6 +38,7 @@ class Brightness:
     name: str = "brightness"
     classes: int = 2
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+    shows: frozenset[str] = LOGITS
 
     @staticmethod
     def prepare(image: np.ndarray) -> Tensor:

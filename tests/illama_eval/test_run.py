@@ -300,8 +300,10 @@ def test_saved_predictions_cannot_show_attention(tmp_path: Path) -> None:
     path = tmp_path / "saved.npz"
     np.savez(path, logits=np.zeros((3, 2)), labels=np.array([0, 1, 1]))
     saved, source = open_predictions(path)
-    with pytest.raises(SubjectError, match="hold no softmax"):
+    with pytest.raises(ResultError, match="saved: rank needs attention"):
         evaluate(saved, source, [STUDIES["rank"]()])
+    with pytest.raises(SubjectError, match="hold no softmax"):
+        next(saved.observe(torch.zeros(1, 2), {"softmax"}))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""What ViT files hold beyond our models: folded exactly into what both have, or refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from illama.files import CheckpointError
+
+REFUSED: Mapping[str, str] = {
+    "dist_token": "it is a distilled DeiT, with two class tokens and two heads",
+    "reg_token": "it has register tokens beside the class token",
+    "fc_norm.weight": "its head reads the mean of the patches, not the class token",
+    "norm_pre.weight": "it has a norm before the first block",
+    "blocks.0.attn.q_norm.weight": "it has norms of queries and keys",
+    "blocks.0.attn.q_bias": "its queries and keys have relative positions (BEiT)",
+}
+"""Weights by which another architecture under ViT's names is known, and what it is."""
+
+_SCALE = re.compile(r"(blocks\.\d+\.)(?:ls|gamma_)([12])(?:\.gamma)?")
+_SCALED = {"1": "attention.projection", "2": "feed_forward.down"}
+
+
+def fold(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return a ViT's weights, under our names, as our models hold them; and what was done.
+
+    DeiT III (Touvron et al. 2022) scales each branch by a learned vector: the vector goes into the
+    rows of the branch's last layer. It gives the class token no position: that row is zero. A
+    projection to queries, keys and values without a bias gets zeros.
+
+    Raises:
+        CheckpointError: the file is another architecture, which our models cannot equal.
+    """
+    for name, what in REFUSED.items():
+        if name in state:
+            raise CheckpointError(f"is no plain ViT or DeiT: {what} ({name})")
+    folded = dict(state)
+    done = (
+        (_fold_scales(folded), "layer scale is folded into the projections"),
+        (_place_class_token(folded), "the class token has no position: its row is zero"),
+        (_add_biases(folded), "queries, keys and values have no bias: it is zero"),
+    )
+    return folded, tuple(note for found, note in done if found)
+
+
+def _fold_scales(state: dict[str, Tensor]) -> bool:
+    """Multiply each branch's last layer by its layer scale, in place."""
+    found = False
+    for name in list(state):
+        match = _SCALE.fullmatch(name)
+        if match is None:
+            continue
+        layer = f"{match[1]}{_SCALED[match[2]]}"
+        weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
+        scale = state[name]
+        if weight is None or bias is None or scale.shape != bias.shape or weight.ndim != 2:  # noqa: PLR2004 - [out, in]
+            continue  # it stays, and is refused as a weight too many
+        exact = state.pop(name).float()
+        state[f"{layer}.weight"] = weight.float() * exact[:, None]
+        state[f"{layer}.bias"] = bias.float() * exact
+        found = True
+    return found
+
+
+def _place_class_token(state: dict[str, Tensor]) -> bool:
+    """Give the class token a zero row where the position table holds the patches alone."""
+    table, token = state.get("position_embedding"), state.get("class_token")
+    if table is None or token is None or table.ndim != 3 or token.shape != (1, 1, table.shape[-1]):  # noqa: PLR2004 - [1, token, channel]
+        return False
+    if round(table.shape[1] ** 0.5) ** 2 != table.shape[1]:
+        return False
+    state["position_embedding"] = torch.cat((torch.zeros_like(table[:, :1]), table), dim=1)
+    return True
+
+
+def _add_biases(state: dict[str, Tensor]) -> bool:
+    """Give queries, keys and values a bias of zero where no block has one."""
+    weights = [name for name in state if name.endswith(".attention.qkv.weight")]
+    biases = [f"{name.removesuffix('weight')}bias" for name in weights]
+    if not weights or any(name in state for name in biases):
+        return False
+    state.update(
+        {
+            bias: state[name].new_zeros(len(state[name]))
+            for name, bias in zip(weights, biases, strict=True)
+        }
+    )
+    return True

@@ -1,0 +1,232 @@
+"""Models of timm with weights from a file that is read safely; timm is imported only here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from illama.archive import unpack
+from illama.data import CROP_RATIO, Transform
+from illama.families import find_weights, listed
+from illama.files import CheckpointError, about, first_line
+from illama_eval.subjects import Preprocess, SubjectError
+
+PREFIX = "timm:"
+RANDOM, PRETRAINED = "random", "pretrained"
+"""Words for `--weights` instead of a file."""
+_SUGGESTED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A model of timm with its weights, on the CPU, in evaluation mode."""
+
+    model: nn.Module
+    settings: Mapping[str, Any]
+    """What timm records of the evaluation: input_size, crop_pct, crop_mode, interpolation, mean,
+    std."""
+    provenance: Mapping[str, Any]
+
+
+def make(model: str, weights: str, *, ema: bool = False) -> Made:
+    """Return the model `timm:NAME`.
+
+    `weights` is a file, `pretrained` (timm's download, or its cache) or `random` (seed 0).
+
+    Raises:
+        SubjectError: timm is missing or broken, or does not know the model; or nothing can be
+            downloaded.
+        CheckpointError: the file is refused.
+    """
+    name = model.removeprefix(PREFIX)
+    if not model.startswith(PREFIX) or not name:
+        raise SubjectError(
+            f"--model {model}: give timm:NAME, such as timm:deit3_base_patch16_224; "
+            "a checkpoint of illama is an argument"
+        )
+    timm = _import_timm(model)
+    _check_known(timm, name)
+    with _quiet():
+        found: dict[str, Any] = {}
+        if weights == RANDOM:
+            made = _draw(timm, name)
+        elif weights == PRETRAINED:
+            made, found = _download(timm, name)
+        else:
+            made, found = _read(timm, name, Path(weights), ema=ema)
+        settings = timm.data.resolve_model_data_config(made)
+    if not made.num_classes:
+        raise SubjectError(f"{model}: it has no classes, only features; take one with a head")
+    kind = weights if weights in {RANDOM, PRETRAINED} else "file"
+    return Made(
+        model=made.eval(),
+        settings=settings,
+        provenance={"model": model, "weights": kind, "timm": timm.__version__, **found},
+    )
+
+
+def transform_of(
+    model: str, settings: Mapping[str, Any], preprocess: Preprocess, image_size: int | None
+) -> Transform:
+    """Return timm's evaluation transform as ours, or the paper's for calibration.
+
+    Raises:
+        SubjectError: timm's is of a kind that ours does not equal.
+    """
+    _, height, width = settings["input_size"]
+    crops, ratio = settings["crop_mode"], float(settings["crop_pct"])
+    fits = crops == "center" or (crops == "squash" and ratio == 1)
+    if height != width or not fits or settings["interpolation"] not in {"bicubic", "bilinear"}:
+        raise SubjectError(
+            f"{model}: its evaluation transform ({height} x {width}, {crops} crop of {ratio}, "
+            f"{settings['interpolation']}) is not among ours: square, short side and centre crop, "
+            "bicubic or bilinear"
+        )
+    paper = preprocess == "paper-calibration"
+    return Transform(
+        image_size=image_size or height,
+        resize="short-side" if crops == "center" or paper else "warp",
+        interpolation="bilinear" if paper else settings["interpolation"],
+        crop_ratio=CROP_RATIO if paper else ratio,
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+    )
+
+
+def _import_timm(model: str) -> Any:
+    """Return timm, or say in one line why it cannot be had."""
+    try:
+        with _quiet():
+            return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise SubjectError(
+            f"{model}: {error.name} is not installed; pip install 'illama[timm]'"
+        ) from error
+    except Exception as error:  # a torchvision of another torch raises what it likes
+        raise SubjectError(
+            f"{model}: timm cannot be imported ({first_line(error)}); install a torch and a "
+            "torchvision that belong together"
+        ) from error
+
+
+def _check_known(timm: Any, name: str) -> None:
+    """Refuse names that are not in timm's own registry; no other hub is asked."""
+    known = timm.list_models()
+    if name.partition(".")[0] in known:
+        return
+    near = difflib.get_close_matches(name, known, _SUGGESTED)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise SubjectError(f"{PREFIX}{name}: timm {timm.__version__} knows no such model{hint}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let timm warn nobody: what it warns of is its own future."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _draw(timm: Any, name: str, **given: Any) -> Any:
+    """Return the model with random weights, the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            return timm.create_model(name, **given)
+        except Exception as error:  # a tag that timm does not know, among others
+            raise SubjectError(f"{PREFIX}{name}: {first_line(error)}") from error
+
+
+def _download(timm: Any, name: str) -> tuple[Any, dict[str, Any]]:
+    """Return the model with timm's published weights, from the net or its cache."""
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # no net, no such file, no published weights: each in its own way
+        raise SubjectError(
+            f"{PREFIX}{name}: its published weights cannot be had ({first_line(error)}); give a "
+            "file with --weights FILE, or --weights random for untrained ones"
+        ) from error
+    record = model.pretrained_cfg
+    return model, {key: record[key] for key in ("hf_hub_id", "url", "tag") if record.get(key)}
+
+
+def _read(timm: Any, name: str, path: Path, *, ema: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the model with the weights of a file, strictly, and with as many classes."""
+    model = _draw(timm, name)
+    with about(path):
+        archive = unpack(path)
+        if archive.metadata:
+            raise CheckpointError("is a file of illama's own; give it as an argument instead")
+        key, state = find_weights(archive.payload, ema=ema)
+        state, translated = _translate(state, model)
+        classes = _classes(state, model)
+        if classes not in {None, model.num_classes}:
+            model = _draw(timm, name, num_classes=classes)
+        _fill(name, model, state)
+    return model, {
+        "file": path.name,
+        "file_sha256": archive.sha256,
+        "bytes": archive.bytes,
+        "key": key,
+        "names": "translated by timm" if translated else "timm's",
+    }
+
+
+def _translate(state: dict[str, Tensor], model: Any) -> tuple[dict[str, Tensor], bool]:
+    """Return the weights under timm's names, by timm's own translation where they are others.
+
+    A translation that changes how many numbers a weight has (timm resizes positions) is refused:
+    the weights would no longer be the file's.
+    """
+    translate: Callable[..., Any] | None = getattr(
+        sys.modules[type(model).__module__], "checkpoint_filter_fn", None
+    )
+    if set(state) == set(model.state_dict()) or translate is None:
+        return state, False
+    try:
+        translated = dict(translate(dict(state), model))
+    except Exception:  # noqa: BLE001 - not a file that it knows: the plain comparison says why
+        return state, False
+    for name, tensor in translated.items():
+        if name in state and tensor.numel() != state[name].numel():
+            raise CheckpointError(f"{name} is of another image size; take the model of that size")
+    return translated, True
+
+
+def _classes(state: Mapping[str, Tensor], model: Any) -> int | None:
+    """Return how many classes the head in the file has, if it is where timm says."""
+    classifier = model.pretrained_cfg.get("classifier")
+    name = classifier[0] if isinstance(classifier, tuple | list) else classifier
+    weight = state.get(f"{name}.weight")
+    return None if weight is None else len(weight)
+
+
+def _fill(name: str, model: Any, state: Mapping[str, Tensor]) -> None:
+    """Fill every weight from the file, which has no other."""
+    wanted = model.state_dict()
+    both = [each for each in wanted if each in state]
+    faults = {
+        "missing": [each for each in wanted if each not in state],
+        "unexpected": [each for each in state if each not in wanted],
+        "misshapen": [each for each in both if state[each].shape != wanted[each].shape],
+        "not floating point": [
+            each
+            for each in both
+            if state[each].is_floating_point() != wanted[each].is_floating_point()
+        ],
+        "not finite": [each for each in both if not state[each].isfinite().all()],
+    }
+    words = [f"{fault} {listed(names)}" for fault, names in faults.items() if names]
+    if words:
+        raise CheckpointError(f"weights do not fit {PREFIX}{name}: {', '.join(words)}")
+    model.load_state_dict(state)
