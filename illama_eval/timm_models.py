@@ -124,7 +124,8 @@ def _check_known(timm: Any, name: str) -> None:
     known = timm.list_models()
     if name.partition(".")[0] in known:
         return
-    near = difflib.get_close_matches(name, known, _SUGGESTED)
+    alike = [each for each in known if name in each]
+    near = (alike or difflib.get_close_matches(name, known, _SUGGESTED))[:_SUGGESTED]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise SubjectError(f"{PREFIX}{name}: timm {timm.__version__} knows no such model{hint}")
 

@@ -118,10 +118,9 @@ def _limits(lineup: Lineup) -> Iterator[str]:
 
 def _command(lineup: Lineup, model: Model) -> str:
     same = [each for each in lineup.models if each.directory == model.directory]
-    files = [str(each.described.get("file") or each.name) for each in same]
     studies = model.known("identity", "studies") or {}
     source = model.known("source") or {}
-    words = ["illama-eval", _command_of(list(studies)), *(plain(name) for name in files)]
+    words = ["illama-eval", _command_of(list(studies)), *_models_of(same)]
     words += ["--data", plain(source.get("name", "SOURCE"))]
     if source.get("split") not in {None, "all", "test"}:
         words += ["--split", plain(source["split"])]
@@ -135,6 +134,19 @@ def _command(lineup: Lineup, model: Model) -> str:
             words += [flag, "all" if value is None else plain(value)]
     words += ["--dtype", plain(model.described.get("dtype") or "fp32")]
     return shlex.join(words)
+
+
+def _models_of(same: Sequence[Model]) -> Iterator[str]:
+    """Yield the words that name the checkpoints, and then the other models with their weights."""
+    others = [each.described for each in same if each.described.get("model")]
+    for each in same:
+        if not each.described.get("model"):
+            yield plain(each.described.get("file") or each.name)
+    for described in others:
+        yield from ("--model", plain(described["model"]))
+    for described in others:
+        weights = described.get("weights")
+        yield from ("--weights", plain(described.get("file") if weights == "file" else weights))
 
 
 def _command_of(studies: Sequence[str]) -> str:
