@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -207,6 +207,57 @@ def test_two_subjects_go_in_lockstep_and_the_second_carries_its_reference() -> N
         (1, "OutputSeen", True),
     ]
     assert LayerSeen is not OutputSeen
+
+
+def test_an_output_meets_the_first_output_whatever_the_number_of_blocks() -> None:
+    config = Config(image_size=16, patch_size=8, width=24, depth=2, heads=2, classes=2)
+    deep, flat = (
+        ModelSubject(
+            name=str(depth),
+            model=Model(replace(config, depth=depth)).eval(),
+            transform=evaluation_transform(16),
+        )
+        for depth in (3, 1)
+    )
+    wanted = frozenset({"tokens", "logits"})
+    for subjects, blocks in (((flat, deep), [1, 3, 0]), ((Brightness(), deep), [0, 3, 0])):
+        outputs, layers = [], [0, 0, 0]
+
+        def note(pieces: Iterator[Seen], outputs=outputs, layers=layers) -> None:
+            for number, piece in pieces:
+                if isinstance(piece, OutputSeen):
+                    outputs.append((number, piece.reference is not None))
+                else:
+                    layers[number] += 1
+
+        list(observe_source(subjects, _source(3), wanted, note, batch_size=3))
+        assert outputs == [(0, False), (1, True)]
+        assert layers == blocks
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_subjects_share_one_reading_of_each_image(workers: int) -> None:
+    reads: list[int] = []
+    source = _source()
+    read = source.read
+
+    def count(position: int) -> np.ndarray:
+        reads.append(position)
+        return read(position)
+
+    object.__setattr__(source, "read", count)
+    prepared: list[int] = []
+
+    def prepare(image: np.ndarray) -> Tensor:
+        prepared.append(int(image.max()))
+        return torch.tensor(float(image.mean()))
+
+    subjects = [Brightness(name="a"), Brightness(name="b")]
+    for subject in subjects:
+        subject.prepare = prepare
+    list(observe_source(subjects, source, LOGITS, _first_logits, batch_size=6, workers=workers))
+    assert sorted(reads) == sorted(prepared) == list(range(20))
+    assert [sum(subject.passes) for subject in subjects] == [20, 20]
 
 
 def test_the_automatic_batch_is_a_power_of_two_within_the_budget() -> None:
