@@ -27,6 +27,8 @@ from illama_eval.result import ResultError, Run
 
 PLAN = "roadmap.json"
 MINUS = "\N{MINUS SIGN}"
+_ON_TERMINAL = (0, 1, 4, 3, 7, 8, 12)
+"""Columns that fit a terminal; roadmap.md has all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,12 +269,12 @@ def show_roadmap(out: Path, console: Console) -> None:
     """
     road = read_road(out)
     head, lines = table_of(road)
-    kept = [0, 1, 3, 4, 6, 7, 8, 10, 11, 12]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place, column in enumerate(kept):
-        table.add_column(head[column], justify="right" if 0 < place < len(kept) - 1 else "left")
+    for place in _ON_TERMINAL:
+        left = place in {0, len(head) - 1}
+        table.add_column(head[place], justify="left" if left else "right", no_wrap=not place)
     for line in lines:
-        table.add_row(*(Text(line[column]) for column in kept))
+        table.add_row(*(Text(line[place]) for place in _ON_TERMINAL))
     console.print(table)
     for question, answer in answers(road):
         console.print(Text(f"{question} {answer.replace('`', '')}"))

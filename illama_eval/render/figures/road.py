@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROW = 0.3
 """Height of a step in inches."""
-ABOVE = 0.75
+ABOVE = 0.6
 BELOW = 0.55
 GAP = 0.22
 _ISOLATED = "isolated"
@@ -60,9 +60,12 @@ PANELS: Sequence[Panel] = (
             ("mask laid over it", _stored("rank_masked"), 3),
         ),
     ),
-    Panel(title="class token's reach", unit="share", series=(("", _stored("reach"), 1),), top=1.0),
+    Panel(title="reach", unit="share of attention", series=(("", _stored("reach"), 1),), top=1.0),
     Panel(
-        title="feature spread", unit="share", series=(("", _stored("feature_spread"), 1),), top=1.0
+        title="feature spread",
+        unit="share of power",
+        series=(("", _stored("feature_spread"), 1),),
+        top=1.0,
     ),
 )
 
