@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 Series = Mapping[int, float]
 """Values by epoch."""
@@ -26,10 +27,14 @@ LINES = {
     "test_loss": "test",
     "test_acc1": "top-1 at the current mask",
     "test_acc1_at_0": "top-1 at soft mask 0",
-    "train_soft_mask_rate": "mean of the epoch",
+    "train_soft_mask_rate": "mean of each epoch",
 }
 COLOURS = ("#3271EE", "#E76C2E", "#005725", "#94468F", "#22262C", "#7A828E")
 """Legible in print and to colour-blind readers; further runs begin again."""
+GREY = "#59616C"
+"""Of the keys to line styles, which hold for every run."""
+WIDEST = 150
+"""Characters of run names side by side."""
 
 
 class LogError(ValueError):
@@ -83,15 +88,20 @@ def draw_curves(logs: Sequence[Path], out: Path) -> None:
         LogError: a log cannot be drawn, or the figure cannot be written.
     """
     runs = [(name, read_log(path)) for name, path in zip(_names(logs), logs, strict=True)]
+    colours = _colours(len(runs))
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
-        for colour, (name, series) in zip(_colours(len(runs)), runs, strict=True):
-            _draw(axes, name if len(runs) > 1 else "", series, lines, colour)
+        drawn = {
+            field: style
+            for colour, (_, series) in zip(colours, runs, strict=True)
+            for field, style in _draw(axes, series, lines, colour)
+        }
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("epoch")
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_lines():
-            axes.legend(fontsize=7, frameon=False)
+        _name_lines(axes, drawn)
+    if len(runs) > 1:
+        _name_runs(figure, [name for name, _ in runs], colours)
     try:
         figure.savefig(out, dpi=150)
     except (OSError, ValueError) as error:
@@ -99,25 +109,39 @@ def draw_curves(logs: Sequence[Path], out: Path) -> None:
 
 
 def _draw(
-    axes: Axes,
-    name: str,
-    series: Mapping[str, Series],
-    lines: Sequence[tuple[str, str]],
-    colour: str,
-) -> None:
-    """Draw a run's lines of one panel; a line equal to the one before it is left out."""
-    drawn: list[Series] = []
+    axes: Axes, series: Mapping[str, Series], lines: Sequence[tuple[str, str]], colour: str
+) -> list[tuple[str, str]]:
+    """Draw a run's lines of one panel, and return which.
+
+    A line equal to the one before it is left out.
+    """
+    drawn: dict[str, Series] = {}
     for field, style in lines:
         values = series.get(field, {})
-        if not values or values in drawn:
+        if not values or values in drawn.values():
             continue
-        drawn.append(values)
-        label = f"{name}: {LINES[field]}" if name else LINES[field]
+        drawn[field] = values
         epochs = sorted(values)
         marker = "o" if len(epochs) == 1 else ""
         heights = [values[epoch] for epoch in epochs]
-        (line,) = axes.plot(epochs, heights, style, color=colour, marker=marker, linewidth=1.4)
-        line.set_label(label.replace("$", r"\$").lstrip("_"))
+        axes.plot(epochs, heights, style, color=colour, marker=marker, linewidth=1.4)
+    return [(field, style) for field, style in lines if field in drawn]
+
+
+def _name_lines(axes: Axes, drawn: Mapping[str, str]) -> None:
+    """Say what the line styles of a panel mean, where there are several."""
+    if len(drawn) > 1:
+        handles = [Line2D([], [], color=GREY, linestyle=style) for style in drawn.values()]
+        axes.legend(handles, [LINES[field] for field in drawn], fontsize=8, frameon=False)
+
+
+def _name_runs(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> None:
+    """Say below the panels which colour is which run."""
+    handles = [Line2D([], [], color=colour) for colour in colours]
+    labels = [name.replace("$", r"\$") for name in names]
+    columns = max(1, min(len(names), WIDEST // max(map(len, names))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8,
+                  frameon=False)  # fmt: skip
 
 
 def _names(logs: Sequence[Path]) -> list[str]:

@@ -1,0 +1,280 @@
+"""The roadmap's table and figure, made from the run directories of its folder alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from illama_eval.change import Change
+from illama_eval.comparison import compare_runs
+from illama_eval.measured import read_measured
+from illama_eval.render.canvas import drawing_style, save
+from illama_eval.render.figures.road import draw_road
+from illama_eval.render.markdown import pipe_table
+from illama_eval.render.number import MISSING, show_number
+from illama_eval.result import ResultError, Run
+
+PLAN = "roadmap.json"
+MINUS = "\N{MINUS SIGN}"
+_ON_TERMINAL = (0, 1, 4, 3, 7, 8, 12)
+"""Columns that fit a terminal; roadmap.md has all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number of a run that the roadmap shows."""
+
+    name: str
+    """Column of roadmap.csv."""
+    label: str
+    study: str
+    metric: str
+    at: Mapping[str, int | str]
+    percent: bool = False
+
+
+QUANTITIES: Sequence[Quantity] = (
+    Quantity(name="top1", label="top-1 %", study="accuracy", metric="top1", at={}, percent=True),
+    Quantity(name="nll", label="test NLL", study="accuracy", metric="nll", at={}),
+    Quantity(name="ece", label="ECE %", study="calibration", metric="ece", at={}, percent=True),
+    Quantity(name="rank_used", label="rank, used", study="rank", metric="rank_of_mean_map", at={}),
+    Quantity(name="rank_softmax", label="rank, before the mask", study="rank",
+             metric="rank_of_mean_map", at={"map": "softmax"}),
+    Quantity(name="rank_masked", label="rank, mask laid over", study="rank",
+             metric="rank_of_mean_map", at={"map": "masked"}),
+    Quantity(name="reach", label="reach", study="collapse", metric="reach", at={}),
+    Quantity(name="feature_spread", label="feature spread", study="collapse",
+             metric="feature_spread", at={}),
+)  # fmt: skip
+"""What is shown of every run, beside the training loss of its log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Travelled:
+    """One trained and measured model."""
+
+    arm: str
+    seed: int
+    path: Path
+    train_loss: float
+    values: Mapping[str, float | None]
+    """By name of QUANTITIES; None where there is no such map or the number is undefined."""
+    verdict: str
+    """What is said of the class token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Road:
+    """All runs of a folder, with what they share."""
+
+    plan: Mapping[str, Any]
+    runs: Sequence[Travelled]
+
+    def of(self, arm: str) -> list[Travelled]:
+        """Return the runs of one arm, by seed."""
+        return [run for run in self.runs if run.arm == arm]
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms that have runs, in the road's order."""
+        return [arm for arm in self.plan["arms"] if self.of(arm)]
+
+
+def read_road(out: Path) -> Road:
+    """Return the runs of a roadmap's folder.
+
+    Raises:
+        ResultError: there is no plan or no finished run, or one is damaged.
+    """
+    try:
+        plan = json.loads((out / PLAN).read_text("utf-8"))
+        runs = [
+            _read(path.parent, arm, int(path.parent.name.rpartition("-seed")[2]))
+            for arm in plan["arms"]
+            for path in sorted((out / "runs").glob(f"{arm}-seed*/run.json"))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        if isinstance(problem, ResultError):
+            raise
+        raise ResultError(f"{out}: holds no readable roadmap ({problem})") from problem
+    if not runs:
+        raise ResultError(f"{out / 'runs'}: holds no finished run")
+    return Road(plan=plan, runs=sorted(runs, key=lambda run: (list(plan["arms"]).index(run.arm),
+                                                              run.seed)))  # fmt: skip
+
+
+def _read(path: Path, arm: str, seed: int) -> Travelled:
+    run = Run.load(path, headline=False)
+    last = json.loads((path / "log.jsonl").read_text("utf-8").splitlines()[-1])
+    token = [v.verdict for v in run.verdicts if v.name == "class_token_isolation" and not v.at]
+    return Travelled(
+        arm=arm,
+        seed=seed,
+        path=path,
+        train_loss=float(last["train_loss"]),
+        values={each.name: _value(run, each) for each in QUANTITIES},
+        verdict=token[0] if token else "",
+    )
+
+
+def _value(run: Run, quantity: Quantity) -> float | None:
+    found = [row.value for row in run.rows if (row.study, row.metric) == (quantity.study,
+             quantity.metric) and dict(row.at) == dict(quantity.at)]  # fmt: skip
+    return found[0] if found else None
+
+
+def write_roadmap(out: Path) -> list[Path]:
+    """Write roadmap.csv, roadmap.md and the figure; return the paths.
+
+    Raises:
+        ResultError: there is nothing to show, or it cannot be written.
+    """
+    road = read_road(out)
+    texts = {"roadmap.csv": to_csv(road), "roadmap.md": to_markdown(road)}
+    try:
+        for name, text in texts.items():
+            (out / name).write_text(text, encoding="utf-8", newline="")
+        with drawing_style():
+            figures = save(draw_road(road), out)
+    except OSError as problem:
+        raise ResultError(f"{out}: cannot be written ({problem.strerror})") from problem
+    return [*figures, *(out / name for name in texts)]
+
+
+def to_csv(road: Road) -> str:
+    """Return one line per run, with full digits and fractions."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [each.name for each in QUANTITIES]
+    writer.writerow(["step", "seed", "train_loss", *names, "class_token"])
+    for run in road.runs:
+        values = [run.values[name] for name in names]
+        writer.writerow([run.arm, run.seed, run.train_loss, *values, run.verdict])
+    return text.getvalue()
+
+
+def to_markdown(road: Road) -> str:
+    """Return the table by step, and what its pairs of steps answer."""
+    head, lines = table_of(road)
+    found = [f"- **{question}** {answer}" for question, answer in answers(road)]
+    parts = [
+        "# The road from ViT to iLLaMA, in small",
+        _protocol(road),
+        pipe_table(head, lines, range(1, len(head) - 1)),
+        _LEGEND,
+        *(["## Answers", "\n".join(found)] if found else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _protocol(road: Road) -> str:
+    """Return how all runs were trained and measured, in words."""
+    recipe, train, test = (road.plan[name] for name in ("recipe", "train", "test"))
+    return (
+        f"Every step with the same training: size {recipe['size']}, {train['images']:,} images of "
+        f"{train['source']}, {recipe['epochs']} epochs, batch {recipe['batch_size']}, learning "
+        f"rate {recipe['lr']:g}; measured on {test['images']:,} test images. Means over training "
+        "seeds, plus or minus their standard deviation where there are several. The paper's "
+        "numbers are of size T on ImageNet-1K and stand here for their order alone."
+    )
+
+
+_LEGEND = (
+    "Rank is the index at which the singular values of the mean map reach 0.8 of their sum, mean "
+    "over layers and heads; its controls stand beside it. Reach is the attention that the class "
+    "token pays to image tokens; feature spread is how much its feature differs between images "
+    "(0: not at all)."
+)
+
+
+def table_of(road: Road) -> tuple[list[str], list[list[str]]]:
+    """Return head and lines of the table by step."""
+    labels = [each.label for each in QUANTITIES]
+    head = ["step", "seeds", "paper, T %", "train loss", *labels, "class token"]
+    return head, [_line(road, arm) for arm in road.arms]
+
+
+def _line(road: Road, arm: str) -> list[str]:
+    runs, paper = road.of(arm), road.plan["arms"][arm]["paper"]
+    losses = [run.train_loss for run in runs]
+    cells = [
+        _spread([run.values[each.name] for run in runs], 100 if each.percent else 1)
+        for each in QUANTITIES
+    ]
+    verdicts = ", ".join(dict.fromkeys(run.verdict for run in runs))
+    shown = MISSING if paper is None else f"{100 * paper:.1f}"
+    return [arm, str(len(runs)), shown, _spread(losses), *cells, verdicts]
+
+
+def _spread(values: Sequence[float | None], scale: float = 1) -> str:
+    """Return the mean, plus or minus the standard deviation of several."""
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return MISSING
+    if len(known) == 1:
+        return show_number(known[0])
+    deviation = stdev(known)
+    ends = show_number(fmean(known), deviation), show_number(deviation, deviation)
+    return " \N{PLUS-MINUS SIGN} ".join(ends)
+
+
+def answers(road: Road) -> Iterator[tuple[str, str]]:
+    """Yield each question of the plan whose two steps were travelled, with its answer."""
+    for before, after, question in road.plan["questions"]:
+        sides = [[read_measured(run.path) for run in road.of(arm)] for arm in (before, after)]
+        if all(sides):
+            (compared,) = compare_runs(*sides)
+            change = next(each for each in compared.changes
+                          if (each.study, each.metric) == ("accuracy", "top1"))  # fmt: skip
+            yield question, _answer(change, before, after, [len(side) for side in sides])
+
+
+def _answer(change: Change, before: str, after: str, seeds: Sequence[int]) -> str:
+    if change.difference is None:
+        return f"`{after}` and `{before}` cannot be compared: {change.problem or change.reason}."
+    over_seeds = change.seeds_low is not None and change.seeds_high is not None
+    low, high = (change.seeds_low, change.seeds_high) if over_seeds else (change.low, change.high)
+    if low is None or high is None:
+        return (
+            f"`{after}` differs from `{before}` by {100 * change.difference:+.1f} points of top-1."
+        )
+    kind = f"over {seeds[0]} and {seeds[1]} seeds" if over_seeds else "over images, one seed each"
+    verdict = "No difference seen: " if low <= 0 <= high else ""
+    return (
+        f"{verdict}`{after}` {MINUS} `{before}` = {_points(change.difference)} points of top-1 "
+        f"(95 % interval {kind}: {_points(low)} to {_points(high)})."
+    )
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", MINUS)
+
+
+def show_roadmap(out: Path, console: Console) -> None:
+    """Print the table by step, and the answers.
+
+    Raises:
+        ResultError: there is nothing to show.
+    """
+    road = read_road(out)
+    head, lines = table_of(road)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place in _ON_TERMINAL:
+        left = place in {0, len(head) - 1}
+        table.add_column(head[place], justify="left" if left else "right", no_wrap=not place)
+    for line in lines:
+        table.add_row(*(Text(line[place]) for place in _ON_TERMINAL))
+    console.print(table)
+    for question, answer in answers(road):
+        console.print(Text(f"{question} {answer.replace('`', '')}"))

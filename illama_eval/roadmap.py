@@ -1,0 +1,204 @@
+"""The road from ViT to iLLaMA as an experiment: every step trained alike, then measured alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from illama.files import replacing
+from illama.recipe import Recipe, RecipeError, find_recipe
+from illama.sources import Source
+from illama.train import Execution, fit
+from illama_eval.result import ResultError
+from illama_eval.run import Options, evaluate
+from illama_eval.studies import STUDIES
+from illama_eval.subjects import open_checkpoint
+
+PLAN = "roadmap.json"
+"""What the runs of a folder have in common; written once, and never contradicted."""
+SHORTEST = 2
+"""Epochs that hold a soft phase and what comes after it."""
+MEASURED = ("accuracy", "calibration", "rank", "collapse")
+"""Studies that every trained model goes through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One model of the experiment: an architecture, and how its mask comes about."""
+
+    step: str
+    """Key of illama.STEPS."""
+    soft: bool = False
+    """Whether training begins with the recipe's soft mask; else the mask is closed throughout."""
+    paper: float | None = None
+    """Top-1 that the paper reports of this step for size T on ImageNet-1K (Tables 1 and 17)."""
+
+
+ARMS: Mapping[str, Arm] = {
+    "vit": Arm(step="vit", paper=0.738),
+    "swiglu": Arm(step="swiglu", paper=0.743),
+    "rmsnorm": Arm(step="rmsnorm", paper=0.745),
+    "class-first-causal": Arm(step="class-first-causal", paper=0.001),
+    "modified-mask": Arm(step="modified-mask", paper=0.725),
+    "post-sequence-class": Arm(step="post-sequence-class", paper=0.719),
+    "rope-only": Arm(step="rope-only", paper=0.726),
+    "rope-and-learned": Arm(step="rope-and-learned", paper=0.732),
+    "multiplicative-mask": Arm(step="soft-mask"),
+    "soft-mask": Arm(step="soft-mask", soft=True, paper=0.75),
+    "class-first-multiplicative": Arm(step="class-first-multiplicative"),
+}
+"""Every step of the road, in its order. Two arms are not in the paper: `multiplicative-mask` has
+the architecture of `soft-mask`, but its mask is closed from the first step on, so that the mask's
+form and its schedule are told apart; `class-first-multiplicative` puts the class token first under
+that mask. The paper's soft-mask row also changes mixup and cutmix; here nothing else changes."""
+
+QUESTIONS: Sequence[tuple[str, str, str]] = (
+    ("class-first-causal", "post-sequence-class", "Does moving the class token cure collapse?"),
+    ("class-first-causal", "modified-mask", "Does opening the class token's row cure it as well?"),
+    ("class-first-causal", "class-first-multiplicative",
+     "Does a class token in front learn through the softmax's denominator alone?"),
+    ("rope-and-learned", "multiplicative-mask", "Does the mask's form matter, at equal schedule?"),
+    ("multiplicative-mask", "soft-mask", "Does the soft schedule matter, at equal mask?"),
+)  # fmt: skip
+"""Pairs of arms that differ in one thing, and what their difference tells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roadmap:
+    """What all runs of one folder share."""
+
+    recipe: Recipe
+    """The training of every arm; step, soft mask and seed are replaced."""
+    train: Source
+    test: Source
+    out: Path
+    device: torch.device
+
+    def describe(self) -> dict[str, Any]:
+        """Return what must agree between all runs of the folder."""
+        varied = ("name", "summary", "step", "seed", "data")
+        shared = {k: v for k, v in self.recipe.to_dict().items() if k not in varied}
+        return {
+            "recipe": shared,
+            **{
+                part: {
+                    "source": source.name,
+                    "images": len(source),
+                    "fingerprint": source.fingerprint,
+                }
+                for part, source in (("train", self.train), ("test", self.test))
+            },
+            "questions": [list(each) for each in QUESTIONS],
+            "arms": {name: {"step": arm.step, "paper": arm.paper} for name, arm in ARMS.items()},
+        }
+
+    def recipe_of(self, name: str, seed: int) -> Recipe:
+        """Return the training of one arm and seed."""
+        arm = ARMS[name]
+        return replace(
+            self.recipe,
+            name=f"{name}-seed{seed}",
+            summary=f"roadmap: {name}",
+            step=arm.step,
+            soft_mask=self.recipe.soft_mask if arm.soft else 0.0,
+            seed=seed,
+        )
+
+
+def shared_recipe(
+    base: str, size: str, source: Source, epochs: int | None, changes: Sequence[str]
+) -> Recipe:
+    """Return the recipe `base` for another size, class count and length.
+
+    Warm-up and soft phase keep their share of the epochs, at least one each.
+
+    Raises:
+        RecipeError: no such recipe, or a change that does not fit.
+    """
+    recipe = find_recipe(base)
+    epochs = epochs or recipe.epochs
+    if epochs < SHORTEST:
+        raise RecipeError(
+            f"roadmap: {epochs} epochs hold no soft phase and a causal one; give 2 up"
+        )
+    scaled = {
+        name: min(epochs - 1, max(1, round(getattr(recipe, name) * epochs / recipe.epochs)))
+        for name in ("warmup_epochs", "cutoff_soft")
+    }
+    classes = len(source.classes or ()) or recipe.classes
+    given = {"size": size, "classes": classes, "epochs": epochs, **scaled}
+    return recipe.override([*(f"{name}={value}" for name, value in given.items()), *changes])
+
+
+def choose_arms(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the arms of these names in the road's order; all of them where none is named.
+
+    Raises:
+        RecipeError: there is no such arm.
+    """
+    unknown = next((name for name in names if name not in ARMS), None)
+    if unknown is not None:
+        raise RecipeError(f"roadmap: no step {unknown!r}; there are {', '.join(ARMS)}")
+    return tuple(name for name in ARMS if name in names or not names)
+
+
+def travel(roadmap: Roadmap, arms: Sequence[str], seeds: int, console: Console) -> Iterator[Path]:
+    """Train and measure each arm with each seed, and yield the run directories as they are done.
+
+    A run that is there already is kept, a training that was interrupted is gone on with.
+
+    Raises:
+        ResultError: the folder holds runs of another recipe or other images.
+        TrainingError: a training cannot start or go on.
+    """
+    _claim(roadmap)
+    planned = [(name, seed) for seed in range(seeds) for name in arms]
+    for number, (name, seed) in enumerate(planned, start=1):
+        console.print(f"[{number}/{len(planned)}] {name}, seed {seed}", markup=False)
+        yield _go(roadmap, roadmap.recipe_of(name, seed), console)
+
+
+def _claim(roadmap: Roadmap) -> None:
+    """Write what the runs share, or check that it is the same."""
+    path, described = roadmap.out / PLAN, roadmap.describe()
+    if not path.exists():
+        roadmap.out.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(f"{json.dumps(described, indent=1)}\n".encode())
+        return
+    stored = json.loads(path.read_text("utf-8"))
+    for part in ("recipe", "train", "test"):
+        here, there = described[part], stored.get(part, {})
+        field = next((key for key in here if there.get(key) != here[key]), None)
+        if field is not None:
+            raise ResultError(
+                f"{path}: its runs have {part} {field}={there.get(field)!r}, not {here[field]!r};"
+                " choose another --out, or the same options"
+            )
+
+
+def _go(roadmap: Roadmap, recipe: Recipe, console: Console) -> Path:
+    """Train and measure one model; return its run directory."""
+    training = roadmap.out / "training" / recipe.name
+    weights = training / f"{recipe.name}.safetensors"
+    if not weights.exists():
+        execution = Execution(device=roadmap.device, keep=1)
+        fit(recipe, roadmap.train, roadmap.test, training, execution=execution, console=console)
+    place = roadmap.out / "runs" / recipe.name
+    evaluate(
+        open_checkpoint(weights, device=roadmap.device),
+        roadmap.test.for_head(recipe.classes),
+        [STUDIES[name]() for name in MEASURED],
+        place,
+        Options(samples=False),
+    )
+    for name in ("log.jsonl", "recipe.json"):
+        shutil.copyfile(training / name, place / name)
+    return place

@@ -1,0 +1,185 @@
+"""The road from ViT to iLLaMA as an experiment: its plan, its runs, its table and figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from illama.cli import main
+from illama.config import STEPS
+from illama.recipe import RecipeError, find_recipe
+from illama.sources import open_source
+from illama_eval.render.roadmap import answers, read_road, table_of, write_roadmap
+from illama_eval.result import ResultError, Run
+from illama_eval.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
+
+OPTIONS = ("--epochs", "2", "--images", "32", "--set", "batch_size=16",
+           "--step", "class-first-causal", "--step", "post-sequence-class")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two classes of noise, one dark and one bright, in folders with a train and a test split."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for split, each in (("train", 24), ("test", 10)):
+        for name, light in (("dark", 60), ("bright", 190)):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for number in range(each):
+                pixels = random.integers(light - 50, light + 50, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    return folder
+
+
+def travel(monkeypatch, out, *options):
+    monkeypatch.setattr("sys.argv", ["illama", "roadmap", "--out", str(out), *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory, pictures):
+    """A finished roadmap of two steps, one of them with two seeds."""
+    out = tmp_path_factory.mktemp("road")
+    with pytest.MonkeyPatch.context() as patch:
+        options = ("--data", str(pictures), *OPTIONS)
+        assert travel(patch, out, *options) == 0
+        more = [*options[: options.index("--step")], "--step", "post-sequence-class"]
+        assert travel(patch, out, *more, "--seeds", "2") == 0
+    return out
+
+
+@pytest.fixture
+def planned(tmp_path, pictures):
+    train, test = (open_source(str(pictures), split=split) for split in ("train", "test"))
+    recipe = shared_recipe("cifar10-nano", "nano", train, 8, ())
+    return Roadmap(recipe=recipe, train=train, test=test, out=tmp_path, device=torch.device("cpu"))
+
+
+def test_every_step_of_the_road_is_an_arm_and_in_its_order():
+    assert list(dict.fromkeys(arm.step for arm in ARMS.values())) == [
+        "vit", "swiglu", "rmsnorm", "class-first-causal", "modified-mask", "post-sequence-class",
+        "rope-only", "rope-and-learned", "soft-mask", "class-first-multiplicative",
+    ]  # fmt: skip
+    assert {arm.step for arm in ARMS.values()} == set(STEPS)
+    assert all({before, after} <= set(ARMS) for before, after, _ in QUESTIONS)
+
+
+def test_arms_differ_in_step_seed_and_soft_mask_alone(planned):
+    plain = asdict(planned.recipe)
+    for name in ARMS:
+        changed = asdict(planned.recipe_of(name, 3))
+        differing = {key for key in plain if changed[key] != plain[key]}
+        assert differing <= {"name", "summary", "step", "seed", "soft_mask"}
+        assert changed["seed"] == 3
+
+
+def test_only_the_soft_arm_has_a_soft_mask(planned):
+    soft = [name for name in ARMS if planned.recipe_of(name, 0).soft_mask]
+    assert soft == ["soft-mask"]
+    form, schedule = (planned.recipe_of(name, 0) for name in ("multiplicative-mask", "soft-mask"))
+    assert form.step == schedule.step
+
+
+def test_a_shorter_recipe_keeps_the_shares_of_warm_up_and_soft_phase(pictures):
+    source = open_source(str(pictures), split="train")
+    recipe = shared_recipe("cifar10-nano", "nano", source, 12, ("lr=0.5",))
+    whole = find_recipe("cifar10-nano")
+    assert (recipe.epochs, recipe.lr) == (12, 0.5)
+    assert recipe.cutoff_soft == round(12 * whole.cutoff_soft / whole.epochs)
+    assert shared_recipe("cifar10-nano", "nano", source, 2, ()).cutoff_soft == 1
+
+
+def test_what_cannot_be_planned_is_refused(pictures):
+    source = open_source(str(pictures), split="train")
+    with pytest.raises(RecipeError, match="2 up"):
+        shared_recipe("cifar10-nano", "nano", source, 1, ())
+    with pytest.raises(RecipeError, match="no step 'vti'; there are vit,"):
+        choose_arms(["vti"])
+
+
+def test_each_run_is_named_by_step_and_seed_and_keeps_its_log(road):
+    names = sorted(path.name for path in (road / "runs").iterdir())
+    assert names == ["class-first-causal-seed0", "post-sequence-class-seed0",
+                     "post-sequence-class-seed1"]  # fmt: skip
+    for name in names:
+        run = Run.load(road / "runs" / name)
+        assert {row.subject for row in run.rows} == {name}
+        assert len((road / "runs" / name / "log.jsonl").read_text("utf-8").splitlines()) == 2
+        assert not (road / "runs" / name / "samples.npz").exists()
+
+
+def test_the_class_token_in_front_is_isolated_and_behind_it_attends(road):
+    verdicts = {(run.arm, run.verdict) for run in read_road(road).runs}
+    assert verdicts == {("class-first-causal", "isolated"), ("post-sequence-class", "attends")}
+
+
+def test_the_table_holds_what_the_runs_measured(road):
+    with (road / "roadmap.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["step"], line["seed"]) for line in lines] == [
+        ("class-first-causal", "0"), ("post-sequence-class", "0"), ("post-sequence-class", "1"),
+    ]  # fmt: skip
+    run = Run.load(road / "runs" / "post-sequence-class-seed1")
+    assert float(lines[2]["top1"]) == run.value("accuracy", "top1").value
+    control = run.value("rank", "rank_of_mean_map", map="softmax").value
+    assert float(lines[2]["rank_softmax"]) == control
+    log = (road / "runs" / "post-sequence-class-seed1" / "log.jsonl").read_text("utf-8")
+    assert float(lines[2]["train_loss"]) == json.loads(log.splitlines()[-1])["train_loss"]
+
+
+def test_several_seeds_become_a_mean_and_a_deviation(road):
+    head, lines = table_of(read_road(road))
+    shown = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
+    assert shown["post-sequence-class"]["seeds"] == "2"
+    assert "±" in shown["post-sequence-class"]["train loss"]
+    assert "±" not in shown["class-first-causal"]["train loss"]
+    assert shown["class-first-causal"]["paper, T %"] == "0.1"
+
+
+def test_a_question_is_answered_with_its_interval(road):
+    (found,) = answers(read_road(road))
+    assert found[0] == "Does moving the class token cure collapse?"
+    assert "post-sequence-class" in found[1]
+    assert "95 % interval over images, one seed each" not in found[1] or "to" in found[1]
+
+
+def test_the_figure_is_drawn_again_from_the_folder_alone(road):
+    before = (road / "roadmap.svg").read_bytes()
+    (road / "roadmap.svg").unlink()
+    written = {path.name for path in write_roadmap(road)}
+    assert written == {"roadmap.csv", "roadmap.md", "roadmap.png", "roadmap.svg"}
+    assert (road / "roadmap.svg").read_bytes() == before
+
+
+def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
+    weights = sorted((road / "training").glob("*/*.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS) == 0
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    assert "Does moving the class token cure collapse?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [(("--set", "lr=0.5"), "lr=0.002, not 0.5"), (("--images", "16"), "train images=32, not 16")],
+)
+def test_runs_of_another_plan_are_refused(road, pictures, monkeypatch, capsys, more, named):
+    assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS, *more) == 3
+    assert named in capsys.readouterr().err
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(ResultError, match="holds no readable roadmap"):
+        read_road(tmp_path)
+    (tmp_path / "roadmap.json").write_text('{"arms": {}}', encoding="utf-8")
+    with pytest.raises(ResultError, match="holds no finished run"):
+        read_road(tmp_path)
