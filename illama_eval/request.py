@@ -13,7 +13,7 @@ import torch
 import typer
 
 from illama.sources import Source, open_source
-from illama_eval.job import unseen
+from illama_eval.job import Prior, unseen
 from illama_eval.options import Shared
 from illama_eval.studies import STUDIES
 from illama_eval.study import Study, needs
@@ -45,6 +45,7 @@ class Request:
     studies: tuple[Study, ...]
     out: Path
     note: str = ""
+    prior: Prior | None = None
 
 
 def resolve(

@@ -1,0 +1,353 @@
+"""Transfer: a classifier on frozen features of another data set, as a subject to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from illama.data import ImageError
+from illama.sources import Source, hash_order
+from illama_eval.features import Features, Kind
+from illama_eval.linear_probe import HELD_OUT, LinearProbe, fit_probe
+from illama_eval.neighbours import TEMPERATURE, find_neighbours, vote
+from illama_eval.result import Curve, Row
+from illama_eval.study import Findings, Metric, keys_of, row, weights_of
+from illama_eval.subjects import SavedPredictions, Subject, SubjectError
+
+Probe: TypeAlias = Literal["linear", "knn"]
+Shots: TypeAlias = "int | Literal['all']"
+
+STUDY = "transfer"
+METRICS: Mapping[str, Metric] = {
+    "top1": Metric(better="higher", tolerance=1e-2),
+    "held_out_top1": Metric(better="higher", tolerance=1e-2),
+    "chosen_c": Metric(unit="C"),
+    "neighbours": Metric(unit="images"),
+    "training_images": Metric(unit="images"),
+    "best_epoch": Metric(unit="epoch"),
+}
+"""Of the study `transfer`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Which classifier, on which features, of how many images."""
+
+    probe: Probe
+    kind: Kind = "class"
+    grid: tuple[float, ...] = ()
+    """Values of C of a linear probe."""
+    neighbours: tuple[int, ...] = ()
+    """Values of k; the first is the classifier's."""
+    shots: tuple[Shots, ...] = ()
+    """Training images per class of a few-shot curve."""
+    draws: int = 5
+    """Draws of so many images; `all` has one."""
+    seed: int = 0
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what decides the result, as JSON reads it back."""
+        own: dict[str, Any] = (
+            {"grid": list(self.grid), "held_out": HELD_OUT}
+            if self.probe == "linear"
+            else {"neighbours": list(self.neighbours), "temperature": TEMPERATURE}
+        )
+        drawn = {"shots": list(self.shots), "draws": self.draws} if self.shots else {}
+        return {"probe": self.probe, "features": self.kind, "seed": self.seed, **own, **drawn}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed(SavedPredictions):
+    """A model with a classifier on its frozen features; the source reads its logits.
+
+    The source yields the logits of all subjects, float64 [subject, class], of an image.
+    """
+
+    number: int
+    """Which of the subjects this is."""
+
+    @property
+    def prepare(self) -> Callable[[Any], Tensor]:
+        """Turn what the source reads into this subject's logits."""
+        return partial(_own_logits, self.number)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the description of the model below, under a name of its own."""
+        return {**self.provenance, "name": self.name, "classes": self.classes}
+
+
+def _own_logits(number: int, logits: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(logits[number])
+
+
+def as_subject(base: Subject, choices: Choices, number: int, classes: int) -> Probed:
+    """Return the probed model as a subject."""
+    name = f"{base.name}+{choices.probe}"
+    about = {**base.describe(), "base": base.name, "probe": choices.parameters()}
+    return Probed(name=name, classes=classes, provenance=about, number=number)
+
+
+def with_logits(
+    source: Source, logits: NDArray[np.float64], unreadable: Sequence[tuple[int, str]]
+) -> Source:
+    """Return the source with logits [image, subject, class] in place of its images."""
+    read: Any = partial(_read_logits, logits, dict(unreadable))
+    return replace(source, read=read, in_memory=True)
+
+
+def _read_logits(
+    logits: NDArray[np.float64], unreadable: Mapping[int, str], position: int
+) -> NDArray[np.float64]:
+    if position in unreadable:
+        raise ImageError(unreadable[position])
+    place: NDArray[np.float64] = logits[position]
+    return place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Set:
+    """Images with their features, those that were read alone."""
+
+    features: Tensor
+    """float32 [image, channel]"""
+    labels: Tensor
+    """int64 [image]"""
+    ids: tuple[str, ...]
+    places: NDArray[np.int64]
+    """Where each image stands in the source."""
+
+    def part(self, places: NDArray[np.int64]) -> Set:
+        """Return some of the images."""
+        index = torch.from_numpy(places).to(self.labels.device)
+        return Set(
+            features=self.features[index],
+            labels=self.labels[index],
+            ids=tuple(self.ids[place] for place in places),
+            places=self.places[places],
+        )
+
+
+def make_set(source: Source, features: Features, device: torch.device) -> Set:
+    """Return a source's readable images with their features, on the device."""
+    assert source.labels is not None
+    gone = {place for place, _ in features.unreadable}
+    places = np.array([i for i in range(len(source)) if i not in gone], dtype=np.int64)
+    return Set(
+        features=torch.from_numpy(np.array(features.values[places])).to(device),
+        labels=torch.from_numpy(source.labels[places]).to(device),
+        ids=tuple(source.ids[place] for place in places),
+        places=places,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one model's features are to be used for."""
+
+    name: str
+    """Of the model."""
+    train: Set
+    test: Set
+    classes: int
+    own: Tensor | None = None
+    """The place of each test image among the training images, where they are the same."""
+
+    def check(self, choices: Choices) -> None:
+        """Refuse features and classes of which no classifier can be made.
+
+        Raises:
+            SubjectError: features are not finite, a class has no image, or too few images.
+        """
+        bad = int((~self.train.features.isfinite().all(1)).sum())
+        if bad:
+            raise SubjectError(
+                f"{self.name}: features of {bad} training images are not finite; check the "
+                "checkpoint, or use --dtype fp32"
+            )
+        counts = torch.bincount(self.train.labels, minlength=self.classes)
+        if self.classes < 2:  # noqa: PLR2004 - one class needs no classifier
+            raise SubjectError(f"{self.name}: there is one class; a probe needs two or more")
+        if int(counts.min()) == 0:
+            raise SubjectError(f"class {int(counts.argmin())} has no training image")
+        most = max([0, *(each for each in choices.shots if each != "all")])
+        if most > int(counts.min()):
+            raise SubjectError(
+                f"--shots {most}: class {int(counts.argmin())} has {int(counts.min())} training "
+                "images"
+            )
+        left = len(self.train.ids) - (self.own is not None)
+        if choices.neighbours and max(choices.neighbours) > left:
+            raise SubjectError(
+                f"--neighbours {max(choices.neighbours)}: there are {left} training images"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probing:
+    """What probing a model found."""
+
+    logits: Tensor
+    """float64 [test image, class]"""
+    findings: Findings
+
+
+def probe(task: Task, choices: Choices) -> Probing:
+    """Fit the classifier and apply it to the test images, for all images and for few.
+
+    Raises:
+        SubjectError: the features, the classes or the number of images do not allow it.
+    """
+    task.check(choices)
+    weights = weights_of(keys_of(task.test.ids))
+    if choices.probe == "linear":
+        logits, rows, curves = _probe_linearly(task, choices)
+    else:
+        logits, rows, curves = _probe_neighbours(task, choices, weights)
+    images = float(len(task.train.ids))
+    rows = [row("training_images", images, len(task.train.ids),
+                declared=METRICS["training_images"], reason="a count"), *rows]  # fmt: skip
+    few = list(_few_shot_rows(task, choices, logits, weights))
+    return Probing(
+        logits=logits, findings=Findings(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few)))
+    )
+
+
+def _probe_linearly(task: Task, choices: Choices) -> tuple[Tensor, list[Row], list[Curve]]:
+    """Return the logits of a linear probe, how C was chosen, and the same as a curve."""
+    train = task.train
+    found = fit_probe(
+        train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
+    )
+    rows = list(_grid_rows(found))
+    curves = [Curve(name="held_out_top1", x=tuple(each.inverse_penalty for each in found.candidates),
+                    y=tuple(each.top1 for each in found.candidates))] if rows[1:] else []  # fmt: skip
+    return found.fit.logits(task.test.features).cpu(), rows, curves
+
+
+def _grid_rows(found: LinearProbe) -> Iterator[Row]:
+    """Yield the chosen C, and the held-out accuracy of every C; that of the chosen one first."""
+    chosen, images = found.fit.inverse_penalty, len(found.held_out)
+    said = f"chosen on {images} held-out training images" if images else "nothing held out"
+    if not found.fit.converged:
+        said += "; the fit stopped before it had converged"
+    yield row("chosen_c", chosen, images, declared=METRICS["chosen_c"], reason=said)
+    weights = weights_of(keys_of(found.held_out))
+    for each in found.candidates:
+        top1 = weights @ each.hits.double() / weights.sum(1)
+        told = "" if each.converged else "the fit stopped before it had converged"
+        made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=told)
+        if each.inverse_penalty == chosen:
+            yield made
+        yield replace(made, at={"C": f"{each.inverse_penalty:.6g}"})
+
+
+def _probe_neighbours(
+    task: Task, choices: Choices, weights: Tensor
+) -> tuple[Tensor, list[Row], list[Curve]]:
+    """Return the logits of the first k, the accuracy of every k, and the same as a curve."""
+    near = find_neighbours(
+        task.test.features, task.train.features, max(choices.neighbours), task.own
+    )
+    logits = {
+        k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours
+    }
+    first = choices.neighbours[0]
+    said = "the image itself left out" if task.own is not None else "given"
+    rows = [row("neighbours", float(first), len(task.train.ids), declared=METRICS["neighbours"],
+                reason=said)]  # fmt: skip
+    rows += [
+        _accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)
+    ]
+    drawn = [each for each in rows[1:] if each.value is not None]
+    curve = Curve(name="top1", at={"over": "k"}, x=tuple(float(each.at["k"]) for each in drawn),
+                  y=tuple(each.value or 0.0 for each in drawn))  # fmt: skip
+    return logits[first], rows, [curve]
+
+
+def _few_shot_rows(
+    task: Task, choices: Choices, everything: Tensor, weights: Tensor
+) -> Iterator[Row]:
+    """Yield the accuracy with so many images per class: of each draw, and their mean."""
+    for shots in choices.shots:
+        if shots == "all":
+            yield _accuracy_row(task, everything, weights, {"shots": "all"})
+            continue
+        made = []
+        for draw in range(1, choices.draws + 1):
+            places = draw_shots(task.train, shots, choices.seed + draw - 1)
+            few = replace(task, train=task.train.part(places), own=_own_among(task, places))
+            logits = _classify(few, choices)
+            made.append(_hits(task, logits))
+            if choices.draws > 1:
+                yield _accuracy_row(task, logits, weights, {"shots": shots, "draw": draw})
+        mean = torch.stack(made).mean(0)
+        said = f"mean of {choices.draws} draws" if choices.draws > 1 else ""
+        top1 = weights @ mean / weights.sum(1)
+        yield row("top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots},
+                  reason=said)  # fmt: skip
+
+
+def _few_curve(task: Task, rows: Sequence[Row]) -> Iterator[Curve]:
+    """Yield accuracy over images per class."""
+    means = [each for each in rows if set(each.at) == {"shots"} and each.value is not None]
+    if means:
+        every = len(task.train.ids) / task.classes
+        x = [every if each.at["shots"] == "all" else float(each.at["shots"]) for each in means]
+        points = sorted(zip(x, (each.value or 0.0 for each in means), strict=True))
+        yield Curve(name="top1", at={"over": "shots"}, x=tuple(p[0] for p in points),
+                    y=tuple(p[1] for p in points))  # fmt: skip
+
+
+def draw_shots(train: Set, shots: int, seed: int) -> NDArray[np.int64]:
+    """Return the places of so many images of each class, those of smallest hash.
+
+    More shots of one seed hold all of the fewer ones.
+    """
+    order, labels = hash_order(train.ids, seed), train.labels.cpu().numpy()
+    chosen = [
+        mine[np.argsort(order[mine])[:shots]]
+        for mine in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _own_among(task: Task, places: NDArray[np.int64]) -> Tensor | None:
+    """Return where each test image stands among the drawn ones, -1 where it does not."""
+    if task.own is None:
+        return None
+    among = task.own.new_full((len(task.train.ids),), -1)
+    among[torch.from_numpy(places)] = torch.arange(len(places))
+    return torch.where(task.own < 0, task.own, among[task.own])
+
+
+def _classify(task: Task, choices: Choices) -> Tensor:
+    """Return logits of the test images by a classifier of these training images."""
+    train = task.train
+    if choices.probe == "linear":
+        found = fit_probe(
+            train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
+        )
+        return found.fit.logits(task.test.features).cpu()
+    k = min(choices.neighbours[0], len(train.ids) - (task.own is not None))
+    near = find_neighbours(task.test.features, train.features, k, task.own)
+    return vote(near, train.labels, task.classes, k).cpu()
+
+
+def _hits(task: Task, logits: Tensor) -> Tensor:
+    """Return 1 for each test image that is right, else 0; logits that are not finite are wrong."""
+    right = (logits.argmax(1) == task.test.labels.cpu()) & logits.isfinite().all(1)
+    return right.double()
+
+
+def _accuracy_row(
+    task: Task, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]
+) -> Row:
+    top1 = weights @ _hits(task, logits) / weights.sum(1)
+    return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)
