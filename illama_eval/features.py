@@ -124,9 +124,7 @@ def _tokens(piece: LayerSeen, kind: Kind) -> Tensor:
     return torch.cat((tokens[:, :place], tokens[:, place + 1 :]), dim=1)
 
 
-def _fill(
-    store: _Store, subject: Subject, source: Source, kind: Kind, reading: Reading
-) -> None:
+def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, reading: Reading) -> None:
     """Extract what is missing, noting from time to time how far it has come."""
     wanted = frozenset({"features"} if kind == "class" else {"features", "tokens"})
     progress = store.progress()

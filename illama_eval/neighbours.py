@@ -80,9 +80,7 @@ def _parts(queries: Tensor, own: Tensor | None) -> Iterator[tuple[Tensor, Tensor
         yield part, None if own is None else own[rows]
 
 
-def _nearest(
-    part: tuple[Tensor, Tensor | None], known: Tensor, most: int
-) -> tuple[Tensor, Tensor]:
+def _nearest(part: tuple[Tensor, Tensor | None], known: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Return cosines and places of the nearest of all training images, block after block."""
     queries, own = part
     best = queries.new_full((len(queries), 0), 0.0)

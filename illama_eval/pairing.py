@@ -63,7 +63,9 @@ def open_pair(
         )
     classes = _count(train, test)
     note = _check_apart(train, test)
-    return Pair(train=train.for_head(classes), test=test.for_head(classes), classes=classes, note=note)
+    return Pair(
+        train=train.for_head(classes), test=test.for_head(classes), classes=classes, note=note
+    )
 
 
 def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> Pair:

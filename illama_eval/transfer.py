@@ -215,7 +215,8 @@ def probe(task: Task, choices: Choices) -> Probing:
                 declared=METRICS["training_images"], reason="a count"), *rows]  # fmt: skip
     few = list(_few_shot_rows(task, choices, logits, weights))
     return Probing(
-        logits=logits, findings=Findings(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few)))
+        logits=logits,
+        findings=Findings(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few))),
     )
 
 
@@ -226,8 +227,7 @@ def _probe_linearly(task: Task, choices: Choices) -> tuple[Tensor, list[Row], li
         train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
     )
     rows = list(_grid_rows(found))
-    curves = [Curve(name="held_out_top1", x=tuple(each.inverse_penalty for each in found.candidates),
-                    y=tuple(each.top1 for each in found.candidates))] if rows[1:] else []  # fmt: skip
+    curves = _curves("C", [(each.inverse_penalty, each.top1) for each in found.candidates])
     return found.fit.logits(task.test.features).cpu(), rows, curves
 
 
@@ -255,20 +255,14 @@ def _probe_neighbours(
     near = find_neighbours(
         task.test.features, task.train.features, max(choices.neighbours), task.own
     )
-    logits = {
-        k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours
-    }
+    logits = {k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours}
     first = choices.neighbours[0]
     said = "the image itself left out" if task.own is not None else "given"
     rows = [row("neighbours", float(first), len(task.train.ids), declared=METRICS["neighbours"],
                 reason=said)]  # fmt: skip
-    rows += [
-        _accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)
-    ]
-    drawn = [each for each in rows[1:] if each.value is not None]
-    curve = Curve(name="top1", at={"over": "k"}, x=tuple(float(each.at["k"]) for each in drawn),
-                  y=tuple(each.value or 0.0 for each in drawn))  # fmt: skip
-    return logits[first], rows, [curve]
+    rows += [_accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)]
+    curves = _curves("k", [(float(each.at["k"]), each.value) for each in rows[1:]])
+    return logits[first], rows, curves
 
 
 def _few_shot_rows(
@@ -294,15 +288,24 @@ def _few_shot_rows(
                   reason=said)  # fmt: skip
 
 
-def _few_curve(task: Task, rows: Sequence[Row]) -> Iterator[Curve]:
-    """Yield accuracy over images per class."""
-    means = [each for each in rows if set(each.at) == {"shots"} and each.value is not None]
-    if means:
-        every = len(task.train.ids) / task.classes
-        x = [every if each.at["shots"] == "all" else float(each.at["shots"]) for each in means]
-        points = sorted(zip(x, (each.value or 0.0 for each in means), strict=True))
-        yield Curve(name="top1", at={"over": "shots"}, x=tuple(p[0] for p in points),
-                    y=tuple(p[1] for p in points))  # fmt: skip
+def _few_curve(task: Task, rows: Sequence[Row]) -> list[Curve]:
+    """Return accuracy over images per class."""
+    every = len(task.train.ids) / task.classes
+    means = [each for each in rows if set(each.at) == {"shots"}]
+    return _curves(
+        "shots",
+        [(every if each.at["shots"] == "all" else float(each.at["shots"]), each.value)
+         for each in means],
+    )  # fmt: skip
+
+
+def _curves(over: str, points: Sequence[tuple[float, float | None]]) -> list[Curve]:
+    """Return accuracy over something as a curve, or none without a point."""
+    known = sorted((x, y) for x, y in points if y is not None)
+    if not known:
+        return []
+    x, y = zip(*known, strict=True)
+    return [Curve(name="held_out_top1" if over == "C" else "top1", at={"over": over}, x=x, y=y)]
 
 
 def draw_shots(train: Set, shots: int, seed: int) -> NDArray[np.int64]:
@@ -346,8 +349,6 @@ def _hits(task: Task, logits: Tensor) -> Tensor:
     return right.double()
 
 
-def _accuracy_row(
-    task: Task, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]
-) -> Row:
+def _accuracy_row(task: Task, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]) -> Row:
     top1 = weights @ _hits(task, logits) / weights.sum(1)
     return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -23,7 +22,6 @@ from illama_eval.options import Shared
 from illama_eval.pairing import Pair, open_pair
 from illama_eval.processes import gather, join
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
-from illama_eval.result import Run
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
 from illama_eval.subjects import ModelSubject, Subject, SubjectError, digest_of
@@ -123,9 +121,7 @@ def is_finished(shared: Shared, request: Request) -> bool:
     """
     if shared.overwrite or not shared.resume:
         return False
-    job = Job(
-        request.subjects, request.source, request.studies, Options(), Shard(), request.prior
-    )
+    job = Job(request.subjects, request.source, request.studies, Options(), Shard(), request.prior)
     return directory.finished_run(request.out, job.identity) is not None
 
 
@@ -191,9 +187,7 @@ def _probe(
     return found, logits
 
 
-def _features(
-    shared: Shared, base: Subject, source: Source, kind: Kind, folder: Path
-) -> Features:
+def _features(shared: Shared, base: Subject, source: Source, kind: Kind, folder: Path) -> Features:
     """Return features of all images; under torchrun the first process extracts them."""
     shard = join()
     log = Console(stderr=True, highlight=False)

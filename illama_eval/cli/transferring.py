@@ -113,9 +113,7 @@ def _numbers(given: str, name: str) -> tuple[int, ...]:
     """Return whole numbers from 1 up, each once, in their order."""
     words = [word.strip() for word in given.split(",")]
     if not all(word.isdecimal() and int(word) for word in words):
-        raise typer.BadParameter(
-            f"{given} is no list of positive whole numbers", param_hint=name
-        )
+        raise typer.BadParameter(f"{given} is no list of positive whole numbers", param_hint=name)
     return tuple(dict.fromkeys(map(int, words)))
 
 
