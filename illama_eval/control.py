@@ -10,6 +10,9 @@ from illama.model import Model
 from illama.weights import sha256_of_weights
 from illama_eval.subjects import DTYPES, ModelSubject
 
+NAME = "random"
+"""What the control is called."""
+
 
 def random_twin(subject: ModelSubject, seed: int = 0) -> ModelSubject:
     """Return the subject with freshly drawn weights, run in the same way."""
@@ -19,7 +22,7 @@ def random_twin(subject: ModelSubject, seed: int = 0) -> ModelSubject:
     digest = sha256_of_weights(model.state_dict())
     return replace(
         subject,
-        name=f"random-{subject.name}",
+        name=NAME,
         model=model.to(subject.device, DTYPES[subject.dtype]).eval(),
         provenance={"weights_sha256": digest, "weights": f"random, seed {seed}"},
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.sources import hash_order
-from illama_eval.logistic import Fit, fit_path
+from illama_eval.logistic import Fit, Problem, fit_path
 
 HELD_OUT = 0.1
 """Share of each class's training images on which C is chosen; at least one of two or more."""
@@ -28,12 +28,16 @@ UNCHOSEN = 1.0
 class Candidate:
     """One C, and how the classifier that was fitted without the held-out images does on them."""
 
-    inverse_penalty: float
+    fit: Fit
     hits: Tensor
     """bool [held-out image]"""
     nll: float
     """Mean log loss, nats."""
-    converged: bool
+
+    @property
+    def inverse_penalty(self) -> float:
+        """C"""
+        return self.fit.inverse_penalty
 
     @property
     def top1(self) -> float:
@@ -81,14 +85,14 @@ def fit_probe(
     if len(grid) > 1 and mask.any():
         fits = fit_path(features[~held], labels[~held], classes, sorted(set(grid)))
         candidates = [_try(fit, features[held], labels[held]) for fit in fits]
+    problem = Problem(features, labels, classes)
     if candidates:
-        best = max(candidates, key=lambda each: (each.top1, -each.nll, -each.inverse_penalty))
-        chosen = best.inverse_penalty
+        best = max(candidates, key=lambda each: (each.top1, -each.nll, -each.inverse_penalty)).fit
+        fit = problem.fit(best.inverse_penalty, best)
     else:
-        chosen = grid[0] if len(grid) == 1 else UNCHOSEN
-    below = [each for each in sorted(set(grid)) if each < chosen]
+        fit = problem.fit(grid[0] if len(grid) == 1 else UNCHOSEN)
     return LinearProbe(
-        fit=fit_path(features, labels, classes, [*below, chosen])[-1],
+        fit=fit,
         candidates=tuple(candidates),
         held_out=tuple(ids[place] for place in np.flatnonzero(mask)) if candidates else (),
     )
@@ -113,8 +117,7 @@ def hold_out(
 def _try(fit: Fit, features: Tensor, labels: Tensor) -> Candidate:
     logits = fit.logits(features)
     return Candidate(
-        inverse_penalty=fit.inverse_penalty,
+        fit=fit,
         hits=(logits.argmax(1) == labels).cpu(),
         nll=float(functional.cross_entropy(logits, labels)),
-        converged=fit.converged,
     )

@@ -105,15 +105,13 @@ class Problem:
         diagonal[:, :-1] += penalty
         return diagonal.clamp_min(1e-12 * float(diagonal.max()))
 
-    def fit(self, inverse_penalty: float, start: Tensor | None = None) -> tuple[Fit, Tensor]:
-        """Return the classifier of one C, and its point, from which the next C may start."""
+    def fit(self, inverse_penalty: float, start: Fit | None = None) -> Fit:
+        """Return the classifier of one C, found from a classifier that is like it, if given."""
         penalty = 1 / (inverse_penalty * self.images)
-        if start is None:
-            start = self.rotated.new_zeros(self.classes, self.channels + 1)
-        found = minimise(lambda point: self.look(point, penalty), start,
-                         self.curvature(start, penalty))  # fmt: skip
+        point = self._place(start)
+        found = minimise(lambda at: self.look(at, penalty), point, self.curvature(point, penalty))
         weight = self.axes @ found.point[:, :-1].T
-        fit = Fit(
+        return Fit(
             weight=weight,
             intercept=found.point[:, -1] - self.mean @ weight,
             inverse_penalty=inverse_penalty,
@@ -121,7 +119,13 @@ class Problem:
             steps=found.steps,
             converged=found.converged,
         )
-        return fit, found.point
+
+    def _place(self, fit: Fit | None) -> Tensor:
+        """Return where a classifier of the features as given lies here, [class, channel + 1]."""
+        if fit is None:
+            return self.rotated.new_zeros(self.classes, self.channels + 1)
+        intercept = fit.intercept + self.mean @ fit.weight
+        return torch.cat((fit.weight.T @ self.axes, intercept[:, None]), dim=1)
 
 
 def fit_path(
@@ -130,9 +134,9 @@ def fit_path(
     """Return a classifier for each C, each fit begun where the one of the next smaller C ended."""
     problem = Problem(features, labels, classes)
     fits: dict[float, Fit] = {}
-    point: Tensor | None = None
+    last: Fit | None = None
     for value in sorted(set(inverse_penalties)):
-        fits[value], point = problem.fit(value, point)
+        last = fits[value] = problem.fit(value, last)
     return [fits[value] for value in inverse_penalties]
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.data import ImageError
 from illama.sources import Source, hash_order
 from illama_eval.features import Features, Kind
 from illama_eval.linear_probe import HELD_OUT, LinearProbe, fit_probe
 from illama_eval.neighbours import TEMPERATURE, find_neighbours, vote
 from illama_eval.result import Curve, Row
 from illama_eval.study import Findings, Metric, keys_of, row, weights_of
-from illama_eval.subjects import SavedPredictions, Subject, SubjectError
+from illama_eval.subjects import SubjectError
 
 Probe: TypeAlias = Literal["linear", "knn"]
 Shots: TypeAlias = "int | Literal['all']"
@@ -61,54 +59,6 @@ class Choices:
         )
         drawn = {"shots": list(self.shots), "draws": self.draws} if self.shots else {}
         return {"probe": self.probe, "features": self.kind, "seed": self.seed, **own, **drawn}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probed(SavedPredictions):
-    """A model with a classifier on its frozen features; the source reads its logits.
-
-    The source yields the logits of all subjects, float64 [subject, class], of an image.
-    """
-
-    number: int
-    """Which of the subjects this is."""
-
-    @property
-    def prepare(self) -> Callable[[Any], Tensor]:
-        """Turn what the source reads into this subject's logits."""
-        return partial(_own_logits, self.number)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the description of the model below, under a name of its own."""
-        return {**self.provenance, "name": self.name, "classes": self.classes}
-
-
-def _own_logits(number: int, logits: NDArray[np.float64]) -> Tensor:
-    return torch.from_numpy(logits[number])
-
-
-def as_subject(base: Subject, choices: Choices, number: int, classes: int) -> Probed:
-    """Return the probed model as a subject."""
-    name = f"{base.name}+{choices.probe}"
-    about = {**base.describe(), "base": base.name, "probe": choices.parameters()}
-    return Probed(name=name, classes=classes, provenance=about, number=number)
-
-
-def with_logits(
-    source: Source, logits: NDArray[np.float64], unreadable: Sequence[tuple[int, str]]
-) -> Source:
-    """Return the source with logits [image, subject, class] in place of its images."""
-    read: Any = partial(_read_logits, logits, dict(unreadable))
-    return replace(source, read=read, in_memory=True)
-
-
-def _read_logits(
-    logits: NDArray[np.float64], unreadable: Mapping[int, str], position: int
-) -> NDArray[np.float64]:
-    if position in unreadable:
-        raise ImageError(unreadable[position])
-    place: NDArray[np.float64] = logits[position]
-    return place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +191,7 @@ def _grid_rows(found: LinearProbe) -> Iterator[Row]:
     weights = weights_of(keys_of(found.held_out))
     for each in found.candidates:
         top1 = weights @ each.hits.double() / weights.sum(1)
-        told = "" if each.converged else "the fit stopped before it had converged"
+        told = "" if each.fit.converged else "the fit stopped before it had converged"
         made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=told)
         if each.inverse_penalty == chosen:
             yield made

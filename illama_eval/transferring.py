@@ -20,6 +20,7 @@ from illama_eval.job import Job, Options, Prior
 from illama_eval.loop import Shard
 from illama_eval.options import Shared
 from illama_eval.pairing import Pair, open_pair
+from illama_eval.probed import as_subject, with_logits
 from illama_eval.processes import gather, join
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
 from illama_eval.studies import STUDIES
@@ -31,10 +32,8 @@ from illama_eval.transfer import (
     Choices,
     Probing,
     Task,
-    as_subject,
     make_set,
     probe,
-    with_logits,
 )
 
 MEASURED = ("accuracy", "calibration")
@@ -132,7 +131,8 @@ def _plan(shared: Shared, bases: Sequence[Subject], pair: Pair, choices: Choices
     parameters = {**choices.parameters(), "train": describe_train(pair.train)}
     return Request(
         subjects=tuple(
-            as_subject(base, choices, number, pair.classes) for number, base in enumerate(bases)
+            as_subject(base, choices.probe, choices.parameters(), number, pair.classes)
+            for number, base in enumerate(bases)
         ),
         source=pair.test,
         studies=tuple(STUDIES[name]() for name in MEASURED),

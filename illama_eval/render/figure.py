@@ -17,6 +17,7 @@ from illama_eval.render.figures.rank_heads import draw_rank_by_head
 from illama_eval.render.figures.sensitivity import draw_sensitivity
 from illama_eval.render.figures.size import draw_sizes
 from illama_eval.render.figures.spectra import draw_spectra
+from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.result import Run
 
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
@@ -30,6 +31,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_collapse,
     draw_sizes,
     draw_sensitivity,
+    draw_transfer,
 )
 """Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
 

@@ -41,6 +41,8 @@ _METRICS = {
     "logit_cosine": "cosine of logits",
     "logit_sqnr": "SQNR of logits",
     "sqnr": "SQNR of tokens",
+    "held_out_top1": "held-out top-1",
+    "chosen_c": "chosen C",
     "rank_of_mean_map": "rank of mean map",
     "rank_per_image": "rank per image",
 }
