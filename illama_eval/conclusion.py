@@ -15,7 +15,7 @@ from illama_eval.job import Job, Progress
 from illama_eval.processes import add_over_processes, gather
 from illama_eval.result import ResultError, Row, Run
 from illama_eval.samples import ClassAttention, collect_samples
-from illama_eval.study import Findings
+from illama_eval.study import Findings, Metric
 from illama_eval.subjects import ModelSubject
 
 UNREADABLE_NAMED = 100
@@ -96,12 +96,20 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             "classes": list((source.classes or ())[:CLASSES_NAMED]),
         },
         "metrics": {
-            each.name: {name: asdict(metric) for name, metric in each.metrics.items()}
-            for each in (*job.studies, *([] if job.prior is None else [job.prior]))
+            name: {metric: asdict(declared) for metric, declared in metrics.items()}
+            for name, metrics in _declared(job)
         },
         "images_seen": len(source) - len(unreadable),
         "unreadable": {"count": len(unreadable), "first": named},
     }
+
+
+def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:
+    """Yield the studies, and what was found before, with their metrics."""
+    for study in job.studies:
+        yield study.name, study.metrics
+    if job.prior is not None:
+        yield job.prior.name, job.prior.metrics
 
 
 def _rows(job: Job, findings: Iterable[Found], unreadable: int) -> Iterator[Row]:

@@ -36,7 +36,7 @@ class Candidate:
 
     @property
     def inverse_penalty(self) -> float:
-        """C"""
+        """Its C."""
         return self.fit.inverse_penalty
 
     @property
@@ -94,7 +94,7 @@ def fit_probe(
     return LinearProbe(
         fit=fit,
         candidates=tuple(candidates),
-        held_out=tuple(ids[place] for place in np.flatnonzero(mask)) if candidates else (),
+        held_out=tuple(ids[place] for place in np.flatnonzero(mask).tolist()) if candidates else (),
     )
 
 

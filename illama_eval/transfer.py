@@ -121,22 +121,31 @@ class Task:
                 f"{self.name}: features of {bad} training images are not finite; check the "
                 "checkpoint, or use --dtype fp32"
             )
-        counts = torch.bincount(self.train.labels, minlength=self.classes)
-        if self.classes < 2:  # noqa: PLR2004 - one class needs no classifier
-            raise SubjectError(f"{self.name}: there is one class; a probe needs two or more")
-        if int(counts.min()) == 0:
-            raise SubjectError(f"class {int(counts.argmin())} has no training image")
-        most = max([0, *(each for each in choices.shots if each != "all")])
-        if most > int(counts.min()):
-            raise SubjectError(
-                f"--shots {most}: class {int(counts.argmin())} has {int(counts.min())} training "
-                "images"
-            )
-        left = len(self.train.ids) - (self.own is not None)
-        if choices.neighbours and max(choices.neighbours) > left:
-            raise SubjectError(
-                f"--neighbours {max(choices.neighbours)}: there are {left} training images"
-            )
+        check_amounts(self.train.labels, self.classes, choices, left_out=self.own is not None)
+
+
+def check_amounts(labels: Tensor, classes: int, choices: Choices, *, left_out: bool) -> None:
+    """Refuse training images that are too few for what is chosen.
+
+    Raises:
+        SubjectError: there is one class, one has no image, or more shots or neighbours are asked
+            for than there are images.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    least, rarest = int(counts.min()), int(counts.argmin())
+    if classes < 2:  # noqa: PLR2004 - one class needs no classifier
+        raise SubjectError("there is one class; a probe needs two or more")
+    if not least:
+        raise SubjectError(f"class {rarest} has no training image; name others with --train-data")
+    most = max([0, *(each for each in choices.shots if each != "all")])
+    if most > least:
+        raise SubjectError(f"--shots {most}: class {rarest} has {least} training images")
+    left = len(labels) - left_out
+    if choices.neighbours and max(choices.neighbours) > left:
+        raise SubjectError(
+            f"--neighbours {max(choices.neighbours)}: each image has {left} training images to "
+            "choose from"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

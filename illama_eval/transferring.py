@@ -32,6 +32,7 @@ from illama_eval.transfer import (
     Choices,
     Probing,
     Task,
+    check_amounts,
     make_set,
     probe,
 )
@@ -63,6 +64,9 @@ def run_transfer(shared: Shared, asked: Asked, choices: Choices) -> int:
     bases, pair, note = open_task(shared, asked, leave_one_out=choices.probe == "knn")
     for base in bases:
         check_kind(base, choices.kind)
+    assert pair.train.labels is not None
+    labels = torch.from_numpy(pair.train.labels)
+    check_amounts(labels, pair.classes, choices, left_out=pair.same)
     request = _plan(shared, bases, pair, choices)
     request = replace(request, note="\n".join(filter(None, (note, pair.note))))
     if not is_finished(shared, request):

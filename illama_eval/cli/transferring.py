@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -98,7 +98,7 @@ def transfer(
 
     linear = probe is ProbeName.linear
     choices = Choices(
-        probe=probe.value,
+        probe="linear" if linear else "knn",
         kind=features.value,
         grid=default_grid(grid) if linear else (),
         neighbours=() if linear else _numbers(neighbours, "--neighbours"),
@@ -117,9 +117,9 @@ def _numbers(given: str, name: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _shots(given: str) -> tuple[int | str, ...]:
+def _shots(given: str) -> tuple[int | Literal["all"], ...]:
     """Return images per class, ascending, with `all` last."""
     words = [word.strip() for word in given.split(",")]
     few = [word for word in words if word != "all"]
     numbers = sorted(_numbers(",".join(few), "--shots")) if few else []
-    return (*numbers, *(["all"] if "all" in words else []))
+    return (*numbers, "all") if "all" in words else tuple(numbers)
