@@ -26,7 +26,7 @@ STUDY = "transfer"
 METRICS: Mapping[str, Metric] = {
     "top1": Metric(better="higher", tolerance=1e-2),
     "held_out_top1": Metric(better="higher", tolerance=1e-2),
-    "chosen_c": Metric(unit="C"),
+    "chosen_c": Metric(unit="factor"),
     "neighbours": Metric(unit="images"),
     "training_images": Metric(unit="images"),
     "best_epoch": Metric(unit="epoch"),
@@ -216,7 +216,7 @@ def _probe_neighbours(
     )
     logits = {k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours}
     first = choices.neighbours[0]
-    said = "the image itself left out" if task.own is not None else "given"
+    said = "the image itself left out" if task.own is not None else "given beforehand"
     rows = [row("neighbours", float(first), len(task.train.ids), declared=METRICS["neighbours"],
                 reason=said)]  # fmt: skip
     rows += [_accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)]

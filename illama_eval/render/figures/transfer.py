@@ -64,10 +64,11 @@ def draw_transfer(run: Run) -> Iterator[Drawing]:
     ):  # fmt: skip
         lines = _lines(run, metric, key)
         if lines:
-            caption = _CAPTIONS[name](run, lines)
-            yield _draw(
-                f"{STUDY}_{name}", title, caption, lines, label, run if key == "shots" else None
-            )
+            caption, banded = _CAPTIONS[name](run, lines), run if key == "shots" else None
+            drawing = _draw(f"{STUDY}_{name}", title, caption, lines, label, banded)
+            if key == "C":
+                _mark_chosen(drawing.figure.axes[0], run, lines)
+            yield drawing
     yield from _draw_epochs(run)
 
 
@@ -160,11 +161,10 @@ def _range_of_draws(run: Run, subject: str, row: Row) -> tuple[float, float] | N
 
 def _label_axes(axes: Axes, lines: Sequence[Line], label: str) -> None:
     places = sorted({x for line in lines for x in line.x})
-    if len(places) <= _INTERVALS:
+    few = len(places) <= _TICKS
+    if few:
         axes.set_xticks(places)
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda x, _: show_number(round(x), whole=True))
-        )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, few=few)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel=label, ylabel="top-1 accuracy (%)")
 
