@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from illama.sources.source import Images
 
 DEMO_IMAGES = {"test": 2_000, "train": 20_000, "cue-conflict": 1_800}
+SHAPES_IMAGES = {"test": 120, "train": 2_000}
 DIGITS_TEST_SHARE = 0.2
 PHOTOS = 30
 _SMALLEST_CROP = 160
@@ -62,7 +64,22 @@ def open_demo(split: str) -> Source:
     """Draw a split of the demo: test, train, or cue-conflict (labeled by shape)."""
     _check_split("demo", split, tuple(DEMO_IMAGES))
     drawn = draw(split, DEMO_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
-    return _in_memory("demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES)
+    source = _in_memory("demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES)
+    if split != "cue-conflict":
+        return source
+    cues = np.stack((drawn.shapes, drawn.textures), axis=1)
+    return replace(source, cues=cues, categories=SHAPES)
+
+
+def open_demo_shapes(split: str) -> Source:
+    """Draw the demo's pictures with the class of each pixel: background, or one of ten shapes."""
+    _check_split("demo-shapes", split, ("test", "train"))
+    drawn = draw(split, SHAPES_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
+    count = len(drawn.images)
+    source = _in_memory("demo-shapes", split, range(count), drawn.images, None, None)
+    return replace(
+        source, masks=partial(read_array, drawn.masks), mask_classes=("background", *SHAPES)
+    )
 
 
 def open_digits(split: str) -> Source:

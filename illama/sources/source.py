@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from illama.data import ImageError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,6 +53,16 @@ class Source:
     """Whether reading is so cheap that loader workers would only cost."""
     class_subset: tuple[int, ...] | None = None
     """The head's indices kept before the softmax; None keeps all."""
+    cues: NDArray[np.int64] | None = field(default=None, repr=False)
+    """The category of each image's shape and of its texture, [images, 2]; None where it has one
+    category alone."""
+    categories: tuple[str, ...] | None = field(default=None, repr=False)
+    """The names of the cues 0, 1, ..."""
+    masks: Callable[[int], NDArray[np.uint8]] | None = field(default=None, repr=False)
+    """Position -> the class of each pixel, uint8 [row, column], 255 where there is none; raises
+    `ImageError`."""
+    mask_classes: tuple[str, ...] | None = field(default=None, repr=False)
+    """The names of the classes of pixels."""
     contents: tuple[str | int, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -75,15 +87,18 @@ class Source:
             self,
             ids=tuple(self.ids[i] for i in positions),
             labels=None if self.labels is None else self.labels[positions],
+            cues=None if self.cues is None else self.cues[positions],
             contents=tuple(self._contents[i] for i in positions),
             read=partial(read_kept, self.read, positions),
+            masks=None if self.masks is None else partial(read_kept, self.masks, positions),
         )
 
     def for_head(self, classes: int) -> Source:
         """Return the source with its labels in the numbering of a head of `classes` outputs.
 
         Folders named by WordNet ids are mapped to the 1000 ImageNet indices; with a class subset,
-        as many classes as it has indices are mapped to these in order.
+        as many classes as it has indices are mapped to these in order. Images with cues whose
+        categories are no classes of the head lose their labels, and keep their cues.
 
         Raises:
             SourceError: labels, class count or class subset do not fit the head.
@@ -91,11 +106,30 @@ class Source:
         _check_subset(self, classes)
         if self.labels is None:
             return self
+        if self.cues is not None and len(self.classes or ()) != classes:
+            return replace(self, labels=None, classes=None)
         labels, names = _renumber(self, self.labels, classes)
         _check_labels(self, labels, classes)
         if labels is self.labels:
             return self
         return _fingerprinted(self, labels=labels, classes=names, contents=self._contents)
+
+    def read_pair(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return an image [row, column, 3] with its mask [row, column].
+
+        Raises:
+            ImageError: one of them cannot be read, or their sizes differ.
+        """
+        assert self.masks is not None, "the source has no masks"
+        image, mask = self.read(position), self.masks(position)
+        if image.shape[:2] != mask.shape:
+            here, there = (f"{shape[1]} x {shape[0]}" for shape in (image.shape, mask.shape))
+            raise ImageError(f"{self.ids[position]}: the image has {here} pixels, its mask {there}")
+        return image, mask
+
+    def lacks(self, fields: Iterable[str]) -> str:
+        """Return the first of these fields, such as `labels`, that is None; empty if none is."""
+        return next((name for name in sorted(fields) if getattr(self, name) is None), "")
 
     @property
     def _contents(self) -> tuple[str | int, ...]:

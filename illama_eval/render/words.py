@@ -43,6 +43,9 @@ _METRICS = {
     "sqnr": "SQNR of tokens",
     "held_out_top1": "held-out top-1",
     "chosen_c": "chosen C",
+    "shape_bias_wilson": "shape bias, Wilson interval",
+    "shape_bias_macro": "shape bias, mean of categories",
+    "category_accuracy": "accuracy of categories",
     "rank_of_mean_map": "rank of mean map",
     "rank_per_image": "rank per image",
 }
