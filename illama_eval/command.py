@@ -143,8 +143,7 @@ def carry_out(
                 request.prior,
             )
     except Interrupted:
-        words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
-        log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
+        say_how_to_go_on(log)
         raise
     leave()
     if os.environ.get("RANK", "0") != "0":
@@ -158,6 +157,12 @@ def carry_out(
         show_run(run, Console(highlight=False))
     log.print(f"written to {request.out}", markup=False)
     return _warn(run, log)
+
+
+def say_how_to_go_on(log: Console) -> None:
+    """Print the command that takes an interrupted run up again."""
+    words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
+    log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
 
 
 def compare_speed(shared: Shared) -> int:

@@ -74,18 +74,21 @@ def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> Pair
     source = source.for_head(classes)
     assert source.labels is not None
     if leave_one_out:
-        note = f"{source.name} has no training split: each image is classified by all others"
+        note = (
+            f"{source.name}: training and test images are the same; each is classified by all "
+            "others"
+        )
         return Pair(train=source, test=source, classes=classes, same=True, note=note)
     tested = hold_out(source.labels, source.ids, seed, TEST_SHARE)
     if not tested.any():
         raise SubjectError(
-            f"{source.name}: has no training split and one image per class; name training images "
-            "with --train-data"
+            f"{source.name}: training and test images are the same, one per class; name training "
+            "images with --train-data"
         )
     train, test = (source.keep(np.flatnonzero(tested == side)) for side in (False, True))
     note = (
-        f"{source.name} has no training split: {len(test):,} of {len(source):,} images, drawn by "
-        f"class (seed {seed}), are tested, the others trained on"
+        f"{source.name}: training and test images are the same; {len(test):,} of {len(source):,}, "
+        f"drawn by class (seed {seed}), are tested, the others trained on"
     )
     return Pair(train=train, test=test, classes=classes, note=note)
 

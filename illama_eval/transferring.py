@@ -13,7 +13,7 @@ from rich.console import Console
 
 from illama.sources import Source
 from illama_eval import directory
-from illama_eval.command import carry_out, options_of, progress
+from illama_eval.command import carry_out, options_of, progress, say_how_to_go_on
 from illama_eval.control import random_twin
 from illama_eval.features import Features, Kind, Reading, check_kind, extract
 from illama_eval.job import Job, Options, Prior
@@ -26,16 +26,8 @@ from illama_eval.request import Request, default_out, open_subjects, parse_batch
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
 from illama_eval.subjects import ModelSubject, Subject, SubjectError, digest_of
-from illama_eval.transfer import (
-    METRICS,
-    STUDY,
-    Choices,
-    Probing,
-    Task,
-    check_amounts,
-    make_set,
-    probe,
-)
+from illama_eval.task import Choices, Task, check_amounts, make_set
+from illama_eval.transfer import METRICS, STUDY, Probing, probe
 
 MEASURED = ("accuracy", "calibration")
 """Studies of the transferred model."""
@@ -184,6 +176,7 @@ def _probe(
     task = Task(
         name=base.name, train=known, test=tested, classes=pair.classes,
         own=own if pair.same else None,
+        unreadable=len(train.unreadable),
     )  # fmt: skip
     found = probe(task, choices)
     logits = torch.full((len(pair.test), pair.classes), torch.nan, dtype=torch.float64)
@@ -204,6 +197,10 @@ def _features(shared: Shared, base: Subject, source: Source, kind: Kind, folder:
                 on_start=hooks.on_start,
                 on_batch=hooks.on_batch,
             )
-            extract(base, source, kind, folder, reading)
+            try:
+                extract(base, source, kind, folder, reading)
+            except SystemExit:
+                say_how_to_go_on(log)
+                raise
     gather(None, shard)
     return extract(base, source, kind, folder)
