@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from zipfile import ZipFile
 
@@ -24,7 +26,10 @@ CURVE_POINTS = 64
 
 _NUMBERS = (int, float)
 _PLACES = {int, str}
-_TEXTS = attrgetter("subject", "source", "study", "metric", "unit", "reason")
+_NUMBERED = ("value", "low", "high")
+_TEXTUAL = ("subject", "source", "study", "metric", "unit", "reason")
+_KIND = attrgetter("subject", "study", "metric")
+_TEXTS = attrgetter(*_TEXTUAL)
 
 At: TypeAlias = Mapping[str, int | str]
 
@@ -52,6 +57,10 @@ class Row:
     reason: str = ""
     replicates: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     """The 200 replicate values behind the interval; stored in replicates.npz, not in run.json."""
+
+
+_WRITTEN = tuple(item.name for item in fields(Row) if item.name != "replicates")
+"""The fields of a row in run.json, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +103,10 @@ class Run:
     @cached_property
     def by_metric(self) -> Mapping[tuple[str, str, str], Sequence[Row]]:
         """The rows by subject, study and metric, so that finding one is no walk through all."""
-        found: dict[tuple[str, str, str], list[Row]] = {}
-        for row in self.rows:
-            found.setdefault((row.subject, row.study, row.metric), []).append(row)
-        return found
+        found: defaultdict[tuple[str, str, str], list[Row]] = defaultdict(list)
+        for key, row in zip(map(_KIND, self.rows), self.rows, strict=True):
+            found[key].append(row)
+        return dict(found)
 
     def value(self, study: str, metric: str, subject: str | None = None, **at: int | str) -> Row:
         """Return the one row of this metric at this place.
@@ -114,6 +123,36 @@ class Run:
         if len(found) != 1:
             raise KeyError(f"{len(found)} rows for {study}.{metric} at {at}")
         return found[0]
+
+    def renamed(self, names: Mapping[str, str]) -> Run:
+        """Return the run with other names for its subjects."""
+        if all(old == new for old, new in names.items()):
+            return self
+        return replace(
+            self,
+            rows=tuple(_take({**vars(row), "subject": names[row.subject]}) for row in self.rows),
+            curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in self.curves),
+            verdicts=tuple(
+                replace(v, subject=names.get(v.subject, v.subject)) for v in self.verdicts
+            ),
+        )
+
+    def headline(self, path: Path | str) -> Run:
+        """Return the rows with `at = {}` alone, with the replicates that lie beside `path`.
+
+        Raises:
+            ResultError: the replicates are damaged.
+        """
+        file, stored = files_of(path)
+        try:
+            table = _replicates(stored, headline=True)
+        except ResultError as problem:
+            raise ResultError(f"{file}: {problem}") from problem
+        rows = (row for row in self.rows if not row.at)
+        return Run(
+            header=self.header,
+            rows=tuple(replace(row, replicates=table.get(name_of(row))) for row in rows),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a table, one column per field and per key of `at`."""
@@ -254,17 +293,60 @@ def _read(text: str, table: Mapping[str, NDArray[np.float64]], *, headline: bool
             rows, curves, verdicts = [row for row in rows if not row["at"]], [], []
         return Run(
             header=_mapping(data["header"]),
-            rows=tuple(_read_row(row, table) for row in rows),
+            rows=_read_rows(rows, table),
             curves=tuple(
                 Curve(**{**curve, "x": tuple(curve["x"]), "y": tuple(curve["y"])})
                 for curve in curves
             ),
             verdicts=tuple(Verdict(**verdict) for verdict in verdicts),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as problem:
         if isinstance(problem, ResultError):
             raise
         raise ResultError(f"not a run ({problem})") from problem
+
+
+def _read_rows(
+    plain: Sequence[dict[str, Any]], table: Mapping[str, NDArray[np.float64]]
+) -> tuple[Row, ...]:
+    """Return the rows, checked a column at a time where all of them look as they are written."""
+    if not _is_sound(plain):
+        return tuple(_read_row(row, table) for row in plain)
+    rows = tuple(map(_take, plain))
+    for row in rows if table else ():
+        object.__setattr__(row, "replicates", table.get(name_of(row)))
+    return rows
+
+
+def _is_sound(plain: Sequence[dict[str, Any]]) -> bool:
+    """Return whether all rows have exactly the fields that are written, each of its type."""
+    if set(map(tuple, plain)) != {_WRITTEN}:
+        return False
+    columns = dict(zip(_WRITTEN, zip(*map(dict.values, plain), strict=True), strict=True))
+    numbers = [columns[name] for name in _NUMBERED]
+    texts = [columns[name] for name in _TEXTUAL]
+    return (
+        all(set(map(type, column)) == {str} for column in texts)
+        and all(set(map(type, column)) <= {int, float, NoneType} for column in numbers)
+        and all(all(map(math.isfinite, filter(None, column))) for column in numbers)
+        and set(map(type, columns["images"])) == {int}
+        and set(map(type, columns["at"])) == {dict}
+        and {type(value) for at in columns["at"] for value in at.values()} <= _PLACES
+    )
+
+
+def _take(values: dict[str, Any]) -> Row:
+    """Return the row of checked fields, which it keeps; drawing up each anew takes ten times as long."""
+    row = object.__new__(Row)
+    object.__setattr__(row, "__dict__", values)
+    return row
 
 
 def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -> Row:
@@ -272,7 +354,7 @@ def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -
     row = Row(**plain)
     if table:
         object.__setattr__(row, "replicates", table.get(name_of(row)))
-    for name in ("value", "low", "high"):
+    for name in _NUMBERED:
         number = plain.get(name)
         if number is not None and (type(number) not in _NUMBERS or not math.isfinite(number)):
             raise TypeError(f"{row.study}.{row.metric}: {name} is no number")

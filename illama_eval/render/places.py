@@ -64,17 +64,21 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     several = ("model",) if len(labels) > 1 else ()
     grids: dict[Place, Grid] = {}
     for row in mine:
-        keys = keys_of[tuple(row.at)]
+        at = row.at
+        given = tuple(at)
+        keys = keys_of[given]
         if not keys:
             continue
         if keys not in grids:
             grids[keys] = Grid(study=study, keys=(*several, *keys))
-        grid, at = grids[keys], row.at
+        grid = grids[keys]
         if row.metric not in grid.metrics:
             grid.metrics[row.metric] = unit_label(show_row(row).unit)
-        place = tuple([str(at[key]) if key in at else DEFAULTS[key] for key in keys])
-        line = grid.lines.setdefault((labels[row.subject], *place) if several else place, {})
-        line[row.metric] = row
+        here = at.values() if given == keys else [at.get(key, DEFAULTS.get(key)) for key in keys]
+        place = (labels[row.subject], *map(str, here)) if several else tuple(map(str, here))
+        if place not in grid.lines:
+            grid.lines[place] = {}
+        grid.lines[place][row.metric] = row
     return list(grids.values())
 
 

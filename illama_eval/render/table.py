@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from illama_eval.render.blocks import parts_of
@@ -17,6 +18,7 @@ from illama_eval.render.words import anchor
 from illama_eval.result import Row, Run
 
 _FIELDS = ("subject", "source", "study", "metric", "value", "low", "high", "unit", "images")
+_NUMBERS = frozenset({"value", "low", "high", "images"})
 
 
 def write_tables(run: Run, directory: Path) -> list[Path]:
@@ -41,18 +43,28 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: a column per field and per key of `at`; fractions, full digits."""
-    places = list(dict.fromkeys(key for row in rows for key in row.at))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_FIELDS, *map(csv_cell, places), "reason"])
-    cell = lru_cache(maxsize=None, typed=True)(csv_cell)  # names repeat from row to row
-    for row in rows:
-        at = [cell(row.at.get(key)) for key in places] if row.at else [""] * len(places)
-        writer.writerow(
-            (cell(row.subject), cell(row.source), cell(row.study), cell(row.metric),
-             row.value, row.low, row.high, cell(row.unit), row.images, *at, cell(row.reason))
-        )  # fmt: skip
-    return text.getvalue()
+    places = list(dict.fromkeys(chain.from_iterable(row.at for row in rows)))
+    shown = _Cells()
+    columns: list[Iterable[str]] = [
+        ["" if number is None else repr(number) for number in map(attrgetter(name), rows)]
+        if name in _NUMBERS
+        else map(shown.__getitem__, map(attrgetter(name), rows))
+        for name in _FIELDS
+    ]
+    columns += [[shown[row.at.get(key)] for row in rows] for key in places]
+    columns.append(map(shown.__getitem__, map(attrgetter("reason"), rows)))
+    head = ",".join(shown[name] for name in (*_FIELDS, *places, "reason"))
+    return "".join(f"{line}\n" for line in (head, *map(",".join, zip(*columns, strict=True))))
+
+
+class _Cells(dict[object, str]):
+    """What stands in CSV for a name, a place or a reason, which repeat from row to row."""
+
+    def __missing__(self, value: object) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow((csv_cell(value), ""))
+        self[value] = text.getvalue().removesuffix(",")
+        return self[value]
 
 
 def _file_stems(names: Iterable[str]) -> list[str]:
