@@ -190,6 +190,8 @@ def align(baseline: Measured, candidate: Measured) -> NDArray[np.intp] | None:
     """Return where each id of the baseline stands in the candidate; None if the ids differ."""
     if baseline.ids is None or candidate.ids is None or len(baseline.ids) != len(candidate.ids):
         return None
+    if np.array_equal(baseline.ids, candidate.ids):
+        return np.arange(len(baseline.ids), dtype=np.intp)
     first, second = np.argsort(baseline.ids), np.argsort(candidate.ids)
     if not np.array_equal(baseline.ids[first], candidate.ids[second]):
         return None

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -61,6 +61,7 @@ class Row:
 
 _WRITTEN = tuple(item.name for item in fields(Row) if item.name != "replicates")
 """The fields of a row in run.json, in their order."""
+_FIELDS = itemgetter(*_WRITTEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class Run:
             return self
         return replace(
             self,
-            rows=tuple(_take({**vars(row), "subject": names[row.subject]}) for row in self.rows),
+            rows=tuple(_take({**vars(row), "subject": names[row.subject]} for row in self.rows)),
             curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in self.curves),
             verdicts=tuple(
                 replace(v, subject=names.get(v.subject, v.subject)) for v in self.verdicts
@@ -319,7 +320,7 @@ def _read_rows(
     """Return the rows, checked a column at a time where all of them look as they are written."""
     if not _is_sound(plain):
         return tuple(_read_row(row, table) for row in plain)
-    rows = tuple(map(_take, plain))
+    rows = tuple(_take(plain))
     for row in rows if table else ():
         object.__setattr__(row, "replicates", table.get(name_of(row)))
     return rows
@@ -327,9 +328,12 @@ def _read_rows(
 
 def _is_sound(plain: Sequence[dict[str, Any]]) -> bool:
     """Return whether all rows have exactly the fields that are written, each of its type."""
-    if set(map(tuple, plain)) != {_WRITTEN}:
+    if set(map(len, plain)) != {len(_WRITTEN)}:
         return False
-    columns = dict(zip(_WRITTEN, zip(*map(dict.values, plain), strict=True), strict=True))
+    try:
+        columns = dict(zip(_WRITTEN, zip(*map(_FIELDS, plain), strict=True), strict=True))
+    except KeyError:
+        return False
     numbers = [columns[name] for name in _NUMBERED]
     texts = [columns[name] for name in _TEXTUAL]
     return (
@@ -342,11 +346,13 @@ def _is_sound(plain: Sequence[dict[str, Any]]) -> bool:
     )
 
 
-def _take(values: dict[str, Any]) -> Row:
-    """Return the row of checked fields, which it keeps; drawing up each anew takes ten times as long."""
-    row = object.__new__(Row)
-    object.__setattr__(row, "__dict__", values)
-    return row
+def _take(each: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    """Yield the rows of checked fields, which they keep: to set each field takes much longer."""
+    new, put = object.__new__, object.__setattr__
+    for values in each:
+        row = new(Row)
+        put(row, "__dict__", values)
+        yield row
 
 
 def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,10 +70,10 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
     whole = [row for row in rows if not row.at]
     if whole:
         yield _headline(run, whole)
-    by_place: dict[tuple[str, ...], list[Row]] = {}
+    by_place: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row.at:
-            by_place.setdefault((row.study, *row.at), []).append(row)
+            by_place[row.study, *row.at].append(row)
     for (study, *keys), here in by_place.items():
         if len(here) > MOST:
             yield Block(title=f"{study_label(study)}: {len(here):,} rows, in the CSV file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,6 +64,7 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     labels = {model.name: model.label for model in lineup.models}
     several = ("model",) if len(labels) > 1 else ()
     grids: dict[Place, Grid] = {}
+    lines: dict[Place, defaultdict[tuple[object, ...], dict[str, Row]]] = {}
     for row in mine:
         at = row.at
         given = tuple(at)
@@ -71,14 +73,16 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
             continue
         if keys not in grids:
             grids[keys] = Grid(study=study, keys=(*several, *keys))
-        grid = grids[keys]
-        if row.metric not in grid.metrics:
-            grid.metrics[row.metric] = unit_label(show_row(row).unit)
+            lines[keys] = defaultdict(dict)
+        metrics = grids[keys].metrics
+        if row.metric not in metrics:
+            metrics[row.metric] = unit_label(show_row(row).unit)
         here = at.values() if given == keys else [at.get(key, DEFAULTS.get(key)) for key in keys]
-        place = (labels[row.subject], *map(str, here)) if several else tuple(map(str, here))
-        if place not in grid.lines:
-            grid.lines[place] = {}
-        grid.lines[place][row.metric] = row
+        lines[keys][row.subject, *here][row.metric] = row
+    for keys, grid in grids.items():
+        for (subject, *here), line in lines[keys].items():
+            place = (*([labels[str(subject)]] if several else []), *map(str, here))
+            grid.lines.setdefault(place, {}).update(line)
     return list(grids.values())
 
 
