@@ -137,7 +137,7 @@ def test_the_policy_allows_the_page_itself_and_nothing_else(reported, page):
             assert node.attributes.get(name, "#").startswith(("#", "data:image/"))
     assert "http://" not in html
     assert "https://" not in html
-    assert len(script.text) < 7_500
+    assert len(script.text) < 6_600
     json.loads(page.one("script", id="curves").text)
 
 
