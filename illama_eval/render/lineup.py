@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from illama_eval.comparison import Comparison, compare
 from illama_eval.measured import inside, read_measured
 from illama_eval.render.maps import Maps, maps_of
 from illama_eval.render.palette import Identity, looks_of
-from illama_eval.render.select import subjects_of
 from illama_eval.render.text import plain
 from illama_eval.result import ResultError, Row, Run
 
@@ -154,15 +154,13 @@ def without_paths(words: str, paths: Iterable[Path]) -> str:
 
 def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, str]]:
     """Return for each run how its subjects are called on the page: no two alike."""
-    count: dict[str, int] = {}
-    for run in runs:
-        for name in subjects_of(run):
-            count[name] = count.get(name, 0) + 1
+    subjects = [list(dict.fromkeys(row.subject for row in run.rows)) for run in runs]
+    count = Counter(chain.from_iterable(subjects))
     taken: set[str] = set()
     names: list[dict[str, str]] = []
-    for run, directory in zip(runs, directories, strict=True):
+    for given, directory in zip(subjects, directories, strict=True):
         mine = {}
-        for name in subjects_of(run):
+        for name in given:
             longer = f"{name} ({directory.resolve().name})" if count[name] > 1 else name
             while longer in taken:
                 longer += "\N{PRIME}"

@@ -60,15 +60,14 @@ class Grid:
 def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     """Return the study's rows by place, a grid for each set of keys."""
     mine = [row for row in lineup.run.rows if row.study == study]
-    keys_of = _keys_of({tuple(row.at) for row in mine})
+    given = [tuple(row.at) for row in mine]
+    keys_of = _keys_of(set(given))
     labels = {model.name: model.label for model in lineup.models}
     several = ("model",) if len(labels) > 1 else ()
     grids: dict[Place, Grid] = {}
     lines: dict[Place, defaultdict[tuple[object, ...], dict[str, Row]]] = {}
-    for row in mine:
-        at = row.at
-        given = tuple(at)
-        keys = keys_of[given]
+    for row, own in zip(mine, given, strict=True):
+        keys = keys_of[own]
         if not keys:
             continue
         if keys not in grids:
@@ -77,7 +76,8 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
         metrics = grids[keys].metrics
         if row.metric not in metrics:
             metrics[row.metric] = unit_label(show_row(row).unit)
-        here = at.values() if given == keys else [at.get(key, DEFAULTS.get(key)) for key in keys]
+        at = row.at
+        here = at.values() if own == keys else [at.get(key, DEFAULTS.get(key)) for key in keys]
         lines[keys][row.subject, *here][row.metric] = row
     for keys, grid in grids.items():
         for (subject, *here), line in lines[keys].items():

@@ -43,18 +43,25 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: a column per field and per key of `at`; fractions, full digits."""
-    places = list(dict.fromkeys(chain.from_iterable(row.at for row in rows)))
     shown = _Cells()
-    columns: list[Iterable[str]] = [
-        ["" if number is None else repr(number) for number in map(attrgetter(name), rows)]
-        if name in _NUMBERS
-        else map(shown.__getitem__, map(attrgetter(name), rows))
-        for name in _FIELDS
+    columns = {name: list(map(attrgetter(name), rows)) for name in (*_FIELDS, "at", "reason")}
+    ats = columns.pop("at")
+    places = list(dict.fromkeys(chain.from_iterable(ats)))
+    reasons = map(shown.__getitem__, columns.pop("reason"))
+    texts = [
+        _digits(column) if name in _NUMBERS else map(shown.__getitem__, column)
+        for name, column in columns.items()
     ]
-    columns += [[shown[row.at.get(key)] for row in rows] for key in places]
-    columns.append(map(shown.__getitem__, map(attrgetter("reason"), rows)))
-    head = ",".join(shown[name] for name in (*_FIELDS, *places, "reason"))
-    return "".join(f"{line}\n" for line in (head, *map(",".join, zip(*columns, strict=True))))
+    texts += [[shown[at.get(key)] for at in ats] for key in places]
+    head = ",".join(map(shown.__getitem__, (*_FIELDS, *places, "reason")))
+    return "\n".join((head, *map(",".join, zip(*texts, reasons, strict=True)), ""))
+
+
+def _digits(numbers: Sequence[float | None]) -> Iterable[str]:
+    """Return numbers with all their digits, None as empty."""
+    if None in numbers:
+        return ["" if number is None else repr(number) for number in numbers]
+    return map(repr, numbers)
 
 
 class _Cells(dict[object, str]):
