@@ -37,6 +37,8 @@ class Batch:
     """Poisson weights, float64 [1 + replicates, image]; row 0 is all ones."""
     count: int
     """Images in the whole source."""
+    cues: Tensor | None = None
+    """Category of the shape and of the texture, int64 [image, 2]; None for other sources."""
 
     @property
     def size(self) -> int:

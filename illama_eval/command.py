@@ -26,6 +26,8 @@ from rich.progress import (
 from rich.text import Text
 
 from illama.sources import Source
+from illama_eval.cues import Cues
+from illama_eval.observers import open_observers
 from illama_eval.options import Shared
 from illama_eval.processes import leave
 from illama_eval.render import render_directory, show
@@ -34,6 +36,7 @@ from illama_eval.request import Request, default_out, open_subjects, parse_batch
 from illama_eval.result import Run
 from illama_eval.run import Interrupted, Options, evaluate
 from illama_eval.speed import measure_speed
+from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects import ModelSubject, SubjectError, digest_of
 
 INCOMPLETE = 4
@@ -45,6 +48,7 @@ def measure(
     command: str,
     parameters: Mapping[str, Mapping[str, Any]],
     predictions: Path | None = None,
+    cues: Cues | None = None,
 ) -> int:
     """Run a measuring command and return its exit code, 0 or 4.
 
@@ -54,7 +58,25 @@ def measure(
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
-    return carry_out(shared, resolve(shared, command, parameters, predictions))
+    return carry_out(shared, resolve(shared, command, parameters, predictions, cues))
+
+
+def measure_shape_bias(shared: Shared, cues: Cues) -> int:
+    """Measure shape bias, of the observers alone where only they are given; return the exit code.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    decisions = cues.read()
+    if decisions is None or shared.checkpoints or shared.models or shared.data:
+        return measure(shared, "shape-bias", {"shape_bias": {}}, cues=cues)
+    subjects, source = open_observers(decisions)
+    own = tuple((name, (index,)) for index, name in enumerate(decisions.categories))
+    study = ShapeBias(categories=own)
+    names = [subject.name for subject in subjects]
+    out = shared.out or default_out(names, [decisions.sha256], "shape-bias")
+    request = Request(subjects=subjects, source=source, studies=(study,), out=out)
+    return carry_out(shared, request)
 
 
 def carry_out(

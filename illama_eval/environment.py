@@ -43,6 +43,10 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 def parameters(study: Study) -> dict[str, Any]:
     """Return a study's parameters as JSON reads them back."""
+    described = getattr(study, "describe", None)
+    if described is not None:
+        found: dict[str, Any] = described()
+        return found
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in asdict(study).items()  # type: ignore[call-overload]  # studies are dataclasses

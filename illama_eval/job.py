@@ -99,9 +99,10 @@ class Job:
 
     def __post_init__(self) -> None:
         for study in self.studies:
-            if study.needs_labels and self.source.labels is None:
+            lacking = self.source.lacks(study.requires)
+            if lacking:
                 raise ResultError(
-                    f"{self.source.name}: {study.name} needs labels, and this source has none"
+                    f"{self.source.name}: {study.name} needs {lacking}, and this source has none"
                 )
             if not any(study in each for each in self.studies_of):
                 raise ResultError(unseen(study, self.subjects[0]))

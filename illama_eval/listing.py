@@ -21,11 +21,11 @@ def show_all(console: Console) -> None:
 
 
 def _studies() -> Table:
-    table = _table("Studies", "study", "measures", "labels", "metrics")
+    table = _table("Studies", "study", "measures", "needs", "metrics")
     for name, study in STUDIES.items():
         summary = (study.__doc__ or "").strip().splitlines()[0]
-        needs = "needed" if study.needs_labels else "not needed"
-        table.add_row(name, summary, needs, ", ".join(study.metrics))
+        needed = ", ".join(sorted(study.requires)) or "images alone"
+        table.add_row(name, summary, needed, ", ".join(study.metrics))
     return table
 
 

@@ -181,6 +181,11 @@ class _Plan:
         return keys_of(self.source.ids)
 
     @cached_property
+    def cues(self) -> Tensor | None:
+        """Categories of shape and texture, int64 [images, 2]."""
+        return None if self.source.cues is None else torch.from_numpy(self.source.cues)
+
+    @cached_property
     def labels(self) -> Tensor | None:
         """True classes among the kept ones, int64 [images]."""
         labels, subset = self.source.labels, self.source.class_subset
@@ -201,6 +206,7 @@ class _Plan:
             keys=keys.to(device),
             weights=weights_of(keys).to(device),
             count=len(self.source),
+            cues=None if self.cues is None else self.cues[index].to(device),
         )
 
 

@@ -48,6 +48,7 @@ from illama_eval.subjects import DTYPES, ModelSubject, SubjectError, digest_of
 STUDIES: Mapping[str, Mapping[str, Any]] = {
     "accuracy": {},
     "calibration": {},
+    "shape_bias": {},
     "rank": {},
     "collapse": {},
 }

@@ -13,9 +13,12 @@ import torch
 import typer
 
 from illama.sources import Source, open_source
+from illama_eval.categories import CategoriesError
+from illama_eval.cues import Cues
 from illama_eval.job import unseen
 from illama_eval.options import Shared
 from illama_eval.studies import STUDIES
+from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
 from illama_eval.subjects import (
     DEMO_CHECKPOINT,
@@ -36,6 +39,13 @@ FIRST_LOOK = (
 )
 
 
+LACKING: Mapping[str, str] = {
+    "labels": "which this source lacks for this head; use class folders, or --labels CSV",
+    "cues": "which this source lacks; use cue-conflict pictures: SHAPE/SHAPE1-TEXTURE2.jpg",
+}
+"""What a source can lack, and what to do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is to be measured, resolved from the options."""
@@ -52,6 +62,7 @@ def resolve(
     command: str,
     parameters: Mapping[str, Mapping[str, Any]],
     predictions: Path | None = None,
+    cues: Cues | None = None,
 ) -> Request:
     """Return the subjects, the source, the studies and the directory that the options mean.
 
@@ -71,18 +82,48 @@ def resolve(
         return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
     everything = command in {"run", "quantize"}
     source, note = choose_source(shared, studies, everything=everything)
-    if source.labels is None:
-        studies = tuple(study for study in studies if not study.needs_labels)
     subjects = open_subjects(shared)
-    studies, notes = _leave_out(studies, subjects, everything=everything)
+    for subject in subjects:
+        source = source.for_head(subject.classes)
+    fitted, unfit = _fit(studies, source, subjects, cues or Cues(), everything=everything)
+    studies, notes = _leave_out(fitted, subjects, everything=everything)
     if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
         studies = tuple(study for study in studies if study.name != "agreement")
-    for subject in subjects:
-        source = source.for_head(subject.classes) if source.labels is not None else source
     digests = [digest_of(subject) for subject in subjects]
     out = shared.out or default_out([subject.name for subject in subjects], digests, command)
-    note = "\n".join(filter(None, (note, *notes)))
+    note = "\n".join(filter(None, (note, *unfit, *notes)))
     return Request(subjects=subjects, source=source, studies=studies, out=out, note=note)
+
+
+def _fit(
+    studies: Sequence[Study],
+    source: Source,
+    subjects: Sequence[Subject],
+    cues: Cues,
+    *,
+    everything: bool,
+) -> tuple[list[Study], list[str]]:
+    """Return the studies that the source can feed, and why a study of its cues is left out.
+
+    Raises:
+        SubjectError: a study that was asked for by name cannot be made.
+        CategoriesError: the head's classes make up no known categories, or not those.
+    """
+    kept: list[Study] = []
+    notes = []
+    for study in studies:
+        lacking = source.lacks(study.requires)
+        if lacking and not everything:
+            raise SubjectError(f"{source.name}: {study.name} needs {lacking}, {LACKING[lacking]}")
+        try:
+            if not lacking:
+                fits = isinstance(study, ShapeBias)
+                kept.append(cues.fit(study, source, subjects) if fits else study)
+        except CategoriesError as problem:
+            if not everything:
+                raise
+            notes.append(f"{study.name} is left out: {problem}")
+    return kept, notes
 
 
 def _leave_out(
@@ -179,23 +220,14 @@ def choose_source(
             labels=shared.labels,
             class_subset=shared.class_subset,
         )
-        _require_labels(source, studies, everything)
         return _limited(source, shared), ""
-    if not everything and any(study.needs_labels for study in studies):
+    asking = next((study for study in studies if study.requires), None)
+    if not everything and asking is not None:
         raise SubjectError(
-            "no --data: this study needs labelled images; --data takes a folder of class folders, "
-            ".tar shards, CIFAR, .npz, or a name from `illama-eval list`"
+            f"no --data: {asking.name} needs images with {min(asking.requires)}; --data takes a "
+            "folder of class folders, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
         )
     return _limited(open_source("photos"), shared), FIRST_LOOK
-
-
-def _require_labels(source: Source, studies: Sequence[Study], everything: bool) -> None:
-    missing = [study.name for study in studies if study.needs_labels and source.labels is None]
-    if missing and (not everything or len(missing) == len(studies)):
-        raise SubjectError(
-            f"{source.name}: {missing[0]} needs labels, and this source has none; "
-            "use class folders, or --labels CSV for a flat folder"
-        )
 
 
 def _limited(source: Source, shared: Shared) -> Source:

@@ -53,7 +53,8 @@ class Study(Protocol):
     """The study's name: file, Row.study."""
     wants: ClassVar[frozenset[str]]
     """What it asks of a model (names of illama.observation.WANTED)."""
-    needs_labels: ClassVar[bool]
+    requires: ClassVar[frozenset[str]]
+    """What it must be told of the images: names of Source's fields that may be None."""
     metrics: ClassVar[Mapping[str, Metric]]
 
     def measure(self, piece: Piece) -> Sums:

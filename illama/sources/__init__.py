@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from illama.sources.arrays import open_demo, open_digits, open_npz, open_photos
 from illama.sources.cifar import find_cifar, open_cifar
+from illama.sources.cue_conflict import attach_cues
 from illama.sources.folder import open_folder
 from illama.sources.source import Source, SourceError, hash_order
 from illama.sources.splits import SPLIT_NAMES, find_shards, split_folder
@@ -34,6 +35,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "cifar100": f"CIFAR-100 under ${DATA_VARIABLE}",
         "DIR/CLASS/*.jpg": "a folder per class, or DIR/test, DIR/val, DIR/train of these;"
         " WordNet ids are mapped to the 1000 ImageNet indices",
+        "DIR/SHAPE/SHAPE1-TEXTURE2.jpg": "cue-conflict pictures, for shape-bias",
         "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label or unlabeled",
         "*.tar": "a shard or a folder of them: KEY.jpg with KEY.cls, or a directory per class",
         "CIFAR folder": "the python or binary release, or its parent",
@@ -117,6 +119,6 @@ def _open_folder(path: Path, split: str, labels: Path | None) -> Source:
         place, chosen = place.parent, place.name
     shards = find_shards(root)
     if not shards:
-        return open_folder(root, place.name, chosen, labels)
+        return attach_cues(open_folder(root, place.name, chosen, labels))
     source = open_tar(shards, place.name, split, labels)
     return source if chosen == "all" else replace(source, split=chosen)

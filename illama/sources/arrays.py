@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,11 @@ def open_demo(split: str) -> Source:
     """Draw a split of the demo: test, train, or cue-conflict (labeled by shape)."""
     _check_split("demo", split, tuple(DEMO_IMAGES))
     drawn = draw(split, DEMO_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
-    return _in_memory("demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES)
+    source = _in_memory("demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES)
+    if split != "cue-conflict":
+        return source
+    cues = np.stack((drawn.shapes, drawn.textures), axis=1)
+    return replace(source, cues=cues, categories=SHAPES)
 
 
 def open_digits(split: str) -> Source:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,6 +51,11 @@ class Source:
     """Whether reading is so cheap that loader workers would only cost."""
     class_subset: tuple[int, ...] | None = None
     """The head's indices kept before the softmax; None keeps all."""
+    cues: NDArray[np.int64] | None = field(default=None, repr=False)
+    """The category of each image's shape and of its texture, [images, 2]; None where it has one
+    category alone."""
+    categories: tuple[str, ...] | None = field(default=None, repr=False)
+    """The names of the cues 0, 1, ..."""
     contents: tuple[str | int, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -72,6 +77,7 @@ class Source:
             self,
             ids=tuple(self.ids[i] for i in kept),
             labels=None if self.labels is None else self.labels[kept],
+            cues=None if self.cues is None else self.cues[kept],
             contents=tuple(self._contents[i] for i in kept),
             read=partial(read_kept, self.read, kept),
         )
@@ -80,7 +86,8 @@ class Source:
         """Return the source with its labels in the numbering of a head of `classes` outputs.
 
         Folders named by WordNet ids are mapped to the 1000 ImageNet indices; with a class subset,
-        as many classes as it has indices are mapped to these in order.
+        as many classes as it has indices are mapped to these in order. Images with cues whose
+        categories are no classes of the head lose their labels, and keep their cues.
 
         Raises:
             SourceError: labels, class count or class subset do not fit the head.
@@ -88,11 +95,17 @@ class Source:
         _check_subset(self, classes)
         if self.labels is None:
             return self
+        if self.cues is not None and len(self.classes or ()) != classes:
+            return replace(self, labels=None, classes=None)
         labels, names = _renumber(self, self.labels, classes)
         _check_labels(self, labels, classes)
         if labels is self.labels:
             return self
         return _fingerprinted(self, labels=labels, classes=names, contents=self._contents)
+
+    def lacks(self, fields: Iterable[str]) -> str:
+        """Return the first of these fields, `labels` or `cues`, that is None; empty if none is."""
+        return next((name for name in sorted(fields) if getattr(self, name) is None), "")
 
     @property
     def _contents(self) -> tuple[str | int, ...]:

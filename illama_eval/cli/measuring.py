@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from illama_eval.cli.app import STUDY, app
-from illama_eval.options import Shared, option, with_shared
+from illama_eval.options import Shared, Split, option, with_shared
 
 
 class CalibrationSplit(StrEnum):
@@ -45,6 +45,7 @@ def run(
     studies: dict[str, dict[str, object]] = {
         "accuracy": {},
         "calibration": {"bins": bins, "split": calibration_split.value},
+        "shape_bias": {},
         "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
         "collapse": {},
         "agreement": {},
@@ -101,6 +102,34 @@ def collapse(shared: Shared) -> int:
     from illama_eval.command import measure
 
     return measure(shared, "collapse", {"collapse": {}})
+
+
+@app.command(name="shape-bias")
+@with_shared
+def shape_bias(
+    shared: Shared,
+    categories: Annotated[
+        Path | None,
+        option("JSON of category: [indices of the head], where the head is not known.", STUDY),
+    ] = None,
+    observers: Annotated[
+        list[Path] | None,
+        option(
+            "CSV of others' decisions: subject or model, shape, texture, decision, image.", STUDY
+        ),
+    ] = None,
+) -> int:
+    """Decisions by shape or by texture on cue-conflict pictures, beside people and models."""
+    from dataclasses import replace
+
+    from illama_eval.command import measure_shape_bias
+    from illama_eval.cues import Cues
+
+    bundled = not (shared.checkpoints or shared.models) and shared.data is None
+    if (bundled or shared.data == "demo") and shared.split is Split.test:
+        shared = replace(shared, split=Split.cue_conflict)
+    cues = Cues(categories=categories, observers=tuple(observers or ()))
+    return measure_shape_bias(shared, cues)
 
 
 @app.command()

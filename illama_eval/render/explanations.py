@@ -46,12 +46,13 @@ EXPLAINED: Mapping[str, Explanation] = {
     ),
     "shape_bias": Explanation(
         title="Shape and texture",
-        headline=("shape_bias", "class_macro"),
+        headline=("shape_bias", "category_accuracy", "error_consistency"),
         meaning="Each picture has the shape of one class and the texture of another. Shape bias is "
         "the share of shape among the decisions for either.",
         paper="On the 1,280 cue-conflict pictures, without the 80 whose shape and texture agree; "
         "the probabilities of the ImageNet classes in each of 16 categories are averaged "
         "(Table 8).",
+        command="illama-eval shape-bias",
     ),
     "rank": Explanation(
         title="Attention rank",
@@ -129,6 +130,14 @@ DEFINED: Mapping[str, str] = {
     "nll_scaled": "NLL after the temperature, fitted on other images",
     "ece_unscaled": "ECE of the same images before the temperature",
     "nll_unscaled": "NLL of the same images before the temperature",
+    "shape_bias": "decisions by shape, as a share of those by shape or texture; cues in conflict",
+    "shape_bias_wilson": "the same with Wilson's interval for these counts",
+    "shape_bias_macro": "the same, averaged over the categories of the shape",
+    "undecided": "share of pictures decided for neither their shape nor their texture",
+    "category_accuracy": "share of all pictures decided by shape, those without conflict too",
+    "shape_decisions": "pictures with cues in conflict that are decided by shape",
+    "texture_decisions": "pictures with cues in conflict that are decided by texture",
+    "error_consistency": "kappa of being right on the same pictures as an observer",
     "rank_of_mean_map": "the paper's rank: of the map averaged over all images",
     "rank_per_image": "mean of the ranks of single images' maps",
     "effective_rank": "exponential of the entropy of the normalised singular values",

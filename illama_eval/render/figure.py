@@ -15,6 +15,7 @@ from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.rank import draw_rank_by_layer
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
 from illama_eval.render.figures.sensitivity import draw_sensitivity
+from illama_eval.render.figures.shape_bias import draw_shape_bias
 from illama_eval.render.figures.size import draw_sizes
 from illama_eval.render.figures.spectra import draw_spectra
 from illama_eval.result import Run
@@ -24,6 +25,7 @@ Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
 DRAWN: tuple[Draw, ...] = (
     draw_accuracy,
     draw_reliability,
+    draw_shape_bias,
     draw_rank_by_layer,
     draw_spectra,
     draw_rank_by_head,

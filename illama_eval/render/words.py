@@ -41,6 +41,9 @@ _METRICS = {
     "logit_cosine": "cosine of logits",
     "logit_sqnr": "SQNR of logits",
     "sqnr": "SQNR of tokens",
+    "shape_bias_wilson": "shape bias, Wilson interval",
+    "shape_bias_macro": "shape bias, mean of categories",
+    "category_accuracy": "accuracy of categories",
     "rank_of_mean_map": "rank of mean map",
     "rank_per_image": "rank per image",
 }

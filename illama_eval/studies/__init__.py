@@ -9,6 +9,7 @@ from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.rank import Rank
+from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study
 
 __all__ = ["STUDIES"]
@@ -16,6 +17,7 @@ __all__ = ["STUDIES"]
 STUDIES: Mapping[str, type[Study]] = {
     "accuracy": Accuracy,
     "calibration": Calibration,
+    "shape_bias": ShapeBias,
     "rank": Rank,
     "collapse": Collapse,
     "agreement": Agreement,

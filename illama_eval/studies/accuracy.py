@@ -28,7 +28,7 @@ class Accuracy:
 
     name: ClassVar[str] = "accuracy"
     wants: ClassVar[frozenset[str]] = frozenset({"logits"})
-    needs_labels: ClassVar[bool] = True
+    requires: ClassVar[frozenset[str]] = frozenset({"labels"})
     metrics: ClassVar[Mapping[str, Metric]] = {
         "top1": Metric(better="higher", tolerance=1e-3),
         "top5": Metric(better="higher", tolerance=1e-3),

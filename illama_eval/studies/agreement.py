@@ -33,7 +33,7 @@ class Agreement:
     wants: ClassVar[frozenset[str]] = frozenset({"logits", "tokens"})
     optional: ClassVar[frozenset[str]] = frozenset({"tokens"})
     """Models without blocks agree or disagree by their logits alone."""
-    needs_labels: ClassVar[bool] = False
+    requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "flips": Metric(better="lower", tolerance=1e-2),
         "kl": Metric(unit="nats", better="lower", tolerance=1e-2),

@@ -58,7 +58,7 @@ class Calibration:
 
     name: ClassVar[str] = "calibration"
     wants: ClassVar[frozenset[str]] = frozenset({"logits"})
-    needs_labels: ClassVar[bool] = True
+    requires: ClassVar[frozenset[str]] = frozenset({"labels"})
     metrics: ClassVar[Mapping[str, Metric]] = {
         "ece": BINNED,
         "ece_left": BINNED,

@@ -116,7 +116,7 @@ class Collapse:
 
     name: ClassVar[str] = "collapse"
     wants: ClassVar[frozenset[str]] = frozenset({"used", "previous", "tokens", "features"})
-    needs_labels: ClassVar[bool] = False
+    requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "feature_spread": Metric(),
         "reach": Metric(),

@@ -54,7 +54,7 @@ class Rank:
 
     name: ClassVar[str] = "rank"
     wants: ClassVar[frozenset[str]] = frozenset({"used", "softmax"})
-    needs_labels: ClassVar[bool] = False
+    requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "rank_of_mean_map": Metric(unit="index"),
         "rank_per_image": Metric(unit="index"),

@@ -58,6 +58,7 @@ def make_batch() -> Callable[..., Batch]:
             keys=keys[index],
             weights=weights_of(keys[index]),
             count=len(labels),
+            cues=torch.stack((labels, (labels + torch.arange(len(labels)) // 3) % 5), 1)[index],
         )
 
     return make

@@ -19,12 +19,26 @@ from illama.observation import Batch, LayerSeen, Piece
 from illama_eval.result import Row, Run
 from illama_eval.studies import STUDIES
 from illama_eval.studies.calibration import Calibration
+from illama_eval.studies.shape_bias import Observer, ShapeBias
 from illama_eval.study import Findings, Study, Sums, accumulate
 
 IMAGES = 24
 CLASSES = 5
 OPTIONS: dict[str, tuple[Study, ...]] = {
     "calibration": (Calibration(), Calibration(split="first-half")),
+    "shape_bias": (
+        ShapeBias(
+            categories=tuple((f"category {index}", (index,)) for index in range(CLASSES)),
+            observers=(
+                Observer(
+                    name="somebody",
+                    kind="human",
+                    sha256="",
+                    decisions={f"{index:05d}": (index % 3) or None for index in range(10)},
+                ),
+            ),
+        ),
+    ),
 }
 """Parameters under which a study together shows all it declares; others do by default."""
 FLOAT32 = frozenset({"image/logits"})
@@ -194,7 +208,7 @@ def test_a_study_is_listed_under_its_name_and_asks_for_something(name):
 
 @every_study
 def test_findings_survive_the_way_through_json(name, total_over):
-    study = STUDIES[name]()
+    study = options(name)[0]
     found = study.summarize(total_over(study, [range(IMAGES)]))
     run = Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts)
     assert Run.from_json(run.to_json()) == run
@@ -202,7 +216,7 @@ def test_findings_survive_the_way_through_json(name, total_over):
 
 @every_study
 def test_measuring_leaves_the_piece_as_it_is(name, observed, labels, make_batch):
-    study = STUDIES[name]()
+    study = options(name)[0]
     for piece in observed:
         seen = part(piece, make_batch(labels))
         before = clone(seen)
@@ -256,4 +270,4 @@ def spoil(piece: Piece, images: list[int]) -> Piece:
 @pytest.mark.parametrize("name", [n for n, s in STUDIES.items() if s.wants == {"logits"}])
 def test_studies_of_logits_take_nothing_from_a_block(name, observed, labels, make_batch):
     block = next(piece for piece in observed if isinstance(piece, LayerSeen))
-    assert STUDIES[name]().measure(part(block, make_batch(labels))) == {}
+    assert options(name)[0].measure(part(block, make_batch(labels))) == {}

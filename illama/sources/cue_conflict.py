@@ -1,0 +1,53 @@
+"""Pictures with the shape of one category and the texture of another (Geirhos et al. 2019)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from illama.sources.source import Source, SourceError
+
+_NAME = re.compile(r"(?P<shape>[^\W\d][\w ]*?)\d+-(?P<texture>[^\W\d][\w ]*?)\d+")
+"""`cat7-elephant2`: shape, number, texture, number."""
+_RECOGNISED = 0.5
+"""Share of names of this form from which a folder counts as cue-conflict."""
+
+
+def read_name(stem: str) -> tuple[str, str] | None:
+    """Return shape and texture of a file's name without extension; None if it carries none."""
+    found = _NAME.fullmatch(stem)
+    return None if found is None else (found["shape"], found["texture"])
+
+
+def attach_cues(source: Source) -> Source:
+    """Return a folder by classes with the cues that its file names carry, if they carry any.
+
+    Folders are shapes, and a file is called SHAPE1-TEXTURE2. The categories are all that occur, in
+    sorted order.
+
+    Raises:
+        SourceError: most names have this form, and some do not, or name another shape than their
+            folder.
+    """
+    if source.labels is None or source.classes is None:
+        return source
+    shapes = [source.classes[label] for label in source.labels]
+    read = [read_name(each.rpartition("/")[2]) for each in source.ids]
+    fitting = [
+        each is not None and each[0] == shape for each, shape in zip(read, shapes, strict=True)
+    ]
+    if np.mean(fitting) < _RECOGNISED:
+        return source
+    if not all(fitting):
+        wrong = [name for name, fits in zip(source.ids, fitting, strict=True) if not fits]
+        raise SourceError(
+            f"{source.name}: {len(wrong)} of {len(fitting)} file names carry no texture (first:"
+            f" {wrong[0]!r}); call them SHAPE1-TEXTURE2, below a folder SHAPE"
+        )
+    cues = [each for each in read if each is not None]
+    categories = tuple(sorted({name for pair in cues for name in pair}))
+    number = {name: index for index, name in enumerate(categories)}
+    numbered = np.array([[number[name] for name in pair] for pair in cues], np.int64)
+    return replace(source, cues=numbered, categories=categories)
