@@ -77,11 +77,13 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
         if row.metric not in metrics:
             metrics[row.metric] = unit_label(show_row(row).unit)
         at = row.at
-        here = at.values() if own == keys else [at.get(key, DEFAULTS.get(key)) for key in keys]
+        here: Iterable[object] = at.values()
+        if own != keys:
+            here = [at.get(key, DEFAULTS.get(key)) for key in keys]
         lines[keys][row.subject, *here][row.metric] = row
     for keys, grid in grids.items():
-        for (subject, *here), line in lines[keys].items():
-            place = (*([labels[str(subject)]] if several else []), *map(str, here))
+        for (subject, *values), line in lines[keys].items():
+            place = (*([labels[str(subject)]] if several else []), *map(str, values))
             grid.lines.setdefault(place, {}).update(line)
     return list(grids.values())
 
