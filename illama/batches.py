@@ -53,7 +53,7 @@ class Batch:
     images: Tensor
     """float32 [image, 3, row, column]."""
     labels: Tensor
-    """int64 [image]."""
+    """What is true of each image, int64: its class [image], or its pixels' [image, row, column]."""
     positions: NDArray[np.int64]
     index: int
     broken: tuple[tuple[int, str], ...] = ()
@@ -165,29 +165,38 @@ class Pictures(Dataset[Batch]):
 
     def __getitem__(self, drawn: Drawn) -> Batch:
         """Read and prepare the images."""
-        assert self.source.labels is not None
-        kept, pixels = [], []
+        kept, pixels, truths = [], [], []
         broken: dict[int, str] = {}
         for slot, position in zip(drawn.slots, drawn.positions, strict=True):
             for offset in range(LONGEST_GAP if self.substitutes else 1):
                 taken = int(position + offset) % len(self.source)
+                random = generator(self.seed, drawn.epoch, int(slot), _AUGMENTATION)
                 try:
-                    image = self.source.read(taken)
+                    seen, truth = self.look(taken, random)
                 except ImageError as error:
                     broken[taken] = str(error)
                     continue
-                random = generator(self.seed, drawn.epoch, int(slot), _AUGMENTATION)
-                pixels.append(self.prepare(image, random))
+                pixels.append(seen)
+                truths.append(truth)
                 kept.append(taken)
                 break
-        positions = np.array(kept, np.int64)
         return Batch(
             images=torch.stack(pixels) if pixels else torch.empty(0),
-            labels=torch.from_numpy(self.source.labels[positions]),
-            positions=positions,
+            labels=torch.stack(truths) if truths else torch.empty(0, dtype=torch.int64),
+            positions=np.array(kept, np.int64),
             index=drawn.index,
             broken=tuple(broken.items()),
         )
+
+    def look(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return an image as it is seen, [3, row, column], and what is true of it: its class.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        assert self.source.labels is not None
+        image = self.source.read(position)
+        return self.prepare(image, random), torch.tensor(self.source.labels[position])
 
 
 def load(

@@ -163,6 +163,11 @@ def read(
     with about(path):
         archive = unpack(path)
         payload, packed = _unpack_weights(archive)
+        if "segmenter" in archive.metadata:
+            raise CheckpointError(
+                "holds a segmenter, which has no class for an image; `illama-eval segment` measures"
+                " it"
+            )
         found = find(payload, archive.metadata, ema=ema)
         _check_record(archive, found)
         released = identify(archive.sha256)

@@ -9,8 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.batches import Batch
-from illama.learner import Record
 from illama.world import World
+
+Record = dict[str, float | int]
+"""One line of the log, with the names and units of the released logs: `test_acc1` and `test_acc5`
+in percent, `train_class_acc` a fraction (absent where images are mixed); `train_...` are means over
+the epoch's steps, `test_...` holds at `test_soft_mask_rate`, the mask of the last step.
+`test_..._at_0` is our own: the same at soft mask 0, as the model will run."""
 
 Runs = Mapping[str, Callable[[Tensor], Tensor]]
 """What is evaluated, from images to logits, by the ending that its names get in the log."""

@@ -20,11 +20,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from illama import checkpoint
 from illama.archive import unpack
+from illama.evaluation import Record
 from illama.families import to_official
-from illama.files import about, replacing
-from illama.learner import Learner, Record, TrainingError
+from illama.files import CheckpointError, about, replacing
+from illama.learner import Learner, TrainingError
 from illama.model import Model
 
 STATE = "training"
@@ -145,7 +145,7 @@ class Journal:
             self._write(model, path, step, {STATE: state})
             if self.log and not self.taken and self._is_best():
                 _link(path, self.out / BEST)
-        except (checkpoint.CheckpointError, OSError) as error:
+        except (CheckpointError, OSError) as error:
             kept = self.checkpoints
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there is none yet"
             self.console.print(f"not saved: {error}; {last}", highlight=False, markup=False)
@@ -179,9 +179,9 @@ class Journal:
             raise TrainingError(f"{path}: holds no training to go on with, only weights")
         self._check_same(path, json.loads(state["given"]))
         learner = self.learner
-        learner.take_up(checkpoint.read(path).model, state["optimizer"])
+        learner.take_up(learner.task.read(path), state["optimizer"])
         if learner.average is not None:
-            averaged = checkpoint.read(path, ema=True).model
+            averaged = learner.task.read(path, ema=True)
             learner.average.load_state_dict(averaged.state_dict())
         learner.scaler.load_state_dict(state["scaler"])
         written = json.loads(state["written"])
@@ -216,7 +216,7 @@ class Journal:
         """Write the weights, to be run with the soft mask of the last step."""
         learner = self.learner
         averaged = {} if path.suffix != ".pth" else _averaged(learner)
-        checkpoint.save(
+        learner.task.save(
             model,
             path,
             soft_mask=learner.soft_mask(max(step - 1, 0)),
@@ -227,7 +227,7 @@ class Journal:
 
     def _is_best(self) -> bool:
         """Tell whether the last epoch is the best so far, run causally."""
-        scores = [record["test_acc1_at_0"] for record in self.log]
+        scores = [record.get("test_miou_at_0", record["test_acc1_at_0"]) for record in self.log]
         return scores[-1] > max(scores[:-1], default=-1)
 
 

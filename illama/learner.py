@@ -5,42 +5,31 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from illama import schedule, sharding
 from illama.batches import Batch, count_passes, mixing_generator, path_generator
-from illama.mixing import cross_entropy, draw_mixing
+from illama.evaluation import Record
+from illama.mixing import draw_mixing
 from illama.model import Model
 from illama.recipe import Recipe, RecipeError
-from illama.start import build
+from illama.task import TrainingError, task_of
 from illama.world import World
-
-Record = dict[str, float | int]
-"""One line of the log, with the names and units of the released logs: `test_acc1` and `test_acc5`
-in percent, `train_class_acc` a fraction (absent where images are mixed); `train_...` are means over
-the epoch's steps, `test_...` holds at `test_soft_mask_rate`, the mask of the last step.
-`test_..._at_0` is our own: the same at soft mask 0, as the model will run."""
 
 BETAS = (0.9, 0.999)
 """AdamW's, in every recipe of the paper (Table 12)."""
 
 _LOW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class TrainingError(ValueError):
-    """A training that cannot start or go on; one line: what, where, what to do."""
-
-    exit_code: ClassVar[int] = 3
 
 
 class LossError(TrainingError):
@@ -94,11 +83,12 @@ class Learner:
         self._check_soft_mask()
         if sharded:
             self._check_sharding()
-        self.model = build(recipe).to(self.device)
+        self.task = task_of(recipe)
+        self.model = self.task.build(recipe).to(self.device)
         self.average = None if recipe.ema is None else copy.deepcopy(self.model).eval()
         self.sharded = sharded
         self.run = self._wrap(compiled=compiled)
-        groups = parameter_groups(self.model, recipe.weight_decay)
+        groups = parameter_groups(self.model, recipe.weight_decay, recipe.layer_decay)
         fused = self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "fp16")
@@ -116,6 +106,8 @@ class Learner:
         """Refuse to cut what stays whole."""
         if self.world.size == 1:
             raise TrainingError("--shard cuts a model over processes; start several by torchrun")
+        if self.recipe.task == "segmentation":
+            raise RecipeError(f"recipe {self.recipe.name}: --shard cuts classifiers alone")
         if self.recipe.ema is not None or self.recipe.dtype == "fp16":
             raise RecipeError(
                 f"recipe {self.recipe.name}: --shard keeps no average of the weights and needs no"
@@ -137,12 +129,14 @@ class Learner:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step."""
+        recipe, steps = self.recipe, self.steps
+        warmup = recipe.warmup_steps
+        if warmup is None:
+            warmup = recipe.warmup_epochs * self.steps_per_epoch
+        if recipe.lr_schedule == "polynomial":
+            return schedule.polynomial(step, peak=recipe.lr, warmup_steps=warmup, steps=steps)
         return schedule.learning_rate(
-            step,
-            peak=self.recipe.lr,
-            minimum=self.recipe.min_lr,
-            warmup_steps=self.recipe.warmup_epochs * self.steps_per_epoch,
-            steps=self.steps,
+            step, peak=recipe.lr, minimum=recipe.min_lr, warmup_steps=warmup, steps=steps
         )
 
     def weight_decay(self, step: int) -> float:
@@ -221,6 +215,8 @@ class Learner:
     def take_up(self, model: Model, moments: dict[str, Any]) -> None:
         """Go on from saved weights and moments."""
         sharding.fill(self.model, model)
+        for own, saved in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(saved)
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
         for index, own in moments["state"].items():
             own.update(
@@ -230,9 +226,9 @@ class Learner:
 
     def _set_rates(self, step: int) -> None:
         """Give the optimizer the step's learning rate and weight decay."""
-        decayed, spared = self.optimizer.param_groups
-        decayed["lr"] = spared["lr"] = self.learning_rate(step)
-        decayed["weight_decay"] = self.weight_decay(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step) * group["scale"]
+            group["weight_decay"] = self.weight_decay(step) if group["decays"] else 0.0
 
     def _learn(self, step: int, batch: Batch, *, synchronised: bool) -> Tensor:
         """Add a micro-batch's gradients; return its summed loss, its hits and its images."""
@@ -246,17 +242,12 @@ class Learner:
         with self._gathering(synchronised):
             low = _LOW[recipe.dtype]
             with torch.autocast(self.device.type, low, enabled=low != torch.float32):
-                logits = self.run(mixing.blend(pixels), self.soft_mask(step), kept).float()
-            if recipe.mixes:
-                targets = mixing.targets(labels, recipe.classes, recipe.label_smoothing)
-                loss = cross_entropy(logits, targets)
-            else:
-                smoothing = recipe.label_smoothing
-                loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+                outputs = self.run(mixing.blend(pixels), self.soft_mask(step), kept)
+            scored = self.task.score(outputs, labels, mixing, recipe)
             share = images * self.world.size / recipe.batch_size  # processes are averaged later
-            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-        hits = (logits.argmax(-1) == labels).sum()
-        return torch.stack((loss.detach().double() * images, hits, hits.new_tensor(images)))
+            self.scaler.scale(scored.loss * share).backward()  # type: ignore[no-untyped-call]
+        loss = scored.loss.detach().double() * images
+        return torch.stack((loss, scored.hits.double(), loss.new_tensor(images)))
 
     def _gathering(self, synchronised: bool) -> AbstractContextManager[object]:
         """Let only a step's last backward pass exchange gradients with other processes."""
@@ -278,16 +269,43 @@ class Learner:
             follow(self.average, self.model, self.recipe.ema)
 
 
-def parameter_groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: no decay for vectors, biases, positions and class token."""
-    spared = ("class_token", "position_embedding")
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        groups[parameter.ndim > 1 and name not in spared].append(parameter)
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return AdamW's groups: no decay for vectors, biases, positions and class token.
+
+    With a layer decay there is a pair of groups for each depth, whose learning rate has the factor
+    layer_decay ** (blocks behind it); what stands behind the blocks has the full rate.
+    """
+    named = list(model.named_parameters())
+    depth = 1 + max(int(found[1]) for name, _ in named if (found := _BLOCK.search(name)))
+    groups: dict[tuple[float, bool], list[Tensor]] = {(1.0, True): [], (1.0, False): []}
+    for name, parameter in named:
+        decays = parameter.ndim > 1 and not name.endswith(_SPARED)
+        groups.setdefault((layer_decay ** _behind(name, depth), decays), []).append(parameter)
     return [
-        {"params": groups[True], "weight_decay": weight_decay},
-        {"params": groups[False], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if decays else 0.0,
+            "decays": decays,
+            "scale": scale,
+        }
+        for (scale, decays), parameters in groups.items()
+        if parameters
     ]
+
+
+_SPARED = ("class_token", "position_embedding")
+_EMBEDDING = (*_SPARED, "patch_embedding.weight", "patch_embedding.bias")
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+
+
+def _behind(name: str, depth: int) -> int:
+    """Return by how many steps of depth a weight lies before what follows the blocks."""
+    found = _BLOCK.search(name)
+    if found:
+        return depth - int(found[1])
+    return depth + 1 if name.endswith(_EMBEDDING) else 0
 
 
 def draw_kept(rate: float, depth: int, images: int, random: np.random.Generator) -> Tensor | None:

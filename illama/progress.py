@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from illama.learner import Record, TrainingError
+from illama.evaluation import Record
+from illama.learner import TrainingError
 
 
 class _Speed(ProgressColumn):
@@ -41,9 +42,11 @@ def live(console: Console, images: int) -> Progress:
 def describe(record: Record, epochs: int) -> str:
     """Return one line about an epoch."""
     broken = f", {record['broken_images']} images broken" if "broken_images" in record else ""
+    miou = f"test mIoU {record['test_miou']:.2f} %, " if "test_miou" in record else ""
+    soft = record["test_soft_mask_rate"]
     return (
-        f"epoch {record['epoch'] + 1}/{epochs}: loss {record['train_loss']:.3f}, "
-        f"test top-1 {record['test_acc1']:.2f} % at soft mask {record['test_soft_mask_rate']:.2f}, "
+        f"epoch {record['epoch'] + 1}/{epochs}: loss {record['train_loss']:.3f}, {miou}"
+        f"test top-1 {record['test_acc1']:.2f} % at soft mask {soft:.2f}, "
         f"{record['test_acc1_at_0']:.2f} % at 0{broken}"
     )
 

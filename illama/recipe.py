@@ -37,6 +37,8 @@ class Recipe:
     """Key of `illama.SIZES`."""
     step: str = "soft-mask"
     """Key of `illama.STEPS`."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """What is learned: a class of each image, or of each pixel."""
     image_size: int
     """Side of the square input in pixels."""
     classes: int
@@ -52,8 +54,14 @@ class Recipe:
     """Learning rate after the warm-up, not scaled by the batch."""
     min_lr: float = 1e-6
     """Learning rate that the cosine falls to."""
+    lr_schedule: Literal["cosine", "polynomial"] = "cosine"
+    """How the learning rate falls: half a cosine, or a straight line to 0."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate per block of the backbone, from the last one down."""
     warmup_epochs: int
     """Epochs of linear warm-up from 0."""
+    warmup_steps: int | None = None
+    """The same in optimizer steps; None: as `warmup_epochs` says."""
     weight_decay: float = 0.05
     """Of the matrices; norms, biases, positions and class token have none."""
     weight_decay_end: float | None = None
@@ -100,6 +108,13 @@ class Recipe:
     """RandAugment (Cubuk et al. 2020), as timm writes it: magnitude m, its spread mstd, inc1."""
     color_jitter: float = 0.0
     """Largest change of brightness, contrast and saturation; without RandAugment only."""
+    short_side: int | None = None
+    """Segmentation: the short side that images are brought to before their scale is varied; None:
+    they are taken as they are."""
+    scales: float = 1.0
+    """Segmentation: how much larger or smaller a scale can be drawn; 2 is half to double."""
+    photometric: bool = False
+    """Segmentation: vary brightness, contrast, saturation and hue, each half of the time."""
     erasing: float = 0.0
     """Probability that a rectangle is replaced by noise (Zhong et al. 2020)."""
     repeats: int = 1
@@ -191,6 +206,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "clip_grad": (1e-12, math.inf),
     "ema": (0, 1 - 1e-12),
     "drop_path": (0, 1 - 1e-12),
+    "layer_decay": (1e-12, 1),
+    "scales": (1, math.inf),
+    "short_side": (1, math.inf),
+    "warmup_steps": (0, math.inf),
 }
 
 RECIPES: Mapping[str, Recipe] = {name: Recipe(name=name, **given) for name, given in TABLE.items()}

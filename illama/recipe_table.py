@@ -93,6 +93,31 @@ _TUNED: _Fields = {
 _TUNED_224: _Fields = {**_TUNED, "image_size": 224, "micro_batch": 32}
 _TUNED_384: _Fields = {**_TUNED, "image_size": 384, "micro_batch": 16}
 
+_ADE20K: _Fields = {
+    "task": "segmentation",
+    "image_size": 512,
+    "classes": 150,
+    "epochs": 254,
+    "batch_size": 32,
+    "micro_batch": 4,
+    "lr": 6e-5,
+    "lr_schedule": "polynomial",
+    "layer_decay": 0.9,
+    "weight_decay": 0.01,
+    "warmup_epochs": 0,
+    "warmup_steps": 1500,
+    "soft_mask": 0.0,
+    "cutoff_soft": 0,
+    "drop_path": 0.1,
+    "label_smoothing": 0.0,
+    "flip": 0.5,
+    "short_side": 512,
+    "scales": 2.0,
+    "photometric": True,
+}
+"""UperNet on ADE20K: 160,000 steps of 32 images are 254 epochs of 20,210 (Table 10; released
+history; the batch is inferred)."""
+
 _CIFAR: _Fields = {
     **_SEEN,
     "size": "tiny",
@@ -195,6 +220,37 @@ TABLE: Mapping[str, _Fields] = {
         "summary": "base-in1k from weights selected from LLaMA-2-7B (Table 18)",
         **_BASE,
         "start": "illama_base_llama2.pth",
+    },
+    "tiny-ade20k": {
+        "summary": "tiny-in1k with UperNet on ADE20K at 512 px (Table 10)",
+        **_ADE20K,
+        "size": "tiny",
+        "start": "trained/illama_tiny-in1k/illama_tiny-in1k.safetensors",
+    },
+    "base-ade20k": {
+        "summary": "base-in1k with UperNet on ADE20K at 512 px (Table 10)",
+        **_ADE20K,
+        "size": "base",
+        "start": "trained/illama_base-in1k/illama_base-in1k.safetensors",
+    },
+    "segment": {
+        "summary": "nano with UperNet on the demo's shapes: minutes on two cores",
+        "task": "segmentation",
+        "data": "demo-shapes",
+        "size": "nano",
+        "image_size": 32,
+        "classes": 11,
+        "epochs": 6,
+        "batch_size": 40,
+        "lr": 2e-3,
+        "lr_schedule": "polynomial",
+        "warmup_epochs": 0,
+        "warmup_steps": 30,
+        "soft_mask": 0.0,
+        "cutoff_soft": 0,
+        "label_smoothing": 0.0,
+        "flip": 0.5,
+        "dtype": "bf16",
     },
     "demo": {
         "summary": "nano on the demo's drawn pictures: minutes on two cores",

@@ -6,6 +6,20 @@ import math
 from typing import Literal
 
 
+def polynomial(
+    step: int, *, peak: float, warmup_steps: int, steps: int, first: float = 1e-6
+) -> float:
+    """Return the learning rate: a straight line from `peak` to 0, less in the warm-up.
+
+    In its `warmup_steps` the rate is multiplied by a factor that rises linearly from `first` to 1,
+    as in the BEiT recipe that the paper segments with (power 1).
+    """
+    rate = peak * (1 - step / steps)
+    if step >= warmup_steps:
+        return rate
+    return rate * (1 - (1 - step / warmup_steps) * (1 - first))
+
+
 def learning_rate(
     step: int, *, peak: float, minimum: float, warmup_steps: int, steps: int
 ) -> float:

@@ -32,8 +32,10 @@ def build(recipe: Recipe) -> Model:
     return model
 
 
-def fill(model: Model, start: str) -> None:
+def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
     """Take over a checkpoint's weights; a head of other classes stays as it was drawn.
+
+    Weights whose names begin with one of `without` are passed over.
 
     Raises:
         CheckpointError: they are missing or of another architecture.
@@ -42,6 +44,7 @@ def fill(model: Model, start: str) -> None:
     state = found.state_dict()
     if found.config.classes != model.config.classes:
         state = {name: value for name, value in state.items() if not name.startswith("head.")}
+    state = {name: value for name, value in state.items() if not name.startswith(without)}
     own = model.state_dict()
     unlike = [name for name in own if name in state and own[name].shape != state[name].shape]
     other = {**own, **state}.keys() - own.keys()

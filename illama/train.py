@@ -9,24 +9,21 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from illama.augmentation import Augmentation
-from illama.batches import Batch, Pictures, deal_test, draw_batches, load
-from illama.data import Transform, evaluation_transform
-from illama.evaluation import evaluate
+from illama.batches import Batch, deal_test, draw_batches, load
+from illama.evaluation import Record
 from illama.interruption import Request, deferring
 from illama.journal import Journal
-from illama.learner import Learner, LossError, Record, TrainingError
+from illama.learner import Learner, LossError, TrainingError
 from illama.model import Model
 from illama.progress import Scribe, describe, live
 from illama.recipe import Recipe
 from illama.sources import Source, SourceError
+from illama.task import task_of
 from illama.world import World, join
 
 __all__ = ["Execution", "Trained", "TrainingError", "choose_device", "fit"]
@@ -119,7 +116,7 @@ def fit(
     """
     execution = execution or Execution()
     console = console or Console(quiet=True)
-    sources = [_labeled(source, recipe) for source in (train_source, test_source)]
+    sources = [task_of(recipe).check(source, recipe) for source in (train_source, test_source)]
     with join(torch.device(execution.device)) as world:
         compiled, sharded = execution.compiled, execution.sharded
         images = len(train_source)
@@ -154,12 +151,9 @@ class _Loop:
     request: Request
 
     def __post_init__(self) -> None:
-        recipe = self.learner.recipe
-        transform = evaluation_transform(recipe.image_size)
-        vary = Augmentation(recipe, transform)
-        self.train_pictures = Pictures(self.train_source, vary, recipe.seed, substitutes=True)
-        plain = partial(_plainly, transform)
-        self.test_pictures = Pictures(self.test_source, plain, recipe.seed, substitutes=False)
+        recipe, task = self.learner.recipe, self.learner.task
+        self.train_pictures = task.pictures(self.train_source, recipe, training=True)
+        self.test_pictures = task.pictures(self.test_source, recipe, training=False)
 
     @property
     def world(self) -> World:
@@ -250,9 +244,10 @@ class _Loop:
         drawn = deal_test(len(self.test_source), learner.recipe.batch_size, self.world)
         workers = 0 if self.test_source.in_memory else self.execution.workers
         batches = load(self.test_pictures, drawn, workers, self.world.device)
-        tested = evaluate(runs, self._note(batches, self.test_source), self.world)
+        tested = learner.task.evaluate(runs, self._note(batches, self.test_source), self.world)
         if not soft_mask:
-            tested.update({f"{name}_at_0": tested[name] for name in _MEASURED})
+            now = {name: value for name, value in tested.items() if not name.endswith("_ema")}
+            tested.update({f"{name}_at_0": value for name, value in now.items()})
         self._gather_broken()
         shown = tested["test_acc1_at_0"]
         self.line.update(self.line.task_ids[0], accuracy=shown)
@@ -288,18 +283,3 @@ class _Loop:
             f"stopped after step {step}; the same command goes on from there", highlight=False
         )
         raise SystemExit(self.request.code)
-
-
-def _plainly(transform: Transform, image: NDArray[np.uint8], _: np.random.Generator) -> Tensor:
-    """Return what the evaluation sees, which draws nothing."""
-    return transform(image)
-
-
-_MEASURED = ("test_loss", "test_acc1", "test_acc5")
-
-
-def _labeled(source: Source, recipe: Recipe) -> Source:
-    """Return the source in the numbering of the recipe's head."""
-    if source.labels is None:
-        raise TrainingError(f"{source.name} has no labels to train on or to test with")
-    return source.for_head(recipe.classes)

@@ -9,7 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from illama.sources.arrays import open_demo, open_digits, open_npz, open_photos
+from illama.sources.ade20k import find_ade20k, open_ade20k
+from illama.sources.arrays import (
+    open_demo,
+    open_demo_shapes,
+    open_digits,
+    open_npz,
+    open_photos,
+)
 from illama.sources.cifar import find_cifar, open_cifar
 from illama.sources.cue_conflict import attach_cues
 from illama.sources.folder import open_folder
@@ -29,6 +36,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "demo": "drawn shapes, each with a texture of its own, 10 classes, 32 px (also split"
         " cue-conflict)",
+        "demo-shapes": "the same pictures with the class of each pixel, for segment",
         "digits": "scikit-learn's 1,797 handwritten digits, 10 classes, 8 px",
         "photos": "30 crops of scikit-learn's two photographs, unlabeled",
         "cifar10": f"CIFAR-10 under ${DATA_VARIABLE}",
@@ -37,6 +45,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         " WordNet ids are mapped to the 1000 ImageNet indices",
         "DIR/SHAPE/SHAPE1-TEXTURE2.jpg": "cue-conflict pictures, for shape-bias",
         "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label or unlabeled",
+        "ADE20K folder": "images/ and annotations/, each with training and validation",
         "*.tar": "a shard or a folder of them: KEY.jpg with KEY.cls, or a directory per class",
         "CIFAR folder": "the python or binary release, or its parent",
         "*.npz": "arrays images uint8 [image, row, column, 3], labels, optional ids",
@@ -86,6 +95,7 @@ def _open_cifar_by_name(classes: int, split: str) -> Source:
 
 _NAMED: Mapping[str, Callable[[str], Source]] = {
     "demo": open_demo,
+    "demo-shapes": open_demo_shapes,
     "digits": open_digits,
     "photos": open_photos,
     "cifar10": partial(_open_cifar_by_name, 10),
@@ -113,6 +123,8 @@ def _open_folder(path: Path, split: str, labels: Path | None) -> Source:
     release = find_cifar(path)
     if release and labels is None:
         return open_cifar(*release, split)
+    if find_ade20k(path) and labels is None:
+        return open_ade20k(path, split)
     root = split_folder(path, split) or path
     place, chosen = Path(os.path.abspath(root)), "all"  # noqa: PTH100 - a link keeps its own name
     if place.name in SPLIT_NAMES:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from illama.sources.source import Images
 
 DEMO_IMAGES = {"test": 2_000, "train": 20_000, "cue-conflict": 1_800}
+SHAPES_IMAGES = {"test": 500, "train": 2_000}
 DIGITS_TEST_SHARE = 0.2
 PHOTOS = 30
 _SMALLEST_CROP = 160
@@ -68,6 +69,17 @@ def open_demo(split: str) -> Source:
         return source
     cues = np.stack((drawn.shapes, drawn.textures), axis=1)
     return replace(source, cues=cues, categories=SHAPES)
+
+
+def open_demo_shapes(split: str) -> Source:
+    """Draw the demo's pictures with the class of each pixel: background, or one of ten shapes."""
+    _check_split("demo-shapes", split, ("test", "train"))
+    drawn = draw(split, SHAPES_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
+    count = len(drawn.images)
+    source = _in_memory("demo-shapes", split, range(count), drawn.images, None, None)
+    return replace(
+        source, masks=partial(read_array, drawn.masks), mask_classes=("background", *SHAPES)
+    )
 
 
 def open_digits(split: str) -> Source:

@@ -56,6 +56,11 @@ class Source:
     category alone."""
     categories: tuple[str, ...] | None = field(default=None, repr=False)
     """The names of the cues 0, 1, ..."""
+    masks: Callable[[int], NDArray[np.uint8]] | None = field(default=None, repr=False)
+    """Position -> the class of each pixel, uint8 [row, column], 255 where there is none; raises
+    `ImageError`."""
+    mask_classes: tuple[str, ...] | None = field(default=None, repr=False)
+    """The names of the classes of pixels."""
     contents: tuple[str | int, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -80,6 +85,7 @@ class Source:
             cues=None if self.cues is None else self.cues[kept],
             contents=tuple(self._contents[i] for i in kept),
             read=partial(read_kept, self.read, kept),
+            masks=None if self.masks is None else partial(read_kept, self.masks, kept),
         )
 
     def for_head(self, classes: int) -> Source:
@@ -104,7 +110,7 @@ class Source:
         return _fingerprinted(self, labels=labels, classes=names, contents=self._contents)
 
     def lacks(self, fields: Iterable[str]) -> str:
-        """Return the first of these fields, `labels` or `cues`, that is None; empty if none is."""
+        """Return the first of these fields, such as `labels`, that is None; empty if none is."""
         return next((name for name in sorted(fields) if getattr(self, name) is None), "")
 
     @property
