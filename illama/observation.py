@@ -9,14 +9,16 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-Wanted = Literal["used", "softmax", "tokens", "previous", "logits", "features"]
+Wanted = Literal["used", "softmax", "tokens", "previous", "logits", "features", "segments"]
 """Names of what can be asked for; everything else of a piece is always there or None."""
 
 WANTED: frozenset[Wanted] = frozenset(
-    ("used", "softmax", "tokens", "previous", "logits", "features")
+    ("used", "softmax", "tokens", "previous", "logits", "features", "segments")
 )
 LAYER_WANTED: frozenset[Wanted] = frozenset(("used", "softmax", "tokens", "previous"))
 """What comes with every block; the rest comes once, at the end."""
+SEGMENTER_WANTED: frozenset[Wanted] = frozenset(("segments",))
+"""What segmenters alone show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,9 @@ class Batch:
     """Images in the whole source."""
     cues: Tensor | None = None
     """Category of the shape and of the texture, int64 [image, 2]; None for other sources."""
+    masks: tuple[Tensor, ...] | None = None
+    """Class of each pixel, int64 [row, column] per image, 255 where there is none; None unless
+    segments are wanted."""
 
     @property
     def size(self) -> int:
@@ -84,7 +89,20 @@ class OutputSeen:
     """The same output of the first subject on the same batch."""
 
 
-Piece: TypeAlias = LayerSeen | OutputSeen
+@dataclass(frozen=True, kw_only=True)
+class SegmentsSeen:
+    """The classes of all pixels, found in one way, seen on one batch."""
+
+    mode: str
+    """How they were found."""
+    predicted: tuple[Tensor, ...]
+    """Class of each pixel, int64 [row, column] per image."""
+    batch: Batch | None = None
+    reference: SegmentsSeen | None = None
+    """The same of the first subject on the same batch."""
+
+
+Piece: TypeAlias = LayerSeen | OutputSeen | SegmentsSeen
 
 
 def present(field: Tensor | None, name: str) -> Tensor:

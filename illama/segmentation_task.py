@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from illama.batches import Batch, Pictures
 from illama.config import Config
-from illama.data import ImageError, Transform, evaluation_transform
+from illama.data import Transform, evaluation_transform
 from illama.evaluation import Record, Runs
 from illama.mixing import Mixing
 from illama.recipe import Recipe, RecipeError
@@ -184,24 +184,10 @@ class MaskedPictures(Pictures):
         Raises:
             ImageError: image or mask cannot be read, or their sizes differ.
         """
-        image, mask = read_pair(self.source, position)
+        image, mask = self.source.read_pair(position)
         prepare: Any = self.prepare
         pixels, truth = prepare(image, mask, random)
-        return pixels, torch.from_numpy(np.ascontiguousarray(truth)).long()
-
-
-def read_pair(source: Source, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return an image [row, column, 3] with its mask [row, column].
-
-    Raises:
-        ImageError: one of them cannot be read, or their sizes differ.
-    """
-    assert source.masks is not None
-    image, mask = source.read(position), source.masks(position)
-    if image.shape[:2] != mask.shape:
-        sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (image.shape, mask.shape))
-        raise ImageError(f"{source.ids[position]}: image and mask have {sizes} pixels")
-    return image, mask
+        return pixels, torch.from_numpy(truth.astype(np.int64))
 
 
 def _squeeze(

@@ -25,19 +25,28 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from illama.sources import Source
+from illama.sources import Source, open_source
 from illama_eval.cues import Cues
 from illama_eval.observers import open_observers
 from illama_eval.options import Shared
 from illama_eval.processes import leave
 from illama_eval.render import render_directory, show
 from illama_eval.render.speed import show_speed
-from illama_eval.request import Request, default_out, open_subjects, parse_batch_size, resolve
+from illama_eval.request import (
+    Request,
+    choose_device,
+    default_out,
+    open_subjects,
+    parse_batch_size,
+    resolve,
+)
 from illama_eval.result import Run
 from illama_eval.run import Interrupted, Options, evaluate
+from illama_eval.segmenter_subject import DEMO_SEGMENTER, check_masks, open_segmenter
 from illama_eval.speed import measure_speed
+from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
-from illama_eval.subjects import ModelSubject, SubjectError, digest_of
+from illama_eval.subjects import ModelSubject, SubjectError, digest_of, unique_names
 
 INCOMPLETE = 4
 """Exit code of a run that finished, but with unreadable images or non-finite logits."""
@@ -76,6 +85,37 @@ def measure_shape_bias(shared: Shared, cues: Cues) -> int:
     names = [subject.name for subject in subjects]
     out = shared.out or default_out(names, [decisions.sha256], "shape-bias")
     request = Request(subjects=subjects, source=source, studies=(study,), out=out)
+    return carry_out(shared, request)
+
+
+def measure_segmentation(shared: Shared) -> int:
+    """Measure segmenters on images with masks, and return the exit code.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    paths = shared.checkpoints or [DEMO_SEGMENTER]
+    device = choose_device(shared.device)
+    subjects = [
+        open_segmenter(path, device=device, dtype=shared.dtype.value, soft_mask=shared.soft_mask)
+        for path in paths
+    ]
+    digests = [str(subject.provenance["file_sha256"]) for subject in subjects]
+    names = unique_names([path.stem for path in paths], digests)
+    subjects = [replace(each, name=name) for each, name in zip(subjects, names, strict=True)]
+    spec = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo-shapes")
+    if spec is None:
+        raise SubjectError(
+            "no --data: segmentation needs images with masks; --data takes an ADE20K folder, or "
+            "demo-shapes"
+        )
+    source = open_source(spec, split=shared.split.value)
+    if shared.limit is not None:
+        source = source.limit(shared.limit, shared.seed)
+    check_masks(source, subjects)
+    study = Segmentation(names=source.mask_classes or ())
+    out = shared.out or default_out(names, digests, "segment")
+    request = Request(subjects=tuple(subjects), source=source, studies=(study,), out=out)
     return carry_out(shared, request)
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from illama_eval import environment
@@ -149,5 +150,5 @@ def _records(job: Job, progress: Progress, number: int) -> dict[str, NDArray[Any
         key.removeprefix("image/"): value.numpy()
         for study in job.studies_of[number]
         for key, value in progress.of(number, study.name).items()
-        if key.startswith("image/") and value.ndim == 1
+        if key.startswith("image/") and (value.ndim == 1 or value.dtype == torch.int64)
     }

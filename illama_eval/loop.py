@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.data import ImageError
-from illama.observation import Batch, LayerSeen, OutputSeen, Piece
+from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources import Source, hash_order
 from illama_eval.study import keys_of, weights_of
 from illama_eval.subjects import Subject
@@ -56,12 +56,16 @@ class Loaded:
     inputs: tuple[Tensor, ...]
     unreadable: tuple[tuple[int, str], ...] = ()
     """Position and reason of each image that could not be read."""
+    masks: tuple[Tensor, ...] | None = None
+    """Class of each pixel, per image; None unless segments are wanted."""
 
     def part(self, start: int, size: int) -> Loaded:
         """Return a run of the readable images."""
         rows = slice(start, start + size)
         return Loaded(
-            positions=self.positions[rows], inputs=tuple(each[rows] for each in self.inputs)
+            positions=self.positions[rows],
+            inputs=tuple(each[rows] for each in self.inputs),
+            masks=None if self.masks is None else self.masks[rows],
         )
 
 
@@ -99,7 +103,8 @@ def observe_source(
     Raises:
         OutOfMemoryError: one image alone does not fit.
     """
-    plan = _Plan(source, tuple(subject.prepare for subject in subjects), batch_size, shard)
+    prepares = tuple(subject.prepare for subject in subjects)
+    plan = _Plan(source, prepares, batch_size, shard, masked="segments" in wanted)
     chunk = min(chunk or batch_size, batch_size)
     with torch.no_grad():
         for index, loaded in enumerate(_load(plan, workers, first), start=first):
@@ -139,8 +144,11 @@ class _Plan:
         prepares: Sequence[Callable[[Any], Tensor]],
         batch_size: int,
         shard: Shard | None,
+        *,
+        masked: bool = False,
     ) -> None:
         self.source = source
+        self.masked = masked
         self.distinct = tuple(
             prepare for i, prepare in enumerate(prepares) if prepare not in prepares[:i]
         )
@@ -153,13 +161,19 @@ class _Plan:
 
     def load(self, index: int) -> Loaded:
         """Return one batch, read and prepared."""
-        images, positions, unreadable = [], [], []
+        images, masks, positions, unreadable = [], [], [], []
         for position in self.batches[index].tolist():
             try:
-                images.append(self.source.read(position))
-                positions.append(position)
+                if self.masked:
+                    image, mask = self.source.read_pair(position)
+                    masks.append(torch.from_numpy(mask.astype(np.int64)))
+                else:
+                    image = self.source.read(position)
             except ImageError as problem:
                 unreadable.append((position, str(problem)))
+            else:
+                images.append(image)
+                positions.append(position)
         inputs = tuple(
             torch.stack([prepare(image) for image in images]) if images else torch.empty(0)
             for prepare in self.distinct
@@ -168,6 +182,7 @@ class _Plan:
             positions=np.array(positions, dtype=np.int64),
             inputs=inputs,
             unreadable=tuple(unreadable),
+            masks=tuple(masks) if self.masked else None,
         )
 
     @cached_property
@@ -194,8 +209,9 @@ class _Plan:
         place = {kept: i for i, kept in enumerate(subset)}
         return torch.tensor([place[label] for label in labels.tolist()], dtype=torch.int64)
 
-    def batch(self, positions: NDArray[np.int64], device: torch.device) -> Batch:
+    def batch(self, part: Loaded, device: torch.device) -> Batch:
         """Return who the images are, on the device where they are measured."""
+        positions = part.positions
         index = torch.from_numpy(positions)
         keys = self.keys[index]
         return Batch(
@@ -207,6 +223,7 @@ class _Plan:
             weights=weights_of(keys).to(device),
             count=len(self.source),
             cues=None if self.cues is None else self.cues[index].to(device),
+            masks=part.masks and tuple(mask.to(device) for mask in part.masks),
         )
 
 
@@ -215,7 +232,7 @@ def _see(
 ) -> Iterator[Seen]:
     """Yield the pieces of all subjects in lockstep, each with its batch and its reference."""
     device = subjects[0].device
-    batch = plan.batch(part.positions, device)
+    batch = plan.batch(part, device)
     streams = [
         subject.observe(part.inputs[which].to(device, non_blocking=True), wanted & subject.shows)
         for subject, which in zip(subjects, plan.input_of, strict=True)
@@ -230,19 +247,26 @@ def _see(
 
 
 def _in_step(streams: Sequence[Iterator[Piece]]) -> Iterator[list[Piece | None]]:
-    """Yield the same block of all subjects, None where one has none, and their outputs last."""
+    """Yield the same piece of all subjects, None where one has none, and their outputs last."""
     heads = [next(stream, None) for stream in streams]
-    while any(isinstance(piece, LayerSeen) for piece in heads):
-        yield [piece if isinstance(piece, LayerSeen) else None for piece in heads]
+    while any(_comes_before_the_output(piece) for piece in heads):
+        yield [piece if _comes_before_the_output(piece) else None for piece in heads]
         heads = [
-            next(stream, None) if isinstance(piece, LayerSeen) else piece
+            next(stream, None) if _comes_before_the_output(piece) else piece
             for stream, piece in zip(streams, heads, strict=True)
         ]
     yield heads
 
 
+def _comes_before_the_output(piece: Piece | None) -> bool:
+    return isinstance(piece, LayerSeen | SegmentsSeen)
+
+
 def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source) -> Piece:
     """Return the piece with its batch, its reference, and the logits of the kept classes alone."""
+    if isinstance(piece, SegmentsSeen):
+        like = reference if isinstance(reference, SegmentsSeen) else None
+        return replace(piece, batch=batch, reference=like)
     if isinstance(piece, LayerSeen):
         same = reference if isinstance(reference, LayerSeen) else None
         return replace(piece, batch=batch, reference=same)

@@ -15,7 +15,7 @@ from torch import Tensor
 from illama.checkpoint import Checkpoint, read
 from illama.data import Transform, evaluation_transform
 from illama.model import Model
-from illama.observation import LAYER_WANTED, WANTED, OutputSeen, Piece
+from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, Piece
 from illama.sources import Source
 from illama.sources.source import hash_arrays, make_source, read_array
 
@@ -88,7 +88,7 @@ class ModelSubject:
     soft_mask: float = 0.0
     dtype: Dtype = "fp32"
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    shows: ClassVar[frozenset[str]] = frozenset(WANTED)
+    shows: ClassVar[frozenset[str]] = WANTED - SEGMENTER_WANTED
 
     @property
     def classes(self) -> int:

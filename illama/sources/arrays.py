@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from illama.sources.source import Images
 
 DEMO_IMAGES = {"test": 2_000, "train": 20_000, "cue-conflict": 1_800}
-SHAPES_IMAGES = {"test": 500, "train": 2_000}
+SHAPES_IMAGES = {"test": 120, "train": 2_000}
 DIGITS_TEST_SHARE = 0.2
 PHOTOS = 30
 _SMALLEST_CROP = 160

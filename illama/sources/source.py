@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from illama.data import ImageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -108,6 +110,19 @@ class Source:
         if labels is self.labels:
             return self
         return _fingerprinted(self, labels=labels, classes=names, contents=self._contents)
+
+    def read_pair(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return an image [row, column, 3] with its mask [row, column].
+
+        Raises:
+            ImageError: one of them cannot be read, or their sizes differ.
+        """
+        assert self.masks is not None, "the source has no masks"
+        image, mask = self.read(position), self.masks(position)
+        if image.shape[:2] != mask.shape:
+            here, there = (f"{shape[1]} x {shape[0]}" for shape in (image.shape, mask.shape))
+            raise ImageError(f"{self.ids[position]}: the image has {here} pixels, its mask {there}")
+        return image, mask
 
     def lacks(self, fields: Iterable[str]) -> str:
         """Return the first of these fields, such as `labels`, that is None; empty if none is."""

@@ -134,6 +134,15 @@ def shape_bias(
 
 @app.command()
 @with_shared
+def segment(shared: Shared) -> int:
+    """Intersection over union of the classes of pixels: whole, by windows, at several scales."""
+    from illama_eval.command import measure_segmentation
+
+    return measure_segmentation(shared)
+
+
+@app.command()
+@with_shared
 def speed(shared: Shared) -> int:
     """Images per second, latency and memory against the bidirectional twin."""
     from illama_eval.command import compare_speed

@@ -9,6 +9,7 @@ from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.rank import Rank
+from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study
 
@@ -21,4 +22,5 @@ STUDIES: Mapping[str, type[Study]] = {
     "rank": Rank,
     "collapse": Collapse,
     "agreement": Agreement,
+    "segmentation": Segmentation,
 }

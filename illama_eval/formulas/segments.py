@@ -1,0 +1,45 @@
+"""Pixels counted by class, and what they say: intersection over union and accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+IGNORED = 255
+"""Label of pixels that count nowhere."""
+
+
+def count_areas(predicted: Sequence[Tensor], masks: Sequence[Tensor], classes: int) -> Tensor:
+    """Return pixels by class, int64 [image, (intersection, prediction, label), class].
+
+    Both hold the class of each pixel, [row, column] per image.
+    """
+    counted = []
+    for guess, truth in zip(predicted, masks, strict=True):
+        kept = truth != IGNORED
+        hits = truth[kept & (guess == truth)]
+        parts = (hits, guess[kept], truth[kept])
+        counted.append(torch.stack([torch.bincount(each, minlength=classes) for each in parts]))
+    return torch.stack(counted)
+
+
+def intersection_over_union(areas: Tensor) -> Tensor:
+    """Return IoU by class, [..., class], of areas [..., 3, class]; NaN where there is no union."""
+    intersection, predicted, label = areas.unbind(-2)
+    union = predicted + label - intersection
+    return torch.where(union > 0, intersection / union, torch.nan)
+
+
+def class_accuracy(areas: Tensor) -> Tensor:
+    """Return the share of each class's pixels that were found, [..., class]; NaN without any."""
+    intersection, _, label = areas.unbind(-2)
+    return torch.where(label > 0, intersection / label, torch.nan)
+
+
+def pixel_accuracy(areas: Tensor) -> Tensor:
+    """Return the share of all pixels whose class was found, [...]; NaN without any."""
+    intersection, _, label = areas.unbind(-2)
+    whole = label.sum(-1)
+    return torch.where(whole > 0, intersection.sum(-1) / whole, torch.nan)
