@@ -3,65 +3,49 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from illama_eval.row import At, Row, mapping, name_of, read_rows, take
+
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "CURVE_POINTS",
+    "SCHEMA_VERSION",
+    "At",
+    "Curve",
+    "ResultError",
+    "Row",
+    "Run",
+    "Verdict",
+    "files_of",
+    "name_of",
+    "read_arrays",
+    "replicate_table",
+]
 
 SCHEMA_VERSION = 1
 CURVE_POINTS = 64
 """Most points that a stored curve may have."""
 
-_NUMBERS = (int, float)
-_PLACES = {int, str}
-_NUMBERED = ("value", "low", "high")
-_TEXTUAL = ("subject", "source", "study", "metric", "unit", "reason")
 _KIND = attrgetter("subject", "study", "metric")
-_TEXTS = attrgetter(*_TEXTUAL)
-
-At: TypeAlias = Mapping[str, int | str]
 
 
 class ResultError(ValueError):
     """A run directory that cannot be read, or that does not fit what is asked of it."""
 
     exit_code: ClassVar[int] = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One number with its interval; never percent, and None with a reason where undefined."""
-
-    subject: str = ""
-    source: str = ""
-    study: str = ""
-    metric: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    unit: str = "fraction"
-    images: int
-    at: At = field(default_factory=dict)
-    reason: str = ""
-    replicates: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
-    """The 200 replicate values behind the interval; stored in replicates.npz, not in run.json."""
-
-
-_WRITTEN = tuple(item.name for item in fields(Row) if item.name != "replicates")
-"""The fields of a row in run.json, in their order."""
-_FIELDS = itemgetter(*_WRITTEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +115,7 @@ class Run:
             return self
         return replace(
             self,
-            rows=tuple(_take({**vars(row), "subject": names[row.subject]} for row in self.rows)),
+            rows=tuple(take({**vars(row), "subject": names[row.subject]} for row in self.rows)),
             curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in self.curves),
             verdicts=tuple(
                 replace(v, subject=names.get(v.subject, v.subject)) for v in self.verdicts
@@ -237,12 +221,6 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
         raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
 
 
-def name_of(row: Row) -> str:
-    """Return the row's name in replicates.npz: subject, study, metric and place."""
-    place = ",".join(f"{key}={value}" for key, value in sorted(row.at.items()))
-    return f"{row.subject}/{row.study}/{row.metric}[{place}]"
-
-
 def _replicates(path: Path, *, headline: bool) -> dict[str, NDArray[np.float64]]:
     """Return the 200 replicates of each row that has them, by the row's name.
 
@@ -293,8 +271,8 @@ def _read(text: str, table: Mapping[str, NDArray[np.float64]], *, headline: bool
         if headline:
             rows, curves, verdicts = [row for row in rows if not row["at"]], [], []
         return Run(
-            header=_mapping(data["header"]),
-            rows=_read_rows(rows, table),
+            header=mapping(data["header"]),
+            rows=read_rows(rows, table),
             curves=tuple(
                 Curve(**{**curve, "x": tuple(curve["x"]), "y": tuple(curve["y"])})
                 for curve in curves
@@ -312,69 +290,6 @@ def _read(text: str, table: Mapping[str, NDArray[np.float64]], *, headline: bool
         if isinstance(problem, ResultError):
             raise
         raise ResultError(f"not a run ({problem})") from problem
-
-
-def _read_rows(
-    plain: Sequence[dict[str, Any]], table: Mapping[str, NDArray[np.float64]]
-) -> tuple[Row, ...]:
-    """Return the rows, checked a column at a time where all of them look as they are written."""
-    if not _is_sound(plain):
-        return tuple(_read_row(row, table) for row in plain)
-    rows = tuple(_take(plain))
-    for row in rows if table else ():
-        object.__setattr__(row, "replicates", table.get(name_of(row)))
-    return rows
-
-
-def _is_sound(plain: Sequence[dict[str, Any]]) -> bool:
-    """Return whether all rows have exactly the fields that are written, each of its type."""
-    if set(map(len, plain)) != {len(_WRITTEN)}:
-        return False
-    try:
-        columns = dict(zip(_WRITTEN, zip(*map(_FIELDS, plain), strict=True), strict=True))
-    except KeyError:
-        return False
-    numbers = [columns[name] for name in _NUMBERED]
-    texts = [columns[name] for name in _TEXTUAL]
-    return (
-        all(set(map(type, column)) == {str} for column in texts)
-        and all(set(map(type, column)) <= {int, float, NoneType} for column in numbers)
-        and all(all(map(math.isfinite, filter(None, column))) for column in numbers)
-        and set(map(type, columns["images"])) == {int}
-        and set(map(type, columns["at"])) == {dict}
-        and {type(value) for at in columns["at"] for value in at.values()} <= _PLACES
-    )
-
-
-def _take(each: Iterable[dict[str, Any]]) -> Iterator[Row]:
-    """Yield the rows of checked fields, which they keep: to set each field takes much longer."""
-    new, put = object.__new__, object.__setattr__
-    for values in each:
-        row = new(Row)
-        put(row, "__dict__", values)
-        yield row
-
-
-def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -> Row:
-    """Return a row, refusing what is no number where a number belongs, and no text elsewhere."""
-    row = Row(**plain)
-    if table:
-        object.__setattr__(row, "replicates", table.get(name_of(row)))
-    for name in _NUMBERED:
-        number = plain.get(name)
-        if number is not None and (type(number) not in _NUMBERS or not math.isfinite(number)):
-            raise TypeError(f"{row.study}.{row.metric}: {name} is no number")
-    if type(row.images) is not int or set(map(type, _TEXTS(row))) != {str}:
-        raise TypeError(f"{row.study}.{row.metric}: images must be whole, names must be text")
-    if not set(map(type, _mapping(row.at).values())) <= _PLACES:
-        raise TypeError(f"{row.study}.{row.metric}: a place must be a whole number or text")
-    return row
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError("a mapping is missing")
-    return value
 
 
 def _refuse(constant: str) -> float:
