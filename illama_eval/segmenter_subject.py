@@ -103,8 +103,9 @@ class SegmenterSubject:
             chosen = corners[first : first + max(1, WINDOWS // len(scaled))]
             windows = [scaled[:, :, top:, left:][:, :, : self.side, : self.side]
                        for top, left in chosen]  # fmt: skip
-            logits = self._logits(torch.cat(windows)).split(len(scaled))
-            for (top, left), part in zip(chosen, logits, strict=True):
+            logits = self._logits(torch.cat(windows))
+            parts = logits.chunk(len(chosen))
+            for (top, left), part in zip(chosen, parts, strict=True):
                 total[:, :, top : top + self.side, left : left + self.side] += part
                 count[top : top + self.side, left : left + self.side] += 1
         return resize(total / count, pixels.shape[2:])
