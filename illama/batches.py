@@ -25,7 +25,7 @@ WORKER_TIMEOUT = 120
 """Seconds without a batch after which a worker counts as hung."""
 LONGEST_GAP = 1000
 """Broken images in a row after which a training image has no substitute."""
-_AUGMENTATION, _MIXING, _PATHS = 1, 2, 3
+_AUGMENTATION, _MIXING, _PATHS, _DROPOUT = 1, 2, 3, 4
 """What a generator is drawn for, so that no two share their numbers."""
 
 
@@ -151,6 +151,11 @@ def mixing_generator(recipe: Recipe, step: int, index: int) -> np.random.Generat
 def path_generator(recipe: Recipe, step: int, index: int) -> np.random.Generator:
     """Return the generator by which a micro-batch's paths are dropped."""
     return generator(recipe.seed, step, index, _PATHS)
+
+
+def dropout_seed(recipe: Recipe, step: int, index: int) -> int:
+    """Return the seed by which a network drops values inside, in a micro-batch."""
+    return int(generator(recipe.seed, step, index, _DROPOUT).integers(2**63))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +15,9 @@ from matplotlib.lines import Line2D
 Series = Mapping[int, float]
 """Values by epoch."""
 
-PANELS: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
+LineStyle = Literal["-", "--", ":"]
+
+PANELS: Sequence[tuple[str, Sequence[tuple[str, LineStyle]]]] = (
     ("loss in nats", (("train_loss", "-"), ("test_loss", "--"))),
     ("test accuracy in %", (("test_acc1", "-"), ("test_acc1_at_0", ":"))),
     ("soft mask", (("train_soft_mask_rate", "-"),)),
@@ -109,8 +111,8 @@ def draw_curves(logs: Sequence[Path], out: Path) -> None:
 
 
 def _draw(
-    axes: Axes, series: Mapping[str, Series], lines: Sequence[tuple[str, str]], colour: str
-) -> list[tuple[str, str]]:
+    axes: Axes, series: Mapping[str, Series], lines: Sequence[tuple[str, LineStyle]], colour: str
+) -> list[tuple[str, LineStyle]]:
     """Draw a run's lines of one panel, and return which.
 
     A line equal to the one before it is left out.
@@ -128,10 +130,12 @@ def _draw(
     return [(field, style) for field, style in lines if field in drawn]
 
 
-def _name_lines(axes: Axes, drawn: Mapping[str, str]) -> None:
+def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
     """Say what the line styles of a panel mean, where there are several."""
     if len(drawn) > 1:
-        handles = [Line2D([], [], color=GREY, linestyle=style) for style in drawn.values()]
+        handles = [Line2D([], [], color=GREY) for _ in drawn]
+        for handle, style in zip(handles, drawn.values(), strict=True):
+            handle.set_linestyle(style)
         axes.legend(handles, [LINES[field] for field in drawn], fontsize=8, frameon=False)
 
 

@@ -17,6 +17,9 @@ import typer
 
 TRACEBACK = "--traceback"
 INTERNAL = 5
+LONGEST = 2000
+"""Characters of an error's line at most; an internal one gets a quarter."""
+CUT = " [...] "
 
 
 class InputError(ValueError):
@@ -69,10 +72,23 @@ def _report(error: BaseException, program: str) -> int:
         text = f"{error.filename}: {error.strerror}"
     else:
         code = INTERNAL
-        text = f"internal error: {type(error).__name__}: {error} ({TRACEBACK} shows where)"
+        what = brief(f"{type(error).__name__}: {error}", LONGEST // 4)
+        text = f"internal error: {what} ({TRACEBACK} shows where)"
     if text:
-        sys.stderr.write(f"{program}: {plain(text)}\n")
+        sys.stderr.write(f"{program}: {brief(text, LONGEST)}\n")
     return int(code)
+
+
+def brief(text: object, longest: int) -> str:
+    """Return text on one line as `plain` does, its middle cut out where it is too long.
+
+    What is wrong stands at the beginning of a message, and what to do at its end.
+    """
+    line = plain(text)
+    if len(line) <= longest:
+        return line
+    tail = longest // 4
+    return line[: longest - tail - len(CUT)] + CUT + line[-tail:]
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

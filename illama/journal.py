@@ -24,8 +24,9 @@ from illama.archive import unpack
 from illama.evaluation import Record
 from illama.families import to_official
 from illama.files import CheckpointError, about, replacing
-from illama.learner import Learner, TrainingError
+from illama.learner import Learner
 from illama.model import Model
+from illama.task import TrainingError
 
 STATE = "training"
 """Key of a checkpoint under which what only a training needs is kept."""

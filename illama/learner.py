@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import compress
@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from illama import schedule, sharding
-from illama.batches import Batch, count_passes, mixing_generator, path_generator
+from illama.batches import (
+    Batch,
+    count_passes,
+    dropout_seed,
+    mixing_generator,
+    path_generator,
+)
 from illama.evaluation import Record
 from illama.mixing import draw_mixing
 from illama.model import Model
@@ -239,7 +245,7 @@ class Learner:
         paths = path_generator(recipe, step, batch.index)
         kept = draw_kept(self.drop_path(step), self.model.config.depth, images, paths)
         kept = None if kept is None else kept.to(self.device)
-        with self._gathering(synchronised):
+        with self._gathering(synchronised), self._drawing(step, batch.index):
             low = _LOW[recipe.dtype]
             with torch.autocast(self.device.type, low, enabled=low != torch.float32):
                 outputs = self.run(mixing.blend(pixels), self.soft_mask(step), kept)
@@ -248,6 +254,14 @@ class Learner:
             self.scaler.scale(scored.loss * share).backward()  # type: ignore[no-untyped-call]
         loss = scored.loss.detach().double() * images
         return torch.stack((loss, scored.hits.double(), loss.new_tensor(images)))
+
+    @contextlib.contextmanager
+    def _drawing(self, step: int, index: int) -> Iterator[None]:
+        """Let what the network drops inside be a function of seed, step and micro-batch alone."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(dropout_seed(self.recipe, step, index))
+            yield
 
     def _gathering(self, synchronised: bool) -> AbstractContextManager[object]:
         """Let only a step's last backward pass exchange gradients with other processes."""

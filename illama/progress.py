@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from illama.evaluation import Record
-from illama.learner import TrainingError
+from illama.task import TrainingError
 
 
 class _Speed(ProgressColumn):

@@ -212,7 +212,8 @@ class Segmenter(nn.Module):
         """Return image tokens as a map; the class token is the first or the last."""
         config = self.config
         image = tokens[:, 1:] if config.class_index == 0 else tokens[:, :-1]
-        return image.transpose(1, 2).unflatten(2, (config.grid, config.grid)).contiguous()
+        shape = (len(image), config.width, config.grid, config.grid)
+        return image.transpose(1, 2).reshape(shape)
 
     def with_image_size(self, image_size: int) -> Segmenter:
         """Return the same segmenter for another input size; the class token's position stays."""

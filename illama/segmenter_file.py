@@ -76,8 +76,13 @@ def save_segmenter(
         "blocks": list(config.blocks),
         "names": list(names),
     }
-    record = {RECORD: built, "soft_mask": float(soft_mask), "epoch": epoch}
-    record["args"] = jsonable(args or {})
+    about_training = jsonable(dict(args or {}))
+    record = {
+        RECORD: built,
+        "soft_mask": float(soft_mask),
+        "epoch": epoch,
+        "args": about_training,
+    }
     if path.suffix == ".safetensors" and not extra:
         header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         content = safetensors.torch.save(state, {"illama": header})
@@ -85,7 +90,8 @@ def save_segmenter(
             stream.write(content)
     elif path.suffix == ".pth":
         arguments = Namespace()
-        vars(arguments).update({**record["args"], ARGUMENT: json.dumps(record)})
+        vars(arguments).update(about_training)
+        vars(arguments)[ARGUMENT] = json.dumps(record)
         with replacing(path) as stream:
             torch.save({"model": state, "args": arguments, **(extra or {})}, stream)
     else:

@@ -18,12 +18,12 @@ from illama.batches import Batch, deal_test, draw_batches, load
 from illama.evaluation import Record
 from illama.interruption import Request, deferring
 from illama.journal import Journal
-from illama.learner import Learner, LossError, TrainingError
+from illama.learner import Learner, LossError
 from illama.model import Model
 from illama.progress import Scribe, describe, live
 from illama.recipe import Recipe
 from illama.sources import Source, SourceError
-from illama.task import task_of
+from illama.task import TrainingError, task_of
 from illama.world import World, join
 
 __all__ = ["Execution", "Trained", "TrainingError", "choose_device", "fit"]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,12 @@ from illama_eval.request import (
 )
 from illama_eval.result import Run
 from illama_eval.run import Interrupted, Options, evaluate
-from illama_eval.segmenter_subject import DEMO_SEGMENTER, check_masks, open_segmenter
+from illama_eval.segmenter_subject import (
+    DEMO_SEGMENTER,
+    check_masks,
+    open_segmenter,
+    write_segments,
+)
 from illama_eval.speed import measure_speed
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
@@ -116,7 +122,8 @@ def measure_segmentation(shared: Shared) -> int:
     study = Segmentation(names=source.mask_classes or ())
     out = shared.out or default_out(names, digests, "segment")
     request = Request(subjects=tuple(subjects), source=source, studies=(study,), out=out)
-    return carry_out(shared, request)
+    sampled = partial(write_segments, subjects[0], source) if shared.samples else None
+    return carry_out(shared, request, sampled)
 
 
 def carry_out(

@@ -27,6 +27,7 @@ OWNED = (
     "replicates.npz",
     "per_image.npz",
     "samples.npz",
+    "segments.npz",
     "model.safetensors",
     "mixed.json",
 )

@@ -186,8 +186,12 @@ class Job:
 def unseen(study: Study, subject: Subject) -> str:
     """Return why a study cannot be made of a subject, with what to do."""
     missing = min(needs(study) - subject.shows)
-    what = "attention" if missing in LAYER_WANTED else missing
+    if missing in LAYER_WANTED:
+        return (
+            f"{subject.name}: {study.name} needs attention, which is not seen here; give a "
+            "checkpoint of illama, a ViT or a DeiT"
+        )
     return (
-        f"{subject.name}: {study.name} needs {what}, which is not seen here; give a checkpoint of "
-        "illama, a ViT or a DeiT"
+        f"{subject.name}: {study.name} needs {missing}, and this model shows only "
+        f"{', '.join(sorted(subject.shows))}"
     )

@@ -56,15 +56,21 @@ class Measured:
         return replace(self, rows={}, ids=None, records={})
 
 
-def read_measured(path: Path, *, everywhere: bool = False) -> tuple[Measured, ...]:
+def read_measured(
+    path: Path, *, everywhere: bool = False, run: Run | None = None
+) -> tuple[Measured, ...]:
     """Return the subjects of a run directory or a baseline file.
 
-    Rows for the whole source only, unless `everywhere` asks for rows with a place as well.
+    Rows for the whole source only, unless `everywhere` asks for rows with a place as well. `run`
+    is what the directory holds, where it has been read before.
 
     Raises:
         ResultError: there is no run, or it is damaged, or does not say what was measured.
     """
-    run = Run.load(path, headline=not everywhere)
+    if run is None or everywhere:
+        run = Run.load(path, headline=not everywhere)
+    else:
+        run = run.headline(path)
     subjects = list(dict.fromkeys(row.subject for row in run.rows))
     if not subjects:
         raise ResultError(f"{files_of(path)[0]}: holds no row for the whole source")
@@ -184,6 +190,8 @@ def align(baseline: Measured, candidate: Measured) -> NDArray[np.intp] | None:
     """Return where each id of the baseline stands in the candidate; None if the ids differ."""
     if baseline.ids is None or candidate.ids is None or len(baseline.ids) != len(candidate.ids):
         return None
+    if np.array_equal(baseline.ids, candidate.ids):
+        return np.arange(len(baseline.ids), dtype=np.intp)
     first, second = np.argsort(baseline.ids), np.argsort(candidate.ids)
     if not np.array_equal(baseline.ids[first], candidate.ids[second]):
         return None

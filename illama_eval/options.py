@@ -58,7 +58,7 @@ class Shared:
     models: Annotated[
         list[str] | None,
         option(
-            "Another model beside the checkpoints, as timm:NAME (extra [timm]); may be repeated.",
+            "Another model beside the checkpoints, as timm:NAME (pip extra timm); may be repeated.",
             MODEL,
             "--model",
         ),

@@ -117,9 +117,12 @@ def _fit(
         if lacking and not everything:
             raise SubjectError(f"{source.name}: {study.name} needs {lacking}, {LACKING[lacking]}")
         try:
-            if not lacking:
-                fits = isinstance(study, ShapeBias)
-                kept.append(cues.fit(study, source, subjects) if fits else study)
+            if lacking:
+                continue
+            if isinstance(study, ShapeBias):
+                kept.append(cues.fit(study, source, subjects))
+            else:
+                kept.append(study)
         except CategoriesError as problem:
             if not everything:
                 raise

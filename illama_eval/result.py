@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import json
-import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from illama_eval.row import At, Row, mapping, name_of, read_rows, take
+
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "CURVE_POINTS",
+    "SCHEMA_VERSION",
+    "At",
+    "Curve",
+    "ResultError",
+    "Row",
+    "Run",
+    "Verdict",
+    "files_of",
+    "name_of",
+    "read_arrays",
+    "replicate_table",
+]
 
 SCHEMA_VERSION = 1
 CURVE_POINTS = 64
 """Most points that a stored curve may have."""
 
-_NUMBERS = (int, float)
-_PLACES = {int, str}
-_TEXTS = attrgetter("subject", "source", "study", "metric", "unit", "reason")
-
-At: TypeAlias = Mapping[str, int | str]
+_KIND = attrgetter("subject", "study", "metric")
 
 
 class ResultError(ValueError):
     """A run directory that cannot be read, or that does not fit what is asked of it."""
 
     exit_code: ClassVar[int] = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One number with its interval; never percent, and None with a reason where undefined."""
-
-    subject: str = ""
-    source: str = ""
-    study: str = ""
-    metric: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    unit: str = "fraction"
-    images: int
-    at: At = field(default_factory=dict)
-    reason: str = ""
-    replicates: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
-    """The 200 replicate values behind the interval; stored in replicates.npz, not in run.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +88,10 @@ class Run:
     @cached_property
     def by_metric(self) -> Mapping[tuple[str, str, str], Sequence[Row]]:
         """The rows by subject, study and metric, so that finding one is no walk through all."""
-        found: dict[tuple[str, str, str], list[Row]] = {}
-        for row in self.rows:
-            found.setdefault((row.subject, row.study, row.metric), []).append(row)
-        return found
+        found: defaultdict[tuple[str, str, str], list[Row]] = defaultdict(list)
+        for key, row in zip(map(_KIND, self.rows), self.rows, strict=True):
+            found[key].append(row)
+        return dict(found)
 
     def value(self, study: str, metric: str, subject: str | None = None, **at: int | str) -> Row:
         """Return the one row of this metric at this place.
@@ -114,6 +108,36 @@ class Run:
         if len(found) != 1:
             raise KeyError(f"{len(found)} rows for {study}.{metric} at {at}")
         return found[0]
+
+    def renamed(self, names: Mapping[str, str]) -> Run:
+        """Return the run with other names for its subjects."""
+        if all(old == new for old, new in names.items()):
+            return self
+        return replace(
+            self,
+            rows=tuple(take({**vars(row), "subject": names[row.subject]} for row in self.rows)),
+            curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in self.curves),
+            verdicts=tuple(
+                replace(v, subject=names.get(v.subject, v.subject)) for v in self.verdicts
+            ),
+        )
+
+    def headline(self, path: Path | str) -> Run:
+        """Return the rows with `at = {}` alone, with the replicates that lie beside `path`.
+
+        Raises:
+            ResultError: the replicates are damaged.
+        """
+        file, stored = files_of(path)
+        try:
+            table = _replicates(stored, headline=True)
+        except ResultError as problem:
+            raise ResultError(f"{file}: {problem}") from problem
+        rows = (row for row in self.rows if not row.at)
+        return Run(
+            header=self.header,
+            rows=tuple(replace(row, replicates=table.get(name_of(row))) for row in rows),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a table, one column per field and per key of `at`."""
@@ -197,12 +221,6 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
         raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
 
 
-def name_of(row: Row) -> str:
-    """Return the row's name in replicates.npz: subject, study, metric and place."""
-    place = ",".join(f"{key}={value}" for key, value in sorted(row.at.items()))
-    return f"{row.subject}/{row.study}/{row.metric}[{place}]"
-
-
 def _replicates(path: Path, *, headline: bool) -> dict[str, NDArray[np.float64]]:
     """Return the 200 replicates of each row that has them, by the row's name.
 
@@ -253,40 +271,25 @@ def _read(text: str, table: Mapping[str, NDArray[np.float64]], *, headline: bool
         if headline:
             rows, curves, verdicts = [row for row in rows if not row["at"]], [], []
         return Run(
-            header=_mapping(data["header"]),
-            rows=tuple(_read_row(row, table) for row in rows),
+            header=mapping(data["header"]),
+            rows=read_rows(rows, table),
             curves=tuple(
                 Curve(**{**curve, "x": tuple(curve["x"]), "y": tuple(curve["y"])})
                 for curve in curves
             ),
             verdicts=tuple(Verdict(**verdict) for verdict in verdicts),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as problem:
         if isinstance(problem, ResultError):
             raise
         raise ResultError(f"not a run ({problem})") from problem
-
-
-def _read_row(plain: dict[str, Any], table: Mapping[str, NDArray[np.float64]]) -> Row:
-    """Return a row, refusing what is no number where a number belongs, and no text elsewhere."""
-    row = Row(**plain)
-    if table:
-        object.__setattr__(row, "replicates", table.get(name_of(row)))
-    for name in ("value", "low", "high"):
-        number = plain.get(name)
-        if number is not None and (type(number) not in _NUMBERS or not math.isfinite(number)):
-            raise TypeError(f"{row.study}.{row.metric}: {name} is no number")
-    if type(row.images) is not int or set(map(type, _TEXTS(row))) != {str}:
-        raise TypeError(f"{row.study}.{row.metric}: images must be whole, names must be text")
-    if not set(map(type, _mapping(row.at).values())) <= _PLACES:
-        raise TypeError(f"{row.study}.{row.metric}: a place must be a whole number or text")
-    return row
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError("a mapping is missing")
-    return value
 
 
 def _refuse(constant: str) -> float:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from illama.data import IMAGENET_MEAN, IMAGENET_STD
+from illama.data import IMAGENET_MEAN, IMAGENET_STD, ImageError
+from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
 from illama.segmentation import Segmenter, resize
 from illama.segmenter_file import read_segmenter
-from illama.sources import Source
+from illama.sources import Source, hash_order
 from illama_eval.subjects import DTYPES, Dtype, SubjectError
 
 DEMO_SEGMENTER = Path(__file__).with_name("demo") / "illama_demo_segmenter.safetensors"
@@ -31,6 +32,10 @@ RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 tool that the paper tests with (SETR's resize)."""
 LONGEST = 4
 """Long side over short side, at most, of an image that is slid over (2048 to 512)."""
+SAMPLES = 8
+"""Images that are kept with their masks."""
+LARGEST_SAMPLE = 256
+"""Pixels along a side beyond which only every second, third, ... of a sample is kept."""
 WINDOWS = 32
 """Windows in one pass of the network, at most."""
 
@@ -98,8 +103,9 @@ class SegmenterSubject:
             chosen = corners[first : first + max(1, WINDOWS // len(scaled))]
             windows = [scaled[:, :, top:, left:][:, :, : self.side, : self.side]
                        for top, left in chosen]  # fmt: skip
-            logits = self._logits(torch.cat(windows)).split(len(scaled))
-            for (top, left), part in zip(chosen, logits, strict=True):
+            logits = self._logits(torch.cat(windows))
+            parts = logits.chunk(len(chosen))
+            for (top, left), part in zip(chosen, parts, strict=True):
                 total[:, :, top : top + self.side, left : left + self.side] += part
                 count[top : top + self.side, left : left + self.side] += 1
         return resize(total / count, pixels.shape[2:])
@@ -181,6 +187,32 @@ def check_masks(source: Source, subjects: Sequence[SegmenterSubject]) -> None:
             f"{source.name} has {count} classes of pixels, {unfit.name} {unfit.classes}; measure it"
             " on images of its own classes"
         )
+
+
+@torch.no_grad()
+def write_segments(subject: SegmenterSubject, source: Source, out: Path) -> None:
+    """Write a few images with their masks, true and found, into a run directory.
+
+    Images that cannot be read are passed over.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for position in np.argsort(hash_order(source.ids))[:SAMPLES].tolist():
+        try:
+            image, mask = source.read_pair(position)
+        except ImageError:
+            continue
+        *_, last = subject.observe(to_tensor(image)[None], ())
+        assert isinstance(last, SegmentsSeen)
+        number = len(arrays) // 3
+        parts = {"image": image, "mask": mask, "predicted": last.predicted[0].cpu().numpy()}
+        step = 1 + max(image.shape[:2]) // LARGEST_SAMPLE
+        arrays |= {f"{name}{number}": part[::step, ::step].astype(np.uint8)
+                   for name, part in parts.items()}  # fmt: skip
+    with replacing(out / "segments.npz") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,13 +70,15 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
     whole = [row for row in rows if not row.at]
     if whole:
         yield _headline(run, whole)
-    by_place: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
+    counts = Counter((row.study, *row.at) for row in rows if row.at)
+    by_place: dict[tuple[str, ...], list[Row]] = {place: [] for place in counts}
+    for row in rows if min(counts.values(), default=MOST + 1) <= MOST else ():
         if row.at:
-            by_place.setdefault((row.study, *row.at), []).append(row)
+            by_place[row.study, *row.at].append(row)
     for (study, *keys), here in by_place.items():
-        if len(here) > MOST:
-            yield Block(title=f"{study_label(study)}: {len(here):,} rows, in the CSV file",
+        count = counts[study, *keys]
+        if count > MOST:
+            yield Block(title=f"{study_label(study)}: {count:,} rows, in the CSV file",
                         head=keys, lines=[], right=frozenset())  # fmt: skip
         elif "head" in keys:
             yield from _by_head([key for key in keys if key != "head"], here)

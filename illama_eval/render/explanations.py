@@ -107,10 +107,13 @@ EXPLAINED: Mapping[str, Explanation] = {
     ),
     "segmentation": Explanation(
         title="Segmentation",
-        headline=("miou", "pixel_accuracy"),
-        meaning="Mean intersection over union of the classes, from the pixels of all images "
-        "together.",
-        paper="UperNet on ADE20K, tested at several scales and flipped (Table 10).",
+        headline=("miou_multiscale", "miou_slide", "miou_whole", "pixel_accuracy_slide"),
+        meaning="Mean over the classes of intersection over union, from the pixels of all images "
+        "together, found in three ways that must not be confused: the image squeezed into one "
+        "window, windows that slide over it, and windows at several scales and flipped.",
+        paper="UperNet on ADE20K, tested at several scales and flipped (Table 10); no number at a "
+        "single scale.",
+        command="illama-eval segment",
     ),
 }
 
@@ -166,6 +169,11 @@ DEFINED: Mapping[str, str] = {
     "logit_mse": "mean squared distance of the logits from the first model's",
     "logit_cosine": "mean cosine of the logits with the first model's",
     "logit_sqnr": "the first model's logits over what was added to them, in dB",
+    "miou_whole": "mean IoU over classes, each image squeezed into one window",
+    "miou_slide": "mean IoU over classes, windows sliding over each image at one scale",
+    "miou_multiscale": "mean IoU over classes, sliding at several scales, flipped too: the paper's",
+    "iou": "pixels found in a class over pixels that have it or are given it",
+    "pixels": "share of the labeled pixels that have a class",
     "sqnr": "the same for all tokens after a block",
     "held_out_top1": "top-1 on the held-out training images by which C was chosen",
     "chosen_c": "inverse strength of the L2 penalty of the linear probe, chosen on held-out images",

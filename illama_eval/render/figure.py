@@ -14,6 +14,7 @@ from illama_eval.render.figures.calibration import draw_reliability
 from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.rank import draw_rank_by_layer
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
+from illama_eval.render.figures.segmentation import Segments, draw_segmentation, draw_segments
 from illama_eval.render.figures.sensitivity import draw_sensitivity
 from illama_eval.render.figures.shape_bias import draw_shape_bias
 from illama_eval.render.figures.size import draw_sizes
@@ -31,6 +32,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_spectra,
     draw_rank_by_head,
     draw_collapse,
+    draw_segmentation,
     draw_sizes,
     draw_sensitivity,
     draw_transfer,
@@ -51,8 +53,9 @@ def write_figures(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
     return [*paths, path]
 
 
-def draw_all(run: Run, samples: Samples | None) -> list[Drawing]:
+def draw_all(run: Run, samples: Samples | None, segments: Segments | None = None) -> list[Drawing]:
     """Return every figure that the rows and samples can fill, in the order of reading."""
     with drawing_style():
         drawings = [drawing for draw in DRAWN for drawing in draw(run)]
+        drawings += [] if segments is None else draw_segments(run, segments)
         return drawings if samples is None else [*drawings, *draw_samples(run, samples)]

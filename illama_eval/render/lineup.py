@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from illama_eval.comparison import Comparison, compare
 from illama_eval.measured import inside, read_measured
 from illama_eval.render.maps import Maps, maps_of
 from illama_eval.render.palette import Identity, looks_of
-from illama_eval.render.select import subjects_of
 from illama_eval.render.text import plain
 from illama_eval.result import ResultError, Row, Run
 
@@ -107,27 +107,27 @@ def line_up(directories: Sequence[Path]) -> Lineup:
     """
     runs = [Run.load(directory, replicates=False) for directory in directories]
     names = _unique(runs, directories)
-    renamed = [_rename(run, mine) for run, mine in zip(runs, names, strict=True)]
+    renamed = [run.renamed(mine) for run, mine in zip(runs, names, strict=True)]
     whole = renamed[0] if len(runs) == 1 else _joined(renamed)
     looks = dict(looks_of(whole))
     models = [
         Model(name=name, look=looks[name], directory=directory, header=run.header, number=number)
-        for run, directory in zip(renamed, directories, strict=True)
-        for number, name in enumerate(subjects_of(run))
+        for run, directory, mine in zip(renamed, directories, names, strict=True)
+        for number, name in enumerate(mine.values())
     ]
-    compared, apart = _compare(models) if len(models) > 1 else ({}, [])
+    read = dict(zip(directories, runs, strict=True))
+    compared, apart = _compare(models, read) if len(models) > 1 else ({}, [])
     return Lineup(models=models, run=whole, compared=compared, apart=apart)
 
 
 def _compare(
-    models: Sequence[Model],
+    models: Sequence[Model], read: Mapping[Path, Run]
 ) -> tuple[dict[tuple[str, str], Comparison], list[str]]:
     """Return every two models compared, and why some of their numbers must not be subtracted."""
-    directories = list(dict.fromkeys(model.directory for model in models))
     try:
-        runs = {directory: read_measured(directory) for directory in directories}
+        runs = {directory: read_measured(directory, run=run) for directory, run in read.items()}
     except ResultError as problem:
-        return {}, [without_paths(str(problem), directories)]
+        return {}, [without_paths(str(problem), read)]
     measured = {
         model.name: replace(runs[model.directory][model.number], path=model.name)
         for model in models
@@ -154,15 +154,13 @@ def without_paths(words: str, paths: Iterable[Path]) -> str:
 
 def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, str]]:
     """Return for each run how its subjects are called on the page: no two alike."""
-    count: dict[str, int] = {}
-    for run in runs:
-        for name in subjects_of(run):
-            count[name] = count.get(name, 0) + 1
+    subjects = [list(dict.fromkeys(row.subject for row in run.rows)) for run in runs]
+    count = Counter(chain.from_iterable(subjects))
     taken: set[str] = set()
     names: list[dict[str, str]] = []
-    for run, directory in zip(runs, directories, strict=True):
+    for given, directory in zip(subjects, directories, strict=True):
         mine = {}
-        for name in subjects_of(run):
+        for name in given:
             longer = f"{name} ({directory.resolve().name})" if count[name] > 1 else name
             while longer in taken:
                 longer += "\N{PRIME}"
@@ -170,17 +168,6 @@ def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, 
             mine[name] = longer
         names.append(mine)
     return names
-
-
-def _rename(run: Run, names: Mapping[str, str]) -> Run:
-    if all(old == new for old, new in names.items()):
-        return run
-    return replace(
-        run,
-        rows=tuple(Row(**{**vars(row), "subject": names[row.subject]}) for row in run.rows),
-        curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in run.curves),
-        verdicts=tuple(replace(v, subject=names.get(v.subject, v.subject)) for v in run.verdicts),
-    )
 
 
 def _joined(runs: Sequence[Run]) -> Run:

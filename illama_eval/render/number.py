@@ -80,8 +80,9 @@ def signed(text: str) -> str:
 def align(numbers: list[str]) -> list[str]:
     """Return the numbers padded with spaces on the right until their decimal points align."""
     tails = [len(number) - (number + ".").index(".") for number in numbers]
+    longest = max(tails, default=0)
     return [
-        number + " " * (max(tails) - tail) if number else ""
+        number + " " * (longest - tail) if number else ""
         for number, tail in zip(numbers, tails, strict=True)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,22 +60,31 @@ class Grid:
 def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     """Return the study's rows by place, a grid for each set of keys."""
     mine = [row for row in lineup.run.rows if row.study == study]
-    keys_of = _keys_of({tuple(row.at) for row in mine})
+    given = [tuple(row.at) for row in mine]
+    keys_of = _keys_of(set(given))
     labels = {model.name: model.label for model in lineup.models}
     several = ("model",) if len(labels) > 1 else ()
     grids: dict[Place, Grid] = {}
-    for row in mine:
-        keys = keys_of[tuple(row.at)]
+    lines: dict[Place, defaultdict[tuple[object, ...], dict[str, Row]]] = {}
+    for row, own in zip(mine, given, strict=True):
+        keys = keys_of[own]
         if not keys:
             continue
         if keys not in grids:
             grids[keys] = Grid(study=study, keys=(*several, *keys))
-        grid, at = grids[keys], row.at
-        if row.metric not in grid.metrics:
-            grid.metrics[row.metric] = unit_label(show_row(row).unit)
-        place = tuple([str(at[key]) if key in at else DEFAULTS[key] for key in keys])
-        line = grid.lines.setdefault((labels[row.subject], *place) if several else place, {})
-        line[row.metric] = row
+            lines[keys] = defaultdict(dict)
+        metrics = grids[keys].metrics
+        if row.metric not in metrics:
+            metrics[row.metric] = unit_label(show_row(row).unit)
+        at = row.at
+        here: Iterable[object] = at.values()
+        if own != keys:
+            here = [at.get(key, DEFAULTS.get(key)) for key in keys]
+        lines[keys][row.subject, *here][row.metric] = row
+    for keys, grid in grids.items():
+        for (subject, *values), line in lines[keys].items():
+            place = (*([labels[str(subject)]] if several else []), *map(str, values))
+            grid.lines.setdefault(place, {}).update(line)
     return list(grids.values())
 
 

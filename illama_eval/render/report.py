@@ -14,6 +14,7 @@ from illama_eval.render.compose import document_of
 from illama_eval.render.document import Document
 from illama_eval.render.figure import draw_all, write_figures
 from illama_eval.render.figures.attention import Samples, read_samples
+from illama_eval.render.figures.segmentation import read_segments
 from illama_eval.render.latex import to_latex
 from illama_eval.render.lineup import Lineup, line_up
 from illama_eval.render.markdown import to_markdown
@@ -40,7 +41,7 @@ def render_directory(directory: Path) -> list[Path]:
     """
     with _keeping_all():
         lineup = line_up([directory])
-        drawings = draw_all(lineup.run, read_samples(directory))
+        drawings = draw_all(lineup.run, read_samples(directory), read_segments(directory))
         figures = write_figures(drawings, directory / "figures")
         written = _write(lineup, drawings, directory, None)
         return [*figures, *written, *write_quantization(directory, lineup.run)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from illama_eval.render.blocks import parts_of
@@ -17,6 +18,7 @@ from illama_eval.render.words import anchor
 from illama_eval.result import Row, Run
 
 _FIELDS = ("subject", "source", "study", "metric", "value", "low", "high", "unit", "images")
+_NUMBERS = frozenset({"value", "low", "high", "images"})
 
 
 def write_tables(run: Run, directory: Path) -> list[Path]:
@@ -41,18 +43,35 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: a column per field and per key of `at`; fractions, full digits."""
-    places = list(dict.fromkeys(key for row in rows for key in row.at))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_FIELDS, *map(csv_cell, places), "reason"])
-    cell = lru_cache(maxsize=None, typed=True)(csv_cell)  # names repeat from row to row
-    for row in rows:
-        at = [cell(row.at.get(key)) for key in places] if row.at else [""] * len(places)
-        writer.writerow(
-            (cell(row.subject), cell(row.source), cell(row.study), cell(row.metric),
-             row.value, row.low, row.high, cell(row.unit), row.images, *at, cell(row.reason))
-        )  # fmt: skip
-    return text.getvalue()
+    shown = _Cells()
+    columns = {name: list(map(attrgetter(name), rows)) for name in (*_FIELDS, "at", "reason")}
+    ats = columns.pop("at")
+    places = list(dict.fromkeys(chain.from_iterable(ats)))
+    reasons = map(shown.__getitem__, columns.pop("reason"))
+    texts = [
+        _digits(column) if name in _NUMBERS else map(shown.__getitem__, column)
+        for name, column in columns.items()
+    ]
+    texts += [[shown[at.get(key)] for at in ats] for key in places]
+    head = ",".join(map(shown.__getitem__, (*_FIELDS, *places, "reason")))
+    return "\n".join((head, *map(",".join, zip(*texts, reasons, strict=True)), ""))
+
+
+def _digits(numbers: Sequence[float | None]) -> Iterable[str]:
+    """Return numbers with all their digits, None as empty."""
+    if None in numbers:
+        return ["" if number is None else repr(number) for number in numbers]
+    return map(repr, numbers)
+
+
+class _Cells(dict[object, str]):
+    """What stands in CSV for a name, a place or a reason, which repeat from row to row."""
+
+    def __missing__(self, value: object) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow((csv_cell(value), ""))
+        self[value] = text.getvalue().removesuffix(",")
+        return self[value]
 
 
 def _file_stems(names: Iterable[str]) -> list[str]:

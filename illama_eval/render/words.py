@@ -46,6 +46,16 @@ _METRICS = {
     "shape_bias_wilson": "shape bias, Wilson interval",
     "shape_bias_macro": "shape bias, mean of categories",
     "category_accuracy": "accuracy of categories",
+    **{
+        f"{name}_{way}": f"{label}, {way}"
+        for way in ("whole", "slide", "multiscale")
+        for name, label in (
+            ("miou", "mIoU"),
+            ("pixel_accuracy", "pixel accuracy"),
+            ("class_accuracy", "class accuracy"),
+        )
+    },
+    "iou": "IoU",
     "rank_of_mean_map": "rank of mean map",
     "rank_per_image": "rank per image",
 }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from illama.observation import LayerSeen, Piece, batch_of, present, to_float64
+from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
 from illama_eval.result import Row
 from illama_eval.study import Findings, Metric, Sums, row, weigh
 
@@ -51,6 +51,8 @@ class Agreement:
         """
         if isinstance(piece, LayerSeen):
             return self._measure_tokens(piece)
+        if not isinstance(piece, OutputSeen):
+            return {}
         batch = batch_of(piece)
         if piece.reference is None:
             return {"alone": torch.tensor(batch.size)}

@@ -143,6 +143,8 @@ class Collapse:
                 "features": weigh(batch, features),
                 "squares": weigh(batch, features.square().sum(-1)),
             }
+        if not isinstance(piece, LayerSeen):
+            return {}
         seen = self._look_at_maps(piece)
         tokens = without(present(piece.tokens, "tokens"), piece.class_index, dim=1)
         norms = tokens.to(torch.float64).norm(dim=-1)

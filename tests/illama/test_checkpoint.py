@@ -157,6 +157,61 @@ def test_a_vit_file_is_bidirectional_with_its_class_token_first(tmp_path):
     assert torch.equal(seen.model(images), model(images))
 
 
+@pytest.mark.parametrize("names", ["gamma_{}", "ls{}.gamma"])
+def test_layer_scale_and_a_class_token_without_position_are_folded(tmp_path, names):
+    model = fresh(VIT)
+    with torch.no_grad():
+        model.position_embedding[:, 0] = 0
+    state = official(model)
+    state["pos_embed"] = state["pos_embed"][:, 1:]
+    for block in range(VIT.depth):
+        for number, layer in ((1, "attn.proj"), (2, "mlp.fc2")):
+            scale = torch.rand(len(state[f"blocks.{block}.{layer}.bias"])) + 0.1
+            state[f"blocks.{block}.{names.format(number)}"] = scale
+            state[f"blocks.{block}.{layer}.weight"] = (
+                state[f"blocks.{block}.{layer}.weight"] / scale[:, None]
+            )
+            state[f"blocks.{block}.{layer}.bias"] = state[f"blocks.{block}.{layer}.bias"] / scale
+    torch.save({"model": state}, tmp_path / "deit3.pth")
+    seen = read(tmp_path / "deit3.pth", heads=2)
+    assert seen.layout == "ViT"
+    assert seen.notes == (
+        "layer scale is folded into the projections",
+        "the class token has no position: its row is zero",
+    )
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(seen.model(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vit_without_biases_of_queries_keys_and_values_gets_zeros(tmp_path):
+    model = fresh(VIT)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.qkv.bias.zero_()
+    state = {name: value for name, value in official(model).items() if "qkv.bias" not in name}
+    torch.save(state, tmp_path / "vit.pth")
+    images = torch.randn(2, 3, 32, 32)
+    seen = read(tmp_path / "vit.pth", heads=2)
+    assert torch.equal(seen.model(images), model(images))
+    assert seen.notes == ("queries, keys and values have no bias: it is zero",)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("dist_token", (1, 1, 24), "distilled DeiT"),
+        ("reg_token", (1, 4, 24), "register tokens"),
+        ("fc_norm.weight", (24,), "mean of the patches"),
+        ("blocks.0.ls1.gamma", (3,), "unexpected 1"),
+    ],
+)
+def test_what_our_models_cannot_equal_is_refused_by_name(tmp_path, name, shape, words):
+    torch.save({**official(fresh(VIT)), name: torch.ones(shape)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=words) as refusal:
+        read(tmp_path / "other.pth", heads=2)
+    assert name in str(refusal.value)
+
+
 @pytest.mark.filterwarnings("ignore")  # of timm itself
 @pytest.mark.parametrize("name", ["vit_tiny", "deit_tiny", "deit3_small"])
 def test_a_vit_file_gives_the_logits_of_timm(reference, tmp_path, name):

@@ -289,6 +289,24 @@ def test_the_trace_is_shown_only_when_asked_for_anywhere_on_the_line(illama):
     assert "Traceback" in illama("--traceback", "inspect", "missing.pth")[2]
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, exits.InputError])
+def test_an_oversized_error_is_cut_and_keeps_its_beginning_and_end(capsys, kind):
+    app = typer.Typer()
+
+    @app.command()
+    def fail() -> None:
+        raise kind("what is wrong\n" + "generated code\n" * 5_000 + "what to do")
+
+    with pytest.raises(SystemExit):
+        exits.run(app, "illama", [])
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert len(err) < 2_100
+    assert "what is wrong" in err
+    assert "what to do" in err
+    assert (exits.TRACEBACK in err) == (kind is RuntimeError)
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "words"),
     [

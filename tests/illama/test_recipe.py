@@ -59,7 +59,7 @@ def test_an_unknown_recipe_is_refused_with_the_names_there_are():
 NAMES = """
 tiny-in1k small-in1k base-in1k base-in21k large-in21k base-in1k-384 base-in21k-in1k-224
 base-in21k-in1k-384 large-in21k-in1k-224 large-in21k-in1k-384 tiny-cifar10 tiny-cifar100
-tiny-llama2 small-llama2 base-llama2 demo cifar10-nano
+tiny-llama2 small-llama2 base-llama2 tiny-ade20k base-ade20k segment demo cifar10-nano
 """.split()  # noqa: SIM905 - a list of seventeen lines says no more
 
 

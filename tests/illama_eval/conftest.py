@@ -58,6 +58,9 @@ def make_batch() -> Callable[..., Batch]:
             keys=keys[index],
             weights=weights_of(keys[index]),
             count=len(labels),
+            masks=tuple(
+                (torch.arange(12).view(3, 4) * (3 + number)) % 6 % 5 for number in index.tolist()
+            ),
             cues=torch.stack((labels, (labels + torch.arange(len(labels)) // 3) % 5), 1)[index],
         )
 

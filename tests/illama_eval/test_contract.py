@@ -15,10 +15,11 @@ from torch import Tensor
 
 from illama.config import Config
 from illama.model import Model
-from illama.observation import Batch, LayerSeen, Piece
+from illama.observation import Batch, LayerSeen, Piece, SegmentsSeen
 from illama_eval.result import Row, Run
 from illama_eval.studies import STUDIES
 from illama_eval.studies.calibration import Calibration
+from illama_eval.studies.segmentation import MODES, Segmentation
 from illama_eval.studies.shape_bias import Observer, ShapeBias
 from illama_eval.study import Findings, Study, Sums, accumulate
 
@@ -26,6 +27,7 @@ IMAGES = 24
 CLASSES = 5
 OPTIONS: dict[str, tuple[Study, ...]] = {
     "calibration": (Calibration(), Calibration(split="first-half")),
+    "segmentation": (Segmentation(names=tuple(map(str, range(CLASSES)))),),
     "shape_bias": (
         ShapeBias(
             categories=tuple((f"category {index}", (index,)) for index in range(CLASSES)),
@@ -69,7 +71,15 @@ def observed() -> tuple[Piece, ...]:
         for parameter in model.parameters():
             parameter.mul_(1.1)
         pairs = zip(model.observe(images, wanted), first, strict=True)
-        return tuple(replace(piece, reference=reference) for piece, reference in pairs)
+        seen = tuple(replace(piece, reference=reference) for piece, reference in pairs)
+        return (*seen, *(segments(mode) for mode in MODES))
+
+
+def segments(mode: str) -> SegmentsSeen:
+    """What a segmenter might show of all images, another in each way."""
+    drawn = torch.Generator().manual_seed(len(mode))
+    maps = torch.randint(0, CLASSES, (IMAGES, 3, 4), generator=drawn)
+    return SegmentsSeen(mode=mode, predicted=tuple(maps))
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +107,8 @@ def part(piece: Piece, batch: Batch) -> Piece:
         if isinstance(value := getattr(piece, item.name), Tensor)
         and item.name not in {"open", "factor"}
     }
+    if isinstance(piece, SegmentsSeen):
+        taken["predicted"] = tuple(piece.predicted[i] for i in batch.positions.tolist())
     reference = None if piece.reference is None else part(piece.reference, batch)
     return replace(piece, batch=batch, reference=reference, **taken)
 
@@ -141,7 +153,13 @@ def equal(left: Piece, right: Piece) -> bool:
     assert left.batch is not None
     assert right.batch is not None
     pairs += list(zip(vars(left.batch).values(), vars(right.batch).values(), strict=True))
-    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+    return all(same(a, b) for a, b in pairs)
+
+
+def same(left: object, right: object) -> bool:
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return torch.equal(left, right) if isinstance(left, Tensor) else left == right
 
 
 @every_study

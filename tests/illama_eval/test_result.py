@@ -110,6 +110,33 @@ def test_another_schema_version_is_named():
         Run.from_json(text)
 
 
+def test_rows_that_leave_fields_out_are_read_as_those_that_do_not():
+    run = make_run()
+    lean = json.loads(run.to_json())
+    del lean["rows"][0]["reason"]
+    assert Run.from_json(json.dumps(lean)) == run
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("value", "0.5"), ("low", True), ("high", 10**400), ("images", 1.5), ("unit", None),
+     ("at", {"layer": 1.0}), ("at", []), ("subject", 3), ("value", [])],
+)  # fmt: skip
+def test_a_field_of_another_type_is_refused_wherever_it_stands(field, value):
+    found = json.loads(make_run().to_json())
+    found["rows"][1][field] = value
+    with pytest.raises(ResultError, match="not a run"):
+        Run.from_json(json.dumps(found))
+
+
+def test_subjects_are_renamed_in_rows_curves_and_verdicts():
+    run, new = make_run(), make_run().renamed({"a": "b"})
+    assert {each.subject for each in (*new.rows, *new.curves, *new.verdicts)} == {"b"}
+    assert new.renamed({"b": "a"}) == run
+    assert run.renamed({"a": "a"}) is run
+    assert run == make_run()
+
+
 def test_a_value_is_found_by_study_metric_and_place():
     run = make_run()
     assert run.value("accuracy", "top1").value == 0.5

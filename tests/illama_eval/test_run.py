@@ -43,7 +43,7 @@ SCRIPT = textwrap.dedent("""
     subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
     source = open_source(str(images)).for_head(10)
     options = Options(batch_size=4, save_every=0, on_batch=lambda n: print("batch", flush=True))
-    studies = [study() for study in STUDIES.values() if "cues" not in study.requires]
+    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
     evaluate(subject, source, studies, out, options)
     leave()
 """)
@@ -56,7 +56,7 @@ def subject(golden_checkpoint: Path) -> ModelSubject:
 
 def _evaluate(subject: ModelSubject, images: Path, out: Path | None, **options: object) -> Run:
     source = open_source(str(images)).for_head(10)
-    studies = [study() for study in STUDIES.values() if "cues" not in study.requires]
+    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
     return evaluate(subject, source, studies, out, Options(batch_size=4, **options))
 
 
@@ -74,7 +74,7 @@ def test_a_finished_run_leaves_its_files_and_nothing_else(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == WRITTEN
     run = Run.load(whole)
     assert run.header["images_seen"] == 61
-    alone = set(STUDIES) - {"agreement", "shape_bias"}  # two models, conflicting cues
+    alone = set(STUDIES) - {"agreement", "shape_bias", "segmentation"}  # other sources
     assert {row.study for row in run.rows} == alone
     assert all(row.images in {61, 1} or row.at or row.study == "rank" for row in run.rows)
     assert "/" not in json.dumps(run.header["subjects"][0]["file"])
@@ -233,7 +233,7 @@ def test_other_images_in_the_same_directory_are_refused(
     subject: ModelSubject, small_images: Path, whole: Path
 ) -> None:
     source = open_source(str(small_images)).limit(9, 0).for_head(10)
-    studies = [study() for study in STUDIES.values() if "cues" not in study.requires]
+    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
     with pytest.raises(ResultError, match=r"source\.fingerprint"):
         evaluate(subject, source, studies, whole)
 

@@ -287,6 +287,13 @@ def test_a_transform_that_is_not_ours_is_refused(changes: dict[str, Any]) -> Non
         transform_of("timm:any", {**SETTINGS, **changes}, "model", None)
 
 
+def test_the_papers_transform_keeps_the_models_own_colours(timm: ModuleType) -> None:
+    subject = open_timm("timm:vit", "random", device=CPU, preprocess="paper-calibration")
+    described = subject.describe()["transform"]
+    assert (described["interpolation"], described["short_side"]) == ("bilinear", 73)
+    assert described["mean"] == [0.5, 0.5, 0.5]
+
+
 @pytest.mark.parametrize("name", ["vit_tiny", "deit_tiny", "deit3_small"])
 def test_logits_are_those_of_the_real_timm(reference: Callable[[str], Any], name: str) -> None:
     reference("timm")

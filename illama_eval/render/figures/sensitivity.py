@@ -20,7 +20,7 @@ _ACROSS, _DOWN = 0.95, 0.19
 def draw_sensitivity(run: Run) -> Iterator[Drawing]:
     """Yield the mean divergence of each layer and kind, for every scheme that was tried."""
     for subject in subjects_of(run):
-        every = [row for row in run.rows if (row.study, row.subject) == ("sensitivity", subject)]
+        every = run.by_metric.get((subject, "sensitivity", "kl"), ())
         for scheme in dict.fromkeys(row.at.get("scheme") for row in every):
             if isinstance(scheme, str):
                 keys = ("layer", "kind")

@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this; it sorts, filters, points and copies.
+// The page is whole without this.
 const all = (what, where = document) => [...where.querySelectorAll(what)];
 const root = document.documentElement;
 
@@ -13,19 +13,13 @@ const setTheme = (name) => {
 try { setTheme(localStorage.getItem("theme")); } catch { setTheme(); }
 button.onclick = () => setTheme(themes[(themes.indexOf(root.dataset.theme) + 1) % 3]);
 
-// Where the clipboard is closed, the text is laid out and selected.
-async function copy(button, text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "copied";
-  } catch {
-    const field = Object.assign(document.createElement("textarea"), { value: text });
-    button.after(field);
-    field.select();
-  }
-}
-for (const each of all(".command .copy"))
-  each.onclick = () => copy(each, each.previousElementSibling.textContent);
+// Where the clipboard is closed, the command is selected.
+for (const button of all(".copy"))
+  button.onclick = () => {
+    getSelection().selectAllChildren(button.previousElementSibling);
+    navigator.clipboard?.writeText(getSelection()).then(
+      () => { button.textContent = "copied"; }, () => { /* selected all the same */ });
+  };
 
 // Tables sort by their heads, filter by place and text, and keep both in the address.
 const word = (cell) => cell.firstChild?.textContent.trim() ?? "";
@@ -67,11 +61,6 @@ const tables = all(".tools").map((tools) => {
     table.closest("details").open = true;
     tools.scrollIntoView();
   }
-  const line = (row) => [...row.cells].map((cell) => {
-    const text = word(cell).replace("\u2212", "-");
-    return `"${isNaN(text) && /^[=+@-]/.test(text) ? "'" : ""}${text.replaceAll('"', '""')}"`;
-  }).join();
-
   heads.forEach((head, at) => {
     const button = document.createElement("button");
     button.append(...head.childNodes);
@@ -80,8 +69,6 @@ const tables = all(".tools").map((tools) => {
     button.onclick = () => { sort(at + (sorted === at + first ? then : first)); keep(); };
   });
   for (const field of fields) field.oninput = () => { filter(); keep(); };
-  tools.querySelector("button").onclick = ({ target }) => copy(target,
-    [table.tHead.rows[0], ...body.rows].filter((row) => !row.hidden).map(line).join("\n"));
   return { table, rows, fields, filter, show };
 });
 const [, id, kept] = /^#([\w-]+)\?(.*)/.exec(location.hash) ?? [];

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from illama_eval.gate import check
 from illama_eval.render import write_report
 from illama_eval.render.text import plain
 from illama_eval.result import Row, Run
@@ -118,6 +119,21 @@ def test_the_first_screen_holds_verdict_identity_and_headline(visit, report):
     for part, bottom in ((".verdict", 130), (".identity", 200), ("#headline", 800)):
         box = page.locator(part).bounding_box()
         assert box["y"] + box["height"] <= bottom, part
+
+
+@pytest.mark.parametrize("kind", ["gated", "compared"])
+def test_a_verdict_on_every_number_is_on_the_first_screen(visit, write_run, tmp_path, kind):
+    runs = [write_run(tmp_path / name, accuracy=share, seed=seed, subject="illama_cifar10_nano")
+            for name, share, seed in (("before", 0.8, 0), ("after", 0.79, 1))]  # fmt: skip
+    if kind == "gated":
+        write_report([runs[1]], tmp_path / "page", check(runs[1], runs[0]))
+    else:
+        write_report(runs, tmp_path / "page")
+    page = visit(tmp_path / "page" / "report.html")
+    table = page.locator("#headline")
+    box = table.bounding_box()
+    assert box["y"] + box["height"] <= 800
+    assert table.evaluate("({ parentNode: at }) => at.scrollWidth - at.clientWidth") == 0
 
 
 def test_hostile_names_do_nothing(visit, hostile, hostile_names):

@@ -1,0 +1,179 @@
+"""Segmentation: IoU of every class in each way, and what a few images look like segmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from illama_eval.render.canvas import (
+    MARGIN,
+    NORMAL,
+    SMALL,
+    WIDTH,
+    Drawing,
+    add_legend,
+    label_width,
+    legend_height,
+    sheet,
+)
+from illama_eval.render.font import drawable
+from illama_eval.render.number import show_row
+from illama_eval.render.palette import HAIRLINE, MUTED, RUNS, TEXT
+from illama_eval.render.select import headline, images_of, rows_at, subjects_of
+from illama_eval.result import Row, Run, read_arrays
+
+_STUDY = "segmentation"
+_WAYS = {
+    "whole": "whole image",
+    "slide": "sliding windows",
+    "multiscale": "several scales, flipped",
+}
+_ROW = 0.22
+_MOST = 30
+"""Classes that are drawn: the best and the worst, if there are more."""
+SEGMENTS = "segments.npz"
+"""Sample images with their masks, beside the run."""
+Segments = Sequence[Mapping[str, NDArray[Any]]]
+"""Image [row, column, 3], mask and predicted [row, column] of each sample."""
+
+
+def draw_segmentation(run: Run) -> Iterator[Drawing]:
+    """Yield a row per class with a point for each way, for every subject."""
+    for number, subject in enumerate(subjects_of(run), start=1):
+        found = {way: _by_class(run, subject, way) for way in _WAYS}
+        ways = [way for way, rows in found.items() if rows]
+        if ways:
+            yield _draw(run, subject, found, ways, f"-{number}" if number > 1 else "")
+
+
+def _by_class(run: Run, subject: str, way: str) -> dict[str, Row]:
+    rows = rows_at(run, _STUDY, "iou", subject, ("class",), mode=way)
+    return {str(row.at["class"]): row for row in rows if row.value is not None}
+
+
+def _draw(
+    run: Run,
+    subject: str,
+    found: Mapping[str, Mapping[str, Row]],
+    ways: Sequence[str],
+    suffix: str,
+) -> Drawing:
+    last = found[ways[-1]]
+    ordered = sorted(last, key=lambda name: -(last[name].value or 0.0))
+    shown = ordered if len(ordered) <= _MOST else [*ordered[: _MOST // 2], *ordered[-_MOST // 2 :]]
+    names = [_WAYS[way] for way in ways]
+    above, height = legend_height(names) + 0.25, _ROW * len(shown)
+    drawing = sheet(
+        f"segmentation_by_class{suffix}",
+        title="Intersection over union by class",
+        caption=_caption(run, subject, ways, len(shown), len(ordered)),
+        height=above + height + 0.5,
+    )
+    left = label_width((drawable(name, 24) for name in shown), NORMAL) + MARGIN
+    axes = drawing.axes(left, above, WIDTH - left - 0.8, height)
+    axes.set(xlim=(0, 100), ylim=(len(shown) - 0.5, -0.5), xlabel="IoU (%)")
+    axes.set_yticks(range(len(shown)), [drawable(name, 24) for name in shown])
+    axes.tick_params(axis="y", length=0, labelcolor=TEXT, labelsize=NORMAL)
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+    for place, way in enumerate(ways):
+        _mark(axes, [found[way].get(name) for name in shown], place, len(ways))
+    _write_shares(axes, run, subject, shown)
+    looks = [Line2D([], [], color=c, marker=m, linestyle="", markersize=4) for c, m in RUNS]
+    add_legend(drawing, looks[: len(ways)], names)
+    return drawing
+
+
+def _mark(axes: Axes, rows: Sequence[Row | None], place: int, ways: int) -> None:
+    """Draw one way's points and intervals, a little below the way before."""
+    colour, marker = RUNS[place]
+    for number, row in enumerate(rows):
+        axes.axhline(number, color=HAIRLINE, linewidth=0.5, zorder=0)
+        if row is None or row.value is None:
+            continue
+        y = number + (place - (ways - 1) / 2) * 0.2
+        if row.low is not None and row.high is not None:
+            axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, alpha=0.5,
+                      linewidth=1.4, solid_capstyle="butt")  # fmt: skip
+        axes.plot(100 * row.value, y, marker, color=colour, markersize=4, clip_on=False, zorder=3)
+
+
+def _write_shares(axes: Axes, run: Run, subject: str, shown: Sequence[str]) -> None:
+    """Write at the right how many of the pixels have each class."""
+    rows = rows_at(run, _STUDY, "pixels", subject, ("class",))
+    shares = {str(row.at["class"]): row.value for row in rows}
+    side = axes.get_yaxis_transform()
+    axes.text(1.03, -0.7, "pixels", transform=side, size=SMALL, color=MUTED, va="bottom")
+    for number, name in enumerate(shown):
+        share = shares.get(name)
+        text = "" if share is None else f"{100 * share:.1f} %"
+        axes.text(1.03, number, text, transform=side, size=SMALL, color=MUTED, va="center")
+
+
+def _caption(run: Run, subject: str, ways: Sequence[str], shown: int, classes: int) -> str:
+    parts = []
+    for way in ways:
+        row = headline(run, _STUDY, f"miou_{way}", subject)
+        if row is not None and row.value is not None:
+            parts.append(f"{_WAYS[way]} {show_row(row).full}")
+    part = "" if shown == classes else f" The {shown // 2} best and worst of {classes} are shown."
+    return (
+        f"mIoU of {drawable(subject, 28)} on {images_of(run, _STUDY)}: {', '.join(parts)}. Points: "
+        "IoU from the pixels of all images; bars: 95 % bootstrap intervals; at the right, the "
+        f"share of the pixels that have the class.{part}"
+    )
+
+
+def read_segments(directory: Path) -> Segments | None:
+    """Return the sample images of a run with their masks, or None where none are kept.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    path = directory / SEGMENTS
+    if not path.exists():
+        return None
+    arrays = read_arrays(path)
+    count = sum(name.startswith("image") for name in arrays)
+    parts = ("image", "mask", "predicted")
+    return [{part: arrays[f"{part}{number}"] for part in parts} for number in range(count)]
+
+
+def draw_segments(run: Run, segments: Segments) -> Iterator[Drawing]:
+    """Yield a picture of images, their true classes, and those of the first subject."""
+    across = min(1.1, (WIDTH - 0.9) / len(segments) - 0.06)
+    drawing = sheet(
+        "segmentation_samples",
+        title="What is segmented",
+        caption=f"{len(segments)} images of smallest hash: as they are, with their true classes, "
+        f"and with those that {drawable(subjects_of(run)[0], 28)} finds at several scales. One "
+        "colour per class; white pixels have none.",
+        height=3 * (across + 0.06) + 0.2,
+    )
+    for row, part in enumerate(("image", "mask", "predicted")):
+        y = 0.1 + row * (across + 0.06)
+        for column, sample in enumerate(segments):
+            axes = drawing.axes(0.8 + column * (across + 0.06), y, across, across)
+            seen = sample[part] if part == "image" else _coloured(sample[part])
+            axes.imshow(seen, interpolation="nearest")
+            axes.axis("off")
+        name = {"image": "image", "mask": "truth", "predicted": "found"}[part]
+        label = drawing.axes(MARGIN, y, 0.6, across)
+        label.text(0, 0.5, name, size=NORMAL, va="center", color=TEXT)
+        label.axis("off")
+    yield drawing
+
+
+def _coloured(classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the classes of pixels [row, column] as colours [row, column, 3]."""
+    table = (255 * np.asarray(mpl.colormaps["tab20"].colors)).astype(np.uint8)  # type: ignore[attr-defined]  # a listed map
+    colours = table[(classes.astype(np.int64) * 2 + classes // 10) % len(table)]
+    colours[classes == 255] = 255  # noqa: PLR2004 - the label of no class
+    return np.asarray(colours, np.uint8)

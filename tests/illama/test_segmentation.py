@@ -1,0 +1,327 @@
+"""UperNet on an iLLaMA backbone: the paper's sizes, what reaches the head, files, transforms."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional
+
+from illama import checkpoint, schedule
+from illama.config import Config
+from illama.data import ImageError, evaluation_transform
+from illama.files import CheckpointError
+from illama.learner import parameter_groups
+from illama.recipe import RecipeError, find_recipe
+from illama.segmentation import IGNORED, Segmenter, SegmenterConfig, scaled_blocks
+from illama.segmentation_task import (
+    Segmentation,
+    Variation,
+    areas,
+    distort,
+    draw_crop,
+    pixel_loss,
+    scaled_size,
+)
+from illama.segmenter_file import is_segmenter, read_segmenter, save_segmenter
+from illama.sources import SourceError, open_source
+from illama.sources.ade20k import reduce_zero_label
+from illama.task import TrainingError
+from illama.train import fit
+
+TINY = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
+ADE = find_recipe("tiny-ade20k")
+
+
+@pytest.fixture
+def segmenter():
+    torch.manual_seed(0)
+    return Segmenter(SegmenterConfig(backbone=TINY, classes=5)).eval()
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("tiny", 10_864_556), ("base", 163_222_316)])
+def test_the_parameters_are_those_of_the_paper(size, parameters):
+    """Table 10 says 10.86 M and 163.22 M: without final norm and head, with the auxiliary head."""
+    backbone = Config.at("soft-mask", size, image_size=512, classes=1)
+    with torch.device("meta"):
+        built = Segmenter(SegmenterConfig(backbone=backbone, classes=150))
+    assert sum(each.numel() for each in built.parameters()) == parameters
+    assert built.segmenter_config.blocks == (4, 6, 8, 12)
+
+
+def test_blocks_are_scaled_to_the_depth():
+    assert scaled_blocks(24) == (8, 12, 16, 24)
+    assert scaled_blocks(6) == (2, 3, 4, 6)
+    assert scaled_blocks(4) == (1, 2, 3, 4)
+    with pytest.raises(ValueError, match="needs four blocks"):
+        scaled_blocks(3)
+    with pytest.raises(ValueError, match=r"blocks=\[1, 2, 3, 5\]"):
+        SegmenterConfig(backbone=TINY, classes=5, blocks=(1, 2, 3, 5))
+
+
+def test_logits_are_four_times_as_fine_as_the_patches(segmenter):
+    images = torch.randn(2, 3, 16, 16)
+    assert segmenter(images).logits.shape == (2, 5, 16, 16)
+    assert segmenter(images).auxiliary is None
+    assert segmenter.train()(images).auxiliary.shape == (2, 5, 4, 4)
+
+
+@pytest.mark.parametrize("step", ["soft-mask", "vit"])
+def test_features_are_the_image_tokens_in_raster_order_without_the_class_token(step):
+    torch.manual_seed(0)
+    config = Config.at(step, "nano", depth=4, width=24, classes=1)
+    built = Segmenter(SegmenterConfig(backbone=config, classes=3)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    maps = built.observe(images)
+    seen = [piece.tokens for piece in built.backbone.observe(images, {"tokens"})
+            if hasattr(piece, "tokens")]  # fmt: skip
+    for found, tokens in zip(maps, seen, strict=True):
+        image = tokens[:, 1:] if config.class_token == "first" else tokens[:, :-1]
+        torch.testing.assert_close(found[:, :, 2, 5], image[:, 2 * 8 + 5])
+
+
+def test_another_size_keeps_the_class_tokens_position(segmenter):
+    larger = segmenter.with_image_size(32)
+    old, new = (each.backbone.position_embedding for each in (segmenter, larger))
+    assert new.shape == (1, 65, 16)
+    torch.testing.assert_close(new[:, -1], old[:, -1])
+    assert larger(torch.randn(1, 3, 32, 32)).logits.shape == (1, 5, 32, 32)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_segmenter_comes_back_as_it_was(segmenter, tmp_path, suffix):
+    path = tmp_path / f"file{suffix}"
+    save_segmenter(segmenter, path, epoch=3, args={"lr": 1.0}, names=("a", "b"))
+    assert is_segmenter(path)
+    found = read_segmenter(path)
+    images = torch.randn(1, 3, 16, 16)
+    assert torch.equal(found.segmenter(images).logits, segmenter(images).logits)
+    assert (found.epoch, found.args["lr"], found.names) == (3, 1.0, ("a", "b"))
+    assert read_segmenter(path, image_size=32).segmenter.config.image_size == 32
+
+
+def test_other_files_are_refused(segmenter, golden_checkpoint, tmp_path):
+    assert not is_segmenter(golden_checkpoint)
+    with pytest.raises(CheckpointError, match="holds no segmentation head"):
+        read_segmenter(golden_checkpoint)
+    path = tmp_path / "file.safetensors"
+    save_segmenter(segmenter, path)
+    with pytest.raises(CheckpointError, match="illama-eval segment"):
+        checkpoint.read(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4] + b"\xff\xff\x00\x00")
+    with pytest.raises(CheckpointError, match="checksum mismatch"):
+        read_segmenter(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"backbone": {}}, "does not fit"),
+        ({"backbone": {**TINY.to_dict(), "depth": 9}, "classes": 5, "blocks": [1, 2, 3, 4]},
+         "weights do not fit its config"),
+    ],
+)  # fmt: skip
+def test_damaged_records_are_refused(segmenter, tmp_path, record, words):
+    path = tmp_path / "file.pth"
+    save_segmenter(segmenter, path)
+    content = torch.load(path, weights_only=False)
+    content["args"].illama_segmenter = json.dumps({"segmenter": record})
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=words):
+        read_segmenter(path)
+
+
+def test_pixels_without_a_class_count_in_no_loss_and_no_area():
+    labels = torch.tensor([[[0, 1], [IGNORED, 1]]])
+    logits = torch.zeros(1, 2, 2, 2)
+    assert pixel_loss(logits, labels).item() == pytest.approx(np.log(2))
+    assert pixel_loss(logits, torch.full((1, 2, 2), IGNORED)).item() == 0
+    counted = areas(torch.tensor([[[0, 0], [1, 1]]]), labels, 2)
+    assert counted.tolist() == [[[1, 1], [2, 1], [1, 2]]]  # intersection, prediction, label
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_areas_are_those_of_a_plain_loop(seed):
+    random = np.random.default_rng(seed)
+    guess, truth = random.integers(0, 4, (2, 3, 5, 6))
+    truth[random.random(truth.shape) < 0.2] = IGNORED
+    counted = areas(torch.tensor(guess), torch.tensor(truth), 4).numpy()
+    for image in range(3):
+        for klass in range(4):
+            kept = truth[image] != IGNORED
+            mine, true = (guess[image] == klass) & kept, truth[image] == klass
+            assert counted[image, :, klass].tolist() == [
+                (mine & true).sum(), mine.sum(), true.sum(),
+            ]  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(8, 60), st.integers(8, 60))
+def test_masks_follow_their_images(seed, width, height):
+    random = np.random.default_rng(seed)
+    blocks = random.integers(0, 2, (-(-height // 8), -(-width // 8)))
+    mask = np.kron(blocks, np.ones((8, 8), np.int64))[:height, :width].astype(np.uint8)
+    image = np.repeat(mask[..., None] * 255, 3, axis=2).astype(np.uint8)
+    recipe = ADE.override(["image_size=16", "photometric=false", "short_side=none", "scales=1"])
+    vary = Variation(recipe, evaluation_transform(16))
+    pixels, truth = vary(image, mask, random)
+    assert pixels.shape == (3, 16, 16)
+    assert truth.shape == (16, 16)
+    light = pixels[0].numpy() > 0
+    assert (light == (truth == 1))[truth != IGNORED].all()
+    assert (truth == IGNORED).sum() == 256 - min(16, width) * min(16, height)
+
+
+def test_scales_keep_the_aspect_and_the_long_side_in_bounds():
+    random = np.random.default_rng(0)
+    whole = ADE.override(["scales=1"])
+    assert scaled_size(640, 480, whole, random) == (683, 512)
+    assert scaled_size(4000, 400, whole, random) == (2048, 205)  # the long side is the limit
+    drawn = [scaled_size(1024, 512, ADE, random) for _ in range(200)]
+    assert min(height for _, height in drawn) < 280
+    assert max(height for _, height in drawn) > 1000
+    assert all(abs(width - 2 * height) <= 2 for width, height in drawn)
+
+
+def test_a_crop_is_not_filled_by_one_class_where_that_can_be():
+    mask = np.zeros((20, 100), np.uint8)
+    mask[:, :5] = 1
+    lucky = sum(mask[draw_crop(mask, 10, np.random.default_rng(seed))].any() for seed in range(100))
+    assert lucky > 25  # a single draw meets the edge once in nine
+    assert draw_crop(mask[:4, :4], 10, np.random.default_rng(0)) == (slice(0, 10), slice(0, 10))
+
+
+def test_colours_stay_colours():
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (8, 8, 3), np.uint8)
+    varied = [distort(image, random) for _ in range(50)]
+    assert all(each.dtype == np.uint8 and each.shape == image.shape for each in varied)
+    assert sum(not np.array_equal(each, image) for each in varied) > 40
+
+
+def test_the_rate_falls_in_a_straight_line_after_its_warm_up():
+    def rate(step):
+        return schedule.polynomial(step, peak=2.0, warmup_steps=10, steps=100)
+
+    assert rate(0) == pytest.approx(2e-6)
+    assert rate(5) == pytest.approx(2 * 0.95 * (1 - 0.5 * (1 - 1e-6)))
+    assert rate(10) == pytest.approx(1.8)
+    assert rate(99) == pytest.approx(0.02)
+
+
+def test_deeper_layers_learn_faster(segmenter):
+    groups = parameter_groups(segmenter, 0.1, 0.5)
+    scale = {id(p): group["scale"] for group in groups for p in group["params"]}
+    decays = {id(p): group["decays"] for group in groups for p in group["params"]}
+    named = dict(segmenter.named_parameters())
+    assert scale[id(named["backbone.class_token"])] == 0.5**5
+    assert scale[id(named["backbone.blocks.0.attention.qkv.weight"])] == 0.5**4
+    assert scale[id(named["backbone.blocks.3.attention.qkv.weight"])] == 0.5
+    assert scale[id(named["decoder.classify.weight"])] == 1
+    assert not decays[id(named["backbone.position_embedding"])]
+    assert decays[id(named["decoder.classify.weight"])]
+    assert sum(len(group["params"]) for group in groups) == len(named)
+
+
+def write_ade(root, images=4, size=(24, 20)):
+    """Write a folder laid out like ADE20K: left half class 1, right half class 2, a stripe of 0."""
+    random = np.random.default_rng(0)
+    for split in ("training", "validation"):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+        for number in range(images):
+            width, height = size[0] + 4 * number, size[1]
+            mask = np.ones((height, width), np.uint8)
+            mask[:, width // 2 :] = 2
+            mask[0] = 0
+            pixels = np.where(mask[..., None] == 2, 200, 50) + random.integers(
+                0, 20, (height, width, 3)
+            )
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / split / f"{number}.jpg")
+            Image.fromarray(mask).save(root / "annotations" / split / f"{number}.png")
+    return root
+
+
+def test_the_zero_label_is_reduced_once(tmp_path):
+    assert reduce_zero_label(np.array([[0, 1, 150]], np.uint8)).tolist() == [[255, 0, 149]]
+    with pytest.raises(ImageError, match="label 151 is above 150"):
+        reduce_zero_label(np.array([[151]], np.uint8))
+    source = open_source(str(write_ade(tmp_path)))
+    image, mask = source.read_pair(1)
+    assert image.shape[:2] == mask.shape == (20, 28)
+    assert sorted(set(mask.ravel().tolist())) == [0, 1, 255]
+    assert len(source.mask_classes) == 150
+    assert source.limit(2, 0).read_pair(0)[1].shape[0] == 20
+
+
+def test_missing_and_unfit_masks_are_refused(tmp_path):
+    root = write_ade(tmp_path)
+    Image.fromarray(np.ones((3, 3), np.uint8)).save(root / "annotations" / "validation" / "0.png")
+    with pytest.raises(ImageError, match="the image has 24 x 20 pixels, its mask 3 x 3"):
+        open_source(str(root)).read_pair(0)
+    (root / "annotations" / "validation" / "0.png").unlink()
+    with pytest.raises(SourceError, match=r"1 of 4 images have no mask \(first: '0.png'\)"):
+        open_source(str(root))
+
+
+def small(**changes):
+    given = {"image_size": 16, "classes": 150, "epochs": 2, "batch_size": 2, "size": "nano",
+             "micro_batch": "none", "start": "none", "short_side": 20}  # fmt: skip
+    given |= changes
+    return ADE.override([f"{name}={value}" for name, value in given.items()])
+
+
+def test_training_goes_on_to_the_same_weights_from_any_step(tmp_path):
+    root = write_ade(tmp_path / "ade")
+    train, test = (open_source(str(root), split=split) for split in ("train", "test"))
+    whole = fit(small(), train, test, tmp_path / "whole")
+    assert {"test_miou", "test_acc1", "test_loss"} <= whole.log[-1].keys()
+    again = tmp_path / "again"
+    fit(small(), train, test, again)
+    for name in ("again.safetensors", "again.pth", "checkpoint-4.pth"):
+        (again / name).unlink()
+    resumed = fit(small(), train, test, again)
+    ours, theirs = (each.model.state_dict() for each in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert read_segmenter(resumed.checkpoint).args["task"] == "segmentation"
+
+
+def test_a_segmenter_starts_from_a_classifiers_blocks(tmp_path):
+    from illama.model import Model
+
+    torch.manual_seed(1)
+    model = Model(Config.at("soft-mask", "nano"))
+    checkpoint.save(model, tmp_path / "start.safetensors")
+    built = Segmentation().build(small(image_size=32, start=tmp_path / "start.safetensors"))
+    own, theirs = built.backbone.state_dict(), model.state_dict()
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+def test_what_cannot_be_taught_is_refused(tmp_path):
+    task, root = Segmentation(), write_ade(tmp_path)
+    with pytest.raises(TrainingError, match="has no masks"):
+        task.check(open_source("digits"), small())
+    with pytest.raises(TrainingError, match=r"has 150 classes of pixels.*set classes=150"):
+        task.check(open_source(str(root)), small(classes=3))
+    with pytest.raises(RecipeError, match="keeps no average and mixes no images"):
+        task.build(small(mixup=0.5))
+
+
+def test_the_loss_is_that_of_both_heads(segmenter):
+    labels = torch.randint(0, 5, (2, 16, 16))
+    outputs = segmenter.train()(torch.randn(2, 3, 16, 16))
+    scored = Segmentation().score(outputs, labels, None, small())
+    fine = functional.interpolate(outputs.auxiliary, (16, 16), mode="bilinear")
+    expected = functional.cross_entropy(outputs.logits, labels) + 0.4 * functional.cross_entropy(
+        fine, labels
+    )
+    torch.testing.assert_close(scored.loss, expected)
+    share = (outputs.logits.argmax(1) == labels).float().mean((1, 2)).sum()
+    assert float(scored.hits) == pytest.approx(float(share))
