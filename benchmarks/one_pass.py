@@ -30,7 +30,6 @@ from illama_eval.studies import STUDIES
 from illama_eval.study import Study
 from illama_eval.subjects import ModelSubject
 
-
 MEASURED = ("accuracy", "calibration", "rank", "collapse")
 """Studies that a single model and any labeled images feed."""
 
