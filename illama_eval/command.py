@@ -140,17 +140,17 @@ def carry_out(
     if request.note:
         log.print(request.note, markup=False)
     try:
-        with _progress(log) as hooks:
+        with progress(log) as hooks:
             run = evaluate(
                 request.subjects,
                 request.source,
                 request.studies,
                 request.out,
-                _options(shared, request.source, request.subjects[0].device, hooks),
+                options_of(shared, request.source, request.subjects[0].device, hooks),
+                request.prior,
             )
     except Interrupted:
-        words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
-        log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
+        say_how_to_go_on(log)
         raise
     leave()
     if os.environ.get("RANK", "0") != "0":
@@ -164,6 +164,12 @@ def carry_out(
         show_run(run, Console(highlight=False))
     log.print(f"written to {request.out}", markup=False)
     return _warn(run, log)
+
+
+def say_how_to_go_on(log: Console) -> None:
+    """Print the command that takes an interrupted run up again."""
+    words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
+    log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
 
 
 def compare_speed(shared: Shared) -> int:
@@ -191,7 +197,7 @@ def compare_speed(shared: Shared) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Hooks:
+class Hooks:
     """What the progress bar wants to hear."""
 
     on_start: Any
@@ -199,11 +205,11 @@ class _Hooks:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[_Hooks]:
+def progress(console: Console, doing: str = "measuring") -> Iterator[Hooks]:
     """Show a bar with images/s and the time left, if somebody is watching."""
     columns = (
         SpinnerColumn(),
-        TextColumn("measuring"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         _Speed(),
@@ -212,7 +218,7 @@ def _progress(console: Console) -> Iterator[_Hooks]:
     watched = console.is_terminal and os.environ.get("RANK", "0") == "0"
     bar = Progress(*columns, console=console, disable=not watched, transient=True)
     with bar:
-        task = bar.add_task("measuring", total=None)
+        task = bar.add_task(doing, total=None)
 
         def start(total: int, done: int) -> None:
             bar.update(task, total=total, completed=done)
@@ -220,7 +226,7 @@ def _progress(console: Console) -> Iterator[_Hooks]:
         def batch(images: int) -> None:
             bar.advance(task, images)
 
-        yield _Hooks(on_start=start, on_batch=batch)
+        yield Hooks(on_start=start, on_batch=batch)
 
 
 class _Speed(ProgressColumn):
@@ -231,7 +237,7 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
 
-def _options(shared: Shared, source: Source, device: torch.device, hooks: _Hooks) -> Options:
+def options_of(shared: Shared, source: Source, device: torch.device, hooks: Hooks) -> Options:
     """Return the run options; images are read ahead for a GPU, a CPU is busy enough."""
     workers = shared.workers
     if workers is None:

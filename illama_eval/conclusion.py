@@ -16,7 +16,7 @@ from illama_eval.job import Job, Progress
 from illama_eval.processes import add_over_processes, gather
 from illama_eval.result import ResultError, Row, Run
 from illama_eval.samples import ClassAttention, collect_samples
-from illama_eval.study import Findings, Study
+from illama_eval.study import Findings, Metric
 from illama_eval.subjects import ModelSubject
 
 UNREADABLE_NAMED = 100
@@ -24,8 +24,8 @@ UNREADABLE_NAMED = 100
 CLASSES_NAMED = 100
 """Class names that the header lists."""
 
-Found: TypeAlias = tuple[str, Study, Findings]
-"""A subject's name, a study, and what it found."""
+Found: TypeAlias = tuple[str, str, Findings]
+"""A subject's name, a study's, and what it found."""
 Unreadable: TypeAlias = Sequence[tuple[int, str]]
 """Positions and reasons."""
 
@@ -54,20 +54,22 @@ def conclude(job: Job, progress: Progress) -> Finished:
             f"(first: {unreadable[0][1]})"
         )
     findings = [
-        (subject.name, study, study.summarize(progress.of(number, study.name)))
+        (subject.name, study.name, study.summarize(progress.of(number, study.name)))
         for number, subject in enumerate(job.subjects)
         for study in job.studies_of[number]
     ]
+    if job.prior is not None:
+        findings += [(name, job.prior.name, found) for name, found in job.prior.findings.items()]
     run = Run(
         header=_header(job, unreadable),
         rows=tuple(_rows(job, findings, len(unreadable))),
         curves=tuple(
-            replace(curve, subject=name, study=study.name)
+            replace(curve, subject=name, study=study)
             for name, study, found in findings
             for curve in found.curves
         ),
         verdicts=tuple(
-            replace(verdict, subject=name, study=study.name)
+            replace(verdict, subject=name, study=study)
             for name, study, found in findings
             for verdict in found.verdicts
         ),
@@ -95,24 +97,32 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             "classes": list((source.classes or ())[:CLASSES_NAMED]),
         },
         "metrics": {
-            study.name: {name: asdict(metric) for name, metric in study.metrics.items()}
-            for study in job.studies
+            name: {metric: asdict(declared) for metric, declared in metrics.items()}
+            for name, metrics in _declared(job)
         },
         "images_seen": len(source) - len(unreadable),
         "unreadable": {"count": len(unreadable), "first": named},
     }
 
 
+def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:
+    """Yield the studies, and what was found before, with their metrics."""
+    for study in job.studies:
+        yield study.name, study.metrics
+    if job.prior is not None:
+        yield job.prior.name, job.prior.metrics
+
+
 def _rows(job: Job, findings: Iterable[Found], unreadable: int) -> Iterator[Row]:
     """Yield all rows with subject, source and study filled in."""
     for name, study, found in findings:
         for row in found.rows:
-            note = _over_all(row, unreadable) if study.name == "accuracy" else ""
+            note = _over_all(row, unreadable) if study == "accuracy" else ""
             yield replace(
                 row,
                 subject=name,
                 source=job.source.name,
-                study=study.name,
+                study=study,
                 reason="; ".join(filter(None, (row.reason, note))),
             )
 

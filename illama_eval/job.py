@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,7 +13,15 @@ from illama_eval import environment
 from illama_eval.loop import Seen, Shard, Step
 from illama_eval.result import ResultError
 from illama_eval.samples import ClassAttention
-from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate, needs
+from illama_eval.study import (
+    REPLICATE_SCHEME,
+    Findings,
+    Metric,
+    Study,
+    Sums,
+    accumulate,
+    needs,
+)
 from illama_eval.subjects import ModelSubject, Subject
 
 IDENTIFYING = ("weights_sha256", "model", "config", "soft_mask", "dtype", "transform", "classes")
@@ -44,6 +52,19 @@ class Options:
     """Called with this process's images, and how many of them a partial covers already."""
     on_batch: Callable[[int], object] | None = None
     """Called with the images of each finished batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """What was found before the pass over the images, as a study of the run beside the others."""
+
+    name: str
+    """Row.study"""
+    metrics: Mapping[str, Metric]
+    parameters: Mapping[str, Any]
+    """JSON-able; part of the run's identity."""
+    findings: Mapping[str, Findings] = field(default_factory=dict)
+    """By the subject's name; empty while only the identity is asked for."""
 
 
 class Collector(Protocol):
@@ -96,6 +117,7 @@ class Job:
     studies: tuple[Study, ...]
     options: Options
     shard: Shard
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         for study in self.studies:
@@ -143,7 +165,10 @@ class Job:
                 "fingerprint": self.source.fingerprint,
                 "class_subset": None if subset is None else list(subset),
             },
-            "studies": {study.name: environment.parameters(study) for study in self.studies},
+            "studies": {
+                **{study.name: environment.parameters(study) for study in self.studies},
+                **({} if self.prior is None else {self.prior.name: dict(self.prior.parameters)}),
+            },
             "replicate_scheme": REPLICATE_SCHEME,
         }
 

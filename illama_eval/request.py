@@ -15,7 +15,7 @@ import typer
 from illama.sources import Source, open_source
 from illama_eval.categories import CategoriesError
 from illama_eval.cues import Cues
-from illama_eval.job import unseen
+from illama_eval.job import Prior, unseen
 from illama_eval.options import Shared
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
@@ -55,6 +55,7 @@ class Request:
     studies: tuple[Study, ...]
     out: Path
     note: str = ""
+    prior: Prior | None = None
 
 
 def resolve(

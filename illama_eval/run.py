@@ -13,7 +13,7 @@ from types import FrameType
 from illama.sources import Source
 from illama_eval import directory
 from illama_eval.conclusion import conclude
-from illama_eval.job import Job, Options, Progress
+from illama_eval.job import Job, Options, Prior, Progress
 from illama_eval.loop import automatic_batch_size, observe_source
 from illama_eval.processes import gather, join
 from illama_eval.result import Run
@@ -41,8 +41,11 @@ def evaluate(
     studies: Sequence[Study],
     out: Path | None = None,
     options: Options | None = None,
+    prior: Prior | None = None,
 ) -> Run:
     """Measure subjects on a source with all studies in one pass.
+
+    `prior` holds what was found before, which becomes part of the run.
 
     With `out`, the run directory is written there, and an interrupted run in it is gone on with.
     Under torchrun every process measures its share, and all return the same run.
@@ -53,7 +56,7 @@ def evaluate(
         ValueError: a study needs labels that the source lacks.
     """
     subjects = tuple(subject) if isinstance(subject, Sequence) else (subject,)
-    job = Job(subjects, source, tuple(studies), options or Options(), join())
+    job = Job(subjects, source, tuple(studies), options or Options(), join(), prior)
     if out is None:
         return conclude(job, _fold(job, None)).run
     if job.shard.rank:

@@ -69,7 +69,20 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama_eval.loop", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.subjects", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
     ("illama_eval.quantize", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
-    ("illama_eval.transfer", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
+    *(
+        (f"illama_eval.{name}", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run"))
+        for name in (
+            "control",
+            "features",
+            "linear_probe",
+            "logistic",
+            "neighbours",
+            "pairing",
+            "probed",
+            "task",
+            "transfer",
+        )
+    ),
     ("illama_eval.run", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
     ("illama_eval.job", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
     (

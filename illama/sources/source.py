@@ -79,15 +79,18 @@ class Source:
             raise SourceError(f"a limit of {images} images leaves nothing of {self.name}; use 1 up")
         if images >= len(self):
             return self
-        kept = np.flatnonzero(hash_order(self.ids, seed) < images)
+        return self.keep(np.flatnonzero(hash_order(self.ids, seed) < images))
+
+    def keep(self, positions: NDArray[np.int64]) -> Source:
+        """Return the source with the images at these positions alone, in this order."""
         return _fingerprinted(
             self,
-            ids=tuple(self.ids[i] for i in kept),
-            labels=None if self.labels is None else self.labels[kept],
-            cues=None if self.cues is None else self.cues[kept],
-            contents=tuple(self._contents[i] for i in kept),
-            read=partial(read_kept, self.read, kept),
-            masks=None if self.masks is None else partial(read_kept, self.masks, kept),
+            ids=tuple(self.ids[i] for i in positions),
+            labels=None if self.labels is None else self.labels[positions],
+            cues=None if self.cues is None else self.cues[positions],
+            contents=tuple(self._contents[i] for i in positions),
+            read=partial(read_kept, self.read, positions),
+            masks=None if self.masks is None else partial(read_kept, self.masks, positions),
         )
 
     def for_head(self, classes: int) -> Source:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from illama_eval.cli import measuring, quantizing, results
+from illama_eval.cli import measuring, quantizing, results, transferring
 from illama_eval.cli.app import app
 
-__all__ = ["app", "main", "measuring", "quantizing", "results"]
+__all__ = ["app", "main", "measuring", "quantizing", "results", "transferring"]
 
 
 def main() -> None:

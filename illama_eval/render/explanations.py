@@ -94,11 +94,16 @@ EXPLAINED: Mapping[str, Explanation] = {
     ),
     "transfer": Explanation(
         title="Transfer",
-        headline=("linear_probe", "knn"),
-        meaning="Features are frozen and a simple classifier is put on top, or the whole model is "
-        "trained further on another data set.",
-        paper="Full fine-tuning on CIFAR-10 and -100 at 224 px for 300 epochs (Table 9); no linear "
-        "probe.",
+        headline=("held_out_top1",),
+        meaning="What the features are worth on other images. Linear probe: logistic regression on "
+        "frozen features, its penalty C chosen on a tenth of the training images that is held out. "
+        "Nearest neighbours: the most similar training images vote. Fine-tuning: all weights are "
+        "trained further. Accuracy and calibration on this page are those of the transferred "
+        "model. A model with random weights is the control: on easy images it comes far, and only "
+        "what lies above it was learned before.",
+        paper="Full fine-tuning on CIFAR-10 and -100 at 224 px for 300 epochs (Tables 9 and 16): "
+        "97.9 % and 85.5 % for iLLaMA-T with the soft mask; no linear probe, no neighbours.",
+        command="illama-eval transfer",
     ),
     "segmentation": Explanation(
         title="Segmentation",
@@ -170,6 +175,11 @@ DEFINED: Mapping[str, str] = {
     "iou": "pixels found in a class over pixels that have it or are given it",
     "pixels": "share of the labeled pixels that have a class",
     "sqnr": "the same for all tokens after a block",
+    "held_out_top1": "top-1 on the held-out training images by which C was chosen",
+    "chosen_c": "inverse strength of the L2 penalty of the linear probe, chosen on held-out images",
+    "neighbours": "how many nearest training images vote",
+    "training_images": "images that the classifier, or the whole model, learned from",
+    "best_epoch": "epoch with the highest top-1 on the test images, from 1",
 }
 """Metric -> what it is, in one line."""
 

@@ -19,6 +19,7 @@ from illama_eval.render.figures.sensitivity import draw_sensitivity
 from illama_eval.render.figures.shape_bias import draw_shape_bias
 from illama_eval.render.figures.size import draw_sizes
 from illama_eval.render.figures.spectra import draw_spectra
+from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.result import Run
 
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
@@ -34,6 +35,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_segmentation,
     draw_sizes,
     draw_sensitivity,
+    draw_transfer,
 )
 """Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
 

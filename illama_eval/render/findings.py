@@ -141,6 +141,25 @@ def _say_rank(seen: Seen) -> str:
     )
 
 
+_TRANSFERRED = {
+    "chosen_c": "linear probe with C =",
+    "neighbours": "votes of neighbours, k =",
+    "best_epoch": "all weights trained, best in epoch",
+}
+
+
+def _say_transfer(seen: Seen) -> str:
+    """Return what was trained on how many images, and the accuracy that came of it."""
+    parts = [f"{show_row(row).value} training images" for row in seen.some("training_images")]
+    for metric, words in _TRANSFERRED.items():
+        parts += [f"{words} {show_row(row).value}, {plain(row.reason, _LONGEST)}"
+                  for row in seen.some(metric)]  # fmt: skip
+    top1 = seen.lineup.headline.get(("accuracy", "top1"), {}).get(seen.name)
+    if top1 is not None:
+        parts.append(f"top-1 accuracy {show_row(top1).full} on {top1.images:,} test images")
+    return "; ".join(parts)
+
+
 def _say_anything(seen: Seen) -> str:
     """Return all verdicts, or the first numbers where there is none."""
     verdicts = [
@@ -173,4 +192,5 @@ _SENTENCES: Mapping[str, Callable[[Seen], str]] = {
     "rank": _say_rank,
     "shape_bias": _say_shape_bias,
     "segmentation": _say_segmentation,
+    "transfer": _say_transfer,
 }

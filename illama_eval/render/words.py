@@ -41,6 +41,8 @@ _METRICS = {
     "logit_cosine": "cosine of logits",
     "logit_sqnr": "SQNR of logits",
     "sqnr": "SQNR of tokens",
+    "held_out_top1": "held-out top-1",
+    "chosen_c": "chosen C",
     "shape_bias_wilson": "shape bias, Wilson interval",
     "shape_bias_macro": "shape bias, mean of categories",
     "category_accuracy": "accuracy of categories",

@@ -1,0 +1,253 @@
+"""Frozen features of a source's images, extracted once and kept on the disk.
+
+A file of features is found by everything that decides them: the weights and how they are run, the
+transform, the images and their order, and the kind of feature. It is used again only if its bytes
+are those that were written; an extraction that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from illama.files import replacing, sha256_of_file
+from illama.interruption import deferring
+from illama.observation import LayerSeen, OutputSeen, batch_of, present
+from illama.sources import Source
+from illama_eval.job import IDENTIFYING
+from illama_eval.loop import Seen, automatic_batch_size, observe_source
+from illama_eval.subjects import ModelSubject, Subject, SubjectError
+
+Kind: TypeAlias = Literal["class", "patches", "last4"]
+"""`class`: the class token after the final norm. `patches`: the mean of the patches of the last
+block after it. `last4`: the class tokens of the last four blocks after it, side by side."""
+
+LAST = 4
+FORMAT = 1
+SAVE_EVERY = 30.0
+"""Seconds between notes of how far an extraction has come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Features of all images of a source."""
+
+    values: NDArray[np.float32]
+    """[image, channel]; NaN where the image could not be read."""
+    unreadable: tuple[tuple[int, str], ...] = ()
+    """Position and reason of each image that could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How images are read and how progress is heard of; nothing here changes a feature."""
+
+    batch_size: int | None = None
+    workers: int = 0
+    on_start: Callable[[int, int], object] | None = None
+    on_batch: Callable[[int], object] | None = None
+
+
+def extract(
+    subject: Subject, source: Source, kind: Kind, folder: Path, reading: Reading | None = None
+) -> Features:
+    """Return a subject's features of all images, from the folder if they are there.
+
+    Raises:
+        SubjectError: the subject does not show what the kind is made of.
+        SystemExit: the process was asked to stop; what there is, is kept.
+    """
+    check_kind(subject, kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(subject, source, kind)
+    store = _Store(folder, key, len(source))
+    with FileLock(store.lock):
+        found = store.finished()
+        if found is None:
+            _fill(store, subject, source, kind, reading or Reading())
+            found = store.finished()
+        assert found is not None
+        return found
+
+
+def check_kind(subject: Subject, kind: Kind) -> None:
+    """Refuse a kind of feature that cannot be made of the subject.
+
+    Raises:
+        SubjectError: it cannot.
+    """
+    if kind != "class" and not isinstance(subject, ModelSubject):
+        raise SubjectError(
+            f"{subject.name}: shows no tokens, of which the features {kind} are made; use class"
+        )
+    if "features" not in subject.shows:
+        raise SubjectError(f"{subject.name}: shows no features; give a checkpoint")
+    if kind == "last4" and isinstance(subject, ModelSubject):
+        depth = subject.model.config.depth
+        if depth < LAST:
+            raise SubjectError(f"{subject.name}: has {depth} blocks; last4 needs {LAST}")
+
+
+def read_kind(subject: Subject, kind: Kind, pieces: Iterator[Seen]) -> tuple[Tensor, Tensor]:
+    """Return positions [image] and features [image, channel] of one batch."""
+    layers: list[Tensor] = []
+    for _, piece in pieces:
+        if isinstance(piece, OutputSeen):
+            positions = batch_of(piece).positions
+            if kind == "class":
+                return positions, present(piece.features, "features")
+            assert isinstance(subject, ModelSubject)
+            parts = [subject.model.norm(layer) for layer in layers]
+            return positions, torch.cat(parts, dim=-1) if kind == "last4" else parts[-1].mean(1)
+        kept = layers[1 - LAST :] if kind == "last4" else []
+        layers = [*kept, _tokens(piece, kind)]
+    raise AssertionError("a subject ends with its output")
+
+
+def _tokens(piece: LayerSeen, kind: Kind) -> Tensor:
+    """Return the class token [image, channel], or all patches [image, patch, channel]."""
+    tokens, place = present(piece.tokens, "tokens"), piece.class_index
+    if kind == "last4":
+        return tokens[:, place]
+    return torch.cat((tokens[:, :place], tokens[:, place + 1 :]), dim=1)
+
+
+def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, reading: Reading) -> None:
+    """Extract what is missing, noting from time to time how far it has come."""
+    wanted = frozenset({"features"} if kind == "class" else {"features", "tokens"})
+    progress = store.progress()
+    size = progress.get("batch_size") or reading.batch_size
+    size = size or automatic_batch_size([subject], wanted)
+    first, unreadable = progress.get("next_batch", 0), progress.get("unreadable", [])
+    if reading.on_start:
+        reading.on_start(len(source), min(len(source), first * size))
+    saved = time.monotonic()
+    with deferring() as asked:
+        for step in observe_source(
+            [subject], source, wanted, partial(read_kind, subject, kind),
+            batch_size=size, workers=reading.workers, first=first,
+        ):  # fmt: skip
+            for positions, values in step.results:
+                store.put(positions, values)
+            unreadable += [list(each) for each in step.unreadable]
+            if reading.on_batch:
+                reading.on_batch(len(step.positions) + len(step.unreadable))
+            note = {"next_batch": step.next_batch, "batch_size": size, "unreadable": unreadable}
+            if asked.signal or time.monotonic() - saved > SAVE_EVERY:
+                store.note(note)
+                saved = time.monotonic()
+            if asked.signal:
+                raise SystemExit(asked.code)
+    store.finish({"batch_size": size, "unreadable": unreadable})
+
+
+def _key(subject: Subject, source: Source, kind: Kind) -> dict[str, Any]:
+    """Return all that decides the features."""
+    described = subject.describe()
+    order = hashlib.sha256("\n".join(source.ids).encode("utf-8", "surrogatepass"))
+    key = {
+        "format": FORMAT,
+        "kind": kind,
+        "subject": {name: described[name] for name in IDENTIFYING if name in described},
+        "source": source.fingerprint,
+        "order": order.hexdigest(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(key))  # as it will be read again
+    return plain
+
+
+@dataclass
+class _Store:
+    """One file of features, and the record beside it."""
+
+    folder: Path
+    key: dict[str, Any]
+    images: int
+    array: NDArray[np.float32] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        text = json.dumps(self.key, sort_keys=True)
+        stem = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.path, self.half = self.folder / f"{stem}.npy", self.folder / f"{stem}.half.npy"
+        self.record, self.lock = self.folder / f"{stem}.json", self.folder / f".{stem}.lock"
+
+    def finished(self) -> Features | None:
+        """Return the features if they are complete and undamaged."""
+        record = self._read_record()
+        if "sha256" not in record or not self.path.is_file():
+            return None
+        if sha256_of_file(self.path) != record["sha256"]:
+            return None
+        values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        unreadable = tuple((int(place), str(why)) for place, why in record["unreadable"])
+        return Features(values=values, unreadable=unreadable)
+
+    def progress(self) -> dict[str, Any]:
+        """Return where to go on; nothing where there is nothing to go on with."""
+        record = self._read_record()
+        if "next_batch" not in record or not self.half.is_file():
+            return {}
+        try:
+            self.array = np.lib.format.open_memmap(self.half, mode="r+")
+        except (OSError, ValueError):
+            return {}
+        if len(self.array) != self.images:
+            self.array = None
+            return {}
+        return record
+
+    def put(self, positions: Tensor, values: Tensor) -> None:
+        """Write one batch."""
+        exact = values.float().cpu().numpy()
+        if self.array is None:
+            shape = (self.images, exact.shape[1])
+            self.array = np.lib.format.open_memmap(
+                self.half, mode="w+", dtype=np.float32, shape=shape
+            )
+            self.array[:] = np.nan
+        self.array[positions.cpu().numpy()] = exact
+
+    def note(self, progress: dict[str, Any]) -> None:
+        """Write down how far the extraction has come, after what it has written."""
+        if self.array is not None:
+            self.array.flush()  # type: ignore[attr-defined]  # a memmap
+            self._write_record(progress)
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Give the complete file its name.
+
+        Raises:
+            SubjectError: no image could be read.
+        """
+        if self.array is None:
+            raise SubjectError("none of the images can be read; the first: "
+                               f"{record['unreadable'][0][1]}")  # fmt: skip
+        self.array.flush()  # type: ignore[attr-defined]  # a memmap
+        self.array = None
+        self.half.replace(self.path)
+        self._write_record({**record, "sha256": sha256_of_file(self.path)})
+
+    def _read_record(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self.record.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        same = isinstance(record, dict) and record.get("key") == self.key
+        return record if same else {}
+
+    def _write_record(self, content: dict[str, Any]) -> None:
+        text = json.dumps({"key": self.key, "images": self.images, **content}, indent=1)
+        with replacing(self.record) as stream:
+            stream.write(text.encode())

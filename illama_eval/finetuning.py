@@ -1,0 +1,271 @@
+"""Carry `illama-eval transfer --probe finetune` out: train all weights, then measure the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from illama.checkpoint import save
+from illama.config import SIZES, STEPS, Config
+from illama.journal import BEST
+from illama.model import Model
+from illama.recipe import RECIPES, Recipe
+from illama.train import Execution, fit
+from illama_eval.command import carry_out
+from illama_eval.job import Prior
+from illama_eval.options import Shared
+from illama_eval.pairing import Pair
+from illama_eval.request import Request, default_out
+from illama_eval.result import CURVE_POINTS, Curve
+from illama_eval.studies import STUDIES
+from illama_eval.study import Findings, row
+from illama_eval.subjects import (
+    ModelSubject,
+    Subject,
+    SubjectError,
+    digest_of,
+    open_checkpoint,
+)
+from illama_eval.transfer import METRICS, STUDY
+from illama_eval.transferring import MEASURED, Asked, describe_train, open_task
+
+QUICK: Mapping[str, Any] = {
+    "epochs": 20,
+    "lr": 5e-4,
+    "warmup_epochs": 2,
+    "clip_grad": 1.0,
+    "cutoff_soft": 0,
+}
+"""Our own recipe for a laptop: no mixing, causal from the start."""
+QUICK_BATCH, QUICK_STEPS = 128, 8
+"""Images in a step at most, and steps in an epoch at least."""
+SHIFT = 16
+"""Share of the side, as a divisor, by which the quick recipe shifts images at most."""
+START = "start.safetensors"
+"""File of the weights that a training starts from, in its folder."""
+_PLACES = ("name", "summary", "data", "start")
+"""Fields of a recipe that name things on this machine."""
+
+
+def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[str]) -> int:
+    """Fine-tune the checkpoints on other images and measure them; return the exit code, 0 or 4.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SubjectError("--probe finetune runs in one process; start it without torchrun")
+    bases, pair, note = open_task(shared, asked, leave_one_out=False)
+    models = [_ours(base) for base in bases]
+    command = f"{STUDY}-finetune-{pair.test.name}"
+    digests = [digest_of(base) for base in bases]
+    out = shared.out or default_out([base.name for base in bases], digests, command)
+    folders = {base.name: out / f"{base.name}-finetune" for base in models}
+    recipes = {
+        base.name: make_recipe(base, folders[base.name], pair, preset, changes, shared.seed)
+        for base in models
+    }
+    subjects: list[ModelSubject] = []
+    findings: dict[str, Findings] = {}
+    for base in models:
+        folder = folders[base.name]
+        log = train(recipes[base.name], pair, folder, base, shared)
+        made = _open_trained(shared, base, folder, log)
+        subjects += made
+        findings.update({subject.name: _findings(pair, log) for subject in made})
+    parameters = _parameters(models, recipes, pair, preset)
+    request = Request(
+        subjects=tuple(subjects),
+        source=pair.test,
+        studies=tuple(STUDIES[name]() for name in MEASURED),
+        out=out,
+        note="\n".join(filter(None, (note, pair.note))),
+        prior=Prior(name=STUDY, metrics=METRICS, parameters=parameters, findings=findings),
+    )
+    return carry_out(shared, request)
+
+
+def make_recipe(
+    base: ModelSubject, folder: Path, pair: Pair, preset: str, changes: Sequence[str], seed: int
+) -> Recipe:
+    """Return the recipe of a preset for this model and these images.
+
+    Raises:
+        SubjectError: the model is none of our sizes.
+        RecipeError: a change does not fit.
+    """
+    config = base.model.config
+    size, step = _find_size(base, config)
+    fields: dict[str, Any] = {
+        "size": size,
+        "step": step,
+        "image_size": config.image_size,
+        "classes": pair.classes,
+        "start": str(folder / START),
+        "seed": seed,
+        "data": None,
+    }
+    if config.masking != "multiplicative":
+        fields["soft_mask"] = 0.0
+    if preset == "paper":
+        paper = RECIPES["tiny-cifar100" if pair.train.name == "cifar100" else "tiny-cifar10"]
+        if base.device.type == "cpu":
+            fields["dtype"] = "fp32"
+        return replace(paper, **fields).override(changes)
+    batch = max(1, min(QUICK_BATCH, len(pair.train) // QUICK_STEPS))
+    return Recipe(
+        name="quick",
+        summary="20 epochs of all weights, images shifted at most",
+        batch_size=batch,
+        crop_padding=config.image_size // SHIFT,
+        **QUICK,
+        **fields,
+    ).override(changes)
+
+
+def train(
+    recipe: Recipe, pair: Pair, folder: Path, base: ModelSubject, shared: Shared
+) -> list[dict[str, Any]]:
+    """Train, go on with an interrupted training, or find it done; return the log.
+
+    Raises:
+        SubjectError: the folder holds another training.
+        SystemExit: the process was asked to stop; what was trained is kept.
+    """
+    if shared.overwrite and (folder / "recipe.json").is_file():
+        shutil.rmtree(folder)
+    if not (folder / f"{folder.name}.safetensors").is_file():
+        execution = Execution(
+            device=base.device, workers=shared.workers or 0, compiled=shared.compiled, keep=1
+        )
+        console = Console(stderr=True, highlight=False)
+        write_start(base, folder / START, pair.classes, recipe.seed)
+        console.print(f"training {base.name} on {len(pair.train):,} images", markup=False)
+        fit(recipe, pair.train, pair.test, folder, execution=execution, console=console)
+    stored = json.loads((folder / "recipe.json").read_text("utf-8"))
+    wanted = json.loads(json.dumps(recipe.to_dict()))
+    other = [name for name in wanted if name not in _PLACES and stored.get(name) != wanted[name]]
+    if other:
+        raise SubjectError(
+            f"{folder}: trained with another {other[0]}; choose another --out, or start fresh with "
+            "--overwrite"
+        )
+    lines = (folder / "log.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None:
+    """Write the weights to start from: the model's own below a head that is drawn anew.
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Model(replace(base.model.config, classes=classes))
+    kept = {k: v for k, v in base.model.state_dict().items() if not k.startswith("head.")}
+    model.load_state_dict({**model.state_dict(), **kept})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(model, path)
+
+
+def _ours(base: Subject) -> ModelSubject:
+    if not isinstance(base, ModelSubject):
+        raise SubjectError(f"{base.name}: finetune trains checkpoints of illama, ViT and DeiT")
+    return base
+
+
+def _find_size(base: ModelSubject, config: Config) -> tuple[str, str]:
+    """Return the size and the step of the road that a config stands at."""
+    for size in SIZES:
+        for step in STEPS:
+            same = {"image_size": config.image_size, "classes": config.classes}
+            if Config.at(step, size, **same) == config:
+                return size, step
+    raise SubjectError(
+        f"{base.name}: none of the sizes {', '.join(SIZES)} at a step of the road; finetune trains "
+        "these"
+    )
+
+
+def _open_trained(
+    shared: Shared, base: ModelSubject, folder: Path, log: Sequence[Mapping[str, Any]]
+) -> list[ModelSubject]:
+    """Return the model of the last epoch, and that of the best one if it is another."""
+    files = {f"{base.name}+finetune": folder / f"{folder.name}.safetensors"}
+    if best_epoch(log) != len(log):
+        files[f"{base.name}+finetune-best"] = folder / BEST
+    opened = [
+        open_checkpoint(
+            path,
+            device=base.device,
+            dtype=shared.dtype.value,
+            preprocess=shared.preprocess.value,
+            compiled=shared.compiled,
+            name=name,
+        )
+        for name, path in files.items()
+    ]
+    return [_without_places(subject) for subject in opened]
+
+
+def _without_places(subject: ModelSubject) -> ModelSubject:
+    """Return the subject with the file it started from by its name, and no path."""
+    args = dict(subject.provenance["args"] or {})
+    if args.get("start"):
+        args["start"] = Path(args["start"]).name
+    return replace(subject, provenance={**subject.provenance, "args": args})
+
+
+def best_epoch(log: Sequence[Mapping[str, Any]]) -> int:
+    """Return the epoch, from 1, with the highest accuracy on the test images, the first of them."""
+    return 1 + int(np.argmax([record["test_acc1_at_0"] for record in log]))
+
+
+def _findings(pair: Pair, log: Sequence[Mapping[str, Any]]) -> Findings:
+    """Return how many images were learned from, the best epoch, and accuracy over the epochs."""
+    images = len(pair.train)
+    best = best_epoch(log)
+    reached = log[best - 1]["test_acc1_at_0"]
+    said = (
+        f"of {len(log)}; it reached {reached:.2f} % on the test images, which chose it, so it is "
+        "no fair estimate"
+    )
+    rows = (
+        row("training_images", float(images), images, declared=METRICS["training_images"],
+            reason="a count"),
+        row("best_epoch", float(best), len(pair.test), declared=METRICS["best_epoch"],
+            reason=said),
+    )  # fmt: skip
+    kept = np.unique(np.linspace(0, len(log) - 1, min(len(log), CURVE_POINTS)).round().astype(int))
+    curve = Curve(
+        name="top1",
+        at={"over": "epoch"},
+        x=tuple(float(place + 1) for place in kept),
+        y=tuple(log[place]["test_acc1_at_0"] / 100 for place in kept),
+    )
+    return Findings(rows=rows, curves=(curve,))
+
+
+def _parameters(
+    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: Pair, preset: str
+) -> dict[str, Any]:
+    """Return what decides the training, without places of this machine."""
+    trained = {
+        base.name: {
+            **{k: v for k, v in recipes[base.name].to_dict().items() if k not in _PLACES},
+            "start": base.describe()["weights_sha256"],
+        }
+        for base in bases
+    }
+    about = {"probe": "finetune", "preset": preset, "recipes": trained}
+    return {**about, "train": describe_train(pair.train)}

@@ -1,0 +1,135 @@
+"""Training and test images of one task: found, told apart, and in one numbering of classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from illama.sources import Source, open_source
+from illama_eval.linear_probe import hold_out
+from illama_eval.subjects import SubjectError
+
+TEST_SHARE = 0.2
+"""Share of each class that tests, of a set without splits."""
+LEAK = 0.01
+"""Share of the test images that may lie among the training images, bit for bit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Images to learn from and images to report on."""
+
+    train: Source
+    test: Source
+    classes: int
+    same: bool = False
+    """Whether they are the same images, so that each must be left out of its own neighbours."""
+    note: str = ""
+    """What a reader of the result has to know about the two."""
+
+
+def open_pair(
+    data: str,
+    *,
+    train_data: str | None = None,
+    split: str = "test",
+    labels: Path | None = None,
+    leave_one_out: bool = False,
+    seed: int = 0,
+) -> Pair:
+    """Open the training and the test images of `data`, or the training images of `train_data`.
+
+    A set without splits is told apart by class and the hash of the ids, unless each image can be
+    left out of its own neighbours.
+
+    Raises:
+        SourceError: images are missing or damaged.
+        SubjectError: images are unlabeled, share images, or differ in their classes.
+    """
+    test = _labeled(open_source(data, split=split, labels=labels))
+    train = _labeled(
+        open_source(data, split="train", labels=labels)
+        if train_data is None
+        else open_source(train_data, split="train")
+    )
+    if train.fingerprint == test.fingerprint:
+        return _pair_with_itself(test, seed, leave_one_out=leave_one_out)
+    if train.classes is not None and test.classes is not None and train.classes != test.classes:
+        raise SubjectError(
+            f"{train.name} and {test.name}: their classes differ "
+            f"({_differing(train.classes, test.classes)}); training and test images need the same"
+        )
+    classes = _count(train, test)
+    note = _check_apart(train, test)
+    return Pair(
+        train=train.for_head(classes), test=test.for_head(classes), classes=classes, note=note
+    )
+
+
+def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> Pair:
+    """Return a set without splits as both sides, or cut in two."""
+    classes = _count(source, source)
+    source = source.for_head(classes)
+    assert source.labels is not None
+    if leave_one_out:
+        note = (
+            f"{source.name}: training and test images are the same; each is classified by all "
+            "others"
+        )
+        return Pair(train=source, test=source, classes=classes, same=True, note=note)
+    tested = hold_out(source.labels, source.ids, seed, TEST_SHARE)
+    if not tested.any():
+        raise SubjectError(
+            f"{source.name}: training and test images are the same, one per class; name training "
+            "images with --train-data"
+        )
+    train, test = (source.keep(np.flatnonzero(tested == side)) for side in (False, True))
+    note = (
+        f"{source.name}: training and test images are the same; {len(test):,} of {len(source):,}, "
+        f"drawn by class (seed {seed}), are tested, the others trained on"
+    )
+    return Pair(train=train, test=test, classes=classes, note=note)
+
+
+def _labeled(source: Source) -> Source:
+    if source.labels is None:
+        raise SubjectError(
+            f"{source.name}: transfer needs labels, and this source has none; use class folders, "
+            "or --labels CSV for a flat folder"
+        )
+    return source
+
+
+def _count(train: Source, test: Source) -> int:
+    """Return the number of classes: of the names, else of the labels."""
+    names = train.classes or test.classes
+    if names is not None:
+        return len(names)
+    assert train.labels is not None
+    assert test.labels is not None
+    return int(max(train.labels.max(), test.labels.max())) + 1
+
+
+def _differing(first: tuple[str, ...], second: tuple[str, ...]) -> str:
+    """Return in words how two lists of classes differ."""
+    only = sorted(set(first) ^ set(second))
+    return f"{only[0]!r} is in one alone" if only else "in their order"
+
+
+def _check_apart(train: Source, test: Source) -> str:
+    """Return a note on images that are in both, told by their content.
+
+    Raises:
+        SubjectError: more than a few are.
+    """
+    known, tested = (list(zip(each.ids, each.contents, strict=False)) for each in (train, test))
+    contents, pairs = {c for _, c in known if isinstance(c, str)}, set(known)
+    shared = [one for one, content in tested if content in contents or (one, content) in pairs]
+    if len(shared) > LEAK * len(test):
+        raise SubjectError(
+            f"{len(shared):,} of the {len(test):,} test images of {test.name} are also trained on "
+            f"(first {shared[0]!r}); name other images with --train-data"
+        )
+    return f"{len(shared)} test images are in the training images as well" if shared else ""

@@ -1,0 +1,201 @@
+"""Transfer: a classifier on frozen features of another data set, and what it was found to do.
+
+Its choice sees training images alone; the test images are classified once for each classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from illama.sources import hash_order
+from illama_eval.linear_probe import LinearProbe, fit_probe
+from illama_eval.neighbours import find_neighbours, vote
+from illama_eval.result import Curve, Row
+from illama_eval.study import Findings, Metric, keys_of, row, weights_of
+from illama_eval.task import Choices, Set, Task
+
+STUDY = "transfer"
+METRICS: Mapping[str, Metric] = {
+    "top1": Metric(better="higher", tolerance=1e-2),
+    "held_out_top1": Metric(better="higher", tolerance=1e-2),
+    "chosen_c": Metric(unit="factor"),
+    "neighbours": Metric(unit="images"),
+    "training_images": Metric(unit="images"),
+    "best_epoch": Metric(unit="epoch"),
+}
+"""Of the study `transfer`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probing:
+    """What probing a model found."""
+
+    logits: Tensor
+    """float64 [test image, class]"""
+    findings: Findings
+
+
+def probe(task: Task, choices: Choices) -> Probing:
+    """Fit the classifier and apply it to the test images, for all images and for few.
+
+    Raises:
+        SubjectError: the features, the classes or the number of images do not allow it.
+    """
+    task.check(choices)
+    weights = weights_of(keys_of(task.test.ids))
+    if choices.probe == "linear":
+        logits, rows, curves = _probe_linearly(task, choices)
+    else:
+        logits, rows, curves = _probe_neighbours(task, choices, weights)
+    images = float(len(task.train.ids))
+    rows = [row("training_images", images, len(task.train.ids),
+                declared=METRICS["training_images"], reason=_count_told(task)), *rows]  # fmt: skip
+    few = list(_few_shot_rows(task, choices, logits, weights))
+    return Probing(
+        logits=logits,
+        findings=Findings(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few))),
+    )
+
+
+def _count_told(task: Task) -> str:
+    return f"{task.unreadable} unreadable ones left out" if task.unreadable else "a count"
+
+
+def _probe_linearly(task: Task, choices: Choices) -> tuple[Tensor, list[Row], list[Curve]]:
+    """Return the logits of a linear probe, how C was chosen, and the same as a curve."""
+    train = task.train
+    found = fit_probe(
+        train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
+    )
+    rows = list(_grid_rows(found))
+    curves = _curves("C", [(each.inverse_penalty, each.top1) for each in found.candidates])
+    return found.fit.logits(task.test.features).cpu(), rows, curves
+
+
+def _grid_rows(found: LinearProbe) -> Iterator[Row]:
+    """Yield the chosen C, and the held-out accuracy of every C; that of the chosen one first."""
+    chosen, images = found.fit.inverse_penalty, len(found.held_out)
+    said = f"chosen on {images} held-out training images" if images else "nothing held out"
+    if not found.fit.converged:
+        said += "; the fit stopped before it had converged"
+    yield row("chosen_c", chosen, images, declared=METRICS["chosen_c"], reason=said)
+    weights = weights_of(keys_of(found.held_out))
+    for each in found.candidates:
+        top1 = weights @ each.hits.double() / weights.sum(1)
+        told = "" if each.fit.converged else "the fit stopped before it had converged"
+        made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=told)
+        if each.inverse_penalty == chosen:
+            yield made
+        yield replace(made, at={"C": f"{each.inverse_penalty:.6g}"})
+
+
+def _probe_neighbours(
+    task: Task, choices: Choices, weights: Tensor
+) -> tuple[Tensor, list[Row], list[Curve]]:
+    """Return the logits of the first k, the accuracy of every k, and the same as a curve."""
+    near = find_neighbours(
+        task.test.features, task.train.features, max(choices.neighbours), task.own
+    )
+    logits = {k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours}
+    first = choices.neighbours[0]
+    said = "the image itself left out" if task.own is not None else "given beforehand"
+    rows = [row("neighbours", float(first), len(task.train.ids), declared=METRICS["neighbours"],
+                reason=said)]  # fmt: skip
+    rows += [_accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)]
+    curves = _curves("k", [(float(each.at["k"]), each.value) for each in rows[1:]])
+    return logits[first], rows, curves
+
+
+def _few_shot_rows(
+    task: Task, choices: Choices, everything: Tensor, weights: Tensor
+) -> Iterator[Row]:
+    """Yield the accuracy with so many images per class: of each draw, and their mean."""
+    for shots in choices.shots:
+        if shots == "all":
+            yield _accuracy_row(task, everything, weights, {"shots": "all"})
+            continue
+        made = []
+        for draw in range(1, choices.draws + 1):
+            places = draw_shots(task.train, shots, choices.seed + draw - 1)
+            few = replace(task, train=task.train.part(places), own=_own_among(task, places))
+            logits = _classify(few, choices)
+            made.append(_hits(task, logits))
+            if choices.draws > 1:
+                yield _accuracy_row(task, logits, weights, {"shots": shots, "draw": draw})
+        mean = torch.stack(made).mean(0)
+        said = f"mean of {choices.draws} draws" if choices.draws > 1 else ""
+        top1 = weights @ mean / weights.sum(1)
+        yield row("top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots},
+                  reason=said)  # fmt: skip
+
+
+def _few_curve(task: Task, rows: Sequence[Row]) -> list[Curve]:
+    """Return accuracy over images per class."""
+    every = len(task.train.ids) / task.classes
+    means = [each for each in rows if set(each.at) == {"shots"}]
+    return _curves(
+        "shots",
+        [(every if each.at["shots"] == "all" else float(each.at["shots"]), each.value)
+         for each in means],
+    )  # fmt: skip
+
+
+def _curves(over: str, points: Sequence[tuple[float, float | None]]) -> list[Curve]:
+    """Return accuracy over something as a curve, or none without a point."""
+    known = sorted((x, y) for x, y in points if y is not None)
+    if not known:
+        return []
+    x, y = zip(*known, strict=True)
+    return [Curve(name="held_out_top1" if over == "C" else "top1", at={"over": over}, x=x, y=y)]
+
+
+def draw_shots(train: Set, shots: int, seed: int) -> NDArray[np.int64]:
+    """Return the places of so many images of each class, those of smallest hash.
+
+    More shots of one seed hold all of the fewer ones.
+    """
+    order, labels = hash_order(train.ids, seed), train.labels.cpu().numpy()
+    chosen = [
+        mine[np.argsort(order[mine])[:shots]]
+        for mine in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _own_among(task: Task, places: NDArray[np.int64]) -> Tensor | None:
+    """Return where each test image stands among the drawn ones, -1 where it does not."""
+    if task.own is None:
+        return None
+    among = task.own.new_full((len(task.train.ids),), -1)
+    among[torch.from_numpy(places)] = torch.arange(len(places))
+    return torch.where(task.own < 0, task.own, among[task.own])
+
+
+def _classify(task: Task, choices: Choices) -> Tensor:
+    """Return logits of the test images by a classifier of these training images."""
+    train = task.train
+    if choices.probe == "linear":
+        found = fit_probe(
+            train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
+        )
+        return found.fit.logits(task.test.features).cpu()
+    k = min(choices.neighbours[0], len(train.ids) - (task.own is not None))
+    near = find_neighbours(task.test.features, train.features, k, task.own)
+    return vote(near, train.labels, task.classes, k).cpu()
+
+
+def _hits(task: Task, logits: Tensor) -> Tensor:
+    """Return 1 for each test image that is right, else 0; logits that are not finite are wrong."""
+    right = (logits.argmax(1) == task.test.labels.cpu()) & logits.isfinite().all(1)
+    return right.double()
+
+
+def _accuracy_row(task: Task, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]) -> Row:
+    top1 = weights @ _hits(task, logits) / weights.sum(1)
+    return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)

@@ -1,0 +1,276 @@
+"""`illama-eval transfer` as a user calls it: three probes, what is refused, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from illama import load
+from illama.config import Config
+from illama.data import evaluation_transform
+from illama.model import Model
+from illama.sources import open_source
+from illama_eval import features as features_module
+from illama_eval.finetuning import make_recipe, write_start
+from illama_eval.pairing import open_pair
+from illama_eval.render.figures.transfer import draw_transfer
+from illama_eval.result import Run
+from illama_eval.subjects import ModelSubject, SubjectError
+from illama_eval.task import Choices, Set, Task
+from illama_eval.transfer import draw_shots, probe
+
+FEW = ("--train-limit", 200, "--limit", 60)
+LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave figures and pages out: one test looks at them."""
+    monkeypatch.setattr("illama_eval.command.render_directory", lambda _: None)
+
+
+def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
+    words = (*LINEAR, "--shots", "1,5,all", "--draws", 2, "--control")
+    code, out, err = command(*words, "--no-samples")
+    assert code == 0, err
+    assert "illama_demo_nano+linear" in out
+    run = Run.load(tmp_path / "run")
+    assert {row.study for row in run.rows} == {"accuracy", "calibration", "transfer"}
+    for subject in ("illama_demo_nano+linear", "random+linear"):
+        top1 = run.value("accuracy", "top1", subject)
+        everything = run.value("transfer", "top1", subject, shots="all")
+        assert (top1.value, top1.low, top1.high) == (everything.value, everything.low,
+                                                     everything.high)  # fmt: skip
+        assert top1.value > 0.3
+        one = run.value("transfer", "top1", subject, shots=1)
+        drawn = [run.value("transfer", "top1", subject, shots=1, draw=draw) for draw in (1, 2)]
+        assert one.value == pytest.approx(sum(row.value for row in drawn) / 2)
+        grid = [row for row in run.rows if row.subject == subject and "C" in row.at]
+        assert [row.at["C"] for row in grid] == ["1e-06", "0.00464159", "21.5443", "100000"]
+        best = run.value("transfer", "held_out_top1", subject)
+        assert best.value == max(row.value for row in grid)
+    names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert {"transfer_few_shot.png", "transfer_by_c.svg"} <= names
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "Accuracy with few training images" in page
+    assert "What the features are worth on other images" in page
+    assert str(tmp_path) not in (tmp_path / "run" / "run.json").read_text("utf-8")
+
+
+def test_a_finished_run_is_shown_again_and_another_is_refused(
+    command, undrawn, tmp_path, monkeypatch
+):
+    assert command(*LINEAR)[0] == 0
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    fill = features_module._fill
+    monkeypatch.setattr(features_module, "_fill", None)  # extracting again would fail
+    code, out, _ = command(*LINEAR)
+    assert code == 0
+    assert "illama_demo_nano+linear" in out
+    code, _, err = command(*LINEAR[:-4], "--grid", 5, "--out", "run")
+    assert (code, "another studies.transfer.grid" in err) == (3, True)
+    monkeypatch.setattr(features_module, "_fill", fill)
+    assert command(*LINEAR, "--overwrite")[0] == 0
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    code, out, err = command("compare", "run", "run")
+    assert code == 0, err
+
+
+def test_neighbours_vote_and_share_the_features(command, undrawn, tmp_path):
+    assert command(*LINEAR, "--cache", "kept")[0] == 0
+    files = {path.name for path in (tmp_path / "kept").glob("*.npy")}
+    words = ("transfer", "--data", "digits", *FEW, "--probe", "knn", "--cache", "kept")
+    code, _, err = command(*words, "--neighbours", "5,1,20", "--out", "knn")
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "kept").glob("*.npy")} == files
+    run = Run.load(tmp_path / "knn")
+    assert run.value("accuracy", "top1").value == run.value("transfer", "top1", k=5).value
+    assert [drawing.name for drawing in draw_transfer(run)] == ["transfer_by_k"]
+
+
+def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undrawn, tmp_path):
+    words = ("transfer", "--data", "digits", "--train-limit", 64, "--limit", 40, "--out", "run",
+             "--probe", "finetune", "--set", "epochs=2", "--set", "warmup_epochs=0")  # fmt: skip
+    code, _, err = command(*words, "--no-samples")
+    assert code == 0, err
+    run = Run.load(tmp_path / "run")
+    best = int(run.value("transfer", "best_epoch", "illama_demo_nano+finetune").value)
+    names = {row.subject for row in run.rows}
+    expected = {"illama_demo_nano+finetune"} | (
+        {"illama_demo_nano+finetune-best"} if best != 2 else set()
+    )
+    assert names == expected
+    text = (tmp_path / "run" / "run.json").read_text("utf-8")
+    assert str(tmp_path) not in text
+    assert "run/illama_demo_nano-finetune/start" not in text
+    trained = (
+        tmp_path / "run" / "illama_demo_nano-finetune" / "illama_demo_nano-finetune.safetensors"
+    )
+    before = trained.stat().st_mtime_ns
+    assert command(*words)[0] == 0
+    assert trained.stat().st_mtime_ns == before
+    log = [json.loads(line) for line in (trained.parent / "log.jsonl").read_text().splitlines()]
+    last = run.value("accuracy", "top1", "illama_demo_nano+finetune")
+    assert last.value == pytest.approx(log[-1]["test_acc1_at_0"] / 100)
+    code, _, err = command(*words, "--set", "lr=1e-4")
+    assert (code, "trained with another lr" in err) == (3, True)
+
+
+def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
+    put, calls = features_module._Store.put, []
+
+    def stop(self, positions, values):
+        put(self, positions, values)
+        calls.append(len(positions))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(features_module._Store, "put", stop)
+    code, _, err = command(*LINEAR, "--batch-size", 32)
+    assert code == 128 + signal.SIGTERM
+    assert "go on with: illama-eval transfer --data digits" in err
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert command(*LINEAR, "--batch-size", 32)[0] == 0
+    assert sum(calls) == 260  # no image twice
+
+
+def write_folder(root, classes: int = 2, images: int = 6):
+    for label in range(classes):
+        (root / f"class{label}").mkdir(parents=True)
+        for number in range(images):
+            pixels = np.random.default_rng(100 * label + number).integers(
+                60 * label, 60 * label + 60, (16, 16, 3), dtype=np.uint8
+            )
+            Image.fromarray(pixels).save(root / f"class{label}" / f"{number}.png")
+    return root
+
+
+def test_a_set_without_splits_is_said_to_be_cut(command, undrawn, tmp_path):
+    write_folder(tmp_path / "photos-of-two")
+    words = ("transfer", "--data", "photos-of-two", "--grid", 3)
+    code, _, err = command(*words, "--out", "linear")
+    assert code == 0, err
+    assert "are the same; 2 of 12, drawn by class (seed 0), are tested" in " ".join(err.split())
+    code, _, err = command(*words, "--probe", "knn", "--neighbours", 3, "--out", "knn")
+    assert code == 0, err
+    assert "each is classified by all others" in " ".join(err.split())
+    assert Run.load(tmp_path / "knn").value("accuracy", "top1").images == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--shots", "150"), "--shots 150: class"),
+        (("--probe", "knn", "--neighbours", "2000"), "has 1438 training images"),
+        (("--data", "two", "--train-data", "one"), "their classes differ"),
+        (("--data", "photos"), "transfer needs labels"),
+        (("--data", "one"), "there is one class"),
+        (("--train-data", "digits-again.npz"), "are also trained on"),
+        (("--train-data", "nothing"), "nothing does not exist"),
+        (("--class-subset", "x.txt"), "about a model's own head"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
+    write_folder(tmp_path / "one", classes=1)
+    write_folder(tmp_path / "two")
+    digits = open_source("digits")
+    images = np.stack([digits.read(i) for i in range(50)])
+    np.savez(tmp_path / "digits-again.npz", images=images, labels=digits.labels[:50])
+    given = words if "--data" in words else ("--data", "digits", *words)
+    code, _, err = command("transfer", *given, "--grid", 3, "--out", "run")
+    assert (code, said in err, err.strip().count("\n")) == (3, True, 0), err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--shots", "0"), ("--shots", "some"), ("--set", "epochs=1"),
+     ("--probe", "finetune", "--shots", "1"), ("--probe", "knn", "--neighbours", "a")],
+)  # fmt: skip
+def test_options_without_meaning_are_refused(command, words):
+    assert command("transfer", "--data", "digits", *words)[0] == 2
+
+
+def make_task(images: int = 40, classes: int = 4) -> Task:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(images) % classes
+    features = torch.randn(images, 6, generator=generator) + 3 * torch.eye(classes, 6)[labels]
+    ids = tuple(f"i/{number}" for number in range(images))
+    one = Set(features=features, labels=labels, ids=ids, places=np.arange(images))
+    return Task(name="made", train=one, test=one, classes=classes)
+
+
+def test_features_that_are_not_finite_are_refused():
+    task = make_task()
+    broken = task.train.features.clone()
+    broken[3, 2] = torch.nan
+    with pytest.raises(SubjectError, match="features of 1 training images are not finite"):
+        probe(replace(task, train=replace(task.train, features=broken)),
+              Choices(probe="linear", grid=(1.0,)))  # fmt: skip
+
+
+def test_test_features_that_are_not_finite_count_as_wrong():
+    task = make_task()
+    broken = task.test.features.clone()
+    broken[:10] = torch.nan
+    worse = replace(task, test=replace(task.test, features=broken))
+    choices = Choices(probe="linear", grid=(1.0,), shots=("all",))
+    top1 = next(row for row in probe(worse, choices).findings.rows if row.metric == "top1")
+    assert top1.value <= 0.75
+
+
+def test_shots_of_one_seed_are_nested_and_stratified():
+    train = make_task().train
+    few, more = draw_shots(train, 2, 7), draw_shots(train, 5, 7)
+    assert set(few.tolist()) < set(more.tolist())
+    assert torch.bincount(train.labels[torch.from_numpy(more)]).tolist() == [5] * 4
+    assert set(few.tolist()) != set(draw_shots(train, 2, 8).tolist())
+
+
+def test_an_image_is_left_out_of_its_own_few_neighbours():
+    task = replace(make_task(), own=torch.arange(40))
+    lonely = replace(task, train=replace(task.train, labels=torch.arange(40)), classes=40,
+                     test=replace(task.test, labels=torch.arange(40)))  # fmt: skip
+    choices = Choices(probe="knn", neighbours=(1,), shots=(1,), draws=1)
+    rows = [row for row in probe(lonely, choices).findings.rows if row.metric == "top1"]
+    assert [row.value for row in rows] == [0.0, 0.0]
+
+
+def test_images_without_labels_or_with_other_classes_make_no_pair():
+    pair = open_pair("digits")
+    assert (len(pair.train), len(pair.test), pair.classes) == (1438, 359, 10)
+    assert not set(pair.train.ids) & set(pair.test.ids)
+    assert open_pair("digits", train_data="digits").train.fingerprint == pair.train.fingerprint
+
+
+@pytest.mark.parametrize("masking", ["multiplicative", "additive"])
+def test_the_presets_follow_the_checkpoint(tmp_path, masking):
+    torch.manual_seed(0)
+    step = "soft-mask" if masking == "multiplicative" else "rope-and-learned"
+    model = Model(Config.at(step, "nano", classes=7))
+    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32, "model"))
+    pair = open_pair("digits")
+    paper = make_recipe(base, tmp_path, pair, "paper", (), 3)
+    assert (paper.size, paper.step, paper.image_size, paper.classes) == ("nano", step, 32, 10)
+    assert (paper.lr, paper.epochs, paper.batch_size, paper.mixup) == (2e-3, 300, 1024, 0.8)
+    assert (paper.warmup_epochs, paper.cutoff_soft, paper.seed) == (50, 25, 3)
+    assert paper.soft_mask == (1.0 if masking == "multiplicative" else 0.0)
+    quick = make_recipe(base, tmp_path, pair, "quick", ("epochs=5",), 0)
+    assert (quick.epochs, quick.batch_size, quick.cutoff_soft) == (5, 128, 0)
+    write_start(base, tmp_path / "start.safetensors", 10, 0)
+    start = load(tmp_path / "start.safetensors")
+    assert start.config.classes == 10
+    assert torch.equal(start.blocks[0].attention.qkv.weight, model.blocks[0].attention.qkv.weight)
+
+
+def test_a_size_of_its_own_is_not_fine_tuned(tmp_path):
+    model = Model(Config(image_size=32, patch_size=8, width=24, depth=2, heads=2, classes=3))
+    base = ModelSubject(name="own", model=model, transform=evaluation_transform(32, "model"))
+    with pytest.raises(SubjectError, match="none of the sizes tiny, small"):
+        make_recipe(base, tmp_path, open_pair("digits"), "quick", (), 0)
