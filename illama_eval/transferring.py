@@ -26,7 +26,7 @@ from illama_eval.request import Request, default_out, open_subjects, parse_batch
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
 from illama_eval.subjects import ModelSubject, Subject, SubjectError, digest_of
-from illama_eval.task import Choices, Task, check_amounts, make_set
+from illama_eval.probe_task import Choices, Task, check_amounts, make_set
 from illama_eval.transfer import METRICS, STUDY, Probing, probe
 
 MEASURED = ("accuracy", "calibration")
