@@ -16,6 +16,7 @@ from rich.console import Console
 
 from illama.checkpoint import save
 from illama.config import SIZES, STEPS, Config
+from illama.files import replacing
 from illama.journal import BEST
 from illama.model import Model
 from illama.recipe import RECIPES, Recipe
@@ -50,8 +51,8 @@ QUICK_BATCH, QUICK_STEPS = 128, 8
 """Images in a step at most, and steps in an epoch at least."""
 SHIFT = 16
 """Share of the side, as a divisor, by which the quick recipe shifts images at most."""
-START = "start.safetensors"
-"""File of the weights that a training starts from, in its folder."""
+START, TASK = "start.safetensors", "task.json"
+"""Files of the weights that a training starts from, and of all that decides it, in its folder."""
 _PLACES = ("name", "summary", "data", "start")
 """Fields of a recipe that name things on this machine."""
 
@@ -141,8 +142,9 @@ def train(
         SubjectError: the folder holds another training.
         SystemExit: the process was asked to stop; what was trained is kept.
     """
-    if shared.overwrite and (folder / "recipe.json").is_file():
+    if shared.overwrite and (folder / TASK).is_file():
         shutil.rmtree(folder)
+    _claim(folder, _task(recipe, pair, base))
     if not (folder / f"{folder.name}.safetensors").is_file():
         execution = Execution(
             device=base.device, workers=shared.workers or 0, compiled=shared.compiled, keep=1
@@ -151,16 +153,46 @@ def train(
         write_start(base, folder / START, pair.classes, recipe.seed)
         console.print(f"training {base.name} on {len(pair.train):,} images", markup=False)
         fit(recipe, pair.train, pair.test, folder, execution=execution, console=console)
-    stored = json.loads((folder / "recipe.json").read_text("utf-8"))
-    wanted = json.loads(json.dumps(recipe.to_dict()))
-    other = [name for name in wanted if name not in _PLACES and stored.get(name) != wanted[name]]
-    if other:
+    lines = (folder / "log.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _task(recipe: Recipe, pair: Pair, base: ModelSubject) -> dict[str, Any]:
+    """Return all that decides a training, as JSON reads it back."""
+    fields = {k: v for k, v in recipe.to_dict().items() if k not in _PLACES}
+    plain: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                **fields,
+                "start": base.describe()["weights_sha256"],
+                "training images": pair.train.fingerprint,
+                "test images": pair.test.fingerprint,
+            }
+        )
+    )
+    return plain
+
+
+def _claim(folder: Path, task: Mapping[str, Any]) -> None:
+    """Write down what is trained in a folder, or check that it is this.
+
+    Raises:
+        SubjectError: another training lies there.
+        CheckpointError: it cannot be written.
+    """
+    path = folder / TASK
+    if path.is_file():
+        stored = json.loads(path.read_text("utf-8"))
+        other = [name for name in task if stored.get(name) != task[name]]
+        if not other:
+            return
         raise SubjectError(
             f"{folder}: trained with another {other[0]}; choose another --out, or start fresh with "
             "--overwrite"
         )
-    lines = (folder / "log.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+        stream.write(json.dumps(task, indent=1).encode())
 
 
 def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None:
@@ -260,12 +292,6 @@ def _parameters(
     bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: Pair, preset: str
 ) -> dict[str, Any]:
     """Return what decides the training, without places of this machine."""
-    trained = {
-        base.name: {
-            **{k: v for k, v in recipes[base.name].to_dict().items() if k not in _PLACES},
-            "start": base.describe()["weights_sha256"],
-        }
-        for base in bases
-    }
+    trained = {base.name: _task(recipes[base.name], pair, base) for base in bases}
     about = {"probe": "finetune", "preset": preset, "recipes": trained}
     return {**about, "train": describe_train(pair.train)}

@@ -121,6 +121,8 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
     assert last.value == pytest.approx(log[-1]["test_acc1_at_0"] / 100)
     code, _, err = command(*words, "--set", "lr=1e-4")
     assert (code, "trained with another lr" in err) == (3, True)
+    code, _, err = command(*words, "--train-limit", 70)
+    assert (code, "trained with another training images" in err) == (3, True)
 
 
 def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
