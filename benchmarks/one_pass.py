@@ -30,6 +30,9 @@ from illama_eval.studies import STUDIES
 from illama_eval.study import Study
 from illama_eval.subjects import ModelSubject
 
+MEASURED = ("accuracy", "calibration", "rank", "collapse")
+"""Studies that a single model and any labeled images feed."""
+
 
 class Stopwatch:
     """Seconds spent inside the `measure` and `summarize` of some studies."""
@@ -92,7 +95,7 @@ def main() -> None:
 
 def build() -> list[Study]:
     """Return the four studies; 30 single spectra, as many as the paper's images."""
-    return [STUDIES[name](**({"spectra": 30} if name == "rank" else {})) for name in STUDIES]
+    return [STUDIES[name](**({"spectra": 30} if name == "rank" else {})) for name in MEASURED]
 
 
 def run(subject: ModelSubject, source: Source, studies: Sequence[Study]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,14 +53,15 @@ def inspect_file(
 ) -> None:
     """Say what a checkpoint is, where it comes from, and how it would be run."""
     from illama.checkpoint import read
+    from illama.segmenter_file import is_segmenter, read_segmenter
 
+    if is_segmenter(file):
+        _print(read_segmenter(file, image_size=image_size).to_dict(), _plain_rows, as_json=as_json)
+        return
     described = read(
         file, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
     ).to_dict()
-    if as_json:
-        typer.echo(json.dumps(described, indent=2, allow_nan=False))
-    else:
-        _print_table(described)
+    _print(described, _rows, as_json=as_json)
 
 
 @app.command()
@@ -293,8 +294,16 @@ def init_llama2(
     typer.echo(out)
 
 
-def _print_table(described: Mapping[str, Any]) -> None:
-    """Print what `inspect` found as two columns."""
+def _print(
+    described: Mapping[str, Any],
+    rows: Callable[[Mapping[str, Any]], Mapping[str, str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what `inspect` found as JSON, or as two columns."""
+    if as_json:
+        typer.echo(json.dumps(described, indent=2, allow_nan=False))
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -302,9 +311,17 @@ def _print_table(described: Mapping[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    for label, value in _rows(described).items():
+    for label, value in rows(described).items():
         table.add_row(label, Text(exits.plain(value)))
     Console().print(table)
+
+
+def _plain_rows(described: Mapping[str, Any]) -> dict[str, str]:
+    """Return labels and values as they are."""
+    return {
+        name.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
+        for name, value in described.items()
+    }
 
 
 def _rows(described: Mapping[str, Any]) -> dict[str, str]:

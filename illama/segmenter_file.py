@@ -42,6 +42,24 @@ class SegmenterCheckpoint:
     names: tuple[str, ...]
     """Of the classes of pixels; empty where they are not known."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the weights as JSON holds it."""
+        config = self.segmenter.segmenter_config
+        return {
+            "layout": "illama segmenter",
+            "bytes": self.bytes,
+            "file_sha256": self.file_sha256,
+            "sha256": self.sha256,
+            "epoch": self.epoch,
+            "args": self.args,
+            "backbone": config.backbone.to_dict(),
+            "blocks": list(config.blocks),
+            "classes": config.classes,
+            "names": list(self.names),
+            "soft_mask": self.soft_mask,
+            "parameters": sum(each.numel() for each in self.segmenter.parameters()),
+        }
+
 
 def is_segmenter(path: str | Path) -> bool:
     """Return whether a file is a segmenter's checkpoint.

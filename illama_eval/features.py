@@ -111,8 +111,9 @@ def read_kind(subject: Subject, kind: Kind, pieces: Iterator[Seen]) -> tuple[Ten
             assert isinstance(subject, ModelSubject)
             parts = [subject.model.norm(layer) for layer in layers]
             return positions, torch.cat(parts, dim=-1) if kind == "last4" else parts[-1].mean(1)
-        kept = layers[1 - LAST :] if kind == "last4" else []
-        layers = [*kept, _tokens(piece, kind)]
+        if isinstance(piece, LayerSeen):
+            kept = layers[1 - LAST :] if kind == "last4" else []
+            layers = [*kept, _tokens(piece, kind)]
     raise AssertionError("a subject ends with its output")
 
 

@@ -20,13 +20,13 @@ from illama_eval.job import Job, Options, Prior
 from illama_eval.loop import Shard
 from illama_eval.options import Shared
 from illama_eval.pairing import Pair, open_pair
+from illama_eval.probe_task import Choices, Task, check_amounts, make_set
 from illama_eval.probed import as_subject, with_logits
 from illama_eval.processes import gather, join
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
 from illama_eval.subjects import ModelSubject, Subject, SubjectError, digest_of
-from illama_eval.task import Choices, Task, check_amounts, make_set
 from illama_eval.transfer import METRICS, STUDY, Probing, probe
 
 MEASURED = ("accuracy", "calibration")

@@ -94,7 +94,7 @@ def transfer(
     if changes:
         raise typer.BadParameter("is about --probe finetune", param_hint="--set")
     from illama_eval.linear_probe import default_grid
-    from illama_eval.task import Choices
+    from illama_eval.probe_task import Choices
 
     linear = probe is ProbeName.linear
     choices = Choices(

@@ -148,7 +148,12 @@ def _style(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _renamed(reference: str, key: str, names: dict[str, str]) -> str:
-    """Return an id, or a reference to one, under its short name in this page."""
+    """Return an id, or a reference to one, under its short name in this page.
+
+    A picture that is in the figure itself, which the page's policy allows, stays as it is.
+    """
+    if reference.startswith("data:image/png;base64,"):
+        return reference
     return re.sub(
         r"[^()#]+(?=\)?$)",
         lambda found: names.setdefault(found[0], f"{key}-{len(names)}"),

@@ -45,8 +45,13 @@ def findings_of(lineup: Lineup, study: str) -> list[str]:
         if sentence and len(lineup.models) > 1:
             sentences.append(f"{model.symbol} {model.label}: {sentence}.")
         elif sentence:
-            sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+            sentences.append(f"{_begun(sentence)}.")
     return sentences
+
+
+def _begun(sentence: str) -> str:
+    """Return a sentence with a large letter in front, unless it begins with a name like mIoU."""
+    return sentence if sentence[1:2].isupper() else f"{sentence[0].upper()}{sentence[1:]}"
 
 
 def _see(lineup: Lineup, study: str, name: str) -> Seen:
@@ -64,7 +69,7 @@ def summary(lineup: Lineup) -> str:
     if len(lineup.models) == 1:
         parts = [part for part in _highlights(lineup) if part]
         sentence = "; ".join(parts)
-        return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+        return f"{_begun(sentence)}." if sentence else ""
     if len(lineup.models) == TWO and not lineup.apart:
         return _summary_of_two(lineup)
     rows = lineup.headline.get(("accuracy", "top1"), {})
@@ -86,7 +91,9 @@ def _highlights(lineup: Lineup) -> Iterator[str]:
         if (verdict.study, verdict.name) == ("collapse", "class_token_isolation"):
             yield f"the class token {plain(verdict.verdict, _LONGEST)}"
     if not top1:
-        yield " and ".join(sorted({row.study for row in lineup.run.rows})) + " measured"
+        for study in dict.fromkeys(study for study, _ in lineup.headline):
+            seen = _see(lineup, study, lineup.models[0].name)
+            yield _SENTENCES.get(study, _say_anything)(seen)
 
 
 def _summary_of_two(lineup: Lineup) -> str:
@@ -165,9 +172,25 @@ def _say_anything(seen: Seen) -> str:
     )
 
 
+def _say_shape_bias(seen: Seen) -> str:
+    words = [plain(each.verdict, _LONGEST) for each in seen.verdicts if each.name == "cue"]
+    numbers = [
+        f"{metric_label(row.metric)} {show_row(row).full}"
+        for row in seen.some("shape_bias", "undecided", "error_consistency")
+    ]
+    return "; ".join([*words, *numbers])
+
+
+def _say_segmentation(seen: Seen) -> str:
+    rows = seen.some("miou_multiscale", "miou_slide", "miou_whole")
+    return ", ".join(f"{metric_label(row.metric)} {show_row(row).full}" for row in rows)
+
+
 _SENTENCES: Mapping[str, Callable[[Seen], str]] = {
     "accuracy": _say_accuracy,
     "calibration": _say_calibration,
     "rank": _say_rank,
+    "shape_bias": _say_shape_bias,
+    "segmentation": _say_segmentation,
     "transfer": _say_transfer,
 }

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn import functional
 
 from illama import checkpoint, schedule
+from illama.cli import main
 from illama.config import Config
 from illama.data import ImageError, evaluation_transform
 from illama.files import CheckpointError
@@ -325,3 +326,14 @@ def test_the_loss_is_that_of_both_heads(segmenter):
     torch.testing.assert_close(scored.loss, expected)
     share = (outputs.logits.argmax(1) == labels).float().mean((1, 2)).sum()
     assert float(scored.hits) == pytest.approx(float(share))
+
+
+def test_inspecting_says_what_a_segmenter_is(segmenter, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "file.safetensors"
+    save_segmenter(segmenter, path, names=("a",))
+    for words in (["--json"], []):
+        monkeypatch.setattr("sys.argv", ["illama", "inspect", str(path), *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        assert "illama segmenter" in capsys.readouterr().out

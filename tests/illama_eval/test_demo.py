@@ -4,11 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from illama.checkpoint import read
 from illama.demo import draw
 from illama.recipe import find_recipe
 from illama.sources import open_source
+from illama_eval.run import evaluate
+from illama_eval.segmenter_subject import DEMO_SEGMENTER, check_masks, open_segmenter
+from illama_eval.studies.segmentation import Segmentation
 from illama_eval.subjects import DEMO_CHECKPOINT, open_checkpoint
 
 LOG = DEMO_CHECKPOINT.with_suffix(".log.jsonl")
@@ -39,3 +43,14 @@ def test_the_bundled_checkpoint_was_made_by_the_demo_recipe_and_its_log_lies_bes
 def test_the_bundled_checkpoint_was_trained_on_the_pictures_that_are_drawn_now():
     drawn = open_source("demo", split="train")
     assert read(DEMO_CHECKPOINT).args["train_fingerprint"] == drawn.fingerprint
+
+
+def test_the_bundled_segmenter_knows_the_demo_shapes_far_better_than_one_answer_would():
+    subject = open_segmenter(DEMO_SEGMENTER, device=torch.device("cpu"))
+    source = open_source("demo-shapes").limit(10, 0)
+    check_masks(source, [subject])
+    found = evaluate(subject, source, [Segmentation(names=source.mask_classes)])
+    background = found.value("segmentation", "pixels", **{"class": "background"}).value
+    assert found.value("segmentation", "miou_slide").value > 0.8 > 3 * background / 11
+    log = DEMO_SEGMENTER.with_suffix(".log.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["test_miou"] > 90

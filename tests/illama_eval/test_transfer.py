@@ -20,10 +20,10 @@ from illama.sources import open_source
 from illama_eval import features as features_module
 from illama_eval.finetuning import make_recipe, write_start
 from illama_eval.pairing import open_pair
+from illama_eval.probe_task import Choices, Set, Task
 from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.result import Run
 from illama_eval.subjects import ModelSubject, SubjectError
-from illama_eval.task import Choices, Set, Task
 from illama_eval.transfer import draw_shots, probe
 
 FEW = ("--train-limit", 200, "--limit", 60)
