@@ -232,9 +232,9 @@ def _find_size(base: ModelSubject, config: Config) -> tuple[str, str]:
 def _open_trained(
     shared: Shared, base: ModelSubject, folder: Path, log: Sequence[Mapping[str, Any]]
 ) -> list[ModelSubject]:
-    """Return the model of the last epoch, and that of the best one if it is another."""
+    """Return the model of the last epoch, and that of the best one if it was better."""
     files = {f"{base.name}+finetune": folder / f"{folder.name}.safetensors"}
-    if best_epoch(log) != len(log):
+    if log[best_epoch(log) - 1]["test_acc1_at_0"] > log[-1]["test_acc1_at_0"]:
         files[f"{base.name}+finetune-best"] = folder / BEST
     opened = [
         open_checkpoint(

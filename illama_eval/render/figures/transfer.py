@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from illama_eval.render.canvas import (
     BAND,
@@ -250,6 +250,7 @@ def _draw_epochs(run: Run) -> Iterator[Drawing]:
     for look, curve in looks:
         axes.plot(curve.x, [100 * y for y in curve.y], color=look.colour, marker=look.marker,
                   markersize=3)  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)")
     label_ends(axes, [(100 * c.y[-1], look.label, look.colour) for look, c in looks], _HIGH)
     yield drawing
