@@ -249,7 +249,7 @@ def _answer(change: Change, before: str, after: str, seeds: Sequence[int]) -> st
         return (
             f"`{after}` differs from `{before}` by {100 * change.difference:+.1f} points of top-1."
         )
-    kind = f"over {seeds[0]} and {seeds[1]} seeds" if over_seeds else "over images, one seed each"
+    kind = f"over {seeds[0]} and {seeds[1]} seeds" if over_seeds else f"over images; {seeds[0]} and {seeds[1]} seeds"
     verdict = "No difference seen: " if low <= 0 <= high else ""
     return (
         f"{verdict}`{after}` {MINUS} `{before}` = {_points(change.difference)} points of top-1 "

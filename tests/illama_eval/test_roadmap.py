@@ -149,7 +149,7 @@ def test_a_question_is_answered_with_its_interval(road):
     (found,) = answers(read_road(road))
     assert found[0] == "Does moving the class token cure collapse?"
     assert "post-sequence-class" in found[1]
-    assert "95 % interval over images, one seed each" not in found[1] or "to" in found[1]
+    assert "95 % interval over images; 1 and 2 seeds: " in found[1]
 
 
 def test_the_figure_is_drawn_again_from_the_folder_alone(road):
