@@ -249,7 +249,8 @@ def _answer(change: Change, before: str, after: str, seeds: Sequence[int]) -> st
         return (
             f"`{after}` differs from `{before}` by {100 * change.difference:+.1f} points of top-1."
         )
-    kind = f"over {seeds[0]} and {seeds[1]} seeds" if over_seeds else f"over images; {seeds[0]} and {seeds[1]} seeds"
+    trained = f"{seeds[0]} and {seeds[1]} seeds"
+    kind = f"over {trained}" if over_seeds else f"over images; {trained}"
     verdict = "No difference seen: " if low <= 0 <= high else ""
     return (
         f"{verdict}`{after}` {MINUS} `{before}` = {_points(change.difference)} points of top-1 "
