@@ -19,8 +19,6 @@ from illama.config import Config
 from illama.model import Model
 from illama.weights import resize_positions
 
-IGNORED = 255
-"""Label of pixels that belong to no class."""
 PAPER_BLOCKS = (4, 6, 8, 12)
 """Blocks, from 1, of a model of 12 whose output is used."""
 POOLED = (1, 2, 3, 6)

@@ -20,8 +20,9 @@ from illama.config import Config
 from illama.data import Transform, evaluation_transform
 from illama.evaluation import Record, Runs
 from illama.mixing import Mixing
+from illama.pixels import IGNORED, count_areas, intersection_over_union, pixel_accuracy
 from illama.recipe import Recipe, RecipeError
-from illama.segmentation import IGNORED, Segmented, Segmenter, SegmenterConfig, resize
+from illama.segmentation import Segmented, Segmenter, SegmenterConfig, resize
 from illama.segmenter_file import is_segmenter, read_segmenter, save_segmenter
 from illama.sources import Source
 from illama.start import fill
@@ -117,11 +118,10 @@ class Segmentation:
             for ending, run in runs.items():
                 outputs: Any = run(pixels)
                 logits = resize(outputs.logits.float(), labels.shape[1:])
-                counted = torch.cat((
-                    areas(logits.argmax(1), labels, logits.shape[1]).double().sum(0).flatten(),
-                    pixel_loss(logits, labels).double()[None] * len(labels),
-                    logits.new_tensor([len(labels)]).double(),
-                ))  # fmt: skip
+                areas = count_areas(logits.argmax(1), labels, logits.shape[1])
+                loss = pixel_loss(logits, labels).double() * len(labels)
+                sums = loss.new_tensor([float(loss), len(labels)])
+                counted = torch.cat((areas.double().sum(0).flatten(), sums))
                 totals[ending] = totals.get(ending, 0) + counted.cpu()
         return {
             name: value
@@ -145,33 +145,13 @@ def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
-def areas(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return pixels by class, int64 [image, (intersection, prediction, label), class].
-
-    Pixels that are ignored count nowhere. Both maps are [image, row, column].
-    """
-    images = len(labels)
-    counted = labels != IGNORED
-    place = torch.arange(images, device=labels.device)[:, None, None] * classes
-
-    def count(values: Tensor, kept: Tensor) -> Tensor:
-        found = (values + place)[kept]
-        return torch.bincount(found, minlength=images * classes).view(images, classes)
-
-    hit = counted & (predicted == labels)
-    parts = (count(labels, hit), count(predicted, counted), count(labels, counted))
-    return torch.stack(parts, dim=1)
-
-
 def _numbers(total: Tensor, ending: str) -> Record:
     """Return the log's numbers from summed areas, loss and images."""
-    intersection, predicted, label = total[:-2].view(3, -1)
-    union = predicted + label - intersection
-    iou = (intersection / union)[union > 0].mean()
+    areas = total[:-2].view(3, -1)
     return {
         f"test_loss{ending}": float(total[-2] / total[-1]),
-        f"test_miou{ending}": 100 * float(iou),
-        f"test_acc1{ending}": 100 * float(intersection.sum() / label.sum()),
+        f"test_miou{ending}": 100 * float(intersection_over_union(areas).nanmean()),
+        f"test_acc1{ending}": 100 * float(pixel_accuracy(areas)),
     }
 
 

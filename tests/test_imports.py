@@ -21,6 +21,7 @@ MEASURING = (
     "torch",
     "numpy",
     "illama.observation",
+    "illama.pixels",
     "illama_eval.study",
     "illama_eval.categories",
     "illama_eval.formulas.*",
@@ -41,6 +42,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.masking", ("torch",)),
     ("illama.layers", ("torch", "illama.config", "illama.masking", "illama.observation")),
     ("illama.observation", ("torch", "illama.config")),
+    ("illama.pixels", ("torch",)),
     (
         "illama.model",
         ("torch", "illama.config", "illama.layers", "illama.masking", "illama.observation"),

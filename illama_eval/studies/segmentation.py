@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import Piece, SegmentsSeen, batch_of
-from illama_eval.formulas.segments import (
+from illama.pixels import (
     class_accuracy,
     count_areas,
     intersection_over_union,

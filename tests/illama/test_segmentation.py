@@ -18,12 +18,12 @@ from illama.config import Config
 from illama.data import ImageError, evaluation_transform
 from illama.files import CheckpointError
 from illama.learner import parameter_groups
+from illama.pixels import IGNORED, count_areas
 from illama.recipe import RecipeError, find_recipe
-from illama.segmentation import IGNORED, Segmenter, SegmenterConfig, scaled_blocks
+from illama.segmentation import Segmenter, SegmenterConfig, scaled_blocks
 from illama.segmentation_task import (
     Segmentation,
     Variation,
-    areas,
     distort,
     draw_crop,
     pixel_loss,
@@ -143,7 +143,7 @@ def test_pixels_without_a_class_count_in_no_loss_and_no_area():
     logits = torch.zeros(1, 2, 2, 2)
     assert pixel_loss(logits, labels).item() == pytest.approx(np.log(2))
     assert pixel_loss(logits, torch.full((1, 2, 2), IGNORED)).item() == 0
-    counted = areas(torch.tensor([[[0, 0], [1, 1]]]), labels, 2)
+    counted = count_areas(torch.tensor([[[0, 0], [1, 1]]]), labels, 2)
     assert counted.tolist() == [[[1, 1], [2, 1], [1, 2]]]  # intersection, prediction, label
 
 
@@ -153,7 +153,7 @@ def test_areas_are_those_of_a_plain_loop(seed):
     random = np.random.default_rng(seed)
     guess, truth = random.integers(0, 4, (2, 3, 5, 6))
     truth[random.random(truth.shape) < 0.2] = IGNORED
-    counted = areas(torch.tensor(guess), torch.tensor(truth), 4).numpy()
+    counted = count_areas(torch.tensor(guess), torch.tensor(truth), 4).numpy()
     for image in range(3):
         for klass in range(4):
             kept = truth[image] != IGNORED
