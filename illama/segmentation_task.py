@@ -118,7 +118,7 @@ class Segmentation:
             for ending, run in runs.items():
                 outputs: Any = run(pixels)
                 logits = resize(outputs.logits.float(), labels.shape[1:])
-                areas = count_areas(logits.argmax(1), labels, logits.shape[1])
+                areas = count_areas(tuple(logits.argmax(1)), tuple(labels), logits.shape[1])
                 loss = pixel_loss(logits, labels).double() * len(labels)
                 sums = loss.new_tensor([float(loss), len(labels)])
                 counted = torch.cat((areas.double().sum(0).flatten(), sums))
