@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -305,19 +306,46 @@ def test_kept_agreeing_pictures_would_raise_the_bias_of_resnet50(shared):
     assert by_shape / (by_shape + by_texture) == pytest.approx(0.28141, abs=5e-6)
 
 
+@pytest.fixture
+def people(shared):
+    """Return everyone's right answers by shape, [observer, picture], with their decisions."""
+    read = read_observers([shared / "data" / "cue_conflict" / "human_decisions.csv"])
+    by_name = {name: sorted((line for line in read.lines if line.observer == name),
+                            key=lambda line: line.image) for name in read.names}  # fmt: skip
+    right = [[line.decision == line.shape for line in lines] for lines in by_name.values()]
+    return np.array(right), list(by_name.values())
+
+
+def kappa_of(first, second):
+    counts = [len(first), first.sum(), second.sum(), (first == second).sum()]
+    return float(error_consistency(*torch.tensor(counts, dtype=torch.float64)))
+
+
 @pytest.mark.data
-def test_people_agree_in_their_errors_as_published(shared):
-    path = shared / "data" / "cue_conflict" / "human_decisions.csv"
-    decisions = read_observers([path])
-    first, second = ([line for line in decisions.lines if line.observer == f"subject-{n:02d}"]
-                     for n in (1, 2))  # fmt: skip
-    right = {line.image: line.decision == line.shape for line in first}
-    other = {line.image: line.decision == line.shape for line in second}
-    same = sum(right[image] == other[image] for image in right)
-    counts = [len(right), sum(right.values()), sum(other.values()), same]
-    assert same / len(right) == pytest.approx(0.743750, abs=5e-7)
-    kappa = error_consistency(*torch.tensor(counts, dtype=torch.float64))
-    assert float(kappa) == pytest.approx(0.356786, abs=5e-7)
+def test_people_agree_in_their_errors_as_published(people):
+    right, _ = people
+    assert (right[0] == right[1]).mean() == pytest.approx(0.743750, abs=5e-7)
+    assert kappa_of(right[0], right[1]) == pytest.approx(0.356786, abs=5e-7)
+    pairs = [kappa_of(*pair) for pair in combinations(right, 2)]
+    assert len(pairs) == 45
+    assert np.mean(pairs) == pytest.approx(0.331052, abs=5e-7)
+
+
+@pytest.mark.data
+def test_people_decide_by_shape_as_published(people):
+    def count(lines, cue):
+        return sum(line.decision == getattr(line, cue) for line in lines
+                   if line.shape != line.texture)  # fmt: skip
+
+    counts = np.array([[count(lines, cue) for cue in ("shape", "texture")] for lines in people[1]])
+    assert counts.sum(0).tolist() == [9236, 398]
+    bias = counts[:, 0] / counts.sum(1)
+    assert bias.mean() == pytest.approx(0.957587, abs=5e-7)
+    assert (bias.min(), bias.max()) == (
+        pytest.approx(0.919090, abs=5e-7),
+        pytest.approx(0.986603, abs=5e-7),
+    )
+    assert sum(line.decision is None for lines in people[1] for line in lines) == 131
 
 
 @pytest.mark.data
