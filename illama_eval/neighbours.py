@@ -43,7 +43,8 @@ def find_neighbours(
             image is never its own neighbour.
     """
     known = functional.normalize(training.float(), dim=1)
-    found = [_nearest(part, known, most) for part in _parts(queries, own)]
+    scratch = known.new_empty(min(_QUERIES, len(queries)) * min(_TRAINED, len(known)))
+    found = [_nearest(part, known, most, scratch) for part in _parts(queries, own)]
     return Neighbours(
         cosine=torch.cat([cosine for cosine, _ in found]),
         index=torch.cat([index for _, index in found]),
@@ -80,14 +81,20 @@ def _parts(queries: Tensor, own: Tensor | None) -> Iterator[tuple[Tensor, Tensor
         yield part, None if own is None else own[rows]
 
 
-def _nearest(part: tuple[Tensor, Tensor | None], known: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return cosines and places of the nearest of all training images, block after block."""
+def _nearest(
+    part: tuple[Tensor, Tensor | None], known: Tensor, most: int, scratch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return cosines and places of the nearest of all training images, block after block.
+
+    Cosines are written over `scratch`, which is paged in once.
+    """
     queries, own = part
     best = queries.new_full((len(queries), 0), 0.0)
     index = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for start in range(0, len(known), _TRAINED):
         block = known[start : start + _TRAINED]
-        cosine = queries @ block.T
+        cosine = scratch[: len(queries) * len(block)].view(len(queries), len(block))
+        torch.mm(queries, block.T, out=cosine)
         if own is not None:
             place = own - start
             inside = (place >= 0) & (place < len(block))
