@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from illama.data import ImageError, check_size, decode
+from illama.pixels import IGNORED
 from illama.sources.source import Source, SourceError, make_source
 from illama.sources.splits import is_image, list_folder
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASSES = 150
-IGNORED = 255
 FOLDERS = {"test": "validation", "train": "training"}
 """Our splits, and what the release calls them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -131,7 +132,8 @@ def test_other_files_are_refused(segmenter, golden_checkpoint, tmp_path):
 def test_damaged_records_are_refused(segmenter, tmp_path, record, words):
     path = tmp_path / "file.pth"
     save_segmenter(segmenter, path)
-    content = torch.load(path, weights_only=False)
+    with torch.serialization.safe_globals([Namespace]):
+        content = torch.load(path, weights_only=True)
     content["args"].illama_segmenter = json.dumps({"segmenter": record})
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=words):
