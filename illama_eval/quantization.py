@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import structs
 from rich.console import Console
 
 from illama.files import replacing
@@ -303,7 +304,7 @@ def _effect_rows(base: ModelSubject, source: Source, effects: Sequence[Effect]) 
         at = {**effect.group.at, "scheme": effect.scheme}
         for metric, values in (("kl", effect.divergence), ("flips", effect.flipped)):
             mean = (weights @ values.cpu().double()) / weights.sum(1)
-            yield replace(
+            yield structs.replace(
                 row(metric, mean, images, declared=METRICS[metric], at=at),
                 subject=base.name,
                 source=source.name,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from zipfile import ZipFile
 
 import numpy as np
+from msgspec import Struct, ValidationError, field
+from msgspec.json import decode
+from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
-from illama_eval.row import At, Row, mapping, name_of, read_rows, take
+from illama_eval.row import At, Row, Whole, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,24 +51,22 @@ class ResultError(ValueError):
     exit_code: ClassVar[int] = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line to be drawn, at most 64 points."""
 
     subject: str = ""
     study: str = ""
     name: str
     at: At = field(default_factory=dict)
-    x: tuple[float, ...]
-    y: tuple[float, ...]
+    x: tuple[Whole | float, ...]
+    y: tuple[Whole | float, ...]
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y) or not 1 <= len(self.x) <= CURVE_POINTS:
             raise ValueError(f"curve {self.name}: needs 1 to {CURVE_POINTS} pairs of x and y")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A finding in words, with the threshold and the number that decided it."""
 
     subject: str = ""
@@ -74,6 +75,9 @@ class Verdict:
     at: At = field(default_factory=dict)
     verdict: str
     reason: str
+
+
+Part = TypeVar("Part", Row, Curve, Verdict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +117,11 @@ class Run:
         """Return the run with other names for its subjects."""
         if all(old == new for old, new in names.items()):
             return self
-        return replace(
-            self,
-            rows=tuple(take({**vars(row), "subject": names[row.subject]} for row in self.rows)),
-            curves=tuple(replace(c, subject=names.get(c.subject, c.subject)) for c in self.curves),
-            verdicts=tuple(
-                replace(v, subject=names.get(v.subject, v.subject)) for v in self.verdicts
-            ),
+        return Run(
+            header=self.header,
+            rows=_renamed(self.rows, names),
+            curves=_renamed(self.curves, names),
+            verdicts=_renamed(self.verdicts, names),
         )
 
     def headline(self, path: Path | str) -> Run:
@@ -134,24 +136,18 @@ class Run:
         except ResultError as problem:
             raise ResultError(f"{file}: {problem}") from problem
         rows = (row for row in self.rows if not row.at)
-        return Run(
-            header=self.header,
-            rows=tuple(replace(row, replicates=table.get(name_of(row))) for row in rows),
-        )
+        return Run(header=self.header, rows=_with_replicates(rows, table))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a table, one column per field and per key of `at`."""
         import pandas as pd  # noqa: PLC0415 - reading a run needs no pandas
 
-        plain = [_plain(row) for row in self.rows]
-        return pd.DataFrame(
-            [{**{k: v for k, v in p.items() if k != "at"}, **p["at"]} for p in plain]
-        )
+        return pd.DataFrame([{**row.to_dict(), **row.at} for row in self.rows]).drop(columns="at")
 
     def to_json(self) -> str:
         """Return run.json: no time, no duration, one row per line; equal runs give equal text."""
         parts = {
-            "rows": map(_plain, self.rows),
+            "rows": (row.to_dict() for row in self.rows),
             "curves": map(asdict, self.curves),
             "verdicts": map(asdict, self.verdicts),
         }
@@ -167,7 +163,7 @@ class Run:
             ResultError: the text is no JSON, no run, or of another schema version.
         """
         try:
-            return _read(text, {}, headline=False)
+            return _read(text, {})
         except ResultError as problem:
             raise ResultError(f"run.json: {problem}") from problem
 
@@ -185,16 +181,18 @@ class Run:
         file, stored = files_of(path)
         try:
             return _read(
-                file.read_text(encoding="utf-8"),
+                file.read_bytes(),
                 _replicates(stored, headline=headline) if replicates else {},
                 headline=headline,
             )
         except OSError as problem:
             raise ResultError(f"{file}: cannot be read ({problem.strerror})") from problem
-        except UnicodeDecodeError as problem:
-            raise ResultError(f"{file}: not a run (no UTF-8 text)") from problem
         except ResultError as problem:
             raise ResultError(f"{file}: {problem}") from problem
+
+
+def _renamed(each: Iterable[Part], names: Mapping[str, str]) -> tuple[Part, ...]:
+    return tuple(replace(part, subject=names.get(part.subject, part.subject)) for part in each)
 
 
 def files_of(path: Path | str) -> tuple[Path, Path]:
@@ -254,46 +252,65 @@ def _first_rows(path: Path, count: int) -> NDArray[np.float64]:
     return values
 
 
-def _read(text: str, table: Mapping[str, NDArray[np.float64]], *, headline: bool) -> Run:
+class _Version(Struct):
+    schema_version: int
+
+
+class _Document(_Version):
+    """run.json as it is decoded: every field is checked against its type on the way."""
+
+    header: dict[str, Any]
+    rows: tuple[Row, ...]
+    curves: tuple[Curve, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def _read(
+    text: str | bytes, table: Mapping[str, NDArray[np.float64]], *, headline: bool = False
+) -> Run:
     """Return the run in a text, with the replicates of the table.
 
     Raises:
         ResultError: the text is no JSON, no run, or of another schema version.
     """
     try:
-        data = json.loads(text, parse_constant=_refuse)
-        version = data["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise ResultError(
-                f"schema version {version}, this program reads {SCHEMA_VERSION}; measure again"
-            )
-        rows, curves, verdicts = data["rows"], data["curves"], data["verdicts"]
-        if headline:
-            rows, curves, verdicts = [row for row in rows if not row["at"]], [], []
-        return Run(
-            header=mapping(data["header"]),
-            rows=read_rows(rows, table),
-            curves=tuple(
-                Curve(**{**curve, "x": tuple(curve["x"]), "y": tuple(curve["y"])})
-                for curve in curves
-            ),
-            verdicts=tuple(Verdict(**verdict) for verdict in verdicts),
-        )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as problem:
-        if isinstance(problem, ResultError):
-            raise
+        found = _decode(text)
+    except ResultError:
+        raise
+    except UnicodeDecodeError as problem:
+        raise ResultError("not a run (no UTF-8 text)") from problem
+    except (ValueError, RecursionError) as problem:
         raise ResultError(f"not a run ({problem})") from problem
+    rows, curves, verdicts = found.rows, found.curves, found.verdicts
+    if headline:
+        rows, curves, verdicts = tuple(row for row in rows if not row.at), (), ()
+    if table:
+        rows = _with_replicates(rows, table)
+    return Run(header=found.header, rows=rows, curves=curves, verdicts=verdicts)
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+def _decode(text: str | bytes) -> _Document:
+    try:
+        found = decode(text, type=_Document)
+    except ValidationError:
+        _check_version(decode(text, type=_Version))
+        raise
+    _check_version(found)
+    return found
+
+
+def _check_version(found: _Version) -> None:
+    if found.schema_version != SCHEMA_VERSION:
+        raise ResultError(
+            f"schema version {found.schema_version}, this program reads {SCHEMA_VERSION}; "
+            "measure again"
+        )
+
+
+def _with_replicates(
+    rows: Iterable[Row], table: Mapping[str, NDArray[np.float64]]
+) -> tuple[Row, ...]:
+    return tuple(replace(row, replicates=table.get(name_of(row))) for row in rows)
 
 
 def replicate_table(rows: tuple[Row, ...]) -> dict[str, NDArray[Any]]:
@@ -307,17 +324,6 @@ def replicate_table(rows: tuple[Row, ...]) -> dict[str, NDArray[Any]]:
         "names": np.array([name_of(row) for row in kept], dtype=np.str_),
         "replicates": np.array(values, dtype=np.float64).reshape(len(kept), -1 if kept else 0),
     }
-
-
-def _shallow(row: Row) -> dict[str, Any]:
-    return {item.name: getattr(row, item.name) for item in fields(row)}
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    plain = _shallow(row)
-    del plain["replicates"]
-    plain["at"] = dict(row.at)
-    return plain
 
 
 def _lines(items: Iterator[Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -92,7 +93,7 @@ def _grid_rows(found: LinearProbe) -> Iterator[Row]:
         made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=told)
         if each.inverse_penalty == chosen:
             yield made
-        yield replace(made, at={"C": f"{each.inverse_penalty:.6g}"})
+        yield structs.replace(made, at={"C": f"{each.inverse_penalty:.6g}"})
 
 
 def _probe_neighbours(

@@ -26,7 +26,7 @@ MEASURING = (
     "illama_eval.categories",
     "illama_eval.formulas.*",
 )
-RESULTS = ("illama_eval.result", "illama_eval.statistics")
+RESULTS = ("illama_eval.result", "illama_eval.statistics", "msgspec")
 COMPARED = tuple(
     f"illama_eval.{name}"
     for name in ("measured", "change", "flips", "comparison", "policy", "gate")
@@ -47,8 +47,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "illama.model",
         ("torch", "illama.config", "illama.layers", "illama.masking", "illama.observation"),
     ),
-    ("illama_eval.row", ("numpy",)),
-    ("illama_eval.result", ("numpy", "pandas", "illama_eval.row")),
+    ("illama_eval.row", ("numpy", "msgspec")),
+    ("illama_eval.result", ("numpy", "pandas", "msgspec", "illama_eval.row")),
     ("illama_eval.statistics", ("numpy",)),
     ("illama_eval.study", (*MEASURING, *RESULTS)),
     ("illama_eval.studies", ("illama_eval.study", "illama_eval.studies.*")),

@@ -147,12 +147,16 @@ def make_source(
     classes: Sequence[str] | None = None,
     in_memory: bool = False,
 ) -> Source:
-    """Make a source and its fingerprint; lone surrogates in `names` become visible escapes.
+    """Make a source and its fingerprint.
+
+    File names that are no text hold lone surrogates, which no file of UTF-8 can: they become
+    visible escapes in the source's name, its ids and its classes.
 
     Raises:
         SourceError: no image, two images of one id, or a label outside the classes.
     """
-    ids = tuple(each.encode("utf-8", "backslashreplace").decode() for each in names)
+    name, *ids = map(_visible, (name, *names))
+    classes = None if classes is None else tuple(map(_visible, classes))
     if not ids:
         raise SourceError(f"{name} has no images")
     twice = next((each for each, count in Counter(ids).items() if count > 1), None)
@@ -163,14 +167,18 @@ def make_source(
     return Source(
         name=name,
         split=split,
-        ids=ids,
+        ids=tuple(ids),
         labels=labels,
-        classes=None if classes is None else tuple(classes),
+        classes=classes,
         fingerprint=fingerprint(ids, labels, contents),
         read=read,
         in_memory=in_memory,
         contents=tuple(contents),
     )
+
+
+def _visible(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def fingerprint(

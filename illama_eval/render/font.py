@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
@@ -27,10 +27,12 @@ def drawable(text: object, longest: int | None = None) -> str:
 
 
 def text_width(text: str, size: float) -> float:
-    """Return the width of the text in inches, at a font size in points."""
-    font = FontProperties(family=FAMILY, size=size)
-    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
-    return float(width) * _HINTING / POINTS
+    """Return the width of the text in inches, at a font size in points.
+
+    The font kerns within words alone, so that their widths add up.
+    """
+    words = text.split(" ")
+    return size * (sum(map(_width, words)) + (len(words) - 1) * _width(" "))
 
 
 def fit(text: str, size: float, width: float) -> str:
@@ -60,6 +62,14 @@ def _pieces(word: str, size: float, width: float) -> list[str]:
             pieces.append("")
         pieces[-1] += letter
     return pieces
+
+
+@lru_cache(10_000)
+def _width(word: str) -> float:
+    """Return the width in inches at a size of one point."""
+    font = FontProperties(family=FAMILY, size=1)
+    width, _, _ = TextToPath().get_text_width_height_descent(word, font, ismath=False)
+    return float(width) * _HINTING / POINTS
 
 
 @cache

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of

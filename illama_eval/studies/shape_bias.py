@@ -12,10 +12,11 @@ error_consistency is the kappa of being right by shape, over all pictures that b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of, present, to_float64

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from illama_eval.result import (
     CURVE_POINTS,
@@ -160,7 +161,7 @@ def test_the_frame_has_a_column_per_field_and_per_key_of_the_place():
 def test_replicates_come_back_to_their_rows(tmp_path):
     values = np.random.default_rng(0).normal(size=200)
     first, second = make_run().rows
-    with_replicates = Row(**{**vars(first), "replicates": values})
+    with_replicates = structs.replace(first, replicates=values)
     run = make_run(rows=(with_replicates, second))
     (tmp_path / "run.json").write_text(run.to_json(), encoding="utf-8")
     assert Run.load(tmp_path).rows[0].replicates is None
@@ -182,7 +183,7 @@ def test_the_table_of_no_replicates_is_empty(tmp_path):
 def test_rows_at_different_places_have_different_names():
     first, second = make_run().rows
     assert name_of(first) != name_of(second)
-    swapped = Row(**{**vars(second), "at": {"map": "softmax", "head": 2, "layer": 1}})
+    swapped = structs.replace(second, at={"map": "softmax", "head": 2, "layer": 1})
     assert name_of(swapped) == name_of(second)
 
 
@@ -291,7 +292,12 @@ def test_a_run_edited_by_hand_into_nonsense_is_refused(tmp_path, found, put):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_run_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "run.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ResultError, match="no UTF-8 text"):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [(b"\xff", "no UTF-8 text"), (b"\\udcff", "surrogate"), (b"\x00", "malformed")],
+)
+def test_a_run_that_is_no_text_is_refused(tmp_path, name, why):
+    text = make_run(header={"name": "here"}).to_json().encode()
+    (tmp_path / "run.json").write_bytes(text.replace(b"here", name))
+    with pytest.raises(ResultError, match=rf"run\.json: not a run \(.*{why}"):
         Run.load(tmp_path)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from illama_eval.result import Curve, Row, Run, Verdict
 
@@ -107,14 +108,10 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
             "metrics": {"accuracy": {"top1": {"better": "higher"}, "nll": {"better": "lower"}}},
             "identity": {"studies": {"rank": {"threshold": 0.8}, "calibration": {"bins": 15}}},
         },
-        rows=tuple(Row(**{**vars_of(row), "source": source}) for row in rows),
+        rows=tuple(replace(row, source=source) for row in rows),
         curves=tuple(curves),
         verdicts=tuple(verdicts),
     )
-
-
-def vars_of(row):
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def _row(subject, study, metric, value, unit="fraction", at=None, half=None):
@@ -133,6 +130,12 @@ def run_of():
 @pytest.fixture(scope="session")
 def hostile_names():
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def stored_names():
+    """The hostile names as a run holds them: lone surrogates are escapes, as sources write them."""
+    return [name.encode("utf-8", "backslashreplace").decode() for name in HOSTILE]
 
 
 VOID = {"meta", "input", "img", "br"}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from matplotlib.text import Text
+from msgspec import structs
 
 from illama_eval.render import palette, render_directory
 from illama_eval.render.canvas import drawing_style, spread
@@ -177,7 +178,7 @@ def test_a_run_of_one_study_draws_only_its_figures(run_of):
 def test_undefined_values_leave_gaps(run_of):
     run = run_of()
     rows = tuple(
-        replace(row, value=None, low=None, high=None, reason="undefined") if row.at else row
+        structs.replace(row, value=None, low=None, high=None, reason="undefined") if row.at else row
         for row in run.rows
     )
     assert drawings(replace(run, rows=rows)).keys() == NAMES - {
@@ -185,7 +186,9 @@ def test_undefined_values_leave_gaps(run_of):
         "calibration_reliability",
     }
     half = tuple(
-        replace(row, value=None) if row.at.get("head") == 1 or row.at.get("layer") == 2 else row
+        structs.replace(row, value=None)
+        if row.at.get("head") == 1 or row.at.get("layer") == 2
+        else row
         for row in run.rows
     )
     for drawing in drawings(replace(run, rows=half)).values():

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from illama_eval.gate import check
 from illama_eval.render import report, write_report
@@ -34,9 +35,9 @@ from illama_eval.result import Row, Run, Verdict
 
 
 def save(run, directory):
-    """Write run.json, lone surrogates escaped, as a hand could write them."""
+    """Write run.json into a new directory."""
     directory.mkdir(parents=True)
-    (directory / "run.json").write_text(json.dumps(json.loads(run.to_json())), encoding="utf-8")
+    (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
     return directory
 
 
@@ -164,13 +165,13 @@ def hostile_run(run_of, names):
                    verdicts=(*run.verdicts, *words))  # fmt: skip
 
 
-def test_hostile_names_are_text(run_of, page_of, hostile_names):
-    page = page_of(hostile_run(run_of, hostile_names))
+def test_hostile_names_are_text(run_of, page_of, stored_names):
+    page = page_of(hostile_run(run_of, stored_names))
     elements = {node.tag for node in page.walk()}
     assert not elements & {"object", "iframe", "bold", "b0", "template", "math", "base", "link"}
     assert len(page.all("script")) == 2
     assert not page.all("img")
-    for name in hostile_names:
+    for name in stored_names:
         assert plain(name, 300) in page.text
         assert name not in page.text or plain(name) == name
     for cell in page.all("td"):
@@ -178,8 +179,8 @@ def test_hostile_names_are_text(run_of, page_of, hostile_names):
     assert not any(name.startswith("on") for node in page.walk() for name in node.attributes)
 
 
-def test_hostile_names_are_text_in_the_markdown(run_of, write, hostile_names):
-    document = document_of(line_up([write(hostile_run(run_of, hostile_names))]), [], {})
+def test_hostile_names_are_text_in_the_markdown(run_of, write, stored_names):
+    document = document_of(line_up([write(hostile_run(run_of, stored_names))]), [], {})
     text = report_markdown(document)
     for line in text.splitlines():
         if line.startswith("    "):
@@ -337,7 +338,9 @@ def test_an_unknown_study_is_shown_all_the_same(page_of):
 
 def test_undefined_numbers_are_dashes_with_their_reason(run_of, page_of):
     run = run_of()
-    rows = [replace(row, value=None, low=None, high=None, reason="too few") for row in run.rows]
+    rows = [
+        structs.replace(row, value=None, low=None, high=None, reason="too few") for row in run.rows
+    ]
     page = page_of(replace(run, rows=tuple(rows)))
     for line in table(page, "headline")[1:]:
         assert line[2:4] == ["\N{EM DASH}", "\N{EM DASH} too few"]
@@ -455,13 +458,13 @@ def test_the_papers_numbers_belong_to_its_own_checkpoints_only(run_of, write):
     assert counterpart(model, ours) is None
     named = replace(model, header={"subjects": [{"released": "illama-tiny-in1k-75.0"}]})
     assert counterpart(named, ours).shown == "75.0 %"
-    assert counterpart(named, replace(ours, images=30)) is None
-    assert counterpart(named, replace(ours, metric="top5")) is None
+    assert counterpart(named, structs.replace(ours, images=30)) is None
+    assert counterpart(named, structs.replace(ours, metric="top5")) is None
 
 
 def test_the_papers_number_stands_beside_ours_where_it_is_the_same(run_of, page_of):
     run = run_of()
-    rows = [replace(row, images=50_000) for row in run.rows]
+    rows = [structs.replace(row, images=50_000) for row in run.rows]
     header = {**run.header, "subjects": [{"released": "illama-tiny-in1k-75.0"}]}
     head, first, *_ = table(page_of(replace(run, rows=tuple(rows), header=header)), "headline")
     assert (head[-1], first[-1]) == ("the paper's", "75.0 % (Table 6)")

@@ -178,9 +178,9 @@ def test_groups_of_seeds_show_both_intervals(write_run, tmp_path):
 
 
 @pytest.fixture(params=range(12))
-def hostile(request, hostile_names, write_run, tmp_path):
+def hostile(request, hostile_names, stored_names, write_run, tmp_path):
     """Verdicts and comparison in which one hostile name stands in every slot."""
-    name = hostile_names[request.param]
+    name, path_name = stored_names[request.param], hostile_names[request.param]
 
     def rename(header):
         header["metrics"][name] = header["metrics"].pop("accuracy")
@@ -204,7 +204,7 @@ def hostile(request, hostile_names, write_run, tmp_path):
         return run
 
     paths = write(tmp_path / "a", 0.8, 0), write(tmp_path / "b", 0.6, 1)
-    found = replace(check(paths[1], paths[0]), run=name, baseline=name)
+    found = replace(check(paths[1], paths[0]), run=path_name, baseline=path_name)
     return name, found, compare_paths(*map(str, paths))[0]
 
 
