@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -70,13 +70,12 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
     whole = [row for row in rows if not row.at]
     if whole:
         yield _headline(run, whole)
-    counts = Counter((row.study, *row.at) for row in rows if row.at)
-    by_place: dict[tuple[str, ...], list[Row]] = {place: [] for place in counts}
-    for row in rows if min(counts.values(), default=MOST + 1) <= MOST else ():
+    by_place: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
         if row.at:
             by_place[row.study, *row.at].append(row)
     for (study, *keys), here in by_place.items():
-        count = counts[study, *keys]
+        count = len(here)
         if count > MOST:
             yield Block(title=f"{study_label(study)}: {count:,} rows, in the CSV file",
                         head=keys, lines=[], right=frozenset())  # fmt: skip

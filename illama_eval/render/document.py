@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 NOTHING = Markup("")
+LONG_CELL = 36
+"""Characters that a cell keeps in one line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +25,11 @@ class Cell:
     """`better`, `worse` or `neutral`; the text says it too."""
     mark: Markup = NOTHING
     """A small drawing instead of text."""
+
+    @property
+    def long(self) -> bool:
+        """Whether its words may break into lines."""
+        return len(self.text) + len(self.note) > LONG_CELL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

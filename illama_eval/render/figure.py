@@ -39,6 +39,9 @@ DRAWN: tuple[Draw, ...] = (
 )
 """Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
 
+EMBEDDED: tuple[Draw, ...] = tuple(draw for draw in DRAWN if draw is not draw_rank_by_head)
+"""Those that a page holds, which shows ranks by head as tables."""
+
 
 def write_figures(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
     """Write figures as PNG and SVG, and captions.json; return the paths."""
@@ -51,6 +54,13 @@ def write_figures(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
     path = directory / "captions.json"
     path.write_text(json.dumps(captions, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return [*paths, path]
+
+
+def draw_embedded(run: Run, segments: Segments | None = None) -> list[Drawing]:
+    """Return the figures of a page that the rows can fill, in the order of reading."""
+    with drawing_style():
+        drawings = [drawing for draw in EMBEDDED for drawing in draw(run)]
+        return drawings if segments is None else [*drawings, *draw_segments(run, segments)]
 
 
 def draw_all(run: Run, samples: Samples | None, segments: Segments | None = None) -> list[Drawing]:

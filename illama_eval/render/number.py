@@ -41,19 +41,36 @@ class Shown:
 
 def show_row(row: Row) -> Shown:
     """Return the row's numbers as text; fractions become percent here and nowhere else."""
-    scale, unit = (100.0, "%") if row.unit == "fraction" else (1.0, row.unit)
+    scale, unit = _scale(row)
+    value, half = show_value(row), _half_width(row)
+    if row.value is None or half is None:
+        return Shown(value=value, low="", high="", unit=unit)
+    if half <= _NARROWEST * abs(row.value * scale):
+        return Shown(value=value, low=value, high=value, unit=unit)
+    low, high = (show_number(end * scale, half) for end in (row.low, row.high) if end is not None)
+    return Shown(value=value, low=low, high=high, unit=unit)
+
+
+def show_value(row: Row) -> str:
+    """Return the row's value alone, with the digits that its interval gives it."""
     if row.value is None:
-        return Shown(value=MISSING, low="", high="", unit=unit)
-    value = row.value * scale
+        return MISSING
+    scale, _ = _scale(row)
+    value, half = row.value * scale, _half_width(row)
+    if half is None:
+        return show_number(value, whole=scale == 1)
+    return show_number(value, half if half > _NARROWEST * abs(value) else 0.0)
+
+
+def _scale(row: Row) -> tuple[float, str]:
+    return (100.0, "%") if row.unit == "fraction" else (1.0, row.unit)
+
+
+def _half_width(row: Row) -> float | None:
     if row.low is None or row.high is None:
-        return Shown(value=show_number(value, whole=scale == 1), low="", high="", unit=unit)
-    low, high = row.low * scale, row.high * scale
-    half = (high - low) / 2
-    if half <= _NARROWEST * abs(value):
-        text = show_number(value)
-        return Shown(value=text, low=text, high=text, unit=unit)
-    ends = {name: show_number(end, half) for name, end in (("low", low), ("high", high))}
-    return Shown(value=show_number(value, half), unit=unit, **ends)
+        return None
+    scale, _ = _scale(row)
+    return (row.high * scale - row.low * scale) / 2
 
 
 def show_number(value: float, half_width: float = 0.0, *, whole: bool = False) -> str:

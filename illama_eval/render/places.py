@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 
 from illama_eval.render.document import Cell, Column, Table
 from illama_eval.render.headline import spaced
 from illama_eval.render.lineup import Lineup
-from illama_eval.render.number import MISSING, show_row
+from illama_eval.render.number import show_row, show_value
 from illama_eval.render.select import better
 from illama_eval.render.text import plain
 from illama_eval.render.words import anchor, metric_label, study_title, unit_label
 from illama_eval.result import Row
 
+Keys = tuple[str, ...]
 Place = tuple[str, ...]
 
 DEFAULTS: Mapping[str, str] = {"map": "used", "scaled": "no"}
@@ -35,62 +38,80 @@ class Grid:
     """`model`, where there are several, then those of the places."""
     metrics: dict[str, str] = field(default_factory=dict)
     """Metric -> unit as shown."""
-    lines: dict[Place, dict[str, Row]] = field(default_factory=dict)
-    """Place -> metric -> row."""
+    cells: dict[str, dict[Place, Row]] = field(default_factory=dict)
+    """Metric -> place -> row."""
 
     @property
     def key(self) -> str:
         """Return the table's id."""
         return anchor("-".join([self.study, *(key for key in self.keys if key != "model")]))
 
-    def ordered(self) -> list[Place]:
-        """Return the places: numbers ascending, words as they first appear."""
-        columns = [dict.fromkeys(column) for column in zip(*self.lines, strict=True)]
-        ranks = [{word: number for number, word in enumerate(column)} for column in columns]
-
-        def order(place: Place) -> list[int]:
-            return [
-                int(word) if word.isdecimal() else rank[word]
-                for word, rank in zip(place, ranks, strict=True)
-            ]
-
-        return sorted(self.lines, key=order)
+    @cached_property
+    def places(self) -> list[Place]:
+        """The places: numbers ascending, words as they first appear."""
+        every = dict.fromkeys(chain.from_iterable(self.cells.values()))
+        columns = [dict.fromkeys(column) for column in zip(*every, strict=True)]
+        ranks = [
+            {word: int(word) if word.isdecimal() else number for number, word in enumerate(column)}
+            for column in columns
+        ]
+        return sorted(
+            every, key=lambda place: [rank[word] for word, rank in zip(place, ranks, strict=True)]
+        )
 
 
 def grids_of(lineup: Lineup, study: str) -> list[Grid]:
     """Return the study's rows by place, a grid for each set of keys."""
-    mine = [row for row in lineup.run.rows if row.study == study]
-    given = [tuple(row.at) for row in mine]
-    keys_of = _keys_of(set(given))
     labels = {model.name: model.label for model in lineup.models}
-    several = ("model",) if len(labels) > 1 else ()
-    grids: dict[Place, Grid] = {}
-    lines: dict[Place, defaultdict[tuple[object, ...], dict[str, Row]]] = {}
-    for row, own in zip(mine, given, strict=True):
+    first = ("model",) if len(labels) > 1 else ()
+    groups = [
+        (subject, metric, own, rows)
+        for (subject, of, metric), found in lineup.run.by_metric.items()
+        if of == study
+        for own, rows in _by_keys(found)
+    ]
+    keys_of = _keys_of(own for _, _, own, _ in groups)
+    places_of = _Places()
+    grids: dict[Keys, Grid] = {}
+    for subject, metric, own, rows in groups:
         keys = keys_of[own]
         if not keys:
             continue
-        if keys not in grids:
-            grids[keys] = Grid(study=study, keys=(*several, *keys))
-            lines[keys] = defaultdict(dict)
-        metrics = grids[keys].metrics
-        if row.metric not in metrics:
-            metrics[row.metric] = unit_label(show_row(row).unit)
-        at = row.at
-        here: Iterable[object] = at.values()
-        if own != keys:
-            here = [at.get(key, DEFAULTS.get(key)) for key in keys]
-        lines[keys][row.subject, *here][row.metric] = row
-    for keys, grid in grids.items():
-        for (subject, *values), line in lines[keys].items():
-            place = (*([labels[str(subject)]] if several else []), *map(str, values))
-            grid.lines.setdefault(place, {}).update(line)
+        grid = grids.setdefault(keys, Grid(study=study, keys=(*first, *keys)))
+        grid.metrics.setdefault(metric, unit_label(show_row(rows[0]).unit))
+        places = places_of(rows, keys, (labels[subject],) if first else ())
+        grid.cells.setdefault(metric, {}).update(zip(places, rows, strict=True))
     return list(grids.values())
+
+
+def _by_keys(rows: Sequence[Row]) -> Iterable[tuple[Keys, Sequence[Row]]]:
+    """Return the rows by the keys of their places."""
+    found: defaultdict[Keys, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[tuple(row.at)].append(row)
+    return found.items()
+
+
+class _Places:
+    """Places of rows; made once where a metric's rows lie at those of the metric before."""
+
+    def __init__(self) -> None:
+        self._given: object = None
+        self._made: list[Place] = []
+
+    def __call__(self, rows: Sequence[Row], keys: Keys, first: Place) -> Sequence[Place]:
+        given = ([row.at for row in rows], keys, first)
+        if given != self._given:
+            self._given = given
+            self._made = [
+                (*first, *(str(row.at.get(key, DEFAULTS.get(key))) for key in keys)) for row in rows
+            ]
+        return self._made
 
 
 def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
     """Return at most so many lines of the grid as a table, and how they were chosen."""
-    places = grid.ordered()
+    places: Sequence[Place] = grid.places
     chosen = ""
     if len(places) > most:
         places, chosen = _most_telling(lineup, grid, places, most)
@@ -98,7 +119,7 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
         Column(
             label=plain(key, _LONGEST),
             place=True,
-            number=all(place[at].isdecimal() for place in grid.lines),
+            number=all(place[at].isdecimal() for place in grid.places),
         )
         for at, key in enumerate(grid.keys)
     ]
@@ -113,13 +134,14 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
     ]
     words = ", ".join(plain(key, _LONGEST) for key in grid.keys if key != "model")
     return Table(key=grid.key, caption=f"{study_title(grid.study)} by {words}", columns=columns,
-                 rows=rows, total=len(grid.lines), chosen=chosen, file=file, long=True)  # fmt: skip
+                 rows=rows, total=len(grid.places), chosen=chosen, file=file,
+                 long=True)  # fmt: skip
 
 
-def _keys_of(places: Iterable[Place]) -> dict[Place, Place]:
+def _keys_of(given: Iterable[Keys]) -> dict[Keys, Keys]:
     """Return for the keys that rows have those of their grid, where a plain case is written out."""
-    bare = {keys: tuple(key for key in keys if key not in DEFAULTS) for keys in places}
-    more: dict[Place, set[str]] = {}
+    bare = {keys: tuple(key for key in keys if key not in DEFAULTS) for keys in given}
+    more: dict[Keys, set[str]] = {}
     for keys, kept in bare.items():
         more.setdefault(kept, set()).update(DEFAULTS.keys() & set(keys))
     return {
@@ -133,12 +155,12 @@ def _most_telling(
 ) -> tuple[list[Place], str]:
     """Return the places whose first metric is worst, in their order, and which those are."""
     metric = next(iter(grid.metrics))
-    some = next(row for line in grid.lines.values() for name, row in line.items() if name == metric)
-    high = better(lineup.run, some) == "lower" or metric in HIGH_IS_TELLING
+    rows = grid.cells[metric]
+    high = better(lineup.run, next(iter(rows.values()))) == "lower" or metric in HIGH_IS_TELLING
     sign = -1 if high else 1
 
     def telling(place: Place) -> tuple[bool, float]:
-        row = grid.lines[place].get(metric)
+        row = rows.get(place)
         value = row.value if row else None
         return value is None, sign * (value or 0.0)
 
@@ -148,15 +170,17 @@ def _most_telling(
 
 
 def _cells(grid: Grid, metric: str, places: Sequence[Place]) -> list[Cell]:
-    rows = [grid.lines[place].get(metric) for place in places]
-    shown = [show_row(row) if row else None for row in rows]
-    values = spaced([each.value if each else "" for each in shown])
+    rows = list(map(grid.cells[metric].get, places))
+    values = spaced([show_value(row) if row else "" for row in rows])
     full = len(places) <= WITH_INTERVALS
-    cells = []
-    for row, each, value in zip(rows, shown, values, strict=True):
-        note = ""
-        if each is not None and row is not None:
-            why = row.reason if each.value == MISSING else ""
-            note = plain(why, _LONGEST) if why else each.interval if each.low and full else ""
-        cells.append(Cell(text=value, note=note))
-    return cells
+    return [
+        Cell(text=value, note=_note(row, full=full) if row else "")
+        for row, value in zip(rows, values, strict=True)
+    ]
+
+
+def _note(row: Row, *, full: bool) -> str:
+    """Return why there is no value, or its interval where cells show them."""
+    if row.value is None:
+        return plain(row.reason, _LONGEST)
+    return show_row(row).interval if full and row.low is not None and row.high is not None else ""

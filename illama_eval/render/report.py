@@ -12,7 +12,7 @@ from illama_eval.render.blocks import Part, block_of
 from illama_eval.render.canvas import Drawing
 from illama_eval.render.compose import document_of
 from illama_eval.render.document import Document
-from illama_eval.render.figure import draw_all, write_figures
+from illama_eval.render.figure import draw_all, draw_embedded, write_figures
 from illama_eval.render.figures.attention import Samples, read_samples
 from illama_eval.render.figures.segmentation import read_segments
 from illama_eval.render.latex import to_latex
@@ -64,8 +64,9 @@ def write_report(
 
 def _report(directories: Sequence[Path], out: Path | None, verdicts: Verdicts | None) -> list[Path]:
     lineup = line_up(directories)
-    target = out or (directories[0] if len(directories) == 1 else COMPARISON)
-    return _write(lineup, draw_all(lineup.run, None), target, verdicts)
+    alone = directories[0] if len(directories) == 1 else None
+    drawings = draw_embedded(lineup.run, read_segments(alone) if alone else None)
+    return _write(lineup, drawings, out or alone or COMPARISON, verdicts)
 
 
 def _write(

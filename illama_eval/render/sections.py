@@ -38,7 +38,7 @@ def sections_of(
     grids = {study: grids_of(lineup, study) for study in studies}
     sections = [_section(lineup, study, drawings, grids[study]) for study in studies]
     left = most_rows - sum(map(rows_of, sections))
-    most = share_rows([len(grid.lines) for each in grids.values() for grid in each], left)
+    most = share_rows([len(grid.places) for each in grids.values() for grid in each], left)
     return [
         replace(section, tables=[
             *section.tables,
@@ -107,8 +107,9 @@ def share_rows(sizes: Iterable[int], most: int) -> int:
 def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:
     """Return the study's figures, those of one name's beginning."""
     found = []
-    for number, drawing in enumerate(drawings):
-        if drawing.name.startswith(f"{study}_") and not drawing.name.startswith(REPLACED):
+    shown = [drawing for drawing in drawings if not drawing.name.startswith(REPLACED)]
+    for number, drawing in enumerate(shown):
+        if drawing.name.startswith(f"{study}_"):
             key = f"f{number}"
             found.append(
                 Picture(

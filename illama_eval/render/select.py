@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +101,8 @@ def better(run: Run, row: Row) -> str | None:
 
 def images_of(run: Run, study: str) -> str:
     """Return on how many images a study's numbers rest, in words."""
-    most = max((row.images for row in run.rows if row.study == study), default=0)
+    rows = chain.from_iterable(rows for (_, of, _), rows in run.by_metric.items() if of == study)
+    most = max(map(attrgetter("images"), rows), default=0)
     return f"{most:,} images"
 
 

@@ -9,6 +9,8 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
+from msgspec.json import encode
+
 from illama_eval.render.blocks import parts_of
 from illama_eval.render.latex import to_latex
 from illama_eval.render.markdown import to_markdown
@@ -58,10 +60,9 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def _digits(numbers: Sequence[float | None]) -> Iterable[str]:
-    """Return numbers with all their digits, None as empty."""
-    if None in numbers:
-        return ["" if number is None else repr(number) for number in numbers]
-    return map(repr, numbers)
+    """Return numbers with all their digits as JSON writes them, None as empty."""
+    texts = encode(numbers).decode().strip("[]").split(",") if numbers else []
+    return ("" if text == "null" else text for text in texts) if None in numbers else texts
 
 
 class _Cells(dict[object, str]):

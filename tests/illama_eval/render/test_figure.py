@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import imread
 from matplotlib.text import Text
+from matplotlib.textpath import TextToPath
 from msgspec import structs
 
 from illama_eval.render import palette, render_directory
@@ -22,7 +24,7 @@ from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import Samples, draw_samples, read_samples
 from illama_eval.render.figures.calibration import reliability_of
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
-from illama_eval.render.font import drawable, text_width, wrap
+from illama_eval.render.font import FAMILY, drawable, text_width, wrap
 from illama_eval.result import ResultError, Row, Run
 
 NAMES = {
@@ -308,6 +310,14 @@ def test_labels_are_moved_apart_and_keep_their_order(places, gap):
     assert max(moved) < 1 + 1e-9
     if all(later - sooner >= gap for sooner, later in itertools.pairwise(places)):
         assert moved == pytest.approx(places)
+
+
+@given(st.text(max_size=60), st.floats(4, 20))
+def test_a_line_is_as_wide_as_matplotlib_sets_it(text, size):
+    text = drawable(f"To. AV, {text}")
+    font = FontProperties(family=FAMILY, size=size)
+    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    assert text_width(text, size) == pytest.approx(1.02 * width / 72)
 
 
 @given(st.text(max_size=60))

@@ -8,16 +8,18 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec import structs
 
 from illama_eval.gate import check
-from illama_eval.render import report, write_report
+from illama_eval.render import render_directory, report, write_report
 from illama_eval.render.compose import document_of
 from illama_eval.render.embed import embed_data
 from illama_eval.render.explanations import EXPLAINED
@@ -32,6 +34,8 @@ from illama_eval.render.sections import MOST_ROWS, share_rows
 from illama_eval.render.text import plain
 from illama_eval.render.theme import DIVERGING, ON_DIVERGING, THEMES
 from illama_eval.result import Row, Run, Verdict
+
+EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"
 
 
 def save(run, directory):
@@ -486,3 +490,13 @@ def test_latex_tables_have_a_cell_for_every_column(reported):
                 columns = len(line.split("{")[2].rstrip("}"))
             elif line.endswith("\\\\"):
                 assert len(re.split(r"(?<!\\)&", line)) == columns, line
+
+
+@pytest.mark.parametrize("name", ["demo", "segmentation", "cifar10"])
+def test_a_page_built_again_is_the_page_of_the_run(tmp_path, name):
+    run = tmp_path / name
+    shutil.copytree(EXAMPLES / name, run)
+    render_directory(run)
+    first = {file: (run / file).read_bytes() for file in ("report.html", "report.md")}
+    write_report([run])
+    assert first == {file: (run / file).read_bytes() for file in first}
