@@ -35,9 +35,11 @@ HEADS = 16
 METRICS = 10
 PROGRAM = """
 import sys
-from illama_eval.cli import app
-code = app(sys.argv[1:], standalone_mode=False)
-sys.exit(77 if "torch" in sys.modules else code)
+from illama_eval.cli import main
+try:
+    main()
+except SystemExit as ended:
+    sys.exit(77 if "torch" in sys.modules else ended.code)
 """
 
 

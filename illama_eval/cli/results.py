@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +14,20 @@ from illama_eval.cli.app import GATE, app
 from illama_eval.options import OUTPUT, option
 
 
+@contextmanager
+def keeping_all() -> Iterator[None]:
+    """Collect no garbage inside: what is read stays, and walking through it takes time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 @app.command()
+@keeping_all()
 def compare(
     baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
     candidate: Annotated[str, typer.Argument(metavar="B", help="Run or runs over its images.")],
@@ -35,6 +51,7 @@ def compare(
 
 
 @app.command()
+@keeping_all()
 def report(
     runs: Annotated[
         list[Path] | None,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from illama_eval.gate import Verdicts
@@ -39,12 +37,11 @@ def render_directory(directory: Path) -> list[Path]:
     Raises:
         ResultError: there is no readable run.json, or another file is damaged.
     """
-    with _keeping_all():
-        lineup = line_up([directory])
-        drawings = draw_all(lineup.run, read_samples(directory), read_segments(directory))
-        figures = write_figures(drawings, directory / "figures")
-        written = _write(lineup, drawings, directory, None)
-        return [*figures, *written, *write_quantization(directory, lineup.run)]
+    lineup = line_up([directory])
+    drawings = draw_all(lineup.run, read_samples(directory), read_segments(directory))
+    figures = write_figures(drawings, directory / "figures")
+    written = _write(lineup, drawings, directory, None)
+    return [*figures, *written, *write_quantization(directory, lineup.run)]
 
 
 def write_report(
@@ -58,11 +55,6 @@ def write_report(
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
     """
-    with _keeping_all():
-        return _report(directories, out, verdicts)
-
-
-def _report(directories: Sequence[Path], out: Path | None, verdicts: Verdicts | None) -> list[Path]:
     lineup = line_up(directories)
     alone = directories[0] if len(directories) == 1 else None
     drawings = draw_embedded(lineup.run, read_segments(alone) if alone else None)
@@ -89,18 +81,6 @@ def _write(
     except OSError as problem:
         raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
     return [*paths, *(target / name for name in texts)]
-
-
-@contextmanager
-def _keeping_all() -> Iterator[None]:
-    """Collect no garbage inside: walking through rows that stay takes a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _samples(lineup: Lineup) -> dict[str, Samples]:

@@ -19,8 +19,9 @@ from illama_eval.render.text import csv_cell
 from illama_eval.render.words import anchor
 from illama_eval.result import Row, Run
 
-_FIELDS = ("subject", "source", "study", "metric", "value", "low", "high", "unit", "images")
-_NUMBERS = frozenset({"value", "low", "high", "images"})
+_NAMES = ("subject", "source", "study", "metric")
+_NUMBERS = ("value", "low", "high")
+_COUNTED = ("unit", "images")
 
 
 def write_tables(run: Run, directory: Path) -> list[Path]:
@@ -46,31 +47,36 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: a column per field and per key of `at`; fractions, full digits."""
     shown = _Cells()
-    columns = {name: list(map(attrgetter(name), rows)) for name in (*_FIELDS, "at", "reason")}
-    ats = columns.pop("at")
+    ats = [row.at for row in rows]
     places = list(dict.fromkeys(chain.from_iterable(ats)))
-    reasons = map(shown.__getitem__, columns.pop("reason"))
-    texts = [
-        _digits(column) if name in _NUMBERS else map(shown.__getitem__, column)
-        for name, column in columns.items()
+    columns = [
+        map(shown.__getitem__, map(attrgetter(*_NAMES), rows)),
+        _digits(list(map(attrgetter(*_NUMBERS), rows))),
+        map(shown.__getitem__, map(attrgetter(*_COUNTED), rows)),
+        *([shown[at.get(key)] for at in ats] for key in places),
+        (shown[row.reason] for row in rows),
     ]
-    texts += [[shown[at.get(key)] for at in ats] for key in places]
-    head = ",".join(map(shown.__getitem__, (*_FIELDS, *places, "reason")))
-    return "\n".join((head, *map(",".join, zip(*texts, reasons, strict=True)), ""))
+    head = shown[*_NAMES, *_NUMBERS, *_COUNTED, *places, "reason"]
+    return "\n".join((head, *map(",".join, zip(*columns, strict=True)), ""))
 
 
-def _digits(numbers: Sequence[float | None]) -> Iterable[str]:
-    """Return numbers with all their digits as JSON writes them, None as empty."""
-    texts = encode(numbers).decode().strip("[]").split(",") if numbers else []
-    return ("" if text == "null" else text for text in texts) if None in numbers else texts
+def _digits(numbers: Sequence[tuple[float | None, ...]]) -> Sequence[str]:
+    """Return cells of numbers with all their digits as JSON writes them, None as empty."""
+    if not numbers:
+        return []
+    return encode(numbers).decode().replace("null", "").strip("[]").split("],[")
 
 
 class _Cells(dict[object, str]):
-    """What stands in CSV for a name, a place or a reason, which repeat from row to row."""
+    """What stands in CSV for a name, a place or a reason, which repeat from row to row.
+
+    A tuple stands for cells beside each other.
+    """
 
     def __missing__(self, value: object) -> str:
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow((csv_cell(value), ""))
+        cells = value if isinstance(value, tuple) else (value,)
+        csv.writer(text, lineterminator="").writerow((*map(csv_cell, cells), ""))
         self[value] = text.getvalue().removesuffix(",")
         return self[value]
 
