@@ -181,8 +181,8 @@ class Model(nn.Module):
     ) -> Iterator[LayerSeen | OutputSeen]:
         """Yield a LayerSeen per block, if anything of the blocks is wanted, then one OutputSeen.
 
-        `wanted` holds names of WANTED. Maps always come from the explicit product; at most two
-        layers of them live at a time.
+        `wanted` holds names of WANTED; of what segmenters alone show, nothing is yielded. Maps
+        always come from the explicit product; at most two layers of them live at a time.
         """
         names = check_wanted(wanted)
         if names & LAYER_WANTED:
