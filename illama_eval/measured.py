@@ -121,7 +121,10 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
     """
     stored = files_of(path)[1]
     file = stored.with_name("per_image.npz") if stored.name == "replicates.npz" else stored
-    arrays = read_arrays(file, ("ids", "subjects", *RECORDS))
+    try:
+        arrays = read_arrays(file, ("ids", "subjects", *RECORDS))
+    except ResultError as problem:
+        raise ResultError(f"{files_of(path)[0]}: {problem}") from problem
     if "ids" not in arrays or "subjects" not in arrays:
         return {}
     ids, subjects = arrays.pop("ids"), arrays.pop("subjects").tolist()

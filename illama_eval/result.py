@@ -10,7 +10,7 @@ from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 from msgspec import Struct, ValidationError, field
@@ -213,8 +213,12 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
     if not path.exists():
         return {}
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names or archive if name in archive}
+        with path.open("rb") as stream:
+            if not is_zipfile(stream):  # what numpy then advises is to load it unsafely
+                raise BadZipFile("no .npz")  # noqa: TRY301 - as any damage
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                return {name: archive[name] for name in names or archive if name in archive}
     except Exception as problem:
         raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
 

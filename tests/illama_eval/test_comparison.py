@@ -254,7 +254,7 @@ def test_damaged_records_are_refused(pair):
     file = pair[1] / "per_image.npz"
     whole = file.read_bytes()
     file.write_bytes(whole[:300])
-    with pytest.raises(ResultError, match=r"per_image\.npz beside it is damaged"):
+    with pytest.raises(ResultError, match=r"b[/\\]run\.json: per_image\.npz beside it is damaged"):
         compared(pair)
     file.write_bytes(whole)
     rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays.update(rank=np.zeros((1, 3))))

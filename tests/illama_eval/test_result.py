@@ -301,3 +301,10 @@ def test_a_run_that_is_no_text_is_refused(tmp_path, name, why):
     (tmp_path / "run.json").write_bytes(text.replace(b"here", name))
     with pytest.raises(ResultError, match=rf"run\.json: not a run \(.*{why}"):
         Run.load(tmp_path)
+
+
+def test_replicates_that_are_no_archive_are_refused_without_bad_advice(tmp_path):
+    stored_run(tmp_path)
+    (tmp_path / "replicates.npz").write_bytes(b"garbage")
+    with pytest.raises(ResultError, match=r"replicates\.npz beside it is damaged \(no \.npz\)"):
+        Run.load(tmp_path)
