@@ -10,12 +10,13 @@ from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile
 
 import numpy as np
 from msgspec import Struct, ValidationError, field
 from msgspec.json import decode
 from msgspec.structs import asdict, replace
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from illama_eval.row import At, Row, Whole, name_of
@@ -213,12 +214,8 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
     if not path.exists():
         return {}
     try:
-        with path.open("rb") as stream:
-            if not is_zipfile(stream):  # what numpy then advises is to load it unsafely
-                raise BadZipFile("no .npz")  # noqa: TRY301 - as any damage
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as archive:
-                return {name: archive[name] for name in names or archive if name in archive}
+        with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names or archive if name in archive}
     except Exception as problem:
         raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from illama.checkpoint import Checkpoint, read
@@ -266,9 +267,9 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
 def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Return the arrays, with `labels` and one kind of scores among them."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError) as problem:
+    except Exception as problem:  # a damaged file raises almost anything
         raise SubjectError(f"{path}: not a readable .npz ({problem})") from problem
     if "labels" not in arrays or not {"logits", "probabilities"} & set(arrays):
         raise SubjectError(

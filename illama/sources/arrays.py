@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from illama.data import ImageError, check_size
 from illama.demo import SHAPES, draw
@@ -44,7 +45,7 @@ def open_npz(path: Path, name: str) -> Source:
         SourceError: unreadable, an array missing or of another type or shape.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("images", "labels", "ids") if key in archive}
     except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
         raise SourceError(f"{path} cannot be read as plain arrays ({error})") from None

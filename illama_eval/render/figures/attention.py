@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
@@ -56,10 +56,10 @@ def read_samples(directory: Path) -> Samples | None:
     if not path.exists():
         return None
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _checked(arrays)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
+    except Exception as problem:  # a damaged file raises almost anything
         raise ResultError(
             f"{path}: no readable samples ({problem}); delete it to go on"
         ) from problem

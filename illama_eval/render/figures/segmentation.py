@@ -27,7 +27,7 @@ from illama_eval.render.font import drawable
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import HAIRLINE, MUTED, RUNS, TEXT
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
-from illama_eval.result import Row, Run, read_arrays
+from illama_eval.result import ResultError, Row, Run, read_arrays
 
 _STUDY = "segmentation"
 _WAYS = {
@@ -140,10 +140,25 @@ def read_segments(directory: Path) -> Segments | None:
     path = directory / SEGMENTS
     if not path.exists():
         return None
-    arrays = read_arrays(path)
-    count = sum(name.startswith("image") for name in arrays)
-    parts = ("image", "mask", "predicted")
-    return [{part: arrays[f"{part}{number}"] for part in parts} for number in range(count)]
+    try:
+        arrays = read_arrays(path)
+        count = sum(name.startswith("image") for name in arrays)
+        return [_checked(arrays, number) for number in range(count)] or None
+    except (KeyError, ValueError) as problem:
+        raise ResultError(
+            f"{path}: no readable segments ({problem}); delete it to go on"
+        ) from problem
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]]:
+    """Return one image [row, column, 3] with its two masks [row, column], all bytes."""
+    sample = {part: arrays[f"{part}{number}"] for part in ("image", "mask", "predicted")}
+    size = sample["mask"].shape
+    shapes = {"image": (*size, 3), "mask": size, "predicted": size}
+    for part, array in sample.items():
+        if len(size) != 2 or array.shape != shapes[part] or array.dtype != np.uint8:  # noqa: PLR2004 - rows and columns
+            raise ValueError(f"{part}{number} is {array.dtype} {list(array.shape)}")
+    return sample
 
 
 def draw_segments(run: Run, segments: Segments) -> Iterator[Drawing]:
