@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 import sys
@@ -40,6 +41,7 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
     trace = TRACEBACK in words
     words = [word for word in words if word != TRACEBACK]
     signal.signal(signal.SIGTERM, _terminate)
+    atexit.register(gc.freeze)  # what is left goes with the process: no search for garbage
     try:
         result = app(words, prog_name=program, standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -47,7 +49,6 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
         if trace:
             traceback.print_exception(error)
         code = _report(error, program)
-    gc.freeze()  # what is left goes with the process: to look for garbage takes time
     sys.exit(code)
 
 
