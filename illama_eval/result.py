@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from zipfile import ZipFile
 
 import numpy as np
-from msgspec import Struct, ValidationError, field
+from msgspec import MsgspecError, Struct, ValidationError, field
 from msgspec.json import decode
 from msgspec.structs import asdict, replace
 from numpy.lib.npyio import NpzFile
@@ -280,7 +280,7 @@ def _read(
         raise
     except UnicodeDecodeError as problem:
         raise ResultError("not a run (no UTF-8 text)") from problem
-    except (ValueError, RecursionError) as problem:
+    except (MsgspecError, ValueError, RecursionError) as problem:
         raise ResultError(f"not a run ({problem})") from problem
     rows, curves, verdicts = found.rows, found.curves, found.verdicts
     if headline:
