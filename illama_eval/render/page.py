@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from illama_eval.render.document import Document
 from illama_eval.render.embed import embed_data, security_policy
@@ -42,12 +42,19 @@ def render_page(document: Document) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("illama_eval.render", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+    environment.filters["breakable"] = breakable
+    return environment
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may go on in the next line after an underscore, and nowhere else."""
+    return Markup("_<wbr>").join(escape(name).split("_"))
 
 
 @cache

@@ -138,7 +138,7 @@ def stored_names():
     return [name.encode("utf-8", "backslashreplace").decode() for name in HOSTILE]
 
 
-VOID = {"meta", "input", "img", "br"}
+VOID = {"meta", "input", "img", "br", "wbr"}
 ENDED_BY = {
     "td": {"td", "th", "tr", "tbody", "thead"},
     "th": {"td", "th", "tr", "tbody", "thead"},
