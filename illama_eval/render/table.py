@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +22,8 @@ from illama_eval.result import Row, Run
 _NAMES = ("subject", "source", "study", "metric")
 _NUMBERS = ("value", "low", "high")
 _COUNTED = ("unit", "images")
+_AT_ONCE = 5000
+"""Rows set out at once: few enough to stay in the processor's cache."""
 
 
 def write_tables(run: Run, directory: Path) -> list[Path]:
@@ -47,8 +49,15 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: a column per field and per key of `at`; fractions, full digits."""
     shown = _Cells()
+    places = list(dict.fromkeys(chain.from_iterable(map(attrgetter("at"), rows))))
+    lines = [shown[*_NAMES, *_NUMBERS, *_COUNTED, *places, "reason"]]
+    for first in range(0, len(rows), _AT_ONCE):
+        lines += _lines(rows[first : first + _AT_ONCE], places, shown)
+    return "\n".join((*lines, ""))
+
+
+def _lines(rows: Sequence[Row], places: Sequence[str], shown: _Cells) -> Iterator[str]:
     ats = [row.at for row in rows]
-    places = list(dict.fromkeys(chain.from_iterable(ats)))
     columns = [
         map(shown.__getitem__, map(attrgetter(*_NAMES), rows)),
         _digits(list(map(attrgetter(*_NUMBERS), rows))),
@@ -56,8 +65,7 @@ def to_csv(rows: Sequence[Row]) -> str:
         *([shown[at.get(key)] for at in ats] for key in places),
         (shown[row.reason] for row in rows),
     ]
-    head = shown[*_NAMES, *_NUMBERS, *_COUNTED, *places, "reason"]
-    return "\n".join((head, *map(",".join, zip(*columns, strict=True)), ""))
+    return map(",".join, zip(*columns, strict=True))
 
 
 def _digits(numbers: Sequence[tuple[float | None, ...]]) -> Sequence[str]:
