@@ -34,6 +34,7 @@ __all__ = [
     "Run",
     "Verdict",
     "files_of",
+    "load_arrays",
     "name_of",
     "read_arrays",
     "replicate_table",
@@ -214,10 +215,19 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
     if not path.exists():
         return {}
     try:
-        with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names or archive if name in archive}
+        return load_arrays(path, names)
     except Exception as problem:
         raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
+
+
+def load_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz, those of `names` that it holds.
+
+    Raises:
+        Exception: almost any, where the file is damaged, or holds objects.
+    """
+    with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
+        return {name: archive[name] for name in names or archive if name in archive}
 
 
 def _replicates(path: Path, *, headline: bool) -> dict[str, NDArray[np.float64]]:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from illama.checkpoint import Checkpoint, read
@@ -19,6 +18,7 @@ from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, Piece
 from illama.sources import Source
 from illama.sources.source import hash_arrays, make_source, read_array
+from illama_eval.result import load_arrays
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,
@@ -267,8 +267,7 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
 def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Return the arrays, with `labels` and one kind of scores among them."""
     try:
-        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = load_arrays(path)
     except Exception as problem:  # a damaged file raises almost anything
         raise SubjectError(f"{path}: not a readable .npz ({problem})") from problem
     if "labels" not in arrays or not {"logits", "probabilities"} & set(arrays):

@@ -56,16 +56,19 @@ def write_figures(drawings: Iterable[Drawing], directory: Path) -> list[Path]:
     return [*paths, path]
 
 
-def draw_embedded(run: Run, segments: Segments | None = None) -> list[Drawing]:
-    """Return the figures of a page that the rows can fill, in the order of reading."""
-    with drawing_style():
-        drawings = [drawing for draw in EMBEDDED for drawing in draw(run)]
-        return drawings if segments is None else [*drawings, *draw_segments(run, segments)]
-
-
 def draw_all(run: Run, samples: Samples | None, segments: Segments | None = None) -> list[Drawing]:
     """Return every figure that the rows and samples can fill, in the order of reading."""
     with drawing_style():
-        drawings = [drawing for draw in DRAWN for drawing in draw(run)]
-        drawings += [] if segments is None else draw_segments(run, segments)
+        drawings = _draw(DRAWN, run, segments)
         return drawings if samples is None else [*drawings, *draw_samples(run, samples)]
+
+
+def draw_embedded(run: Run, segments: Segments | None = None) -> list[Drawing]:
+    """Return the figures of a page that the rows can fill, in the order of reading."""
+    with drawing_style():
+        return _draw(EMBEDDED, run, segments)
+
+
+def _draw(draws: Iterable[Draw], run: Run, segments: Segments | None) -> list[Drawing]:
+    drawings = [drawing for draw in draws for drawing in draw(run)]
+    return drawings if segments is None else [*drawings, *draw_segments(run, segments)]

@@ -71,15 +71,18 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
         for own, rows in _by_keys(found)
     ]
     keys_of = _keys_of(own for _, _, own, _ in groups)
-    places_of = _Places()
     grids: dict[Keys, Grid] = {}
+    given: object = None
+    places: list[Place] = []
     for subject, metric, own, rows in groups:
         keys = keys_of[own]
         if not keys:
             continue
         grid = grids.setdefault(keys, Grid(study=study, keys=(*first, *keys)))
         grid.metrics.setdefault(metric, unit_label(show_row(rows[0]).unit))
-        places = places_of(rows, keys, (labels[subject],) if first else ())
+        wanted = ([row.at for row in rows], keys, subject)
+        if wanted != given:  # metrics mostly lie at the places of the one before
+            given, places = wanted, _places_of(rows, keys, (labels[subject],) if first else ())
         grid.cells.setdefault(metric, {}).update(zip(places, rows, strict=True))
     return list(grids.values())
 
@@ -92,21 +95,9 @@ def _by_keys(rows: Sequence[Row]) -> Iterable[tuple[Keys, Sequence[Row]]]:
     return found.items()
 
 
-class _Places:
-    """Places of rows; made once where a metric's rows lie at those of the metric before."""
-
-    def __init__(self) -> None:
-        self._given: object = None
-        self._made: list[Place] = []
-
-    def __call__(self, rows: Sequence[Row], keys: Keys, first: Place) -> Sequence[Place]:
-        given = ([row.at for row in rows], keys, first)
-        if given != self._given:
-            self._given = given
-            self._made = [
-                (*first, *(str(row.at.get(key, DEFAULTS.get(key))) for key in keys)) for row in rows
-            ]
-        return self._made
+def _places_of(rows: Iterable[Row], keys: Keys, first: Place) -> list[Place]:
+    """Return the place of each row, `first` before its own."""
+    return [(*first, *(str(row.at.get(key, DEFAULTS.get(key))) for key in keys)) for row in rows]
 
 
 def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
 from illama_eval.render.font import drawable, fit
 from illama_eval.render.palette import MUTED, looks_of
 from illama_eval.render.select import class_names
-from illama_eval.result import ResultError, Run
+from illama_eval.result import ResultError, Run, load_arrays
 
 Images = NDArray[np.uint8]
 
@@ -56,9 +55,7 @@ def read_samples(directory: Path) -> Samples | None:
     if not path.exists():
         return None
     try:
-        with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return _checked(arrays)
+        return _checked(load_arrays(path))
     except Exception as problem:  # a damaged file raises almost anything
         raise ResultError(
             f"{path}: no readable samples ({problem}); delete it to go on"

@@ -27,7 +27,7 @@ from illama_eval.render.font import drawable
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import HAIRLINE, MUTED, RUNS, TEXT
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
-from illama_eval.result import ResultError, Row, Run, read_arrays
+from illama_eval.result import ResultError, Row, Run, load_arrays
 
 _STUDY = "segmentation"
 _WAYS = {
@@ -141,10 +141,10 @@ def read_segments(directory: Path) -> Segments | None:
     if not path.exists():
         return None
     try:
-        arrays = read_arrays(path)
+        arrays = load_arrays(path)
         count = sum(name.startswith("image") for name in arrays)
         return [_checked(arrays, number) for number in range(count)] or None
-    except (KeyError, ValueError) as problem:
+    except Exception as problem:  # a damaged file raises almost anything
         raise ResultError(
             f"{path}: no readable segments ({problem}); delete it to go on"
         ) from problem

@@ -83,6 +83,15 @@ def test_links_are_followed_but_not_in_circles(tmp_path, save):
 
 def test_a_name_that_is_no_text_becomes_a_visible_escape(tmp_path, save):
     data = save(tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").unlink()
+    (tmp_path / "caf\udce9.png").write_bytes(data)
+    source = open_source(str(tmp_path))
+    assert source.ids == ("caf\\udce9",)
+    assert source.read(0).shape == (3, 4, 3)
+
+
+def test_folders_whose_names_are_no_text_become_visible_escapes(tmp_path, save):
+    data = save(tmp_path / "x.png").read_bytes()
     folder = tmp_path / "set\udce9" / "class\udce9"
     folder.mkdir(parents=True)
     (folder / "caf\udce9.png").write_bytes(data)
