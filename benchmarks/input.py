@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from illama.data import Transform, evaluation_transform
 from illama.sources import Source, open_source
+from illama.transforms import Transform, evaluation_transform
 
 
 def main() -> None:

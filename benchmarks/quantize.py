@@ -21,8 +21,8 @@ from forward import describe, interleave
 from torch import Tensor
 
 from illama.config import Config
-from illama.data import evaluation_transform
 from illama.model import Model
+from illama.transforms import evaluation_transform
 from illama_eval.quantize import quantize
 from illama_eval.schemes import Choices
 from illama_eval.sensitivity import find_effects

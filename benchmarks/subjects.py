@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import torch
 
 from illama.config import Config
-from illama.data import evaluation_transform
 from illama.model import Model
 from illama.sources import Source, open_source
+from illama.transforms import evaluation_transform
 from illama_eval.run import Options, evaluate
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import ModelSubject

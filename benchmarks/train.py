@@ -25,11 +25,11 @@ from torch.nn import functional
 
 from illama.augmentation import Augmentation
 from illama.batches import Batch, Pictures, draw_batches, load
-from illama.data import evaluation_transform
+from illama.distributed import World
 from illama.learner import BETAS, Learner
 from illama.recipe import Recipe, find_recipe
 from illama.sources import open_source
-from illama.world import World
+from illama.transforms import evaluation_transform
 
 WARM_UP = 2
 """Rounds that are not counted: compilation and caches."""

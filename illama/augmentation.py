@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from illama.data import Transform
 from illama.recipe import Recipe, RecipeError
+from illama.transforms import Transform
 
 Random: TypeAlias = np.random.Generator
 

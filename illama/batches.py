@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from illama.data import ImageError
+from illama.distributed import World
 from illama.files import first_line
 from illama.recipe import Recipe, RecipeError
 from illama.sources import Source, SourceError, open_source
-from illama.world import World
+from illama.transforms import ImageError
 
 WORKER_TIMEOUT = 120
 """Seconds without a batch after which a worker counts as hung."""
@@ -133,7 +133,7 @@ def draw_batches(
 
 def deal_test(images: int, batch_size: int, world: World) -> list[Drawn]:
     """Return this process's share of the test images, each image once over all processes."""
-    own = np.arange(images)[world.rank :: world.size]
+    own = world.positions(images)
     parts = np.array_split(own, max(1, -(-len(own) // batch_size)))
     return [Drawn(0, index, part, part) for index, part in enumerate(parts) if len(part)]
 

@@ -182,7 +182,8 @@ def train(
 
     from illama.batches import open_splits
     from illama.curves import draw_curves
-    from illama.train import Execution, choose_device, fit
+    from illama.distributed import choose_device
+    from illama.train import Execution, fit
 
     execution = Execution(
         device=choose_device(device),
@@ -198,7 +199,7 @@ def train(
     folder = out or Path("trained") / f"illama_{recipe}"
     splits = open_splits(chosen)
     trained = fit(chosen, *splits, folder, execution=execution, console=Console(stderr=True))
-    if trained.leads:
+    if trained.is_main:
         draw_curves([folder / "log.jsonl"], folder / "curves.png")
         typer.echo(trained.checkpoint)
 
@@ -251,8 +252,8 @@ def roadmap(
     from rich.console import Console
 
     from illama.batches import open_splits
+    from illama.distributed import choose_device
     from illama.recipe import find_recipe
-    from illama.train import choose_device
     from illama_eval.render.roadmap import show_roadmap, write_roadmap
     from illama_eval.roadmap import Roadmap, choose_arms, shared_recipe, travel
 

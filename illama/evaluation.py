@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.batches import Batch
-from illama.world import World
+from illama.distributed import World
 
 Record = dict[str, float | int]
 """One line of the log, with the names and units of the released logs: `test_acc1` and `test_acc5`

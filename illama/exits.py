@@ -30,6 +30,12 @@ class InputError(ValueError):
     exit_code: ClassVar[int] = 3
 
 
+class UsageError(InputError):
+    """A command line that means nothing; one line: what, where, what to do."""
+
+    exit_code: ClassVar[int] = 2
+
+
 def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit as the module says; a command may return its exit code.
 

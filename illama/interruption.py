@@ -11,7 +11,7 @@ from types import FrameType
 
 
 @dataclass
-class Request:
+class StopRequest:
     """Whether this process was asked to stop."""
 
     signal: int | None = None
@@ -23,9 +23,9 @@ class Request:
 
 
 @contextmanager
-def deferring() -> Iterator[Request]:
+def deferring() -> Iterator[StopRequest]:
     """Yield a request that SIGTERM and SIGINT fill in; asked twice, the process stops as before."""
-    request = Request()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -44,3 +44,12 @@ def deferring() -> Iterator[Request]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal; what it had measured is saved."""
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"interrupted by {name}; what was measured is saved")
+        self.exit_code = 128 + number

@@ -139,7 +139,7 @@ class Journal:
         """
         path = self.out / f"checkpoint-{step}.pth"
         model, state = self.learner.whole(), self._state(step)
-        if not self.learner.world.leads:
+        if not self.learner.world.is_main:
             return
         try:
             self.write_log()
@@ -161,7 +161,7 @@ class Journal:
             CheckpointError: they cannot be written; the last checkpoint has them.
         """
         model = self.learner.whole()
-        if self.learner.world.leads:
+        if self.learner.world.is_main:
             self.write_log()
             for path in (self.target.with_suffix(".pth"), self.target):
                 self._write(model, path, self.learner.steps, {})

@@ -25,12 +25,12 @@ from illama.batches import (
     mixing_generator,
     path_generator,
 )
+from illama.distributed import World
 from illama.evaluation import Record
 from illama.mixing import draw_mixing
 from illama.model import Model
 from illama.recipe import Recipe, RecipeError
 from illama.task import TrainingError, task_of
-from illama.world import World
 
 BETAS = (0.9, 0.999)
 """AdamW's, in every recipe of the paper (Table 12)."""

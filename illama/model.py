@@ -7,6 +7,7 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from illama.config import Config
@@ -258,3 +259,17 @@ def fused_agrees(masking: str, device: torch.device) -> bool:
             if not error <= CHECKED_TOLERANCE * explicit.abs().max():
                 return False
     return True
+
+
+def resize_positions(table: Tensor, old: Config, new: Config) -> Tensor:
+    """Return a position table [1, token, channel] for another grid of patches.
+
+    Bicubic without antialiasing, as in the released code; the class token's row stays as it is.
+    """
+    first = old.class_token == "first"
+    own, grid = (table[:, :1], table[:, 1:]) if first else (table[:, -1:], table[:, :-1])
+    grid = grid.reshape(1, old.grid, old.grid, old.width).permute(0, 3, 1, 2)
+    size = (new.grid, new.grid)
+    grid = functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)
+    grid = grid.permute(0, 2, 3, 1).flatten(1, 2)
+    return torch.cat((own, grid) if first else (grid, own), dim=1)

@@ -17,17 +17,22 @@ from torch.nn import functional
 
 from illama.batches import Batch, Pictures
 from illama.config import Config
-from illama.data import Transform, evaluation_transform
+from illama.distributed import World
 from illama.evaluation import Record, Runs
 from illama.mixing import Mixing
-from illama.pixels import IGNORED, count_areas, intersection_over_union, pixel_accuracy
 from illama.recipe import Recipe, RecipeError
-from illama.segmentation import Segmented, Segmenter, SegmenterConfig, resize
+from illama.segmentation_metrics import (
+    IGNORED,
+    count_areas,
+    intersection_over_union,
+    pixel_accuracy,
+)
 from illama.segmenter_file import is_segmenter, read_segmenter, save_segmenter
 from illama.sources import Source
 from illama.start import fill
 from illama.task import Scored, TrainingError
-from illama.world import World
+from illama.transforms import Transform, evaluation_transform
+from illama.upernet import Segmented, Segmenter, SegmenterConfig, resize
 
 AUXILIARY_WEIGHT = 0.4
 """Of the auxiliary head's loss."""

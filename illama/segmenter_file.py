@@ -17,7 +17,7 @@ from illama.archive import Archive, unpack
 from illama.config import Config
 from illama.families import jsonable
 from illama.files import CheckpointError, about, replacing
-from illama.segmentation import Segmenter, SegmenterConfig
+from illama.upernet import Segmenter, SegmenterConfig
 from illama.weights import checksum, sha256_of_weights
 
 RECORD = "segmenter"

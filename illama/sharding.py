@@ -10,8 +10,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from illama.distributed import World
 from illama.model import Model
-from illama.world import World
 
 
 def shard(model: Model, world: World) -> None:

@@ -15,13 +15,13 @@ from torch.nn import functional
 from illama import checkpoint
 from illama.augmentation import Augmentation
 from illama.batches import Batch, Pictures
-from illama.data import Transform, evaluation_transform
+from illama.distributed import World
 from illama.evaluation import Record, Runs, evaluate
 from illama.mixing import Mixing, cross_entropy
 from illama.recipe import Recipe
 from illama.sources import Source
 from illama.start import build
-from illama.world import World
+from illama.transforms import Transform, evaluation_transform
 
 
 class TrainingError(ValueError):

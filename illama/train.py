@@ -15,8 +15,9 @@ from rich.progress import Progress
 from torch import Tensor
 
 from illama.batches import Batch, deal_test, draw_batches, load
+from illama.distributed import World, join
 from illama.evaluation import Record
-from illama.interruption import Request, deferring
+from illama.interruption import StopRequest, deferring
 from illama.journal import Journal
 from illama.learner import Learner, LossError
 from illama.model import Model
@@ -24,9 +25,8 @@ from illama.progress import Scribe, describe, live
 from illama.recipe import Recipe
 from illama.sources import Source, SourceError
 from illama.task import TrainingError, task_of
-from illama.world import World, join
 
-__all__ = ["Execution", "Trained", "TrainingError", "choose_device", "fit"]
+__all__ = ["Execution", "Trained", "TrainingError", "fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +64,8 @@ class Trained:
     """One record per epoch."""
     checkpoint: Path
     """The `.safetensors` file; a `.pth` in the released layout lies beside it."""
-    leads: bool
+    is_main: bool
     """Whether this process is the one that wrote it."""
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is a GPU where there is one.
-
-    Raises:
-        TrainingError: there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise TrainingError(f"device {name!r} is not here; give cpu, cuda or auto") from None
 
 
 def fit(
@@ -121,9 +107,9 @@ def fit(
         compiled, sharded = execution.compiled, execution.sharded
         images = len(train_source)
         learner = Learner(recipe, images, world, compiled=compiled, sharded=sharded)
-        quiet = console if world.leads else Console(quiet=True)
+        quiet = console if world.is_main else Console(quiet=True)
         journal = Journal(out, learner, sources[0].fingerprint, execution.keep, quiet)
-        with journal.claim() if world.leads else nullcontext(), deferring() as request:
+        with journal.claim() if world.is_main else nullcontext(), deferring() as request:
             world.wait()
             with live(quiet, learner.steps * recipe.batch_size) as line:
                 loop = _Loop(learner, journal, sources[0], sources[1], execution, line, request)
@@ -134,7 +120,7 @@ def fit(
             model=model.eval(),
             log=tuple(journal.log),
             checkpoint=journal.target,
-            leads=world.leads,
+            is_main=world.is_main,
         )
 
 
@@ -148,7 +134,7 @@ class _Loop:
     test_source: Source
     execution: Execution
     line: Progress
-    request: Request
+    request: StopRequest
 
     def __post_init__(self) -> None:
         recipe, task = self.learner.recipe, self.learner.task
@@ -163,7 +149,7 @@ class _Loop:
         """Train from the first step, or the one that was saved, to the last."""
         learner, execution = self.learner, self.execution
         step = self._resume()
-        if self.world.leads:
+        if self.world.is_main:
             self.journal.write_log()
         scribe = Scribe(self.journal.out, self.journal.log, on=execution.tensorboard)
         batches = self._train_batches(step)

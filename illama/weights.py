@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from illama.config import Config
 from illama.families import Found, config_of, find, listed, published_size, to_official
 from illama.files import CheckpointError
-from illama.model import Model
+from illama.model import Model, resize_positions
 
 LARGEST_SEQUENCE = 4097
 """Tokens up to which a mask is built: 1024 pixels at patch 16, and a bound on hostile files."""
@@ -84,20 +83,6 @@ def _check_names(found: Found, config: Config, wanted: Mapping[str, Tensor]) -> 
     size = published_size(config)
     fits = f"; width and depth are those of {size!r}" if size else ""
     raise CheckpointError(f"weights do not fit: {', '.join(words)}{fits}")
-
-
-def resize_positions(table: Tensor, old: Config, new: Config) -> Tensor:
-    """Return a position table [1, token, channel] for another grid of patches.
-
-    Bicubic without antialiasing, as in the released code; the class token's row stays as it is.
-    """
-    first = old.class_token == "first"
-    own, grid = (table[:, :1], table[:, 1:]) if first else (table[:, -1:], table[:, :-1])
-    grid = grid.reshape(1, old.grid, old.grid, old.width).permute(0, 3, 1, 2)
-    size = (new.grid, new.grid)
-    grid = functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)
-    grid = grid.permute(0, 2, 3, 1).flatten(1, 2)
-    return torch.cat((own, grid) if first else (grid, own), dim=1)
 
 
 class _EmptyOnMeta(TorchFunctionMode):

@@ -26,23 +26,23 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from illama.distributed import choose_device, is_main_process
+from illama.interruption import Interrupted
 from illama.sources import Source, open_source
 from illama_eval.cues import Cues
 from illama_eval.observers import open_observers
 from illama_eval.options import Shared
-from illama_eval.processes import leave
 from illama_eval.render import render_directory, show
 from illama_eval.render.speed import show_speed
 from illama_eval.request import (
     Request,
-    choose_device,
     default_out,
     open_subjects,
     parse_batch_size,
     resolve,
 )
 from illama_eval.result import Run
-from illama_eval.run import Interrupted, Options, evaluate
+from illama_eval.run import Options, evaluate
 from illama_eval.segmenter_subject import (
     DEMO_SEGMENTER,
     check_masks,
@@ -152,8 +152,7 @@ def carry_out(
     except Interrupted:
         say_how_to_go_on(log)
         raise
-    leave()
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main_process():
         return 0
     if complete is not None:
         complete(request.out)
@@ -215,7 +214,7 @@ def progress(console: Console, doing: str = "measuring") -> Iterator[Hooks]:
         _Speed(),
         TimeRemainingColumn(),
     )
-    watched = console.is_terminal and os.environ.get("RANK", "0") == "0"
+    watched = console.is_terminal and is_main_process()
     bar = Progress(*columns, console=console, disable=not watched, transient=True)
     with bar:
         task = bar.add_task(doing, total=None)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from illama_eval import environment
 from illama_eval.job import Job, Progress
-from illama_eval.processes import add_over_processes, gather
 from illama_eval.result import ResultError, Row, Run
 from illama_eval.samples import ClassAttention, collect_samples
 from illama_eval.study import Findings, Metric
@@ -47,8 +46,8 @@ def conclude(job: Job, progress: Progress) -> Finished:
     Raises:
         ResultError: no image could be read.
     """
-    progress.totals = add_over_processes(progress.totals, job.shard)
-    unreadable = sorted(chain.from_iterable(gather(progress.unreadable, job.shard)))
+    progress.totals = job.world.add_sums(progress.totals)
+    unreadable = sorted(chain.from_iterable(job.world.collect(progress.unreadable)))
     if len(unreadable) == len(job.source):
         raise ResultError(
             f"{job.source.name}: none of its {len(unreadable)} images can be read "
@@ -75,7 +74,7 @@ def conclude(job: Job, progress: Progress) -> Finished:
             for verdict in found.verdicts
         ),
     )
-    mine = len(job.shard.positions(len(job.source)))
+    mine = len(job.world.positions(len(job.source)))
     timing = environment.timing(job.subjects[0], progress, mine, run.header)
     return Finished(run=run, timing=timing, arrays=_arrays(job, progress))
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from illama.distributed import World
 from illama.observation import LAYER_WANTED, Piece
 from illama.sources import Source
 from illama_eval import environment
-from illama_eval.loop import Seen, Shard, Step
+from illama_eval.loop import Seen, Step
 from illama_eval.result import ResultError
 from illama_eval.samples import ClassAttention
 from illama_eval.study import (
@@ -116,7 +117,7 @@ class Job:
     source: Source
     studies: tuple[Study, ...]
     options: Options
-    shard: Shard
+    world: World
     prior: Prior | None = None
 
     def __post_init__(self) -> None:

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.data import ImageError
+from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources import Source, hash_order
+from illama.transforms import ImageError
 from illama_eval.study import keys_of, weights_of
 from illama_eval.subjects import Subject
 
@@ -34,18 +35,6 @@ LARGEST: Mapping[str, int] = {"cpu": 128, "cuda": 256}
 
 class OutOfMemoryError(RuntimeError):
     """A single image does not fit into memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """Which images this process measures: every `world`-th, from `rank` on."""
-
-    rank: int = 0
-    world: int = 1
-
-    def positions(self, count: int) -> NDArray[np.int64]:
-        """Return this shard's places in the source; the shards together hold each place once."""
-        return np.arange(self.rank, count, self.world, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +80,7 @@ def observe_source(
     batch_size: int,
     chunk: int | None = None,
     workers: int = 0,
-    shard: Shard | None = None,
+    world: World | None = None,
     first: int = 0,
 ) -> Iterator[Step[Result]]:
     """Yield a Step per batch, holding what `consume` made of the pieces of all subjects.
@@ -104,7 +93,7 @@ def observe_source(
         OutOfMemoryError: one image alone does not fit.
     """
     prepares = tuple(subject.prepare for subject in subjects)
-    plan = _Plan(source, prepares, batch_size, shard, masked="segments" in wanted)
+    plan = _Plan(source, prepares, batch_size, world, masked="segments" in wanted)
     chunk = min(chunk or batch_size, batch_size)
     with torch.no_grad():
         for index, loaded in enumerate(_load(plan, workers, first), start=first):
@@ -136,14 +125,14 @@ def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) ->
 
 
 class _Plan:
-    """The batches of one shard, each loaded by its number."""
+    """The batches of one process, each loaded by its number."""
 
     def __init__(
         self,
         source: Source,
         prepares: Sequence[Callable[[Any], Tensor]],
         batch_size: int,
-        shard: Shard | None,
+        world: World | None,
         *,
         masked: bool = False,
     ) -> None:
@@ -153,7 +142,7 @@ class _Plan:
             prepare for i, prepare in enumerate(prepares) if prepare not in prepares[:i]
         )
         self.input_of = tuple(self.distinct.index(prepare) for prepare in prepares)
-        mine = (shard or Shard()).positions(len(source))
+        mine = (world or World()).positions(len(source))
         self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
 
     def __len__(self) -> int:

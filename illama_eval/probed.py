@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.data import ImageError
 from illama.sources import Source
+from illama.transforms import ImageError
 from illama_eval.subjects import SavedPredictions, Subject
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 
+from illama.distributed import choose_device
 from illama.sources import Source, open_source
 from illama_eval.categories import CategoriesError
 from illama_eval.cues import Cues
@@ -236,31 +236,6 @@ def choose_source(
 
 def _limited(source: Source, shared: Shared) -> Source:
     return source if shared.limit is None else source.limit(shared.limit, shared.seed)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device, with exact fp32 products where it is a GPU.
-
-    Raises:
-        typer.BadParameter: the name is no device.
-        SubjectError: this machine has no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in {"cpu", "cuda"}:
-        raise typer.BadParameter(f"{name} is not auto, cpu, cuda or cuda:N", param_hint="--device")
-    if device.type == "cuda":
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise SubjectError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs")
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        device = torch.device("cuda", device.index or int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    return device
 
 
 def default_out(names: Sequence[str], digests: Sequence[str], command: str) -> Path:

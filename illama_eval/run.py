@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
+from illama.distributed import join
+from illama.interruption import Interrupted, deferring
 from illama.sources import Source
 from illama_eval import directory
 from illama_eval.conclusion import conclude
 from illama_eval.job import Job, Options, Prior, Progress
 from illama_eval.loop import automatic_batch_size, observe_source
-from illama_eval.processes import gather, join
 from illama_eval.result import Run
 from illama_eval.study import Study
 from illama_eval.subjects import Subject
@@ -24,15 +21,6 @@ __all__ = ["Interrupted", "Options", "evaluate"]
 
 PARTIAL_SHARE = 0.05
 """Largest share of the time that may go into saving partials."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by a signal; what it had measured is saved."""
-
-    def __init__(self, number: int) -> None:
-        name = signal.Signals(number).name
-        super().__init__(f"interrupted by {name}; what was measured is saved")
-        self.exit_code = 128 + number
 
 
 def evaluate(
@@ -56,14 +44,18 @@ def evaluate(
         ValueError: a study needs labels that the source lacks.
     """
     subjects = tuple(subject) if isinstance(subject, Sequence) else (subject,)
-    job = Job(subjects, source, tuple(studies), options or Options(), join(), prior)
-    if out is None:
-        return conclude(job, _fold(job, None)).run
-    if job.shard.rank:
-        return _follow(job, out)
+    with join(subjects[0].device) as world:
+        job = Job(subjects, source, tuple(studies), options or Options(), world, prior)
+        if out is None:
+            return conclude(job, _fold(job, None)).run
+        return _lead(job, out) if world.is_main else _follow(job, out)
+
+
+def _lead(job: Job, out: Path) -> Run:
+    """Measure this process's share, and write what all have measured."""
     with directory.owned(out):
         found = _prepare(job, out)
-        gather(found is not None, job.shard)
+        job.world.collect(found is not None)
         if found is not None:
             return found
         finished = conclude(job, _fold(job, out))
@@ -84,20 +76,20 @@ def _prepare(job: Job, out: Path) -> Run | None:
 
 def _follow(job: Job, out: Path) -> Run:
     """Measure this process's share for the first process, which owns the directory."""
-    if gather(False, job.shard)[0]:
+    if job.world.collect(False)[0]:
         return Run.load(out)
     return conclude(job, _fold(job, out)).run
 
 
 def _fold(job: Job, out: Path | None) -> Progress:
     """Measure this process's images, saving partials into `out` on the way."""
-    path = out and directory.partial_path(out, job.shard.rank, job.shard.world)
+    path = out and directory.partial_path(out, job.world.rank, job.world.size)
     progress = _begin(job, path)
     saver = _Saver(job, progress, path)
-    mine = len(job.shard.positions(len(job.source)))
+    mine = len(job.world.positions(len(job.source)))
     if job.options.on_start:
         job.options.on_start(mine, min(mine, progress.next_batch * progress.batch_size))
-    with _signals() as stopped, saver:
+    with deferring() as request, saver:
         for step in observe_source(
             job.subjects,
             job.source,
@@ -106,14 +98,14 @@ def _fold(job: Job, out: Path | None) -> Progress:
             batch_size=progress.batch_size,
             chunk=progress.chunk,
             workers=job.options.workers,
-            shard=job.shard,
+            world=job.world,
             first=progress.next_batch,
         ):
             progress.take(step)
             if job.options.on_batch:
                 job.options.on_batch(len(step.positions) + len(step.unreadable))
-            if stopped:
-                raise Interrupted(stopped[0])
+            if request.signal:
+                raise Interrupted(request.signal)
             saver.save_if_due()
     return progress
 
@@ -164,27 +156,3 @@ class _Saver:
         )
         self.saved = time.monotonic()
         self.cost = self.saved - begin
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying, so that the batch at hand is finished.
-
-    A second signal stops at once.
-    """
-    stopped: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        if stopped:
-            raise Interrupted(number)
-        stopped.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

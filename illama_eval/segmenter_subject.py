@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from illama.data import IMAGENET_MEAN, IMAGENET_STD, ImageError
 from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
-from illama.segmentation import Segmenter, resize
 from illama.segmenter_file import read_segmenter
 from illama.sources import Source, hash_order
+from illama.transforms import IMAGENET_MEAN, IMAGENET_STD, ImageError
+from illama.upernet import Segmenter, resize
 from illama_eval.subjects import DTYPES, Dtype, SubjectError
 
 DEMO_SEGMENTER = Path(__file__).with_name("demo") / "illama_demo_segmenter.safetensors"

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from illama.checkpoint import Checkpoint, read
-from illama.data import Transform, evaluation_transform
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, Piece
 from illama.sources import Source
 from illama.sources.source import hash_arrays, make_source, read_array
+from illama.transforms import Transform, evaluation_transform
 from illama_eval.result import load_arrays
 
 DTYPES: Mapping[str, torch.dtype] = {

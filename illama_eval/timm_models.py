@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from illama.archive import unpack
-from illama.data import CROP_RATIO, Transform
 from illama.families import find_weights, listed
 from illama.files import CheckpointError, about, first_line
+from illama.transforms import CROP_RATIO, Transform
 from illama_eval.subjects import Preprocess, SubjectError
 
 PREFIX = "timm:"

@@ -11,18 +11,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from illama.distributed import World, join
 from illama.sources import Source
 from illama_eval import directory
 from illama_eval.command import carry_out, options_of, progress, say_how_to_go_on
 from illama_eval.control import random_twin
 from illama_eval.features import Features, Kind, Reading, check_kind, extract
 from illama_eval.job import Job, Options, Prior
-from illama_eval.loop import Shard
 from illama_eval.options import Shared
 from illama_eval.pairing import Pair, open_pair
 from illama_eval.probe_task import Choices, Task, check_amounts, make_set
 from illama_eval.probed import as_subject, with_logits
-from illama_eval.processes import gather, join
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
@@ -61,9 +60,10 @@ def run_transfer(shared: Shared, asked: Asked, choices: Choices) -> int:
     check_amounts(labels, pair.classes, choices, left_out=pair.same)
     request = _plan(shared, bases, pair, choices)
     request = replace(request, note="\n".join(filter(None, (note, pair.note))))
-    if not is_finished(shared, request):
-        request = _fit(shared, asked, request, bases, pair, choices)
-    return carry_out(shared, request)
+    with join(bases[0].device) as world:
+        if not is_finished(shared, request):
+            request = _fit(shared, asked, request, bases, pair, choices, world)
+        return carry_out(shared, request)
 
 
 def open_task(
@@ -116,7 +116,7 @@ def is_finished(shared: Shared, request: Request) -> bool:
     """
     if shared.overwrite or not shared.resume:
         return False
-    job = Job(request.subjects, request.source, request.studies, Options(), Shard(), request.prior)
+    job = Job(request.subjects, request.source, request.studies, Options(), World(), request.prior)
     return directory.finished_run(request.out, job.identity) is not None
 
 
@@ -144,6 +144,7 @@ def _fit(
     bases: Sequence[Subject],
     pair: Pair,
     choices: Choices,
+    world: World,
 ) -> Request:
     """Return the request with the logits of the test images, and what fitting found."""
     assert request.prior is not None
@@ -152,8 +153,8 @@ def _fit(
     logits: list[torch.Tensor] = []
     unreadable: dict[int, str] = {}
     for base, subject in zip(bases, request.subjects, strict=True):
-        train = _features(shared, base, pair.train, choices.kind, folder)
-        test = _features(shared, base, pair.test, choices.kind, folder)
+        train = _features(shared, base, pair.train, choices.kind, folder, world)
+        test = _features(shared, base, pair.test, choices.kind, folder, world)
         found, made = _probe(base, pair, train, test, choices)
         findings[subject.name] = found.findings
         logits.append(made)
@@ -184,11 +185,12 @@ def _probe(
     return found, logits
 
 
-def _features(shared: Shared, base: Subject, source: Source, kind: Kind, folder: Path) -> Features:
+def _features(
+    shared: Shared, base: Subject, source: Source, kind: Kind, folder: Path, world: World
+) -> Features:
     """Return features of all images; under torchrun the first process extracts them."""
-    shard = join()
     log = Console(stderr=True, highlight=False)
-    if shard.rank == 0:
+    if world.is_main:
         with progress(log, f"reading {source.split} features") as hooks:
             options = options_of(shared, source, base.device, hooks)
             reading = Reading(
@@ -202,5 +204,5 @@ def _features(shared: Shared, base: Subject, source: Source, kind: Kind, folder:
             except SystemExit:
                 say_how_to_go_on(log)
                 raise
-    gather(None, shard)
+    world.wait()
     return extract(base, source, kind, folder)

@@ -21,7 +21,7 @@ MEASURING = (
     "torch",
     "numpy",
     "illama.observation",
-    "illama.pixels",
+    "illama.segmentation_metrics",
     "illama_eval.study",
     "illama_eval.categories",
     "illama_eval.formulas.*",
@@ -42,7 +42,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.masking", ("torch",)),
     ("illama.layers", ("torch", "illama.config", "illama.masking", "illama.observation")),
     ("illama.observation", ("torch", "illama.config")),
-    ("illama.pixels", ("torch",)),
+    ("illama.segmentation_metrics", ("torch",)),
     (
         "illama.model",
         ("torch", "illama.config", "illama.layers", "illama.masking", "illama.observation"),

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from illama.data import ImageError, check_size, decode
-from illama.pixels import IGNORED
+from illama.segmentation_metrics import IGNORED
 from illama.sources.source import Source, SourceError, make_source
 from illama.sources.splits import is_image, list_folder
+from illama.transforms import ImageError, check_size, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

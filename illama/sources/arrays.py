@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from illama.data import ImageError, check_size
 from illama.demo import SHAPES, draw
 from illama.sources.source import (
     Source,
@@ -19,6 +18,7 @@ from illama.sources.source import (
     make_source,
     read_array,
 )
+from illama.transforms import ImageError, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

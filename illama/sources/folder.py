@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from illama.data import decode
 from illama.sources.source import Source, SourceError, make_source
 from illama.sources.splits import IMAGE_SUFFIXES, is_image, list_folder
 from illama.sources.tables import apply_labels
+from illama.transforms import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

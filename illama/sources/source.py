@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from illama.data import ImageError
+from illama.transforms import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

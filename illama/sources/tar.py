@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from illama.data import ImageError, decode
 from illama.sources.folder import number_classes, unique_ids
 from illama.sources.source import Source, SourceError, make_source
 from illama.sources.splits import IMAGE_SUFFIXES, SPLIT_NAMES, choose_split, is_image
 from illama.sources.tables import apply_labels
+from illama.transforms import ImageError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import Piece, SegmentsSeen, batch_of
-from illama.pixels import (
+from illama.segmentation_metrics import (
     class_accuracy,
     count_areas,
     intersection_over_union,

@@ -7,8 +7,8 @@ import torch
 
 from illama.checkpoint import load
 from illama.config import Config
-from illama.data import evaluation_transform
 from illama.model import Model
+from illama.transforms import evaluation_transform
 from illama_eval.quantize import quantize
 from illama_eval.schemes import Choices
 from illama_eval.subjects import ModelSubject

@@ -17,9 +17,9 @@ from illama.augmentation import (
     rand_augment,
     shift,
 )
-from illama.data import evaluation_transform
 from illama.demo import draw
 from illama.recipe import RecipeError, find_recipe
+from illama.transforms import evaluation_transform
 
 DEMO = find_recipe("demo")
 FILL = (124, 116, 104)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from illama.batches import LoaderError, Pictures, deal_test, draw_batches, load, order_epoch
-from illama.data import ImageError
+from illama.distributed import World
 from illama.evaluation import evaluate
 from illama.recipe import find_recipe
 from illama.sources.source import make_source
-from illama.world import World
+from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(["image_size=8", "batch_size=20"])
 CPU = torch.device("cpu")

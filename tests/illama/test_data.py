@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from illama.data import ImageError, Transform, decode, evaluation_transform
+from illama.transforms import ImageError, Transform, decode, evaluation_transform
 
 RANDOM = np.random.default_rng(0)
 GRADIENT = np.stack(

@@ -23,15 +23,15 @@ from illama import checkpoint, journal
 from illama.augmentation import Augmentation
 from illama.batches import Pictures, draw_batches, load, open_splits
 from illama.config import SIZES
-from illama.data import evaluation_transform
 from illama.demo import draw
+from illama.distributed import World
 from illama.files import CheckpointError
 from illama.learner import Learner
 from illama.recipe import find_recipe
 from illama.sources import open_source
 from illama.sources.source import hash_arrays, make_source
 from illama.train import Execution, TrainingError, fit
-from illama.world import World
+from illama.transforms import evaluation_transform
 
 MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
 """A size whose checkpoints are written in no time."""

@@ -16,12 +16,10 @@ from torch.nn import functional
 from illama import checkpoint, schedule
 from illama.cli import main
 from illama.config import Config
-from illama.data import ImageError, evaluation_transform
 from illama.files import CheckpointError
 from illama.learner import parameter_groups
-from illama.pixels import IGNORED, count_areas
 from illama.recipe import RecipeError, find_recipe
-from illama.segmentation import Segmenter, SegmenterConfig, scaled_blocks
+from illama.segmentation_metrics import IGNORED, count_areas
 from illama.segmentation_task import (
     Segmentation,
     Variation,
@@ -35,6 +33,8 @@ from illama.sources import SourceError, open_source
 from illama.sources.ade20k import reduce_zero_label
 from illama.task import TrainingError
 from illama.train import fit
+from illama.transforms import ImageError, evaluation_transform
+from illama.upernet import Segmenter, SegmenterConfig, scaled_blocks
 
 TINY = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
 ADE = find_recipe("tiny-ade20k")

@@ -15,15 +15,16 @@ from rich.console import Console
 
 from illama import checkpoint, cli, exits
 from illama.batches import open_splits
-from illama.data import ImageError
 from illama.demo import draw
+from illama.distributed import World, choose_device
+from illama.exits import UsageError
 from illama.learner import Learner
 from illama.recipe import RECIPES, RecipeError, find_recipe
 from illama.sources import SourceError
 from illama.sources.source import hash_arrays, make_source
 from illama.start import build
-from illama.train import Execution, TrainingError, choose_device, fit
-from illama.world import World
+from illama.train import Execution, TrainingError, fit
+from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
@@ -198,7 +199,7 @@ def test_every_masking_trains(step, tmp_path):
 
 def test_a_missing_device_is_refused():
     assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(TrainingError, match="device 'abacus' is not here"):
+    with pytest.raises(UsageError, match="--device abacus: not a device"):
         choose_device("abacus")
 
 

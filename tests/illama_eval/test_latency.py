@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from illama.config import Config
-from illama.data import evaluation_transform
 from illama.model import Model
+from illama.transforms import evaluation_transform
 from illama_eval import latency
 from illama_eval.latency import measure_latency
 from illama_eval.speed import Timed

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from illama.config import Config
-from illama.data import ImageError, evaluation_transform
+from illama.distributed import World
 from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen, Piece
 from illama.sources import Source
 from illama.sources.source import make_source
+from illama.transforms import ImageError, evaluation_transform
 from illama_eval.loop import (
     OutOfMemoryError,
     Seen,
-    Shard,
     automatic_batch_size,
     is_out_of_memory,
     observe_source,
@@ -99,7 +99,7 @@ def test_every_image_is_seen_once_in_order(batch_size: int, workers: int) -> Non
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_the_shards_together_see_every_image_once(world: int) -> None:
     parts = [
-        _seen(Brightness(), _source(), batch_size=4, shard=Shard(rank=rank, world=world))
+        _seen(Brightness(), _source(), batch_size=4, world=World(rank, world))
         for rank in range(world)
     ]
     assert sorted(pair for part in parts for pair in part) == [(i, float(i)) for i in range(20)]

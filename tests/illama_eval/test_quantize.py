@@ -12,10 +12,10 @@ from torch import nn
 
 from illama import load
 from illama.config import Config
-from illama.data import evaluation_transform
 from illama.model import Model
 from illama.sources import Source, open_source
 from illama.torchao import is_quantized
+from illama.transforms import evaluation_transform
 from illama_eval.activations import Inputs, choose_range, watch
 from illama_eval.quantize import Calibration, as_subject, calibrate_on, check_quantized, quantize
 from illama_eval.schemes import SCHEMES, Choices, make_plan, read_mixed

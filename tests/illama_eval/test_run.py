@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama_eval import Run
 from illama_eval.result import ResultError
-from illama_eval.run import Interrupted, Options, evaluate
+from illama_eval.run import Options, evaluate
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import ModelSubject, SubjectError, open_checkpoint, open_predictions
 
@@ -34,7 +35,6 @@ SCRIPT = textwrap.dedent("""
     import torch
     torch.set_num_threads(1)
     from illama.sources import open_source
-    from illama_eval.processes import leave
     from illama_eval.run import Options, evaluate
     from illama_eval.studies import STUDIES
     from illama_eval.subjects import open_checkpoint
@@ -45,7 +45,6 @@ SCRIPT = textwrap.dedent("""
     options = Options(batch_size=4, save_every=0, on_batch=lambda n: print("batch", flush=True))
     studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
     evaluate(subject, source, studies, out, options)
-    leave()
 """)
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from illama.data import Transform
 from illama.files import CheckpointError
 from illama.observation import LayerSeen
+from illama.transforms import Transform
 from illama_eval.result import Run
 from illama_eval.subjects import ModelSubject, SubjectError
 from illama_eval.timm_models import make, transform_of

@@ -14,9 +14,9 @@ from PIL import Image
 
 from illama import load
 from illama.config import Config
-from illama.data import evaluation_transform
 from illama.model import Model
 from illama.sources import open_source
+from illama.transforms import evaluation_transform
 from illama_eval import features as features_module
 from illama_eval.finetuning import make_recipe, write_start
 from illama_eval.pairing import open_pair

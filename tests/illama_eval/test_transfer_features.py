@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from illama.config import Config
-from illama.data import ImageError, evaluation_transform
 from illama.model import Model
 from illama.sources import Source, open_source
+from illama.transforms import ImageError, evaluation_transform
 from illama.weights import sha256_of_weights
 from illama_eval import features as features_module
 from illama_eval.features import Reading, extract

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from illama.data import ImageError
 from illama.sources import SourceError, open_source
+from illama.transforms import ImageError
 
 
 def test_class_folders_are_numbered_in_sorted_order(tmp_path, save):

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from illama.data import ImageError
 from illama.sources import SourceError, open_source
+from illama.transforms import ImageError
 
 
 def png(value: int) -> bytes:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from illama.config import Config
 from illama.observation import SegmentsSeen
-from illama.segmentation import Segmenter, SegmenterConfig
 from illama.segmenter_file import save_segmenter
+from illama.upernet import Segmenter, SegmenterConfig
 from illama_eval.result import Run
 from illama_eval.segmenter_subject import (
     SegmenterSubject,

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from illama.config import Config
-from illama.model import Model
-from illama.weights import resize_positions
+from illama.model import Model, resize_positions
 
 PAPER_BLOCKS = (4, 6, 8, 12)
 """Blocks, from 1, of a model of 12 whose output is used."""
