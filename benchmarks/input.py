@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama.transforms import Transform, evaluation_transform
 
 

@@ -22,9 +22,11 @@ import torch
 
 from illama.config import Config
 from illama.model import Model
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama.transforms import evaluation_transform
-from illama_eval.run import Options, evaluate
+from illama_eval.job import Options
+from illama_eval.run import evaluate
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import ModelSubject
 

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from illama.augmentation import Augmentation
-from illama.batches import Batch, Pictures, draw_batches, load
+from illama.batches import Batch, Pictures, draw_batches, load_batches
 from illama.distributed import World
 from illama.learner import BETAS, Learner
 from illama.recipe import Recipe, find_recipe
@@ -166,7 +166,9 @@ def measure_loader(recipe: Recipe, spec: str) -> dict[str, float]:
     steps = max(1, len(source) // recipe.batch_size)
     drawn = list(draw_batches(len(source), recipe, 0, steps, World()))
     begin = time.perf_counter()
-    images = sum(len(batch.images) for batch in load(pictures, drawn, 1, torch.device("cpu")))
+    images = sum(
+        len(batch.images) for batch in load_batches(pictures, drawn, 1, torch.device("cpu"))
+    )
     return {"images_per_second_and_worker": round(images / (time.perf_counter() - begin), 1)}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from illama.config import SIZES, STEPS, Config
 
 if TYPE_CHECKING:
-    from illama.checkpoint import load
+    from illama.checkpoint.load import load
 
 __all__ = ["SIZES", "STEPS", "Config", "load"]
 
@@ -15,7 +15,7 @@ __all__ = ["SIZES", "STEPS", "Config", "load"]
 def __getattr__(name: str) -> object:
     """Import `load` on first use, so that `import illama` does not import torch."""
     if name == "load":
-        from illama.checkpoint import load  # noqa: PLC0415 - torch stays out of --help
+        from illama.checkpoint.load import load  # noqa: PLC0415 - torch stays out of --help
 
         return load
     raise AttributeError(f"module 'illama' has no attribute {name!r}")

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from illama.distributed import World
 from illama.files import first_line
 from illama.recipe import Recipe, RecipeError
-from illama.sources import Source, SourceError, open_source
+from illama.sources import open_source
+from illama.sources.source import Source, SourceError
 from illama.transforms import ImageError
 
 WORKER_TIMEOUT = 120
@@ -204,7 +205,7 @@ class Pictures(Dataset[Batch]):
         return self.prepare(image, random), torch.tensor(self.source.labels[position])
 
 
-def load(
+def load_batches(
     pictures: Pictures, drawn: Iterator[Drawn] | list[Drawn], workers: int, device: torch.device
 ) -> Iterator[Batch]:
     """Yield prepared batches in order, read ahead by worker processes if there are any.

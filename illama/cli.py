@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from illama import exits
+from illama.checkpoint.released import HUB, RELEASED
 from illama.config import Masking
-from illama.released import HUB, RELEASED
+from illama.exits import TRACEBACK, InputError, plain, run
 
 app = typer.Typer(
     help="Image LLaMA (Wang et al. 2024): its checkpoints and their training.",
@@ -34,7 +34,7 @@ Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights (mod
 def root(
     *,
     traceback: Annotated[
-        bool, typer.Option(exits.TRACEBACK, help="Show where an error was raised.")
+        bool, typer.Option(TRACEBACK, help="Show where an error was raised.")
     ] = False,
 ) -> None:
     """Declare the option that `exits.run` understands anywhere on the line."""
@@ -52,13 +52,13 @@ def inspect_file(
     ema: Ema = False,
 ) -> None:
     """Say what a checkpoint is, where it comes from, and how it would be run."""
-    from illama.checkpoint import read
-    from illama.segmenter_file import is_segmenter, read_segmenter
+    from illama.checkpoint.load import read_checkpoint
+    from illama.checkpoint.segmenter import is_segmenter, read_segmenter
 
     if is_segmenter(file):
         _print(read_segmenter(file, image_size=image_size).to_dict(), _plain_rows, as_json=as_json)
         return
-    described = read(
+    described = read_checkpoint(
         file, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
     ).to_dict()
     _print(described, _rows, as_json=as_json)
@@ -79,15 +79,15 @@ def convert(
     ema: Ema = False,
 ) -> None:
     """Write a checkpoint's weights, config and arguments in another layout."""
-    from illama.checkpoint import read, save
+    from illama.checkpoint.load import read_checkpoint, save_checkpoint
 
     if out.exists() and (not overwrite or out.samefile(source)):
         advice = "name another file" if out.samefile(source) else "pass --overwrite to replace it"
-        raise exits.InputError(f"{out}: is there already; {advice}")
-    found = read(
+        raise InputError(f"{out}: is there already; {advice}")
+    found = read_checkpoint(
         source, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
     )
-    save(found.model, out, soft_mask=found.soft_mask, epoch=found.epoch, args=found.args)
+    save_checkpoint(found.model, out, soft_mask=found.soft_mask, epoch=found.epoch, args=found.args)
     typer.echo(out)
 
 
@@ -108,7 +108,7 @@ def fetch(
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress
 
-    from illama import released
+    from illama.checkpoint import released
 
     file = released.named(name)
     source = f"{released.address(file, url)}\nsha256 {file.sha256}"
@@ -287,10 +287,10 @@ def init_llama2(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Select the weights of a model's blocks from a LLaMA-2, to train from."""
-    from illama.selection import initialize
+    from illama.checkpoint.llama2 import initialize
 
     if out.exists() and not overwrite:
-        raise exits.InputError(f"{out}: is there already; pass --overwrite to replace it")
+        raise InputError(f"{out}: is there already; pass --overwrite to replace it")
     initialize(folder, size, out, head_aware=head_aware, seed=seed)
     typer.echo(out)
 
@@ -313,7 +313,7 @@ def _print(
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for label, value in rows(described).items():
-        table.add_row(label, Text(exits.plain(value)))
+        table.add_row(label, Text(plain(value)))
     Console().print(table)
 
 
@@ -355,7 +355,7 @@ def _rows(described: Mapping[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Run the command line."""
-    exits.run(app, "illama")
+    run(app, "illama")
 
 
 if __name__ == "__main__":

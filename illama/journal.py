@@ -20,9 +20,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from illama.archive import unpack
+from illama.checkpoint.archive import unpack
+from illama.checkpoint.formats import to_official
 from illama.evaluation import Record
-from illama.families import to_official
 from illama.files import CheckpointError, about, replacing
 from illama.learner import Learner
 from illama.model import Model

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.batches import Batch, Pictures
+from illama.checkpoint.segmenter import is_segmenter, read_segmenter, save_segmenter
 from illama.config import Config
 from illama.distributed import World
 from illama.evaluation import Record, Runs
@@ -27,8 +28,7 @@ from illama.segmentation_metrics import (
     intersection_over_union,
     pixel_accuracy,
 )
-from illama.segmenter_file import is_segmenter, read_segmenter, save_segmenter
-from illama.sources import Source
+from illama.sources.source import Source
 from illama.start import fill
 from illama.task import Scored, TrainingError
 from illama.transforms import Transform, evaluation_transform

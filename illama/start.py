@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from illama import checkpoint
+from illama.checkpoint.load import read_checkpoint
 from illama.config import Config
+from illama.files import CheckpointError
 from illama.model import Model
 from illama.recipe import Recipe, RecipeError
 
@@ -40,7 +41,7 @@ def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
     Raises:
         CheckpointError: they are missing or of another architecture.
     """
-    found = checkpoint.read(start, image_size=model.config.image_size, soft_mask=0).model
+    found = read_checkpoint(start, image_size=model.config.image_size, soft_mask=0).model
     state = found.state_dict()
     if found.config.classes != model.config.classes:
         state = {name: value for name, value in state.items() if not name.startswith("head.")}
@@ -51,7 +52,7 @@ def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
     lacking = [name for name in own if name not in state and not name.startswith("head.")]
     wrong = [*unlike, *other, *lacking]
     if wrong:
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{start}: does not fit the recipe's model ({len(wrong)} weights, first {wrong[0]});"
             " set size and step to those it was trained with"
         )

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from illama import checkpoint
 from illama.augmentation import Augmentation
 from illama.batches import Batch, Pictures
+from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.distributed import World
 from illama.evaluation import Record, Runs, evaluate
 from illama.mixing import Mixing, cross_entropy
 from illama.recipe import Recipe
-from illama.sources import Source
+from illama.sources.source import Source
 from illama.start import build
 from illama.transforms import Transform, evaluation_transform
 
@@ -68,7 +68,7 @@ class Task(Protocol):
         ...
 
     def save(self, network: Any, path: Path, **about: Any) -> None:
-        """Write a checkpoint; keywords as `illama.checkpoint.save`."""
+        """Write a checkpoint; keywords as `illama.checkpoint.load.save_checkpoint`."""
         ...
 
     def read(self, path: Path, *, ema: bool = False) -> Any:
@@ -117,11 +117,11 @@ class Classification:
 
     def save(self, network: Any, path: Path, **about: Any) -> None:
         """Write a model's checkpoint."""
-        checkpoint.save(network, path, **about)
+        save_checkpoint(network, path, **about)
 
     def read(self, path: Path, *, ema: bool = False) -> Any:
         """Return the model of a checkpoint."""
-        return checkpoint.read(path, ema=ema).model
+        return read_checkpoint(path, ema=ema).model
 
 
 def _plainly(transform: Transform, image: NDArray[np.uint8], _: np.random.Generator) -> Tensor:

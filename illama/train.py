@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from illama.batches import Batch, deal_test, draw_batches, load
+from illama.batches import Batch, deal_test, draw_batches, load_batches
 from illama.distributed import World, join
 from illama.evaluation import Record
 from illama.interruption import StopRequest, deferring
@@ -23,7 +23,7 @@ from illama.learner import Learner, LossError
 from illama.model import Model
 from illama.progress import Scribe, describe, live
 from illama.recipe import Recipe
-from illama.sources import Source, SourceError
+from illama.sources.source import Source, SourceError
 from illama.task import TrainingError, task_of
 
 __all__ = ["Execution", "Trained", "TrainingError", "fit"]
@@ -215,7 +215,7 @@ class _Loop:
             len(self.train_source), learner.recipe, first, learner.steps, self.world
         )
         workers = 0 if self.train_source.in_memory else self.execution.workers
-        batches = load(self.train_pictures, drawn, workers, self.world.device)
+        batches = load_batches(self.train_pictures, drawn, workers, self.world.device)
         return self._note(batches, self.train_source)
 
     def _test(self, step: int) -> Record:
@@ -229,7 +229,7 @@ class _Loop:
             runs["_ema"] = learner.average
         drawn = deal_test(len(self.test_source), learner.recipe.batch_size, self.world)
         workers = 0 if self.test_source.in_memory else self.execution.workers
-        batches = load(self.test_pictures, drawn, workers, self.world.device)
+        batches = load_batches(self.test_pictures, drawn, workers, self.world.device)
         tested = learner.task.evaluate(runs, self._note(batches, self.test_source), self.world)
         if not soft_mask:
             now = {name: value for name, value in tested.items() if not name.endswith("_ema")}

@@ -28,12 +28,15 @@ from rich.text import Text
 
 from illama.distributed import choose_device, is_main_process
 from illama.interruption import Interrupted
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama_eval.cues import Cues
+from illama_eval.job import Options
 from illama_eval.observers import open_observers
 from illama_eval.options import Shared
-from illama_eval.render import render_directory, show
+from illama_eval.render import render_directory
 from illama_eval.render.speed import show_speed
+from illama_eval.render.terminal import show
 from illama_eval.request import (
     Request,
     default_out,
@@ -42,7 +45,7 @@ from illama_eval.request import (
     resolve,
 )
 from illama_eval.result import Run
-from illama_eval.run import Options, evaluate
+from illama_eval.run import evaluate
 from illama_eval.segmenter_subject import (
     DEMO_SEGMENTER,
     check_masks,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
-from illama.weights import sha256_of_weights
 from illama_eval.subjects import DTYPES, ModelSubject
 
 NAME = "random"

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from illama.files import replacing
-from illama_eval.result import ResultError, Row, Run, replicate_table
+from illama_eval.result import ResultError, Run, replicate_table
+from illama_eval.row import Row
 
 LOCK, OWNER = ".lock", ".owner"
 OWNED = (

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from illama_eval.result import Row, Run
+from illama_eval.result import Run
+from illama_eval.row import Row
 from illama_eval.study import Study
 from illama_eval.subjects import Subject
 

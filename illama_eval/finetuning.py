@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from illama.checkpoint import save
+from illama.checkpoint.load import save_checkpoint
 from illama.config import SIZES, STEPS, Config
 from illama.files import replacing
 from illama.journal import BEST
@@ -207,7 +207,7 @@ def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None
     kept = {k: v for k, v in base.model.state_dict().items() if not k.startswith("head.")}
     model.load_state_dict({**model.state_dict(), **kept})
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(model, path)
+    save_checkpoint(model, path)
 
 
 def _ours(base: Subject) -> ModelSubject:

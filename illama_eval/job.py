@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from illama.distributed import World
 from illama.observation import LAYER_WANTED, Piece
-from illama.sources import Source
+from illama.sources.source import Source
 from illama_eval import environment
 from illama_eval.loop import Seen, Step
 from illama_eval.result import ResultError

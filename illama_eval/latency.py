@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from illama_eval.result import Row
+from illama_eval.row import Row
 from illama_eval.speed import BATCHES, Forward, random_images, speed_row, time_interleaved
 from illama_eval.subjects import ModelSubject
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from illama.sources import hash_order
+from illama.sources.source import hash_order
 from illama_eval.logistic import Fit, Problem, fit_path
 
 HELD_OUT = 0.1

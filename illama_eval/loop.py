@@ -18,7 +18,7 @@ from torch import Tensor
 
 from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
-from illama.sources import Source, hash_order
+from illama.sources.source import Source, hash_order
 from illama.transforms import ImageError
 from illama_eval.study import keys_of, weights_of
 from illama_eval.subjects import Subject

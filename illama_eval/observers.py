@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.sources import Source
-from illama.sources.source import make_source, read_array
+from illama.sources.source import Source, make_source, read_array
 from illama_eval.studies.shape_bias import Observer
 from illama_eval.subjects import SavedPredictions, SubjectError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama_eval.linear_probe import hold_out
 from illama_eval.subjects import SubjectError
 

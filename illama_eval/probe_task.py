@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.sources import Source
+from illama.sources.source import Source
 from illama_eval.features import Features, Kind
 from illama_eval.linear_probe import HELD_OUT
 from illama_eval.neighbours import TEMPERATURE

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.sources import Source
+from illama.sources.source import Source
 from illama.transforms import ImageError
 from illama_eval.subjects import SavedPredictions, Subject
 

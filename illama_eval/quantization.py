@@ -15,7 +15,8 @@ from msgspec import structs
 from rich.console import Console
 
 from illama.files import replacing
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama_eval import directory, environment
 from illama_eval.command import carry_out
 from illama_eval.latency import Latency, measure_latency
@@ -31,7 +32,8 @@ from illama_eval.quantize import (
 from illama_eval.render import render_directory
 from illama_eval.render.quantization import show_quantization
 from illama_eval.request import Request, default_out, resolve
-from illama_eval.result import ResultError, Row, Run
+from illama_eval.result import ResultError, Run
+from illama_eval.row import Row
 from illama_eval.schemes import SCHEMES, Choices, check_choices, make_plan, read_mixed
 from illama_eval.sensitivity import (
     IMAGES,

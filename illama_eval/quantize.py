@@ -18,19 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from illama.checkpoint.quantized import count_bytes, install, pack, serialize
+from illama.checkpoint.quantized_weight import WHOLE_BYTE, Form, QuantizedWeight
+from illama.checkpoint.torchao_tensors import is_quantized
+from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
-from illama.packing import (
-    WHOLE_BYTE,
-    Form,
-    QuantizedWeight,
-    count_bytes,
-    install,
-    pack,
-    serialize,
-)
-from illama.sources import Source
-from illama.torchao import is_quantized
-from illama.weights import sha256_of_weights
+from illama.sources.source import Source
 from illama_eval.activations import Inputs, choose_range, linear, watch
 from illama_eval.rounding import round_scale, round_weight
 from illama_eval.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan

@@ -12,7 +12,8 @@ from typing import Any
 import typer
 
 from illama.distributed import choose_device
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama_eval.categories import CategoriesError
 from illama_eval.cues import Cues
 from illama_eval.job import Prior, unseen

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from illama.files import replacing
 from illama.recipe import Recipe, RecipeError, find_recipe
-from illama.sources import Source
+from illama.sources.source import Source
 from illama.train import Execution, fit
+from illama_eval.job import Options
 from illama_eval.result import ResultError
-from illama_eval.run import Options, evaluate
+from illama_eval.run import evaluate
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import open_checkpoint
 

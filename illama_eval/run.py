@@ -8,7 +8,7 @@ from pathlib import Path
 
 from illama.distributed import join
 from illama.interruption import Interrupted, deferring
-from illama.sources import Source
+from illama.sources.source import Source
 from illama_eval import directory
 from illama_eval.conclusion import conclude
 from illama_eval.job import Job, Options, Prior, Progress

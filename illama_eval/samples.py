@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import LayerSeen, Piece, batch_of, present
-from illama.sources import Source, hash_order
+from illama.sources.source import Source, hash_order
 from illama.transforms import ImageError, Transform
 from illama_eval.study import Sums
 from illama_eval.subjects import ModelSubject

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from illama.checkpoint.quantized_weight import WHOLE_BYTE, Activation
+from illama.checkpoint.torchao_tensors import is_quantized
 from illama.model import Model
-from illama.packing import WHOLE_BYTE, Activation
-from illama.torchao import is_quantized
 from illama_eval.activations import Clipping
 from illama_eval.rounding import Rounding
 from illama_eval.subjects import SubjectError

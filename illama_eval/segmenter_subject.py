@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from illama.checkpoint.segmenter import read_segmenter
 from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
-from illama.segmenter_file import read_segmenter
-from illama.sources import Source, hash_order
+from illama.sources.source import Source, hash_order
 from illama.transforms import IMAGENET_MEAN, IMAGENET_STD, ImageError
 from illama.upernet import Segmenter, resize
 from illama_eval.subjects import DTYPES, Dtype, SubjectError

@@ -18,7 +18,8 @@ from illama.complexity import causal_macs, macs
 from illama.config import Config
 from illama.model import Model
 from illama_eval import directory, environment
-from illama_eval.result import At, Row, Run
+from illama_eval.result import Run
+from illama_eval.row import At, Row
 from illama_eval.subjects import DTYPES, Dtype, ModelSubject
 
 BATCHES = (1, 64)

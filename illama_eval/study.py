@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import Batch, Piece
-from illama_eval.result import Curve, Row, Verdict
+from illama_eval.result import Curve, Verdict
+from illama_eval.row import Row
 from illama_eval.statistics import REPLICATES, basic_interval, percentile_interval
 
 Sums: TypeAlias = dict[str, Tensor]

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from illama.checkpoint import Checkpoint, read
+from illama.checkpoint.load import Checkpoint, read_checkpoint
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, Piece
-from illama.sources import Source
-from illama.sources.source import hash_arrays, make_source, read_array
+from illama.sources.source import Source, hash_arrays, make_source, read_array
 from illama.transforms import Transform, evaluation_transform
 from illama_eval.result import load_arrays
 
@@ -187,7 +186,7 @@ def open_checkpoint(
     Raises:
         CheckpointError: the file is refused.
     """
-    checkpoint = read(path, device=str(device), **load)
+    checkpoint = read_checkpoint(path, device=str(device), **load)
     model = checkpoint.model.to(DTYPES[dtype])
     if compiled:
         model.compile_paths()

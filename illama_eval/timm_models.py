@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from illama.archive import unpack
-from illama.families import find_weights, listed
+from illama.checkpoint.archive import unpack
+from illama.checkpoint.formats import find_weights, listed
 from illama.files import CheckpointError, about, first_line
 from illama.transforms import CROP_RATIO, Transform
 from illama_eval.subjects import Preprocess, SubjectError

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from illama.checkpoint.weights import adopt, sha256_of_weights
 from illama.files import CheckpointError, first_line
 from illama.model import Model
 from illama.observation import OutputSeen, Piece
 from illama.transforms import Transform
-from illama.weights import adopt, sha256_of_weights
 from illama_eval.subjects import DTYPES, Dtype, ModelSubject, Preprocess, SubjectError
 from illama_eval.timm_models import PREFIX, make, transform_of
 

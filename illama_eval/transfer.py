@@ -14,11 +14,12 @@ from msgspec import structs
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.sources import hash_order
+from illama.sources.source import hash_order
 from illama_eval.linear_probe import LinearProbe, fit_probe
 from illama_eval.neighbours import find_neighbours, vote
 from illama_eval.probe_task import Choices, Set, Task
-from illama_eval.result import Curve, Row
+from illama_eval.result import Curve
+from illama_eval.row import Row
 from illama_eval.study import Findings, Metric, keys_of, row, weights_of
 
 STUDY = "transfer"

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from illama.distributed import World, join
-from illama.sources import Source
+from illama.sources.source import Source
 from illama_eval import directory
 from illama_eval.command import carry_out, options_of, progress, say_how_to_go_on
 from illama_eval.control import random_twin

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illama_eval.measured import inside
-from illama_eval.result import Row, Run
+from illama_eval.result import Run
+from illama_eval.row import Row
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from illama_eval.render.text import plain
-from illama_eval.result import Row, Run
+from illama_eval.result import Run
+from illama_eval.row import Row
 
 MIB = 2**20
 

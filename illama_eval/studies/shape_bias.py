@@ -29,7 +29,8 @@ from illama_eval.formulas.decisions import (
     share,
 )
 from illama_eval.formulas.predictions import find_usable
-from illama_eval.result import Row, Verdict
+from illama_eval.result import Verdict
+from illama_eval.row import Row
 from illama_eval.statistics import wilson_interval
 from illama_eval.study import Findings, Metric, Sums, record, row, weigh
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from illama.checkpoint import load
+from illama.checkpoint.load import load
 from illama.config import STEPS, Config
 from illama.model import Model
 from illama.sources import open_source
 from illama.transforms import evaluation_transform
-from illama_eval.run import Options, evaluate
+from illama_eval.job import Options
+from illama_eval.run import evaluate
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import ModelSubject, open_checkpoint
 

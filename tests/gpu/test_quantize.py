@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from illama.checkpoint import load
+from illama.checkpoint.load import load
 from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from illama.archive import recognise, unpack
-from illama.checkpoint import CheckpointError, read, save
+from illama.checkpoint.archive import recognise, unpack
+from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.config import Config
+from illama.files import CheckpointError
 from illama.model import Model
 
 SMALL = Config(image_size=8, patch_size=4, width=12, heads=2, depth=1, classes=3)
@@ -76,7 +77,7 @@ def test_code_in_a_file_never_runs(tmp_path, payload, place, protocol, zipped):
         _use_new_zipfile_serialization=zipped,
     )
     with pytest.raises(CheckpointError, match=r"system|protocol"):
-        read(path)
+        read_checkpoint(path)
     assert not proof.exists()
 
 
@@ -86,7 +87,7 @@ def test_code_in_a_second_pickle_of_the_archive_never_runs(tmp_path, payload):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("archive/constants.pkl", pickle.dumps(Touch(proof), protocol=2))
     with pytest.raises(CheckpointError, match=r"posix\.system"):
-        read(path)
+        read_checkpoint(path)
     assert not proof.exists()
 
 
@@ -94,14 +95,14 @@ def test_a_harmless_unknown_name_is_refused_by_name_with_advice(tmp_path, payloa
     path = tmp_path / "path.pth"
     torch.save({**payload, "args": argparse.Namespace(out=Path("x"))}, path)
     with pytest.raises(CheckpointError, match=r"pathlib\.\w*Path.* save it again"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_a_constructor_that_could_fill_the_memory_is_refused(tmp_path):
     path = tmp_path / "bytes.pth"
     torch.save({"model": bytearray(8)}, path)
     with pytest.raises(CheckpointError, match="bytearray"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_no_source_file_falls_back_to_unsafe_loading():
@@ -152,19 +153,19 @@ def test_other_files_are_named_in_plain_words(tmp_path, content, words):
     path = tmp_path / "file.pth"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=words) as caught:
-        read(path)
+        read_checkpoint(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_paths_that_are_no_files_are_named_in_plain_words(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="does not exist"):
-        read(tmp_path / "missing.pth")
+        read_checkpoint(tmp_path / "missing.pth")
     with pytest.raises(CheckpointError, match="is a folder"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="no regular file"):
-        read(tmp_path / "pipe")
+        read_checkpoint(tmp_path / "pipe")
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -172,7 +173,7 @@ def test_paths_that_are_no_files_are_named_in_plain_words(tmp_path, monkeypatch)
     (tmp_path / "file.pth").write_bytes(b"x")
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CheckpointError, match="Permission denied"):
-        read(tmp_path / "file.pth")
+        read_checkpoint(tmp_path / "file.pth")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_paths_that_are_no_files_are_named_in_plain_words(tmp_path, monkeypatch)
 def test_files_without_weights_are_named_in_plain_words(tmp_path, content, words):
     torch.save(content, tmp_path / "file.pth")
     with pytest.raises(CheckpointError, match=words):
-        read(tmp_path / "file.pth")
+        read_checkpoint(tmp_path / "file.pth")
 
 
 def test_a_compressed_member_is_refused(tmp_path, payload):
@@ -201,7 +202,7 @@ def test_a_compressed_member_is_refused(tmp_path, payload):
         compression=zipfile.ZIP_DEFLATED,
     )
     with pytest.raises(CheckpointError, match="is compressed"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_a_member_that_stands_twice_is_refused(tmp_path, payload):
@@ -211,7 +212,7 @@ def test_a_member_that_stands_twice_is_refused(tmp_path, payload):
         warnings.simplefilter("ignore")
         archive.writestr("twice/data.pkl", b"")
     with pytest.raises(CheckpointError, match="2 times"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_one_changed_byte_in_a_weight_is_a_checksum_mismatch(tmp_path, payload, model):
@@ -222,7 +223,7 @@ def test_one_changed_byte_in_a_weight_is_a_checksum_mismatch(tmp_path, payload, 
     place = data.index(weight)
     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     with pytest.raises(CheckpointError, match="checksum mismatch"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_a_weight_that_is_marked_as_a_folder_is_refused(tmp_path, payload):
@@ -234,7 +235,7 @@ def test_a_weight_that_is_marked_as_a_folder_is_refused(tmp_path, payload):
     data[entry + 38] = 0x10
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="marked as a folder"):
-        read(path)
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -244,7 +245,7 @@ def test_an_expanded_tensor_is_refused_before_anything_is_allocated(tmp_path, zi
     torch.save({"model": {"a": huge}}, path, _use_new_zipfile_serialization=zipped)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError, match="more bytes than the file holds"):
-        read(path)
+        read_checkpoint(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
@@ -267,7 +268,7 @@ def test_a_size_beyond_the_data_is_refused_before_anything_is_allocated(tmp_path
     path = rewrite(tmp_path / "a.pth", tmp_path / "b.pth", grow(what))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError, match="more bytes than the file holds"):
-        read(path)
+        read_checkpoint(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
@@ -277,12 +278,12 @@ def test_arguments_that_contain_each_other_do_not_unfold_without_end(tmp_path, p
         nested = [nested] * 60
     path = tmp_path / "laughs.pth"
     torch.save({**payload, "args": argparse.Namespace(num_heads=2, deep=nested)}, path)
-    assert len(str(read(path).args)) < 200_000
+    assert len(str(read_checkpoint(path).args)) < 200_000
 
 
 def test_the_first_bytes_tell_the_container(tmp_path, model):
     for name, container in (("a.pth", "zip"), ("a.safetensors", "safetensors")):
-        save(model, tmp_path / name)
+        save_checkpoint(model, tmp_path / name)
         assert recognise((tmp_path / name).read_bytes()[:64]) == container
     stream = io.BytesIO()
     torch.save(model.state_dict(), stream, _use_new_zipfile_serialization=False)
@@ -336,7 +337,7 @@ DAMAGES = (flip, cut, drop, insert, overwrite, move, edit_ends, edit_ends)
 def fuzz(original: Path, count: int, seed: int) -> tuple[int, int]:
     """Return how many of `count` damaged copies were refused, and how many loaded unchanged."""
     chance = random.Random(seed)
-    sound, expected = original.read_bytes(), read(original)
+    sound, expected = original.read_bytes(), read_checkpoint(original)
     path = original.with_stem("damaged")
     refused = 0
     for _ in range(count):
@@ -344,7 +345,7 @@ def fuzz(original: Path, count: int, seed: int) -> tuple[int, int]:
         chance.choice(DAMAGES)(data, chance)
         path.write_bytes(data)
         with contextlib.suppress(CheckpointError):
-            seen = read(path)
+            seen = read_checkpoint(path)
             assert seen.sha256 == expected.sha256
             assert seen.model.config == expected.model.config
             assert seen.soft_mask == expected.soft_mask
@@ -359,7 +360,7 @@ def fuzz(original: Path, count: int, seed: int) -> tuple[int, int]:
 )
 def test_damaged_files_are_refused_or_equal(tmp_path, model, suffix, count):
     path = tmp_path / f"sound{suffix}"
-    save(model, path, soft_mask=0.5, epoch=3, args={"lr": 0.1})
+    save_checkpoint(model, path, soft_mask=0.5, epoch=3, args={"lr": 0.1})
     refused, _ = fuzz(path, count, seed=count)
     assert refused > count // 3
 
@@ -367,12 +368,12 @@ def test_damaged_files_are_refused_or_equal(tmp_path, model, suffix, count):
 def test_a_file_cut_anywhere_is_refused(tmp_path, model):
     for suffix in (".pth", ".safetensors"):
         path = tmp_path / f"sound{suffix}"
-        save(model, path)
+        save_checkpoint(model, path)
         data = path.read_bytes()
         for part in range(20):
             path.write_bytes(data[: len(data) * part // 20])
             with pytest.raises(CheckpointError):
-                read(path)
+                read_checkpoint(path)
 
 
 def test_a_damaged_legacy_file_never_raises_anything_else(tmp_path, model):
@@ -384,4 +385,6 @@ def test_a_damaged_legacy_file_never_raises_anything_else(tmp_path, model):
         chance.choice(DAMAGES)(data, chance)
         path.write_bytes(data)
         with contextlib.suppress(CheckpointError):
-            assert any("cannot be verified" in note for note in read(path, heads=2).notes)
+            assert any(
+                "cannot be verified" in note for note in read_checkpoint(path, heads=2).notes
+            )

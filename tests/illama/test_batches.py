@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from illama.batches import LoaderError, Pictures, deal_test, draw_batches, load, order_epoch
+from illama.batches import LoaderError, Pictures, deal_test, draw_batches, load_batches, order_epoch
 from illama.distributed import World
 from illama.evaluation import evaluate
 from illama.recipe import find_recipe
@@ -98,8 +98,8 @@ def test_every_test_image_is_dealt_once(size):
 def test_workers_change_nothing(workers):
     pictures = Pictures(source(broken=(7,)), show, seed=0, substitutes=True)
     recipe = replace(SMALL, micro_batch=5)
-    first = list(load(pictures, draw_batches(50, recipe, 0, 2, World()), 0, CPU))
-    batches = list(load(pictures, draw_batches(50, recipe, 0, 2, World()), workers, CPU))
+    first = list(load_batches(pictures, draw_batches(50, recipe, 0, 2, World()), 0, CPU))
+    batches = list(load_batches(pictures, draw_batches(50, recipe, 0, 2, World()), workers, CPU))
     for one, two in zip(first, batches, strict=True):
         assert torch.equal(one.images, two.images)
         assert torch.equal(one.labels, two.labels)
@@ -110,7 +110,7 @@ def test_workers_change_nothing(workers):
 def test_the_next_image_takes_the_place_of_a_broken_one():
     pictures = Pictures(source(broken=(7, 8)), show, seed=0, substitutes=True)
     drawn = next(iter(draw_batches(50, replace(SMALL, batch_size=50), 0, 1, World())))
-    (batch,) = load(pictures, [drawn], 0, CPU)
+    (batch,) = load_batches(pictures, [drawn], 0, CPU)
     assert len(batch.images) == 50
     assert dict(batch.broken) == {7: "half a picture", 8: "half a picture"}
     assert np.unique(batch.positions, return_counts=True)[1].max() == 3  # 9, for 7 and 8 too
@@ -128,7 +128,7 @@ def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
     pictures = Pictures(given, show, seed=0, substitutes=False)
     seen = evaluate(
         {"": lambda images: logits[images[:, 0].long()], "_other": lambda images: -logits[:4]},
-        load(pictures, deal_test(5, 5, World()), 0, CPU),
+        load_batches(pictures, deal_test(5, 5, World()), 0, CPU),
         World(),
     )
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[:4])).item()
@@ -145,7 +145,7 @@ def test_a_worker_that_dies_is_reported_in_one_line():
 
     pictures = Pictures(source(), kill, seed=0, substitutes=True)
     with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
-        list(load(pictures, draw_batches(50, SMALL, 0, 2, World()), 1, CPU))
+        list(load_batches(pictures, draw_batches(50, SMALL, 0, 2, World()), 1, CPU))
 
 
 def test_what_a_picture_raises_in_this_process_is_not_hidden():
@@ -154,4 +154,4 @@ def test_what_a_picture_raises_in_this_process_is_not_hidden():
 
     pictures = Pictures(source(), fail, seed=0, substitutes=True)
     with pytest.raises(RuntimeError, match="a shape"):
-        list(load(pictures, draw_batches(50, SMALL, 0, 2, World()), 0, CPU))
+        list(load_batches(pictures, draw_batches(50, SMALL, 0, 2, World()), 0, CPU))

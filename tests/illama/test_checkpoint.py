@@ -16,10 +16,12 @@ import torch
 from torch import nn
 
 import illama
-from illama import checkpoint, released
-from illama.checkpoint import CheckpointError, read, save, sha256_of_weights
+from illama.checkpoint import load, released
+from illama.checkpoint.formats import HEADS, to_official, translate
+from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.weights import sha256_of_weights
 from illama.config import SIZES, STEPS, Config
-from illama.families import HEADS, to_official, translate
+from illama.files import CheckpointError
 from illama.model import Model
 
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
@@ -94,8 +96,8 @@ def test_every_name_goes_there_and_back(step):
 def test_saving_and_loading_changes_nothing(tmp_path, step, suffix):
     model = fresh(Config.at(step, "nano", width=24, heads=2, depth=2))
     path = tmp_path / f"file{suffix}"
-    save(model, path, epoch=7, args={"lr": 0.1, "betas": (0.9, 0.999)})
-    seen = read(path)
+    save_checkpoint(model, path, epoch=7, args={"lr": 0.1, "betas": (0.9, 0.999)})
+    seen = read_checkpoint(path)
     assert seen.model.config == model.config
     assert same_weights(seen.model, model)
     assert (seen.epoch, seen.args) == (7, {"lr": 0.1, "betas": [0.9, 0.999]})
@@ -107,13 +109,13 @@ def test_saving_and_loading_changes_nothing(tmp_path, step, suffix):
 def test_equal_models_make_equal_files(tmp_path):
     for suffix in (".pth", ".safetensors"):
         for name in ("one", "two"):
-            save(fresh(SMALL), tmp_path / f"{name}{suffix}", args={"b": 1, "a": 2})
+            save_checkpoint(fresh(SMALL), tmp_path / f"{name}{suffix}", args={"b": 1, "a": 2})
         one, two = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("one", "two"))
         assert one == two
 
 
 def test_the_released_layout_loads_with_its_provenance():
-    seen = read(GOLDEN)
+    seen = read_checkpoint(GOLDEN)
     assert seen.layout == "official .pth"
     assert (seen.key, seen.epoch, seen.args["cutoff_soft"]) == ("model", 299, 50)
     assert seen.bytes == GOLDEN.stat().st_size
@@ -127,7 +129,7 @@ def test_wrappers_leave_no_trace_in_the_names(tmp_path, prefix):
     model = fresh(SMALL)
     state = {f"{prefix}{name}": tensor for name, tensor in official(model).items()}
     torch.save(state, tmp_path / "bare.pth")
-    seen = read(tmp_path / "bare.pth", heads=2)
+    seen = read_checkpoint(tmp_path / "bare.pth", heads=2)
     assert same_weights(seen.model, model)
     assert (seen.layout, seen.key) == ("bare state dict", None)
 
@@ -137,20 +139,20 @@ def test_averaged_weights_are_taken_when_asked_for(tmp_path):
     path = tmp_path / "ema.pth"
     torch.save({"model": official(model), "model_ema": official(averaged)}, path)
     assert same_weights(illama.load(path, heads=2), model)
-    seen = read(path, heads=2, ema=True)
+    seen = read_checkpoint(path, heads=2, ema=True)
     assert same_weights(seen.model, averaged)
     assert seen.key == "model_ema"
 
 
 def test_averaged_weights_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no averaged weights"):
-        read(write(tmp_path / "a.pth", fresh(SMALL)), ema=True)
+        read_checkpoint(write(tmp_path / "a.pth", fresh(SMALL)), ema=True)
 
 
 def test_a_vit_file_is_bidirectional_with_its_class_token_first(tmp_path):
     model = fresh(VIT)
     torch.save(official(model), tmp_path / "deit.pth")
-    seen = read(tmp_path / "deit.pth", heads=2)
+    seen = read_checkpoint(tmp_path / "deit.pth", heads=2)
     assert seen.layout == "ViT"
     assert seen.model.config == model.config
     images = torch.randn(2, 3, 32, 32)
@@ -173,7 +175,7 @@ def test_layer_scale_and_a_class_token_without_position_are_folded(tmp_path, nam
             )
             state[f"blocks.{block}.{layer}.bias"] = state[f"blocks.{block}.{layer}.bias"] / scale
     torch.save({"model": state}, tmp_path / "deit3.pth")
-    seen = read(tmp_path / "deit3.pth", heads=2)
+    seen = read_checkpoint(tmp_path / "deit3.pth", heads=2)
     assert seen.layout == "ViT"
     assert seen.notes == (
         "layer scale is folded into the projections",
@@ -191,7 +193,7 @@ def test_a_vit_without_biases_of_queries_keys_and_values_gets_zeros(tmp_path):
     state = {name: value for name, value in official(model).items() if "qkv.bias" not in name}
     torch.save(state, tmp_path / "vit.pth")
     images = torch.randn(2, 3, 32, 32)
-    seen = read(tmp_path / "vit.pth", heads=2)
+    seen = read_checkpoint(tmp_path / "vit.pth", heads=2)
     assert torch.equal(seen.model(images), model(images))
     assert seen.notes == ("queries, keys and values have no bias: it is zero",)
 
@@ -208,7 +210,7 @@ def test_a_vit_without_biases_of_queries_keys_and_values_gets_zeros(tmp_path):
 def test_what_our_models_cannot_equal_is_refused_by_name(tmp_path, name, shape, words):
     torch.save({**official(fresh(VIT)), name: torch.ones(shape)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=words) as refusal:
-        read(tmp_path / "other.pth", heads=2)
+        read_checkpoint(tmp_path / "other.pth", heads=2)
     assert name in str(refusal.value)
 
 
@@ -241,7 +243,7 @@ def strengthen(model):
 def test_an_old_file_loads_with_the_note_that_it_cannot_be_verified(tmp_path):
     model, path = fresh(SMALL), tmp_path / "old.pth"
     torch.save(official(model), path, _use_new_zipfile_serialization=False)
-    seen = read(path, heads=2)
+    seen = read_checkpoint(path, heads=2)
     assert same_weights(seen.model, model)
     assert any("cannot be verified" in note for note in seen.notes)
 
@@ -253,7 +255,7 @@ def test_an_old_file_loads_with_the_note_that_it_cannot_be_verified(tmp_path):
 def test_size_patch_classes_depth_and_heads_come_from_the_shapes(tmp_path, width):
     config = replace(SMALL, width=width, heads=HEADS[width], depth=1, classes=5)
     torch.save(official(Model(config)), tmp_path / "bare.pth")
-    assert read(tmp_path / "bare.pth").model.config == config
+    assert read_checkpoint(tmp_path / "bare.pth").model.config == config
 
 
 def test_an_unknown_width_asks_for_heads(tmp_path):
@@ -277,32 +279,32 @@ def test_rotary_positions_alone_need_an_image_size(tmp_path):
 @pytest.mark.parametrize("token", ["first", "last"])
 def test_resizing_positions_keeps_the_row_of_the_class_token(tmp_path, token):
     model = fresh(replace(SMALL, class_token=token))
-    save(model, tmp_path / "a.pth")
-    seen = read(tmp_path / "a.pth", image_size=24)
+    save_checkpoint(model, tmp_path / "a.pth")
+    seen = read_checkpoint(tmp_path / "a.pth", image_size=24)
     old, new = model.position_embedding, seen.model.position_embedding
     row = model.config.class_index, seen.model.config.class_index
     assert torch.equal(old[:, row[0]], new[:, row[1]])
     assert new.shape == (1, 37, 12)
     assert "positions resized from 16 to 24 pixels" in seen.notes
-    assert same_weights(read(tmp_path / "a.pth", image_size=16).model, model)
+    assert same_weights(read_checkpoint(tmp_path / "a.pth", image_size=16).model, model)
 
 
 def test_a_constant_position_table_stays_constant_when_resized(tmp_path):
     model = fresh(SMALL)
     nn.init.constant_(model.position_embedding, 0.5)
-    save(model, tmp_path / "a.pth")
+    save_checkpoint(model, tmp_path / "a.pth")
     table = illama.load(tmp_path / "a.pth", image_size=40).position_embedding
     torch.testing.assert_close(table, torch.full((1, 101, 12), 0.5))
 
 
 def test_an_image_size_that_does_not_divide_is_refused(tmp_path):
-    save(fresh(SMALL), tmp_path / "a.pth")
+    save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="no multiple"):
         illama.load(tmp_path / "a.pth", image_size=18)
 
 
 def test_more_tokens_than_a_mask_is_built_for_are_refused(tmp_path):
-    save(fresh(replace(SMALL, position="rotary")), tmp_path / "a.pth")
+    save_checkpoint(fresh(replace(SMALL, position="rotary")), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="tokens"):
         illama.load(tmp_path / "a.pth", image_size=400)
 
@@ -375,7 +377,7 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path, changes, words):
 def test_a_config_that_contradicts_the_weights_is_refused(tmp_path):
     model = fresh(SMALL)
     model.config = replace(SMALL, depth=4)
-    save(model, tmp_path / "a.pth")
+    save_checkpoint(model, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="config says depth 4, its weights say 2"):
         illama.load(tmp_path / "a.pth")
 
@@ -395,7 +397,7 @@ def test_weights_without_their_header_are_refused_in_our_safetensors(tmp_path):
     with pytest.raises(CheckpointError, match="lost the record"):
         illama.load(tmp_path / "a.safetensors")
     save_file(official(fresh(SMALL)), tmp_path / "b.safetensors")
-    seen = read(tmp_path / "b.safetensors", heads=2)
+    seen = read_checkpoint(tmp_path / "b.safetensors", heads=2)
     assert any("no checksum" in note for note in seen.notes)
 
 
@@ -406,7 +408,7 @@ def test_weights_without_their_header_are_refused_in_our_safetensors(tmp_path):
 def test_other_precisions_run_in_float32(tmp_path, dtype):
     model = fresh(SMALL)
     torch.save({k: v.to(dtype) for k, v in official(model).items()}, tmp_path / "a.pth")
-    seen = read(tmp_path / "a.pth", heads=2)
+    seen = read_checkpoint(tmp_path / "a.pth", heads=2)
     assert {p.dtype for p in seen.model.parameters()} == {torch.float32}
     assert any("run in float32" in note for note in seen.notes)
     expected = model.head.weight.to(dtype).float()
@@ -423,7 +425,7 @@ def test_weights_that_share_memory_in_the_file_are_apart_in_the_model(tmp_path):
 
 
 def test_loading_leaves_the_random_state_alone(tmp_path):
-    save(fresh(SMALL), tmp_path / "a.pth")
+    save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     before = torch.get_rng_state()
     illama.load(tmp_path / "a.pth")
     assert torch.equal(before, torch.get_rng_state())
@@ -431,9 +433,9 @@ def test_loading_leaves_the_random_state_alone(tmp_path):
 
 def test_the_sha256_is_that_of_the_weights_not_of_the_layout(tmp_path):
     model = fresh(SMALL)
-    save(model, tmp_path / "a.pth")
-    save(model, tmp_path / "a.safetensors", args={"lr": 1})
-    hashes = {read(tmp_path / name).sha256 for name in ("a.pth", "a.safetensors")}
+    save_checkpoint(model, tmp_path / "a.pth")
+    save_checkpoint(model, tmp_path / "a.safetensors", args={"lr": 1})
+    hashes = {read_checkpoint(tmp_path / name).sha256 for name in ("a.pth", "a.safetensors")}
     assert hashes == {sha256_of_weights(model.state_dict())}
     with torch.no_grad():
         model.head.bias[0] += 1
@@ -464,29 +466,29 @@ def test_the_sha256_is_that_of_the_weights_not_of_the_layout(tmp_path):
 def test_a_file_from_the_soft_phase_is_refused_until_told(tmp_path, args, epoch, implied):
     path = write(tmp_path / "a.pth", fresh(SMALL), epoch, **args)
     if implied is None:
-        assert read(path).soft_mask == 0
+        assert read_checkpoint(path).soft_mask == 0
     else:
         with pytest.raises(CheckpointError, match=f"pass soft_mask={implied} "):
             illama.load(path)
-        assert read(path, soft_mask=float(implied)).soft_mask == float(implied)
-        assert read(path, soft_mask=0).soft_mask == 0
+        assert read_checkpoint(path, soft_mask=float(implied)).soft_mask == float(implied)
+        assert read_checkpoint(path, soft_mask=0).soft_mask == 0
 
 
 def test_a_published_file_is_causal_whatever_its_args_say(tmp_path, monkeypatch):
     args = {"mask_mode": "standard", "soft_mask": 1.0}
     path = write(tmp_path / "a.pth", fresh(SMALL), **args)
-    sha256 = read(path, soft_mask=0).file_sha256
+    sha256 = read_checkpoint(path, soft_mask=0).file_sha256
     known = released.Released(name="known", sha256=sha256, megabytes=1, top1=0.5)
     monkeypatch.setattr(released, "RELEASED", (known,))
-    seen = read(path)
+    seen = read_checkpoint(path)
     assert (seen.soft_mask, seen.released) == (0, "known")
 
 
 def test_load_gives_a_model_that_is_right_without_arguments(tmp_path):
     model, images = fresh(SMALL), torch.randn(2, 3, 16, 16)
-    save(model, tmp_path / "a.pth", soft_mask=1)
-    assert read(tmp_path / "a.pth").soft_mask == 1
-    assert read(tmp_path / "a.pth").model.config == SMALL
+    save_checkpoint(model, tmp_path / "a.pth", soft_mask=1)
+    assert read_checkpoint(tmp_path / "a.pth").soft_mask == 1
+    assert read_checkpoint(tmp_path / "a.pth").model.config == SMALL
     bidirectional = illama.load(tmp_path / "a.pth")
     assert bidirectional.config.masking == "none"
     torch.testing.assert_close(bidirectional(images), model(images, 1.0))
@@ -494,23 +496,23 @@ def test_load_gives_a_model_that_is_right_without_arguments(tmp_path):
 
 
 def test_load_refuses_a_soft_mask_that_the_model_would_not_know(tmp_path):
-    save(fresh(SMALL), tmp_path / "a.pth")
+    save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"checkpoint\.read"):
         illama.load(tmp_path / "a.pth", soft_mask=0.5)
-    assert read(tmp_path / "a.pth", soft_mask=0.5).soft_mask == 0.5
+    assert read_checkpoint(tmp_path / "a.pth", soft_mask=0.5).soft_mask == 0.5
 
 
 def test_another_masking_is_run_when_asked_for_and_noted(tmp_path):
-    save(fresh(SMALL), tmp_path / "a.pth")
-    seen = read(tmp_path / "a.pth", masking="additive")
+    save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
+    seen = read_checkpoint(tmp_path / "a.pth", masking="additive")
     assert seen.model.config == replace(SMALL, masking="additive")
     assert any("not its own 'multiplicative'" in note for note in seen.notes)
     with pytest.raises(CheckpointError, match="class_token='first'"):
-        read(tmp_path / "a.pth", masking="modified")
+        read_checkpoint(tmp_path / "a.pth", masking="modified")
     with pytest.raises(CheckpointError, match="multiplicative' only"):
-        read(tmp_path / "a.pth", masking="additive", soft_mask=0.5)
+        read_checkpoint(tmp_path / "a.pth", masking="additive", soft_mask=0.5)
     with pytest.raises(CheckpointError, match="between 0 and 1"):
-        read(tmp_path / "a.pth", soft_mask=1.5)
+        read_checkpoint(tmp_path / "a.pth", soft_mask=1.5)
 
 
 @pytest.mark.data
@@ -529,7 +531,9 @@ def test_the_trained_checkpoint_loads_and_its_bidirectional_twin_is_refused(shar
 def test_a_saved_pth_is_what_the_released_code_reads(tmp_path):
     model = fresh(SMALL)
     optimizer = {"state": {}, "param_groups": [{"lr": 0.1}]}
-    save(model, tmp_path / "a.pth", epoch=5, args={"lr": 0.1}, extra={"optimizer": optimizer})
+    save_checkpoint(
+        model, tmp_path / "a.pth", epoch=5, args={"lr": 0.1}, extra={"optimizer": optimizer}
+    )
     with torch.serialization.safe_globals([argparse.Namespace]):
         entries = torch.load(tmp_path / "a.pth", weights_only=True)
     assert set(entries) == {"model", "args", "epoch", "optimizer"}
@@ -541,21 +545,21 @@ def test_a_saved_pth_is_what_the_released_code_reads(tmp_path):
 @pytest.mark.parametrize("name", ["a.bin", "a", "a.safetensors"])
 def test_a_suffix_that_cannot_hold_it_is_refused(tmp_path, name):
     with pytest.raises(CheckpointError, match="suffix"):
-        save(fresh(SMALL), tmp_path / name, extra={"optimizer": {}})
+        save_checkpoint(fresh(SMALL), tmp_path / name, extra={"optimizer": {}})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    save(fresh(SMALL), path)
+    save_checkpoint(fresh(SMALL), path)
     old = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
         with pytest.raises(CheckpointError, match="disk full"):
-            save(fresh(SMALL, 1), path)
+            save_checkpoint(fresh(SMALL, 1), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -565,25 +569,25 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
 
 def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.pth"
-    save(fresh(SMALL), path)
+    save_checkpoint(fresh(SMALL), path)
     old = path.read_bytes()
 
     def interrupt(_: object, stream) -> None:
         stream.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.torch, "save", interrupt)
+    monkeypatch.setattr(load.torch, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        save(fresh(SMALL, 1), path)
+        save_checkpoint(fresh(SMALL, 1), path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
     target, link = tmp_path / "a.pth", tmp_path / "best.pth"
-    save(fresh(SMALL), target)
+    save_checkpoint(fresh(SMALL), target)
     link.symlink_to(target)
-    save(fresh(SMALL, 1), link)
+    save_checkpoint(fresh(SMALL, 1), link)
     assert link.is_symlink()
     assert same_weights(illama.load(target), fresh(SMALL, 1))
 
@@ -592,7 +596,7 @@ def test_saved_files_have_the_usual_permissions(tmp_path):
     mask = os.umask(0o022)
     try:
         for name in ("a.pth", "a.safetensors"):
-            save(fresh(SMALL), tmp_path / name)
+            save_checkpoint(fresh(SMALL), tmp_path / name)
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o644
     finally:
         os.umask(mask)
@@ -600,7 +604,7 @@ def test_saved_files_have_the_usual_permissions(tmp_path):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="folder does not exist"):
-        save(fresh(SMALL), tmp_path / "missing" / "a.pth")
+        save_checkpoint(fresh(SMALL), tmp_path / "missing" / "a.pth")
 
 
 def test_every_published_file_has_its_own_sha256_and_names_its_accuracy():

@@ -16,8 +16,9 @@ import pytest
 import torch
 import typer
 
-from illama import cli, exits, released
-from illama.checkpoint import read, save
+from illama import cli, exits
+from illama.checkpoint import released
+from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.config import Config
 from illama.model import Model
 
@@ -44,7 +45,7 @@ def illama(capsys):
 def checkpoint(tmp_path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "small.pth"
-    save(Model(SMALL), path, soft_mask=0.5, epoch=3, args={"lr": 0.1})
+    save_checkpoint(Model(SMALL), path, soft_mask=0.5, epoch=3, args={"lr": 0.1})
     return path
 
 
@@ -85,7 +86,7 @@ def test_inspect_prints_json(illama, checkpoint):
     assert code == 0
     assert seen["config"] == SMALL.to_dict()
     assert seen["file_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert seen["sha256"] == read(checkpoint).sha256
+    assert seen["sha256"] == read_checkpoint(checkpoint).sha256
     assert (seen["soft_mask"], seen["epoch"], seen["args"]) == (0.5, 3, {"lr": 0.1})
     assert seen["parameters"] > seen["parameters_as_published"] > 0
     assert seen["macs"] > seen["causal_macs"] > 0
@@ -128,7 +129,7 @@ def test_converting_there_and_back_changes_no_bit(illama, tmp_path):
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     assert illama("convert", GOLDEN, ours)[:2] == (0, f"{ours}\n")
     assert illama("convert", ours, back)[0] == 0
-    first, last = read(GOLDEN), read(back)
+    first, last = read_checkpoint(GOLDEN), read_checkpoint(back)
     assert last.sha256 == first.sha256
     assert (last.epoch, last.args, last.soft_mask) == (first.epoch, first.args, 0)
     assert last.model.config == first.model.config
@@ -142,7 +143,7 @@ def test_convert_replaces_nothing_unless_told(illama, checkpoint, tmp_path):
     assert "--overwrite" in err
     assert out.read_bytes() == b"precious"
     assert illama("convert", checkpoint, out, "--overwrite")[0] == 0
-    assert read(out).sha256 == read(checkpoint).sha256
+    assert read_checkpoint(out).sha256 == read_checkpoint(checkpoint).sha256
 
 
 def test_convert_refuses_to_write_over_its_own_input(illama, checkpoint):
@@ -156,7 +157,7 @@ def test_convert_refuses_to_write_over_its_own_input(illama, checkpoint):
 def test_convert_keeps_the_soft_mask_it_was_told(illama, tmp_path, checkpoint):
     out = tmp_path / "out.safetensors"
     assert illama("convert", checkpoint, out, "--soft-mask", 1)[0] == 0
-    assert read(out).soft_mask == 1
+    assert read_checkpoint(out).soft_mask == 1
 
 
 # Fetch
@@ -193,7 +194,7 @@ def test_fetch_downloads_verifies_and_prints_the_path(illama, hub, tmp_path):
     assert (code, printed) == (0, f"{out / 'known.pth'}\n")
     assert (out / "known.pth").read_bytes() == file.read_bytes()
     assert f"{url}/known.pth" in err
-    assert read(out / "known.pth").released == "known"
+    assert read_checkpoint(out / "known.pth").released == "known"
 
 
 def test_fetch_takes_its_address_from_the_environment(illama, hub, tmp_path, monkeypatch):

@@ -6,8 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from illama import curves
-from illama.curves import LogError, draw_curves, read_log
+from illama.curves import COLOURS, LogError, draw_curves, read_log
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def test_several_runs_are_told_apart_in_one_picture(log, drawn):
     assert words(accuracy.get_legend()) == ["top-1 at the current mask", "top-1 at soft mask 0"]
     assert [line.get_linestyle() for line in accuracy.get_lines()] == ["-", "-", ":"]
     colours = [line.get_color() for line in drawn[0].axes[2].get_lines()]
-    assert colours == list(curves.COLOURS[:2])
+    assert colours == list(COLOURS[:2])
 
 
 def test_runs_of_equal_names_are_both_drawn(log, drawn, tmp_path):

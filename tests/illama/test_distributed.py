@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from illama import checkpoint
+from illama.checkpoint.load import load
 from illama.demo import draw
 
 PROGRAM = """
@@ -73,8 +73,7 @@ def test_two_processes_do_what_one_does(folder, tmp_path):
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-4)
     weights = [
-        checkpoint.load(tmp_path / name / f"{name}.safetensors").state_dict()
-        for name in ("by1", "by2")
+        load(tmp_path / name / f"{name}.safetensors").state_dict() for name in ("by1", "by2")
     ]
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)

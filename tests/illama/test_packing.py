@@ -13,12 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from illama import checkpoint, packing, torchao
+from illama.checkpoint import torchao_tensors
+from illama.checkpoint.load import load, read_checkpoint, save_checkpoint
+from illama.checkpoint.quantized import (
+    count_bytes,
+    install,
+    pack,
+    pack_bits,
+    serialize,
+    unpack_bits,
+)
+from illama.checkpoint.quantized_weight import Form, QuantizedWeight
+from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.model import Model
-from illama.packing import Form, QuantizedWeight, count_bytes, pack, pack_bits, unpack_bits
-from illama.weights import checksum, sha256_of_weights
 
 CONFIG = Config(image_size=16, patch_size=8, width=32, depth=2, heads=2, classes=8)
 
@@ -44,14 +53,14 @@ def quantized_model(bits: int = 4, **more: object) -> tuple[Model, dict[str, Qua
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Linear)
     }
-    packing.install(model, weights)
+    install(model, weights)
     return model, weights
 
 
 @pytest.fixture(scope="module")
 def file() -> bytes:
     model, weights = quantized_model()
-    return packing.serialize(model, weights, {"scheme": "w4"}, 0.0)
+    return serialize(model, weights, {"scheme": "w4"}, 0.0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -71,9 +80,9 @@ def test_packed_values_come_back_and_take_their_bits_alone(bits, rows, columns):
 def test_a_file_loads_again_with_the_same_logits_and_digest(tmp_path, bits, more):
     model, weights = quantized_model(bits, **more)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(packing.serialize(model, weights, {"scheme": "test"}, 0.0))
+    path.write_bytes(serialize(model, weights, {"scheme": "test"}, 0.0))
     images = torch.randn(3, 3, 16, 16)
-    found = checkpoint.read(path)
+    found = read_checkpoint(path)
     with torch.no_grad():
         assert torch.equal(found.model(images), model(images))
     assert found.sha256 == sha256_of_weights(pack(model, weights))
@@ -104,18 +113,18 @@ def test_every_byte_of_a_file_is_something(file):
 def test_a_soft_mask_of_one_gives_the_bidirectional_quantized_model(tmp_path):
     model, weights = quantized_model(8)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(packing.serialize(model, weights, {}, 1.0))
+    path.write_bytes(serialize(model, weights, {}, 1.0))
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        logits = checkpoint.load(path)(images)
+        logits = load(path)(images)
         assert torch.allclose(logits, model(images, soft_mask=1.0), atol=1e-5)
-    assert checkpoint.load(path).config.masking == "none"
+    assert load(path).config.masking == "none"
 
 
 def test_a_quantized_model_is_not_saved_as_a_plain_one(tmp_path):
     model, _ = quantized_model()
     with pytest.raises(CheckpointError, match="quantized"):
-        checkpoint.save(model, tmp_path / "again.pth")
+        save_checkpoint(model, tmp_path / "again.pth")
 
 
 def written(tmp_path: Path, data: bytes) -> Path:
@@ -128,14 +137,14 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, file):
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, 3, 16, 16)
     with torch.no_grad():
-        expected = checkpoint.load(written(tmp_path, file))(images)
+        expected = load(written(tmp_path, file))(images)
     for _ in range(60):
         place = int(torch.randint(len(file), (1,), generator=generator))
         bit = 1 << int(torch.randint(8, (1,), generator=generator))
         data = bytearray(file)
         data[place] ^= bit
         try:
-            model = checkpoint.load(written(tmp_path, bytes(data)))
+            model = load(written(tmp_path, bytes(data)))
         except CheckpointError as error:
             said = str(error)
         else:
@@ -147,7 +156,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, file):
 @pytest.mark.parametrize("length", [0, 1, 8, 100, 5000])
 def test_a_truncated_file_is_refused(tmp_path, file, length):
     with pytest.raises(CheckpointError):
-        checkpoint.load(written(tmp_path, file[:length]))
+        load(written(tmp_path, file[:length]))
 
 
 def tampered(file: bytes, change: dict[str, object], drop: str = "") -> bytes:
@@ -198,25 +207,25 @@ def tampered(file: bytes, change: dict[str, object], drop: str = "") -> bytes:
 )
 def test_a_record_changed_by_hand_is_refused_in_one_line(tmp_path, file, change):
     with pytest.raises(CheckpointError) as refused:
-        checkpoint.load(written(tmp_path, tampered(file, change)))
+        load(written(tmp_path, tampered(file, change)))
     assert "\n" not in str(refused.value)
 
 
 def test_a_missing_tensor_is_named(tmp_path, file):
     data = tampered(file, {}, drop="blocks.1.feed_forward.down.scale")
     with pytest.raises(CheckpointError, match=r"blocks\.1\.feed_forward\.down\.scale is missing"):
-        checkpoint.load(written(tmp_path, data))
+        load(written(tmp_path, data))
 
 
 def test_a_pair_of_torch_and_torchao_that_does_not_fit_is_named(monkeypatch):
     def fail():
         raise ImportError("cannot import name 'Int8Tensor'")
 
-    monkeypatch.setattr(torchao, "_import", fail)
-    torchao.names.cache_clear()
+    monkeypatch.setattr(torchao_tensors, "_import", fail)
+    torchao_tensors.names.cache_clear()
     try:
         with pytest.raises(CheckpointError, match=r"torchao [\d.]+ and torch [\d.]+\S* do not fit"):
             quantized_model(8)
     finally:
         monkeypatch.undo()
-        torchao.names.cache_clear()
+        torchao_tensors.names.cache_clear()

@@ -19,9 +19,9 @@ from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
-from illama import checkpoint, journal
+from illama import journal
 from illama.augmentation import Augmentation
-from illama.batches import Pictures, draw_batches, load, open_splits
+from illama.batches import Pictures, draw_batches, load_batches, open_splits
 from illama.config import SIZES
 from illama.demo import draw
 from illama.distributed import World
@@ -30,7 +30,8 @@ from illama.learner import Learner
 from illama.recipe import find_recipe
 from illama.sources import open_source
 from illama.sources.source import hash_arrays, make_source
-from illama.train import Execution, TrainingError, fit
+from illama.task import TrainingError
+from illama.train import Execution, fit
 from illama.transforms import evaluation_transform
 
 MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
@@ -109,7 +110,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(whole, monkeypatch
     assert result.log == whole.log
     for suffix in (".safetensors", ".pth"):
         ours, theirs = (
-            checkpoint.read(each.checkpoint.with_suffix(suffix)) for each in (result, whole)
+            load_batches.read(each.checkpoint.with_suffix(suffix)) for each in (result, whole)
         )
         assert (ours.sha256, ours.args) == (theirs.sha256, theirs.args)
     logs = [(each.checkpoint.parent / "log.jsonl").read_bytes() for each in (result, whole)]
@@ -126,7 +127,7 @@ def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
         vary = Augmentation(recipe, evaluation_transform(8))
         pictures = Pictures(small_source(), vary, recipe.seed, substitutes=True)
         drawn = draw_batches(50, recipe, first, 27, World())
-        batches = load(pictures, drawn, 0, torch.device("cpu"))
+        batches = load_batches(pictures, drawn, 0, torch.device("cpu"))
         for step in range(first, 27):
             if step == 7 and not resumed:
                 book.save(step)
@@ -151,7 +152,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
     names = sorted(path.name for path in tmp_path.glob("small/checkpoint-*"))
     assert names == ["checkpoint-7.pth", "checkpoint-8.pth", "checkpoint-best.pth"]
     scores = [record["test_acc1_at_0"] for record in result.log]
-    assert checkpoint.read(tmp_path / "small" / "checkpoint-best.pth").epoch == np.argmax(scores)
+    assert load_batches.read(tmp_path / "small" / "checkpoint-best.pth").epoch == np.argmax(scores)
 
 
 def test_checkpoints_load_in_the_released_layout(whole):
@@ -163,14 +164,14 @@ def test_checkpoints_load_in_the_released_layout(whole):
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(monkeypatch, tmp_path):
-    save = checkpoint.save
+    save = load_batches.save
 
     def full(model, path, **given):
         if path.name in ("checkpoint-5.pth", "small.pth"):
             raise CheckpointError(f"{path}: disk full while writing; nothing was changed")
         save(model, path, **given)
 
-    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(load_batches, "save", full)
     said = StringIO()
     with pytest.raises(CheckpointError, match="disk full while writing"):
         fit(
@@ -245,7 +246,7 @@ def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_pat
     assert (tmp_path / "cut" / "checkpoint-4.pth").exists()
     again = fit(*given, tmp_path / "cut", execution=how)
     assert again.log == whole.log
-    assert checkpoint.read(again.checkpoint).sha256 == checkpoint.read(whole.checkpoint).sha256
+    assert load_batches.read(again.checkpoint).sha256 == load_batches.read(whole.checkpoint).sha256
 
 
 def add(archive, name, content):
@@ -320,8 +321,8 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_pat
     expected = fit(recipe, *open_splits(recipe), tmp_path / "whole").checkpoint
     random = np.random.default_rng()
     run_killed(folder, tmp_path / "killed", kills, random)
-    ours = checkpoint.read(tmp_path / "killed" / "killed.safetensors")
-    assert ours.sha256 == checkpoint.read(expected).sha256
+    ours = load_batches.read(tmp_path / "killed" / "killed.safetensors")
+    assert ours.sha256 == load_batches.read(expected).sha256
     assert not list((tmp_path / "killed").glob(".*.tmp"))
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "killed")]
     assert logs[0] == logs[1]

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-from illama import checkpoint, schedule
+from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.segmenter import is_segmenter, read_segmenter, save_segmenter
 from illama.cli import main
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.learner import parameter_groups
 from illama.recipe import RecipeError, find_recipe
+from illama.schedule import polynomial
 from illama.segmentation_metrics import IGNORED, count_areas
 from illama.segmentation_task import (
     Segmentation,
@@ -28,9 +30,9 @@ from illama.segmentation_task import (
     pixel_loss,
     scaled_size,
 )
-from illama.segmenter_file import is_segmenter, read_segmenter, save_segmenter
-from illama.sources import SourceError, open_source
+from illama.sources import open_source
 from illama.sources.ade20k import reduce_zero_label
+from illama.sources.source import SourceError
 from illama.task import TrainingError
 from illama.train import fit
 from illama.transforms import ImageError, evaluation_transform
@@ -114,7 +116,7 @@ def test_other_files_are_refused(segmenter, golden_checkpoint, tmp_path):
     path = tmp_path / "file.safetensors"
     save_segmenter(segmenter, path)
     with pytest.raises(CheckpointError, match="illama-eval segment"):
-        checkpoint.read(path)
+        read_checkpoint(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-4] + b"\xff\xff\x00\x00")
     with pytest.raises(CheckpointError, match="checksum mismatch"):
@@ -211,7 +213,7 @@ def test_colours_stay_colours():
 
 def test_the_rate_falls_in_a_straight_line_after_its_warm_up():
     def rate(step):
-        return schedule.polynomial(step, peak=2.0, warmup_steps=10, steps=100)
+        return polynomial(step, peak=2.0, warmup_steps=10, steps=100)
 
     assert rate(0) == pytest.approx(2e-6)
     assert rate(5) == pytest.approx(2 * 0.95 * (1 - 0.5 * (1 - 1e-6)))
@@ -301,7 +303,7 @@ def test_a_segmenter_starts_from_a_classifiers_blocks(tmp_path):
 
     torch.manual_seed(1)
     model = Model(Config.at("soft-mask", "nano"))
-    checkpoint.save(model, tmp_path / "start.safetensors")
+    save_checkpoint(model, tmp_path / "start.safetensors")
     built = Segmentation().build(small(image_size=32, start=tmp_path / "start.safetensors"))
     own, theirs = built.backbone.state_dict(), model.state_dict()
     assert all(torch.equal(own[name], theirs[name]) for name in own)

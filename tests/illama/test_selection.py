@@ -7,11 +7,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from illama import checkpoint
+from illama.checkpoint.llama2 import initialize, open_llama, rotary_pairs, spread
+from illama.checkpoint.load import load, read_checkpoint
 from illama.config import SIZES
 from illama.files import CheckpointError
 from illama.layers import RotaryTable
-from illama.selection import initialize, open_llama, rotary_pairs, spread
 
 WIDTH, HIDDEN, HEADS, HEAD_WIDTH, LAYERS = 24, 400, 4, 8, 3
 MICRO = {"width": 8, "depth": 2, "heads": 2, "image_size": 8, "patch_size": 4, "classes": 5}
@@ -83,7 +83,7 @@ def test_indices_are_spread_as_in_the_released_selection():
 
 def test_the_uniform_selection_is_the_released_one(llama, tmp_path):
     initialize(llama.folder, "micro", tmp_path / "micro.pth")
-    found = checkpoint.read(tmp_path / "micro.pth")
+    found = read_checkpoint(tmp_path / "micro.pth")
     state = found.model.state_dict()
     for block in range(2):
         layer = f"model.layers.{block}."
@@ -118,7 +118,7 @@ def half_split_scores(llama, tokens, head, key_head, channels, inside):
 def test_selected_heads_have_the_attention_of_their_source(tmp_path, key_heads):
     llama = write(tmp_path / "llama", key_heads=key_heads)
     initialize(llama.folder, "micro", tmp_path / "micro.safetensors", head_aware=True)
-    model = checkpoint.load(tmp_path / "micro.safetensors")
+    model = load(tmp_path / "micro.safetensors")
     tokens = torch.randn(model.config.tokens, 8, generator=torch.Generator().manual_seed(1))
     query, key, _ = model.blocks[0].attention.split(tokens[None], RotaryTable(5, 4))
     scores = (query @ key.transpose(-2, -1))[0] * 4**0.5
@@ -138,7 +138,7 @@ def test_rotary_pairs_are_whole_and_side_by_side():
 def test_values_leave_by_the_columns_they_came_in_by(tmp_path):
     llama = write(tmp_path / "llama")
     initialize(llama.folder, "micro", tmp_path / "micro.pth", head_aware=True)
-    state = checkpoint.load(tmp_path / "micro.pth").state_dict()
+    state = load(tmp_path / "micro.pth").state_dict()
     channels, rows = spread(24, 8), torch.tensor([0, 2, 4, 6, 16, 18, 20, 22])
     layer = "model.layers.1.self_attn."
     value = llama.tensors[f"{layer}v_proj.weight"][rows][:, channels]

@@ -13,17 +13,19 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from illama import checkpoint, cli, exits
+from illama import cli, exits
 from illama.batches import open_splits
+from illama.checkpoint.load import read_checkpoint
 from illama.demo import draw
 from illama.distributed import World, choose_device
 from illama.exits import UsageError
+from illama.files import CheckpointError
 from illama.learner import Learner
 from illama.recipe import RECIPES, RecipeError, find_recipe
-from illama.sources import SourceError
-from illama.sources.source import hash_arrays, make_source
+from illama.sources.source import SourceError, hash_arrays, make_source
 from illama.start import build
-from illama.train import Execution, TrainingError, fit
+from illama.task import TrainingError
+from illama.train import Execution, fit
 from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(
@@ -83,7 +85,7 @@ def test_what_was_trained_is_what_is_loaded(trained):
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     wanted = trained.model(images)
     for suffix in (".safetensors", ".pth"):
-        read = checkpoint.read(trained.out / f"small{suffix}")
+        read = read_checkpoint(trained.out / f"small{suffix}")
         assert torch.equal(read.model(images), wanted)
         assert (read.soft_mask, read.epoch, read.args["lr"]) == (0, 2, 2e-3)
     assert trained.checkpoint == trained.out / "small.safetensors"
@@ -100,7 +102,7 @@ def test_equal_recipes_give_equal_weights_and_logs(trained, tmp_path):
 def test_a_training_that_ends_soft_is_saved_to_run_soft(tmp_path):
     recipe = replace(SMALL, epochs=1, cutoff_soft=1, soft_mask=0.25, ends_soft=True)
     result = fit(recipe, small_source(), small_source("test", 10), tmp_path / "soft")
-    assert checkpoint.read(result.checkpoint).soft_mask == 0.25
+    assert read_checkpoint(result.checkpoint).soft_mask == 0.25
 
 
 def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(tmp_path):
@@ -142,7 +144,7 @@ def test_a_training_with_everything_on_learns_and_keeps_the_average(tmp_path):
     assert "train_class_acc" not in result.log[0]
     assert result.log[0]["train_loss"] < 2.6
     assert result.log[2]["test_acc1_ema"] >= 0
-    averaged = checkpoint.read(tmp_path / "all" / "all.pth", ema=True).model
+    averaged = read_checkpoint(tmp_path / "all" / "all.pth", ema=True).model
     assert not torch.equal(averaged.head.weight, result.model.head.weight)
 
 
@@ -172,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_saves_and_names_the_images(tmp_path):
     assert "loss nan in step" in words
     assert "lower lr; everything before it is saved; its images: train/" in words
     assert "\n" not in words
-    assert checkpoint.read(tmp_path / "nan" / "checkpoint-1.pth")
+    assert read_checkpoint(tmp_path / "nan" / "checkpoint-1.pth")
 
 
 def test_a_missing_tensorboard_is_named(monkeypatch, tmp_path):
@@ -194,7 +196,7 @@ def test_a_model_is_not_cut_over_one_process_nor_with_an_average(tmp_path):
 def test_every_masking_trains(step, tmp_path):
     recipe = replace(SMALL, step=step, soft_mask=0, cutoff_soft=0, epochs=1)
     result = fit(recipe, small_source(), small_source("test", 20), tmp_path / step)
-    assert checkpoint.read(result.checkpoint).model.config.masking != "multiplicative"
+    assert read_checkpoint(result.checkpoint).model.config.masking != "multiplicative"
 
 
 def test_a_missing_device_is_refused():
@@ -210,9 +212,9 @@ def test_training_starts_from_a_checkpoint_with_a_new_head_and_another_size(trai
         model.blocks[0].attention.qkv.weight, trained.model.blocks[0].attention.qkv.weight
     )
     assert model.head.weight.shape == (5, 96)
-    with pytest.raises(checkpoint.CheckpointError, match="does not fit the recipe's model"):
+    with pytest.raises(CheckpointError, match="does not fit the recipe's model"):
         build(replace(recipe, size="tiny"))
-    with pytest.raises(checkpoint.CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         build(replace(recipe, start=str(tmp_path / "none.pth")))
 
 
@@ -262,7 +264,7 @@ def test_the_command_trains_and_prints_where_the_weights_are(illama, folders, tm
     code, printed, said = illama("train", "demo", "--data", folders, "--out", out, *sets)
     assert (code, printed) == (0, f"{out / 'first.safetensors'}\n")
     assert "epoch 1/1: loss " in said
-    assert checkpoint.read(out / "first.pth").args["data"] == str(folders)
+    assert read_checkpoint(out / "first.pth").args["data"] == str(folders)
     assert json.loads((out / "recipe.json").read_text())["batch_size"] == 5
     assert (out / "curves.png").stat().st_size > 1000
     code, _, said = illama("train", "demo", "--data", folders, "--out", out, *sets)

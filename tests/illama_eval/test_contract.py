@@ -16,7 +16,8 @@ from torch import Tensor
 from illama.config import Config
 from illama.model import Model
 from illama.observation import Batch, LayerSeen, Piece, SegmentsSeen
-from illama_eval.result import Row, Run
+from illama_eval.result import Run
+from illama_eval.row import Row
 from illama_eval.studies import STUDIES
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.segmentation import MODES, Segmentation

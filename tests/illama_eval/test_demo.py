@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from illama.checkpoint import read
+from illama.checkpoint.load import read_checkpoint
 from illama.demo import draw
 from illama.recipe import find_recipe
 from illama.sources import open_source
@@ -27,7 +27,7 @@ def test_the_bundled_checkpoint_knows_the_demo_pictures():
 
 
 def test_the_bundled_checkpoint_was_made_by_the_demo_recipe_and_its_log_lies_beside_it():
-    args = read(DEMO_CHECKPOINT).args
+    args = read_checkpoint(DEMO_CHECKPOINT).args
     recipe = find_recipe("demo").to_dict()
     records = [json.loads(line) for line in LOG.read_text().splitlines()]
     shared = recipe.keys() & args.keys()  # the recipe has grown since; what it had still holds
@@ -42,7 +42,7 @@ def test_the_bundled_checkpoint_was_made_by_the_demo_recipe_and_its_log_lies_bes
 @pytest.mark.slow
 def test_the_bundled_checkpoint_was_trained_on_the_pictures_that_are_drawn_now():
     drawn = open_source("demo", split="train")
-    assert read(DEMO_CHECKPOINT).args["train_fingerprint"] == drawn.fingerprint
+    assert read_checkpoint(DEMO_CHECKPOINT).args["train_fingerprint"] == drawn.fingerprint
 
 
 def test_the_bundled_segmenter_knows_the_demo_shapes_far_better_than_one_answer_would():

@@ -13,8 +13,7 @@ from illama.config import Config
 from illama.distributed import World
 from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen, Piece
-from illama.sources import Source
-from illama.sources.source import make_source
+from illama.sources.source import Source, make_source
 from illama.transforms import ImageError, evaluation_transform
 from illama_eval.loop import (
     OutOfMemoryError,

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from illama import load
+from illama.checkpoint.torchao_tensors import is_quantized
 from illama.config import Config
 from illama.model import Model
-from illama.sources import Source, open_source
-from illama.torchao import is_quantized
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama.transforms import evaluation_transform
 from illama_eval.activations import Inputs, choose_range, watch
 from illama_eval.quantize import Calibration, as_subject, calibrate_on, check_quantized, quantize

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from illama.checkpoint import load, save
+from illama.checkpoint.load import load, save_checkpoint
 from illama.model import Model
 from illama.sources import open_source
 from illama_eval import Run, evaluate
@@ -43,7 +43,7 @@ def judge(change: Callable[[Model], object], baseline: Path, folder: Path) -> Ve
     model = load(DEMO_CHECKPOINT)
     with torch.no_grad():
         change(model)
-    save(model, folder / "changed.safetensors")
+    save_checkpoint(model, folder / "changed.safetensors")
     measure(folder / "changed.safetensors", folder / "run")
     return check(folder / "run", baseline)
 

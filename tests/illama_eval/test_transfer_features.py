@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
 from illama.model import Model
-from illama.sources import Source, open_source
+from illama.sources import open_source
+from illama.sources.source import Source
 from illama.transforms import ImageError, evaluation_transform
-from illama.weights import sha256_of_weights
 from illama_eval import features as features_module
 from illama_eval.features import Reading, extract
 from illama_eval.subjects import ModelSubject, SubjectError

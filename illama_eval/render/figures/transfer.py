@@ -21,7 +21,8 @@ from illama_eval.render.canvas import (
 from illama_eval.render.number import show_number, show_row
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import headline, rows_at
-from illama_eval.result import Row, Run
+from illama_eval.result import Run
+from illama_eval.row import Row
 
 STUDY = "transfer"
 _HIGH = 2.6

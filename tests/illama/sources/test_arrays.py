@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from illama.sources import SourceError, open_source
+from illama.sources import open_source
+from illama.sources.source import SourceError
 
 
 def save_npz(path: Path, **arrays: object) -> str:

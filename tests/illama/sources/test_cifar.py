@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from illama.sources import SourceError, open_source
+from illama.sources import open_source
+from illama.sources.source import SourceError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 ROWS = np.random.default_rng(0).integers(0, 256, (4, 3072), np.uint8)

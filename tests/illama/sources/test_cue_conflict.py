@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from illama.sources import SourceError, open_source
+from illama.sources import open_source
 from illama.sources.cue_conflict import attach_cues, read_name
-from illama.sources.source import make_source
+from illama.sources.source import SourceError, make_source
 
 
 def folder(names, name="pictures"):

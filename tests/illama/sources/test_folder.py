@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from illama.sources import SourceError, open_source
+from illama.sources import open_source
+from illama.sources.source import SourceError
 from illama.transforms import ImageError
 
 

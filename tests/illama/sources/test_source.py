@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illama.sources import SOURCES, Source, SourceError, hash_order, open_source
-from illama.sources.source import imagenet_wnids, make_source
+from illama.sources import SOURCES, open_source
+from illama.sources.source import Source, SourceError, hash_order, imagenet_wnids, make_source
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 IDS = st.lists(st.text("ab/\u00e9\n0", min_size=1), min_size=1, max_size=20, unique=True)

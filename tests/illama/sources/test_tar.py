@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from illama.sources import SourceError, open_source
+from illama.sources import open_source
+from illama.sources.source import SourceError
 from illama.transforms import ImageError
 
 

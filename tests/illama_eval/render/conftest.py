@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from illama_eval.result import Curve, Row, Run, Verdict
+from illama_eval.result import Curve, Run, Verdict
+from illama_eval.row import Row
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",

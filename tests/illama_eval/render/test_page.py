@@ -33,7 +33,8 @@ from illama_eval.render.report_markdown import report_markdown
 from illama_eval.render.sections import MOST_ROWS, share_rows
 from illama_eval.render.text import plain
 from illama_eval.render.theme import DIVERGING, ON_DIVERGING, THEMES
-from illama_eval.result import Row, Run, Verdict
+from illama_eval.result import Run, Verdict
+from illama_eval.row import Row
 
 EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"
 

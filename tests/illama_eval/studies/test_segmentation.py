@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from illama.checkpoint.segmenter import save_segmenter
 from illama.config import Config
 from illama.observation import SegmentsSeen
-from illama.segmenter_file import save_segmenter
 from illama.upernet import Segmenter, SegmenterConfig
 from illama_eval.result import Run
 from illama_eval.segmenter_subject import (

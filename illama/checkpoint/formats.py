@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
+from illama.checkpoint.vit import fold
 from illama.config import SIZES, Config, Mlp
 from illama.files import CheckpointError
-from illama.folding import fold
 
 KEYS: tuple[tuple[str, str, Mlp | None], ...] = (
     ("patch_embedding", "patch_embed.proj", None),

@@ -19,7 +19,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from illama import checkpoint
+from illama.checkpoint.load import save_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError, about, first_line
 from illama.model import Model
@@ -137,7 +137,7 @@ def initialize(
     model.load_state_dict(state)
     selection = "head-aware" if head_aware else "uniform"
     given = {"selected_from": folder.resolve().name, "selection": selection, "seed": seed}
-    checkpoint.save(model, out, args=given)
+    save_checkpoint(model, out, args=given)
 
 
 def spread(given: int, wanted: int) -> Tensor:

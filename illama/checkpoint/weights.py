@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from illama.checkpoint.formats import Found, config_of, find, listed, published_size, to_official
 from illama.config import Config
-from illama.families import Found, config_of, find, listed, published_size, to_official
 from illama.files import CheckpointError
 from illama.model import Model, resize_positions
 

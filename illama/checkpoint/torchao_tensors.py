@@ -11,15 +11,13 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from illama.checkpoint.quantized_weight import Form, QuantizedWeight
 from illama.files import CheckpointError, first_line
-
-if TYPE_CHECKING:
-    from illama.packing import Form, QuantizedWeight
 
 
 @dataclass(frozen=True)

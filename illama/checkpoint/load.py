@@ -18,10 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from illama.archive import Archive, unpack
-from illama.complexity import causal_macs, macs, parameters, parameters_as_published
-from illama.config import Config, Masking
-from illama.families import (
+from illama.checkpoint.archive import Archive, unpack
+from illama.checkpoint.formats import (
     Found,
     config_of,
     find,
@@ -29,14 +27,15 @@ from illama.families import (
     jsonable,
     to_official,
 )
+from illama.checkpoint.quantized import install, published_rows, unpack_weights
+from illama.checkpoint.quantized_weight import QuantizedWeight
+from illama.checkpoint.released import identify
+from illama.checkpoint.torchao_tensors import is_quantized
+from illama.checkpoint.weights import checksum, fill, prepare, sha256_of_weights
+from illama.complexity import causal_macs, macs, parameters, parameters_as_published
+from illama.config import Config, Masking
 from illama.files import CheckpointError, about, replacing
 from illama.model import Model
-from illama.packing import QuantizedWeight, install, published_rows, unpack_weights
-from illama.released import identify
-from illama.torchao import is_quantized
-from illama.weights import checksum, fill, prepare, sha256_of_weights
-
-__all__ = ["Checkpoint", "CheckpointError", "load", "read", "save", "sha256_of_weights"]
 
 Layout = Literal[
     "official .pth",
@@ -104,13 +103,13 @@ def load(
     """Return the model of a checkpoint, in evaluation mode, so that `model(images)` is right.
 
     A model holds no soft mask. A checkpoint to be run with soft mask 1 is bidirectional, and comes
-    back with `masking="none"`, the same function. For a soft mask between 0 and 1 use `read`, and
-    run `checkpoint.model(images, checkpoint.soft_mask)`. The arguments are those of `read`.
+    back with `masking="none"`, the same function. For a soft mask between 0 and 1 use `read_checkpoint`, and
+    run `checkpoint.model(images, checkpoint.soft_mask)`. The arguments are those of `read_checkpoint`.
 
     Raises:
-        CheckpointError: as `read`; or the soft mask lies between 0 and 1.
+        CheckpointError: as `read_checkpoint`; or the soft mask lies between 0 and 1.
     """
-    checkpoint = read(
+    checkpoint = read_checkpoint(
         path,
         image_size=image_size,
         heads=heads,
@@ -126,12 +125,12 @@ def load(
             f"{path}: runs with soft_mask={checkpoint.soft_mask}, which model(images) would not "
             "know; use illama.checkpoint.read and model(images, soft_mask), or pass 0 or 1"
         )
-    return read(
+    return read_checkpoint(
         path, image_size=image_size, heads=heads, masking="none", ema=ema, device=device
     ).model
 
 
-def read(
+def read_checkpoint(
     path: str | Path,
     *,
     image_size: int | None = None,
@@ -216,7 +215,7 @@ def _install(model: Model, packed: Mapping[str, QuantizedWeight]) -> None:
     install(model, ordered)
 
 
-def save(
+def save_checkpoint(
     model: Model,
     path: str | Path,
     *,

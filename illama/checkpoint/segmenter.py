@@ -13,12 +13,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from illama.archive import Archive, unpack
+from illama.checkpoint.archive import Archive, unpack
+from illama.checkpoint.formats import jsonable
+from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
-from illama.families import jsonable
 from illama.files import CheckpointError, about, replacing
 from illama.upernet import Segmenter, SegmenterConfig
-from illama.weights import checksum, sha256_of_weights
 
 RECORD = "segmenter"
 """Key of the header that tells a segmenter from a classifier."""

@@ -1,0 +1,1 @@
+"""Checkpoints: reading them safely, the layouts they come in, and writing them."""
