@@ -10,16 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from illama.sources.ade20k import find_ade20k, open_ade20k
-from illama.sources.arrays import (
-    open_demo,
-    open_demo_shapes,
-    open_digits,
-    open_npz,
-    open_photos,
-)
+from illama.sources.bundled import open_demo, open_demo_shapes, open_digits, open_photos
 from illama.sources.cifar import find_cifar, open_cifar
 from illama.sources.cue_conflict import attach_cues
 from illama.sources.folder import open_folder
+from illama.sources.npz import open_npz
 from illama.sources.source import Source, SourceError, hash_order
 from illama.sources.splits import SPLIT_NAMES, find_shards, split_folder
 from illama.sources.tables import read_class_subset

@@ -17,8 +17,8 @@ from illama.augmentation import (
     rand_augment,
     shift,
 )
-from illama.demo import draw
 from illama.recipe import RecipeError, find_recipe
+from illama.sources.demo import draw
 from illama.transforms import evaluation_transform
 
 DEMO = find_recipe("demo")

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from illama.demo import SHAPES, TEXTURES, draw
+from illama.sources.demo import SHAPES, TEXTURES, draw
 
 
 def test_shape_and_texture_agree_where_they_should():

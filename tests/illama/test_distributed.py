@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from illama.checkpoint.load import load
-from illama.demo import draw
+from illama.sources.demo import draw
 
 PROGRAM = """
 import sys, torch, illama.cli, illama.config

@@ -23,12 +23,12 @@ from illama import journal
 from illama.augmentation import Augmentation
 from illama.batches import Pictures, draw_batches, load_batches, open_splits
 from illama.config import SIZES
-from illama.demo import draw
 from illama.distributed import World
 from illama.files import CheckpointError
 from illama.learner import Learner
 from illama.recipe import find_recipe
 from illama.sources import open_source
+from illama.sources.demo import draw
 from illama.sources.source import hash_arrays, make_source
 from illama.task import TrainingError
 from illama.train import Execution, fit
