@@ -23,12 +23,12 @@ from plain import PlainModel
 from torch import nn
 from torch.nn import functional
 
-from illama.augmentation import Augmentation
-from illama.batches import Batch, Pictures, draw_batches, load_batches
 from illama.distributed import World
-from illama.learner import BETAS, Learner
-from illama.recipe import Recipe, find_recipe
 from illama.sources import open_source
+from illama.training.augmentation import Augmentation
+from illama.training.loader import Batch, Pictures, draw_batches, load_batches
+from illama.training.recipe import Recipe, find_recipe
+from illama.training.trainer import BETAS, Learner
 from illama.transforms import evaluation_transform
 
 WARM_UP = 2

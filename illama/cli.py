@@ -168,7 +168,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Also write the log for TensorBoard.")] = False,
 ) -> None:
     """Train a model by a recipe; write weights, log and the recipe as it was used."""
-    from illama.recipe import RECIPES, find_recipe
+    from illama.training.recipe import RECIPES, find_recipe
 
     if list_recipes:
         for each in RECIPES.values():
@@ -180,10 +180,10 @@ def train(
     chosen = find_recipe(recipe).override(given)
     from rich.console import Console
 
-    from illama.batches import open_splits
-    from illama.curves import draw_curves
     from illama.distributed import choose_device
-    from illama.train import Execution, fit
+    from illama.training.curves import draw_curves
+    from illama.training.loader import open_splits
+    from illama.training.loop import Execution, fit
 
     execution = Execution(
         device=choose_device(device),
@@ -211,7 +211,7 @@ def curves(
     out: Annotated[Path, typer.Option(help="Ends in .png, .svg or .pdf.")] = Path("curves.png"),
 ) -> None:
     """Draw loss, accuracy and soft mask over the epochs of trainings, all in one figure."""
-    from illama.curves import draw_curves
+    from illama.training.curves import draw_curves
 
     draw_curves(logs, out)
     typer.echo(out)
@@ -251,9 +251,9 @@ def roadmap(
     """
     from rich.console import Console
 
-    from illama.batches import open_splits
     from illama.distributed import choose_device
-    from illama.recipe import find_recipe
+    from illama.training.loader import open_splits
+    from illama.training.recipe import find_recipe
     from illama_eval.render.roadmap import show_roadmap, write_roadmap
     from illama_eval.roadmap import Roadmap, choose_arms, shared_recipe, travel
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from illama.checkpoint.load import save_checkpoint
 from illama.config import SIZES, STEPS, Config
 from illama.files import replacing
-from illama.journal import BEST
 from illama.model import Model
-from illama.recipe import RECIPES, Recipe
-from illama.train import Execution, fit
+from illama.training.folder import BEST
+from illama.training.loop import Execution, fit
+from illama.training.recipe import RECIPES, Recipe
 from illama_eval.command import carry_out
 from illama_eval.job import Prior
 from illama_eval.options import Shared

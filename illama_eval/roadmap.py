@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 
 from illama.files import replacing
-from illama.recipe import Recipe, RecipeError, find_recipe
 from illama.sources.source import Source
-from illama.train import Execution, fit
+from illama.training.loop import Execution, fit
+from illama.training.recipe import Recipe, RecipeError, find_recipe
 from illama_eval.job import Options
 from illama_eval.result import ResultError
 from illama_eval.run import evaluate

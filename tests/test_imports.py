@@ -36,9 +36,9 @@ DRAWING = ("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe
 
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama.config", ()),
-    ("illama.schedule", ()),
-    ("illama.recipe", ("illama.recipe_table",)),
-    ("illama.recipe_table", ()),
+    ("illama.training.schedules", ()),
+    ("illama.training.recipe", ("illama.training.recipes",)),
+    ("illama.training.recipes", ()),
     ("illama.masking", ("torch",)),
     ("illama.layers", ("torch", "illama.config", "illama.masking", "illama.observation")),
     ("illama.observation", ("torch", "illama.config")),

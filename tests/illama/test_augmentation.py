@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from illama.augmentation import (
+from illama.sources.demo import draw
+from illama.training.augmentation import (
     OPERATIONS,
     Augmentation,
     crop_resized,
@@ -17,8 +18,7 @@ from illama.augmentation import (
     rand_augment,
     shift,
 )
-from illama.recipe import RecipeError, find_recipe
-from illama.sources.demo import draw
+from illama.training.recipe import RecipeError, find_recipe
 from illama.transforms import evaluation_transform
 
 DEMO = find_recipe("demo")

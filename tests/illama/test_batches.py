@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from illama.batches import LoaderError, Pictures, deal_test, draw_batches, load_batches, order_epoch
 from illama.distributed import World
-from illama.evaluation import evaluate
-from illama.recipe import find_recipe
 from illama.sources.source import make_source
+from illama.training.classification import loss_and_accuracy
+from illama.training.loader import (
+    LoaderError,
+    Pictures,
+    deal_test,
+    draw_batches,
+    load_batches,
+    order_epoch,
+)
+from illama.training.recipe import find_recipe
 from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(["image_size=8", "batch_size=20"])
@@ -126,7 +133,7 @@ def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
     logits[3, 2] = 1
     given = replace(source(5, broken=(4,)), labels=labels)
     pictures = Pictures(given, show, seed=0, substitutes=False)
-    seen = evaluate(
+    seen = loss_and_accuracy(
         {"": lambda images: logits[images[:, 0].long()], "_other": lambda images: -logits[:4]},
         load_batches(pictures, deal_test(5, 5, World()), 0, CPU),
         World(),

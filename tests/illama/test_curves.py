@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.figure import Figure
 
-from illama.curves import COLOURS, LogError, draw_curves, read_log
+from illama.training.curves import COLOURS, LogError, draw_curves, read_log
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from illama.batches import Batch
 from illama.config import Config
-from illama.learner import Learner, LossError, draw_kept, follow, parameter_groups
 from illama.model import Model
-from illama.recipe import RecipeError, find_recipe
-from illama.start import build
+from illama.training.initial import build
+from illama.training.loader import Batch
+from illama.training.recipe import RecipeError, find_recipe
+from illama.training.trainer import Learner, LossError, draw_kept, follow, parameter_groups
 
 SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
@@ -172,7 +172,7 @@ def test_the_seed_alone_decides_the_fresh_weights():
 
 
 def test_a_micro_batch_that_leaves_a_process_idle_is_refused():
-    from illama.batches import count_passes
+    from illama.training.loader import count_passes
 
     assert [count_passes(SMALL, size) for size in (1, 2, 20)] == [1, 2, 20]
     assert count_passes(replace(SMALL, micro_batch=8), 2) == 3

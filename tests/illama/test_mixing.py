@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from illama.mixing import Mixing, cross_entropy, cut, draw_mixing
-from illama.recipe import find_recipe
+from illama.training.mixup import Mixing, cross_entropy, cut, draw_mixing
+from illama.training.recipe import find_recipe
 
 RECIPE = find_recipe("demo").override(["mixup=0.8", "cutmix=1.0"])
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from illama.config import Config
-from illama.recipe import RECIPES, RecipeError, find_recipe
+from illama.training.recipe import RECIPES, RecipeError, find_recipe
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))

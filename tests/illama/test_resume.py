@@ -19,19 +19,19 @@ from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
-from illama import journal
-from illama.augmentation import Augmentation
-from illama.batches import Pictures, draw_batches, load_batches, open_splits
 from illama.config import SIZES
 from illama.distributed import World
 from illama.files import CheckpointError
-from illama.learner import Learner
-from illama.recipe import find_recipe
 from illama.sources import open_source
 from illama.sources.demo import draw
 from illama.sources.source import hash_arrays, make_source
-from illama.task import TrainingError
-from illama.train import Execution, fit
+from illama.training import folder
+from illama.training.augmentation import Augmentation
+from illama.training.loader import Pictures, draw_batches, load_batches, open_splits
+from illama.training.loop import Execution, fit
+from illama.training.recipe import find_recipe
+from illama.training.task import TrainingError
+from illama.training.trainer import Learner
 from illama.transforms import evaluation_transform
 
 MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
@@ -122,7 +122,7 @@ def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
     losses = []
     for resumed in (False, True):
         learner = Learner(recipe, 50)
-        book = journal.Journal(tmp_path, learner, "", 3, Console(quiet=True))
+        book = folder.Journal(tmp_path, learner, "", 3, Console(quiet=True))
         first = book.restore(tmp_path / "checkpoint-7.pth") if resumed else 0
         vary = Augmentation(recipe, evaluation_transform(8))
         pictures = Pictures(small_source(), vary, recipe.seed, substitutes=True)
@@ -190,8 +190,8 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(monkeypatch, tmp
 
 
 def test_too_little_disk_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
-    usage = journal.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(journal.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    usage = folder.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
     with pytest.raises(TrainingError, match=r"0.0 GB free, the training writes up to 0.\d GB"):
         train(tmp_path / "small")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illama.schedule import drop_path, learning_rate, soft_mask, weight_decay
+from illama.training.schedules import drop_path, learning_rate, soft_mask, weight_decay
 
 STEPS_PER_EPOCH = 312
 """Of the paper: 1,281,167 images, 4,096 in a step."""

@@ -18,11 +18,14 @@ from illama.checkpoint.segmenter import is_segmenter, read_segmenter, save_segme
 from illama.cli import main
 from illama.config import Config
 from illama.files import CheckpointError
-from illama.learner import parameter_groups
-from illama.recipe import RecipeError, find_recipe
-from illama.schedule import polynomial
 from illama.segmentation_metrics import IGNORED, count_areas
-from illama.segmentation_task import (
+from illama.sources import open_source
+from illama.sources.ade20k import reduce_zero_label
+from illama.sources.source import SourceError
+from illama.training.loop import fit
+from illama.training.recipe import RecipeError, find_recipe
+from illama.training.schedules import polynomial
+from illama.training.segmentation import (
     Segmentation,
     Variation,
     distort,
@@ -30,11 +33,8 @@ from illama.segmentation_task import (
     pixel_loss,
     scaled_size,
 )
-from illama.sources import open_source
-from illama.sources.ade20k import reduce_zero_label
-from illama.sources.source import SourceError
-from illama.task import TrainingError
-from illama.train import fit
+from illama.training.task import TrainingError
+from illama.training.trainer import parameter_groups
 from illama.transforms import ImageError, evaluation_transform
 from illama.upernet import Segmenter, SegmenterConfig, scaled_blocks
 

@@ -14,18 +14,18 @@ from PIL import Image
 from rich.console import Console
 
 from illama import cli, exits
-from illama.batches import open_splits
 from illama.checkpoint.load import read_checkpoint
 from illama.distributed import World, choose_device
 from illama.exits import UsageError
 from illama.files import CheckpointError
-from illama.learner import Learner
-from illama.recipe import RECIPES, RecipeError, find_recipe
 from illama.sources.demo import draw
 from illama.sources.source import SourceError, hash_arrays, make_source
-from illama.start import build
-from illama.task import TrainingError
-from illama.train import Execution, fit
+from illama.training.initial import build
+from illama.training.loader import open_splits
+from illama.training.loop import Execution, fit
+from illama.training.recipe import RECIPES, RecipeError, find_recipe
+from illama.training.task import TrainingError
+from illama.training.trainer import Learner
 from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(

@@ -22,11 +22,10 @@ from rich.console import Console
 
 from illama.checkpoint.archive import unpack
 from illama.checkpoint.formats import to_official
-from illama.evaluation import Record
 from illama.files import CheckpointError, about, replacing
-from illama.learner import Learner
 from illama.model import Model
-from illama.task import TrainingError
+from illama.training.task import Record, TrainingError
+from illama.training.trainer import Learner
 
 STATE = "training"
 """Key of a checkpoint under which what only a training needs is kept."""

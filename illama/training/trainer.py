@@ -17,20 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from illama import schedule, sharding
-from illama.batches import (
+from illama.distributed import World
+from illama.model import Model
+from illama.training import fsdp, schedules
+from illama.training.classification import Classification
+from illama.training.loader import (
     Batch,
     count_passes,
     dropout_seed,
     mixing_generator,
     path_generator,
 )
-from illama.distributed import World
-from illama.evaluation import Record
-from illama.mixing import draw_mixing
-from illama.model import Model
-from illama.recipe import Recipe, RecipeError
-from illama.task import TrainingError, task_of
+from illama.training.mixup import draw_mixing
+from illama.training.recipe import Recipe, RecipeError
+from illama.training.segmentation import Segmentation
+from illama.training.task import Record, Task, TrainingError
 
 BETAS = (0.9, 0.999)
 """AdamW's, in every recipe of the paper (Table 12)."""
@@ -125,7 +126,7 @@ class Learner:
         if self.recipe.recompute:
             self.model.recompute_blocks()
         if self.sharded:
-            sharding.shard(self.model, self.world)
+            fsdp.shard(self.model, self.world)
         run: Any = torch.compile(self.model) if compiled else self.model
         if self.world.size > 1 and not self.sharded:
             ids = [self.device] if self.device.type == "cuda" else None
@@ -140,19 +141,19 @@ class Learner:
         if warmup is None:
             warmup = recipe.warmup_epochs * self.steps_per_epoch
         if recipe.lr_schedule == "polynomial":
-            return schedule.polynomial(step, peak=recipe.lr, warmup_steps=warmup, steps=steps)
-        return schedule.learning_rate(
+            return schedules.polynomial(step, peak=recipe.lr, warmup_steps=warmup, steps=steps)
+        return schedules.learning_rate(
             step, peak=recipe.lr, minimum=recipe.min_lr, warmup_steps=warmup, steps=steps
         )
 
     def weight_decay(self, step: int) -> float:
         """Return the weight decay of a step."""
         start, end = self.recipe.weight_decay, self.recipe.weight_decay_end
-        return schedule.weight_decay(step, start=start, end=end, steps=self.steps)
+        return schedules.weight_decay(step, start=start, end=end, steps=self.steps)
 
     def soft_mask(self, step: int) -> float:
         """Return the soft mask of a step."""
-        return schedule.soft_mask(
+        return schedules.soft_mask(
             step,
             start=self.recipe.soft_mask,
             schedule=self.recipe.mask_schedule,
@@ -161,7 +162,7 @@ class Learner:
 
     def drop_path(self, step: int) -> float:
         """Return the drop rate of the last block in a step."""
-        return schedule.drop_path(
+        return schedules.drop_path(
             step,
             rate=self.recipe.drop_path,
             mode=self.recipe.drop_mode,
@@ -211,23 +212,21 @@ class Learner:
 
     def whole(self) -> Model:
         """Return the model in one piece; where it is cut, all processes call it together."""
-        return sharding.gather_model(self.model, self.device) if self.sharded else self.model
+        return fsdp.gather_model(self.model, self.device) if self.sharded else self.model
 
     def moments(self) -> dict[str, Any]:
         """Return the optimizer's state in one piece; all processes call it together."""
-        state: dict[str, Any] = sharding.gather(self.optimizer.state_dict())
+        state: dict[str, Any] = fsdp.gather(self.optimizer.state_dict())
         return state
 
     def take_up(self, model: Model, moments: dict[str, Any]) -> None:
         """Go on from saved weights and moments."""
-        sharding.fill(self.model, model)
+        fsdp.fill(self.model, model)
         for own, saved in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(saved)
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
         for index, own in moments["state"].items():
-            own.update(
-                {name: sharding.cut_like(each, parameters[index]) for name, each in own.items()}
-            )
+            own.update({name: fsdp.cut_like(each, parameters[index]) for name, each in own.items()})
         self.optimizer.load_state_dict(moments)
 
     def _set_rates(self, step: int) -> None:
@@ -266,7 +265,7 @@ class Learner:
     def _gathering(self, synchronised: bool) -> AbstractContextManager[object]:
         """Let only a step's last backward pass exchange gradients with other processes."""
         if self.sharded:
-            sharding.exchange_gradients(self.model, on=synchronised)
+            fsdp.exchange_gradients(self.model, on=synchronised)
         if synchronised or not isinstance(self.run, DistributedDataParallel):
             return contextlib.nullcontext()
         waiting: AbstractContextManager[object] = self.run.no_sync()
@@ -340,3 +339,10 @@ def follow(average: Model, model: Model, decay: float) -> None:
     """Move averaged weights towards the model's: decay * average + (1 - decay) * weights."""
     for own, new in zip(average.parameters(), model.parameters(), strict=True):
         own.lerp_(new, 1 - decay)
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the recipe's task."""
+    if recipe.task == "classification":
+        return Classification()
+    return Segmentation()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from illama.recipe_table import TABLE
+from illama.training.recipes import TABLE
 
 
 class RecipeError(ValueError):

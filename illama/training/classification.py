@@ -1,79 +1,30 @@
-"""What a training teaches: which network, seen through which pictures, by which loss."""
+"""Classification: one class for each image; cross-entropy, and accuracy over the test images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from illama.augmentation import Augmentation
-from illama.batches import Batch, Pictures
 from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.distributed import World
-from illama.evaluation import Record, Runs, evaluate
-from illama.mixing import Mixing, cross_entropy
-from illama.recipe import Recipe
 from illama.sources.source import Source
-from illama.start import build
+from illama.training.augmentation import Augmentation
+from illama.training.initial import build
+from illama.training.loader import Batch, Pictures
+from illama.training.mixup import Mixing, cross_entropy
+from illama.training.recipe import Recipe
+from illama.training.task import Record, Runs, Scored, TrainingError
 from illama.transforms import Transform, evaluation_transform
 
-
-class TrainingError(ValueError):
-    """A training that cannot start or go on; one line: what, where, what to do."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class Scored(NamedTuple):
-    """What one micro-batch came to."""
-
-    loss: Tensor
-    """Mean over the images, with gradient."""
-    hits: Tensor
-    """Images whose answer is right; of segmentation, shares of right pixels, summed."""
-
-
-class Task(Protocol):
-    """What differs between classification and segmentation; everything else is the one loop's."""
-
-    def build(self, recipe: Recipe) -> Any:
-        """Return the network that the training begins with."""
-        ...
-
-    def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source in the numbering of the recipe's classes, or refuse it.
-
-        Raises:
-            TrainingError: it cannot teach this task.
-            SourceError: its labels do not fit.
-        """
-        ...
-
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> Pictures:
-        """Return what a training sees of the images, varied, or a test, plain."""
-        ...
-
-    def score(self, outputs: Any, labels: Tensor, mixing: Mixing, recipe: Recipe) -> Scored:
-        """Return loss and hits of a network's outputs on a micro-batch."""
-        ...
-
-    def evaluate(self, runs: Runs, batches: Iterable[Batch], world: World) -> Record:
-        """Return the numbers of the log that the test images show."""
-        ...
-
-    def save(self, network: Any, path: Path, **about: Any) -> None:
-        """Write a checkpoint; keywords as `illama.checkpoint.load.save_checkpoint`."""
-        ...
-
-    def read(self, path: Path, *, ema: bool = False) -> Any:
-        """Return the network of a checkpoint."""
-        ...
+_NAMES = {"test_loss": 1, "test_acc1": 100, "test_acc5": 100}
 
 
 class Classification:
@@ -113,7 +64,7 @@ class Classification:
 
     def evaluate(self, runs: Runs, batches: Iterable[Batch], world: World) -> Record:
         """Return loss and accuracies."""
-        return evaluate(runs, batches, world)
+        return loss_and_accuracy(runs, batches, world)
 
     def save(self, network: Any, path: Path, **about: Any) -> None:
         """Write a model's checkpoint."""
@@ -129,10 +80,30 @@ def _plainly(transform: Transform, image: NDArray[np.uint8], _: np.random.Genera
     return transform(image)
 
 
-def task_of(recipe: Recipe) -> Task:
-    """Return the recipe's task."""
-    if recipe.task == "classification":
-        return Classification()
-    from illama.segmentation_task import Segmentation  # noqa: PLC0415 - most trainings need no UperNet
+@torch.no_grad()
+def loss_and_accuracy(runs: Runs, batches: Iterable[Batch], world: World) -> Record:
+    """Return `test_loss` (nats) and `test_acc1`, `test_acc5` (percent) of each run, in fp32.
 
-    return Segmentation()
+    An image counts as a hit among k where fewer than k classes have a larger logit.
+    """
+    sums = torch.zeros(len(runs), 3, dtype=torch.float64)
+    images = torch.zeros(1, dtype=torch.float64)
+    for batch in batches:
+        if not len(batch.images):
+            continue
+        pixels, labels = batch.images.to(world.device), batch.labels.to(world.device)
+        images += len(labels)
+        for index, run in enumerate(runs.values()):
+            logits = run(pixels)
+            loss = functional.cross_entropy(logits, labels, reduction="none")
+            rank = (logits > logits.gather(1, labels[:, None])).sum(-1)
+            parts = (loss.double().sum(), (rank < 1).sum(), (rank < 5).sum())  # noqa: PLR2004 - top-5
+            sums[index] += torch.stack([part.double().cpu() for part in parts])
+    total = world.add(torch.cat((images, sums.flatten())))
+    count = total[0].item()
+    rows = total[1:].view(-1, 3).tolist()
+    return {
+        f"{name}{ending}": scale * value / count
+        for ending, row in zip(runs, rows, strict=True)
+        for (name, scale), value in zip(_NAMES.items(), row, strict=True)
+    }

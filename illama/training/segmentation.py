@@ -15,13 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from illama.batches import Batch, Pictures
 from illama.checkpoint.segmenter import is_segmenter, read_segmenter, save_segmenter
 from illama.config import Config
 from illama.distributed import World
-from illama.evaluation import Record, Runs
-from illama.mixing import Mixing
-from illama.recipe import Recipe, RecipeError
 from illama.segmentation_metrics import (
     IGNORED,
     count_areas,
@@ -29,8 +25,11 @@ from illama.segmentation_metrics import (
     pixel_accuracy,
 )
 from illama.sources.source import Source
-from illama.start import fill
-from illama.task import Scored, TrainingError
+from illama.training.initial import fill
+from illama.training.loader import Batch, Pictures
+from illama.training.mixup import Mixing
+from illama.training.recipe import Recipe, RecipeError
+from illama.training.task import Record, Runs, Scored, TrainingError
 from illama.transforms import Transform, evaluation_transform
 from illama.upernet import Segmented, Segmenter, SegmenterConfig, resize
 

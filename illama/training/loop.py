@@ -14,19 +14,16 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from illama.batches import Batch, deal_test, draw_batches, load_batches
 from illama.distributed import World, join
-from illama.evaluation import Record
 from illama.interruption import StopRequest, deferring
-from illama.journal import Journal
-from illama.learner import Learner, LossError
 from illama.model import Model
-from illama.progress import Scribe, describe, live
-from illama.recipe import Recipe
 from illama.sources.source import Source, SourceError
-from illama.task import TrainingError, task_of
-
-__all__ = ["Execution", "Trained", "TrainingError", "fit"]
+from illama.training.folder import Journal
+from illama.training.loader import Batch, deal_test, draw_batches, load_batches
+from illama.training.progress import Scribe, describe, live
+from illama.training.recipe import Recipe
+from illama.training.task import Record, TrainingError
+from illama.training.trainer import Learner, LossError, task_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from illama.checkpoint.load import read_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.model import Model
-from illama.recipe import Recipe, RecipeError
+from illama.training.recipe import Recipe, RecipeError
 
 
 def build(recipe: Recipe) -> Model:

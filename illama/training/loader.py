@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from illama.distributed import World
 from illama.files import first_line
-from illama.recipe import Recipe, RecipeError
 from illama.sources import open_source
 from illama.sources.source import Source, SourceError
+from illama.training.recipe import Recipe, RecipeError
 from illama.transforms import ImageError
 
 WORKER_TIMEOUT = 120

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from illama.evaluation import Record
-from illama.task import TrainingError
+from illama.training.task import Record, TrainingError
 
 
 class _Speed(ProgressColumn):

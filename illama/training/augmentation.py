@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-from illama.recipe import Recipe, RecipeError
+from illama.training.recipe import Recipe, RecipeError
 from illama.transforms import Transform
 
 Random: TypeAlias = np.random.Generator

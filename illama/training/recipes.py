@@ -1,4 +1,4 @@
-"""The published recipes as data: field values of `illama.recipe.Recipe`, by recipe name.
+"""The published recipes as data: field values of `illama.training.recipe.Recipe`, by recipe name.
 
 Table numbers are those of Wang et al. 2024; what its tables leave open is as in the released
 scripts. Pieces shared by several recipes stand first.

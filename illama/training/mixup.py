@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from illama.recipe import Recipe
+from illama.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Training: recipes, schedules, augmentation, the tasks and the one loop."""
