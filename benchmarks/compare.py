@@ -25,8 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from illama_eval.result import Run, replicate_table
-from illama_eval.row import Row
+from illama_eval.results import Row, Run, replicate_table
 
 EXAMPLES = Path(__file__).parents[1] / "reports" / "examples"
 RUNS = (EXAMPLES / "cifar10", EXAMPLES / "cifar10-bidirectional")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 if TYPE_CHECKING:
     from illama_eval.run import evaluate

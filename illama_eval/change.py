@@ -15,8 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from illama_eval.measured import Key, Measured, Mismatch, inside
-from illama_eval.result import ResultError
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row
 from illama_eval.statistics import Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9

@@ -44,7 +44,7 @@ from illama_eval.request import (
     parse_batch_size,
     resolve,
 )
-from illama_eval.result import Run
+from illama_eval.results import Run
 from illama_eval.run import evaluate
 from illama_eval.segmenter_subject import (
     DEMO_SEGMENTER,

@@ -18,7 +18,7 @@ from illama_eval.measured import (
     pair_subjects,
     read_measured,
 )
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 from illama_eval.statistics import holm
 
 SCHEMA_VERSION = 1

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from illama_eval import environment
 from illama_eval.job import Job, Progress
-from illama_eval.result import ResultError, Run
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run
 from illama_eval.samples import ClassAttention, collect_samples
 from illama_eval.study import Findings, Metric
 from illama_eval.subjects import ModelSubject

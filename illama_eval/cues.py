@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from illama.sources.source import Source
-from illama_eval.categories import choose_categories
+from illama_eval.cue_conflict import choose_categories
 from illama_eval.observers import Decisions, number_decisions, read_observers
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects import Subject, SubjectError

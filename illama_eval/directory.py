@@ -18,8 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from illama.files import replacing
-from illama_eval.result import ResultError, Run, replicate_table
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run, replicate_table
 
 LOCK, OWNER = ".lock", ".owner"
 OWNED = (

@@ -6,7 +6,6 @@ import platform
 import resource
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from illama_eval.result import Run
-from illama_eval.row import Row
-from illama_eval.study import Study
+from illama_eval.results import Row, Run
 from illama_eval.subjects import Subject
 
 
@@ -39,18 +36,6 @@ def describe(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads() if device.type == "cpu" else None,
         "tf32": torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None,
-    }
-
-
-def parameters(study: Study) -> dict[str, Any]:
-    """Return a study's parameters as JSON reads them back."""
-    described = getattr(study, "describe", None)
-    if described is not None:
-        found: dict[str, Any] = described()
-        return found
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(study).items()  # type: ignore[call-overload]  # studies are dataclasses
     }
 
 

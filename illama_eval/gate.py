@@ -22,7 +22,7 @@ from illama_eval.change import Change
 from illama_eval.comparison import Comparison, adjust, compare_runs
 from illama_eval.measured import RECORDS, read_measured
 from illama_eval.policy import Policy, Rule
-from illama_eval.result import ResultError, Run, files_of, read_arrays, replicate_table
+from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
 
 State = Literal[
     "better", "same", "inconclusive", "worse", "not comparable", "missing", "new", "not gated"

@@ -10,19 +10,11 @@ from typing import Any, Protocol
 from illama.distributed import World
 from illama.observation import LAYER_WANTED, Piece
 from illama.sources.source import Source
-from illama_eval import environment
+from illama_eval.bootstrap import REPLICATE_SCHEME
 from illama_eval.loop import Seen, Step
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 from illama_eval.samples import ClassAttention
-from illama_eval.study import (
-    REPLICATE_SCHEME,
-    Findings,
-    Metric,
-    Study,
-    Sums,
-    accumulate,
-    needs,
-)
+from illama_eval.study import Findings, Metric, Study, Sums, accumulate, needs, parameters
 from illama_eval.subjects import ModelSubject, Subject
 
 IDENTIFYING = ("weights_sha256", "model", "config", "soft_mask", "dtype", "transform", "classes")
@@ -167,7 +159,7 @@ class Job:
                 "class_subset": None if subset is None else list(subset),
             },
             "studies": {
-                **{study.name: environment.parameters(study) for study in self.studies},
+                **{study.name: parameters(study) for study in self.studies},
                 **({} if self.prior is None else {self.prior.name: dict(self.prior.parameters)}),
             },
             "replicate_scheme": REPLICATE_SCHEME,

@@ -20,7 +20,7 @@ from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources.source import Source, hash_order
 from illama.transforms import ImageError
-from illama_eval.study import keys_of, weights_of
+from illama_eval.bootstrap import keys_of, weights_of
 from illama_eval.subjects import Subject
 
 Result = TypeVar("Result")

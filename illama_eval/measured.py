@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.result import ResultError, Run, files_of, read_arrays
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run, files_of, read_arrays
 
 Key: TypeAlias = tuple[str, str, tuple[tuple[str, int | str], ...]]
 """Study, metric and place."""

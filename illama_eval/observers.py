@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.sources.source import Source, make_source, read_array
-from illama_eval.studies.shape_bias import Observer
+from illama_eval.cue_conflict import Observer
 from illama_eval.subjects import SavedPredictions, SubjectError
 
 SILENT = ("na", "")

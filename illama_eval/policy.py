@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from illama_eval.change import Change
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 Severity = Literal["fail", "warn", "ignore"]
 Leniency = Literal["allow", "warn", "fail"]

@@ -18,8 +18,8 @@ from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval import directory, environment
+from illama_eval.bootstrap import REPLICATE_SCHEME, keys_of, weights_of
 from illama_eval.command import carry_out
-from illama_eval.latency import Latency, measure_latency
 from illama_eval.options import Shared
 from illama_eval.quantize import (
     LABEL,
@@ -32,8 +32,7 @@ from illama_eval.quantize import (
 from illama_eval.render import render_directory
 from illama_eval.render.quantization import show_quantization
 from illama_eval.request import Request, default_out, resolve
-from illama_eval.result import ResultError, Run
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run
 from illama_eval.schemes import SCHEMES, Choices, check_choices, make_plan, read_mixed
 from illama_eval.sensitivity import (
     IMAGES,
@@ -44,8 +43,9 @@ from illama_eval.sensitivity import (
     mixed_json,
     weight_bytes,
 )
+from illama_eval.speed import Latency, measure_latency
 from illama_eval.studies.agreement import Agreement
-from illama_eval.study import REPLICATE_SCHEME, Metric, Study, keys_of, row, weights_of
+from illama_eval.study import Metric, Study, row
 from illama_eval.subjects import DTYPES, ModelSubject, SubjectError, digest_of
 
 STUDIES: Mapping[str, Mapping[str, Any]] = {

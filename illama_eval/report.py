@@ -16,7 +16,7 @@ from illama_eval.render import write_report
 from illama_eval.render.junit import write_junit
 from illama_eval.render.summary import append_summary
 from illama_eval.render.verdict import show_verdicts, to_json
-from illama_eval.result import files_of
+from illama_eval.results import files_of
 
 REPORTS = Path("reports")
 

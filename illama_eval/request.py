@@ -14,7 +14,7 @@ import typer
 from illama.distributed import choose_device
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval.categories import CategoriesError
+from illama_eval.cue_conflict import CategoriesError
 from illama_eval.cues import Cues
 from illama_eval.job import Prior, unseen
 from illama_eval.options import Shared

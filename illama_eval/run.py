@@ -13,7 +13,7 @@ from illama_eval import directory
 from illama_eval.conclusion import conclude
 from illama_eval.job import Job, Options, Prior, Progress
 from illama_eval.loop import automatic_batch_size, observe_source
-from illama_eval.result import Run
+from illama_eval.results import Run
 from illama_eval.study import Study
 from illama_eval.subjects import Subject
 

@@ -21,7 +21,7 @@ from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight
 from illama.model import Model
 from illama_eval.activations import linear, watch
 from illama_eval.quantize import Calibration, quantize_layer
-from illama_eval.row import At
+from illama_eval.results import At
 from illama_eval.schemes import FLOAT, MIXED_FORMAT, SCHEMES, Choices, Plan, make_plan
 from illama_eval.subjects import ModelSubject, SubjectError
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,9 +19,14 @@ from illama.complexity import causal_macs, macs
 from illama.config import Config
 from illama.model import Model
 from illama_eval import directory, environment
-from illama_eval.result import Run
-from illama_eval.row import At, Row
+from illama_eval.results import At, Row, Run
 from illama_eval.subjects import DTYPES, Dtype, ModelSubject
+
+Latency = Literal["both", "eager", "none"]
+
+SIMULATED = (
+    "simulated: weights are dequantized and multiplied in floating point, so it has no speed"
+)
 
 BATCHES = (1, 64)
 WARM_UP = 10
@@ -228,3 +234,48 @@ def speed_row(
         at=dict(at or {}),
         reason=reason,
     )
+
+
+def measure_latency(
+    subjects: Sequence[ModelSubject], simulated: Sequence[bool], latency: Latency
+) -> Iterator[Row]:
+    """Yield latency and images/s of each subject, and how much faster it is than the first."""
+    modes = {"both": ("eager", "compiled"), "eager": ("eager",), "none": ()}[latency]
+    real = [each for each, fake in zip(subjects, simulated, strict=True) if not fake]
+    for batch in BATCHES if len(real) > 1 else ():
+        for mode in modes:
+            yield from _time(real, batch, mode)
+    for subject, fake in zip(subjects, simulated, strict=True):
+        if fake and modes:
+            yield speed_row(subject, "latency", None, "s", {}, SIMULATED)
+
+
+def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[Row]:
+    """Yield the rows of one batch size in one mode."""
+    forwards: dict[str, Forward] = {}
+    for subject in subjects:
+        compiled = mode == "compiled"
+        run = torch.compile(subject.model, dynamic=False) if compiled else subject.model
+        forwards[subject.name] = partial(run, soft_mask=subject.soft_mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # compilers warn that they cannot cache torchao's tensors
+        timed = time_interleaved(forwards, random_images(subjects[0], batch))
+    first = timed[subjects[0].name].latency[0]
+    for subject in subjects:
+        each = timed[subject.name]
+        middle, low, high = each.latency
+        at: dict[str, int | str] = {"batch": batch, "mode": mode}
+        passes = (
+            f"median, 10th and 90th percentile of {len(each.seconds)} passes, {_where(subject)}"
+        )
+        yield speed_row(subject, "latency", middle, "s", at, passes, (low, high))
+        yield speed_row(subject, "images_per_second", batch / middle, "images/s", at, passes,
+                   (batch / high, batch / low))  # fmt: skip
+        yield speed_row(subject, "speedup", first / middle, "factor", at,
+                   "median latency of the first subject over this one's")  # fmt: skip
+
+
+def _where(subject: ModelSubject) -> str:
+    if subject.device.type == "cuda":
+        return torch.cuda.get_device_name(subject.device)
+    return f"{torch.get_num_threads()} CPU threads"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,16 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import Batch, Piece
-from illama_eval.result import Curve, Verdict
-from illama_eval.row import Row
-from illama_eval.statistics import REPLICATES, basic_interval, percentile_interval
+from illama_eval.results import Curve, Row, Verdict
+from illama_eval.statistics import basic_interval, percentile_interval
 
 Sums: TypeAlias = dict[str, Tensor]
 """Named tensors that add: key by key, a missing key counts as zero. Keys that begin with `image/`
 are dense records, [images of the source], and are written to per_image.npz."""
-
-REPLICATE_SCHEME = "poisson1-splitmix64-blake2b-v1"
-"""How image ids become replicate weights; runs are paired only under the same scheme."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,41 +104,6 @@ def weigh(batch: Batch, values: Tensor) -> Tensor:
     return (batch.weights @ flat).reshape(len(batch.weights), *values.shape[1:])
 
 
-def key_of(image_id: str) -> int:
-    """Return the image's 64-bit hash as a signed integer."""
-    digest = hashlib.blake2b(image_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
-
-
-def keys_of(ids: Iterable[str]) -> Tensor:
-    """Return the images' 64-bit hashes, int64 [image]."""
-    return torch.tensor([key_of(image_id) for image_id in ids], dtype=torch.int64)
-
-
-def weights_of(keys: Tensor) -> Tensor:
-    """Return Poisson(1) weights, float64 [1 + 200, image]; row 0 is all ones.
-
-    A weight depends on the image's hash and the replicate's number alone, so every split of the
-    images, and every run over them, sees the same ones.
-    """
-    seeds = keys.cpu().numpy().view(np.uint64)
-    steps = np.arange(1, REPLICATES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    bits = _splitmix64(_splitmix64(seeds)[None, :] + steps[:, None])
-    uniform = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    poisson = np.searchsorted(_POISSON_CDF, uniform, side="right").astype(np.float64)
-    return torch.from_numpy(np.concatenate((np.ones((1, len(seeds))), poisson)))
-
-
-def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Mix 64-bit counters into independent 64-bit words (Steele et al. 2014)."""
-    mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-_POISSON_CDF = np.cumsum([math.exp(-1) / math.factorial(k) for k in range(18)])
-
-
 def row(
     metric: str,
     values: Tensor | float,
@@ -200,3 +160,15 @@ def _bounds(
 
 def _dense(value: Tensor) -> Tensor:
     return value.to_dense() if value.is_sparse else value
+
+
+def parameters(study: Study) -> dict[str, Any]:
+    """Return a study's parameters as JSON reads them back."""
+    described = getattr(study, "describe", None)
+    if described is not None:
+        found: dict[str, Any] = described()
+        return found
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(study).items()  # type: ignore[call-overload]  # studies are dataclasses
+    }

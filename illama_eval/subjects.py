@@ -17,7 +17,7 @@ from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, Piece
 from illama.sources.source import Source, hash_arrays, make_source, read_array
 from illama.transforms import Transform, evaluation_transform
-from illama_eval.result import load_arrays
+from illama_eval.results import load_arrays
 
 DTYPES: Mapping[str, torch.dtype] = {
     "fp32": torch.float32,

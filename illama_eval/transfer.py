@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.sources.source import hash_order
+from illama_eval.bootstrap import keys_of, weights_of
 from illama_eval.linear_probe import LinearProbe, fit_probe
 from illama_eval.neighbours import find_neighbours, vote
 from illama_eval.probe_task import Choices, Set, Task
-from illama_eval.result import Curve
-from illama_eval.row import Row
-from illama_eval.study import Findings, Metric, keys_of, row, weights_of
+from illama_eval.results import Curve, Row
+from illama_eval.study import Findings, Metric, row
 
 STUDY = "transfer"
 METRICS: Mapping[str, Metric] = {

@@ -23,10 +23,10 @@ MEASURING = (
     "illama.observation",
     "illama.segmentation_metrics",
     "illama_eval.study",
-    "illama_eval.categories",
+    "illama_eval.cue_conflict",
     "illama_eval.formulas.*",
 )
-RESULTS = ("illama_eval.result", "illama_eval.statistics", "msgspec")
+RESULTS = ("illama_eval.results", "illama_eval.statistics", "msgspec")
 COMPARED = tuple(
     f"illama_eval.{name}"
     for name in ("measured", "change", "flips", "comparison", "policy", "gate")
@@ -48,7 +48,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("torch", "illama.config", "illama.layers", "illama.masking", "illama.observation"),
     ),
     ("illama_eval.row", ("numpy", "msgspec")),
-    ("illama_eval.result", ("numpy", "pandas", "msgspec", "illama_eval.row")),
+    ("illama_eval.results", ("numpy", "pandas", "msgspec", "illama_eval.row")),
     ("illama_eval.statistics", ("numpy",)),
     ("illama_eval.study", (*MEASURING, *RESULTS)),
     ("illama_eval.studies", ("illama_eval.study", "illama_eval.studies.*")),

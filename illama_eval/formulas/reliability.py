@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from illama_eval.study import weights_of
+from illama_eval.bootstrap import weights_of
 
 RULES = ("right", "left", "mass")
 """Equally wide bins (lo, hi], equally wide bins [lo, hi), bins of equally many images."""

@@ -10,8 +10,7 @@ from illama_eval.render.document import Cell, Table
 from illama_eval.render.number import show_row
 from illama_eval.render.select import better, subjects_of
 from illama_eval.render.words import ARROWS, heading, metric_label, study_label
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 MOST = 2000
 """Rows by place up to which they are set out for reading."""

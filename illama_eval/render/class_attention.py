@@ -15,7 +15,7 @@ from illama_eval.render.figures.attention import Samples as Stored
 from illama_eval.render.lineup import Model
 from illama_eval.render.select import class_names
 from illama_eval.render.text import plain
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 SIDE = 96
 """Most pixels along the side of an embedded image."""

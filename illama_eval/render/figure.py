@@ -20,7 +20,7 @@ from illama_eval.render.figures.shape_bias import draw_shape_bias
 from illama_eval.render.figures.size import draw_sizes
 from illama_eval.render.figures.spectra import draw_spectra
 from illama_eval.render.figures.transfer import draw_transfer
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
 

@@ -14,8 +14,7 @@ from illama_eval.render.number import show_row
 from illama_eval.render.side_by_side import best_of
 from illama_eval.render.text import plain
 from illama_eval.render.words import metric_label
-from illama_eval.result import Verdict
-from illama_eval.row import Row
+from illama_eval.results import Row, Verdict
 
 Rows: TypeAlias = Mapping[str, Row]
 

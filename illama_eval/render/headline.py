@@ -14,7 +14,7 @@ from illama_eval.render.published import counterpart
 from illama_eval.render.select import better
 from illama_eval.render.side_by_side import best_of, change_cells, finding_cell, widest_of
 from illama_eval.render.words import ARROWS, anchor, metric_label, study_title, unit_label
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 Key = tuple[str, str]
 

@@ -9,7 +9,7 @@ from illama_eval.gate import Judged, Verdicts
 from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.text import plain
 from illama_eval.render.verdict import remark, sentence, state_label
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 _KINDS = {"fail": "failure", "error": "error", "warn": "skipped"}
 _LONGEST = 500

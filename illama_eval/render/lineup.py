@@ -16,8 +16,7 @@ from illama_eval.measured import inside, read_measured
 from illama_eval.render.maps import Maps, maps_of
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.text import plain
-from illama_eval.result import ResultError, Run
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run
 
 SYMBOLS: Mapping[str, str] = {
     "o": "\N{BLACK CIRCLE}",

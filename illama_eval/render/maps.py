@@ -13,7 +13,7 @@ from illama_eval.render.number import MISSING
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import Array, head_grid, images_of, parameter
 from illama_eval.render.words import map_label
-from illama_eval.result import Curve, Run
+from illama_eval.results import Curve, Run
 
 Dash: TypeAlias = Literal["-"] | tuple[float, Sequence[float]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 MISSING = "\N{EM DASH}"
 _MINUS = "\N{MINUS SIGN}"

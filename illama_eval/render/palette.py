@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from illama_eval.render.font import drawable
 from illama_eval.render.select import subjects_of
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 TEXT, MUTED, AXIS, HAIRLINE, PAPER = "#1B1F24", "#59616C", "#7A828E", "#D5D9DF", "#FFFFFF"
 SEQUENTIAL = ("#00224E", "#2A3F6D", "#575D6D", "#7D7C78", "#A59C74", "#D2C060", "#FEE838")

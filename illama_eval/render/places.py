@@ -15,7 +15,7 @@ from illama_eval.render.number import show_row, show_value
 from illama_eval.render.select import better
 from illama_eval.render.text import plain
 from illama_eval.render.words import anchor, metric_label, study_title, unit_label
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 Keys = tuple[str, ...]
 Place = tuple[str, ...]

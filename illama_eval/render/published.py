@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from illama_eval.render.lineup import Model
 from illama_eval.render.words import metric_label
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 PAPER = "Adapting LLaMA Decoder to Vision Transformer (arXiv 2404.06773v4)"
 

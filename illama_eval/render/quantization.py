@@ -25,8 +25,7 @@ from illama_eval.render.number import MISSING, show_row
 from illama_eval.render.select import headline
 from illama_eval.render.text import csv_cell, encodable, plain
 from illama_eval.render.words import metric_label
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 STEM = "quantization"
 _BEFORE = "before"

@@ -21,7 +21,7 @@ from illama_eval.render.quantization import write_quantization
 from illama_eval.render.report_markdown import report_markdown
 from illama_eval.render.sections import MOST_ROWS
 from illama_eval.render.table import write_tables
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 COMPARISON = Path("reports") / "comparison"
 """Where a report of several runs goes if nothing else is asked for."""

@@ -23,7 +23,7 @@ from illama_eval.render.canvas import drawing_style, save
 from illama_eval.render.figures.road import draw_road
 from illama_eval.render.markdown import pipe_table
 from illama_eval.render.number import MISSING, show_number
-from illama_eval.result import ResultError, Run
+from illama_eval.results import ResultError, Run
 
 PLAN = "roadmap.json"
 MINUS = "\N{MINUS SIGN}"

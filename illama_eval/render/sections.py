@@ -21,7 +21,7 @@ from illama_eval.render.published import Published, published_of
 from illama_eval.render.select import better, studies_measured
 from illama_eval.render.text import plain
 from illama_eval.render.words import ARROWS, anchor, metric_label, study_title, unit_label
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 MOST_ROWS = 1200
 """Rows of all tables of a page together: more make browsers slow."""

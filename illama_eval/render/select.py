@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illama_eval.measured import inside
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from illama_eval.render.select import better
 from illama_eval.render.text import plain
 from illama_eval.render.verdict import flips_in_words
 from illama_eval.render.words import metric_label, study_title
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 PAIR = 2
 PAIRED = (

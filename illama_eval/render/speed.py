@@ -7,8 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from illama_eval.render.text import plain
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 MIB = 2**20
 

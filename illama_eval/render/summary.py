@@ -12,7 +12,7 @@ from illama_eval.render.number import MISSING
 from illama_eval.render.text import markdown_cell, plain
 from illama_eval.render.verdict import in_order, notes_on, remark, sentence, state_label
 from illama_eval.render.words import metric_label, study_label
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 LARGEST = 60_000
 """Bytes of one summary: a step's may have 1 MiB, a check's 64 KiB."""

@@ -17,8 +17,7 @@ from illama_eval.render.markdown import to_markdown
 from illama_eval.render.select import studies_measured
 from illama_eval.render.text import csv_cell
 from illama_eval.render.words import anchor
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 _NAMES = ("subject", "source", "study", "metric")
 _NUMBERS = ("value", "low", "high")

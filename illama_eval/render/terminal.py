@@ -13,8 +13,7 @@ from illama_eval.render.number import MISSING, Shown, align, show_row
 from illama_eval.render.select import better, studies_of, subjects_of
 from illama_eval.render.text import encodable, plain
 from illama_eval.render.words import ARROWS, heading, metric_label, study_label, unit_label
-from illama_eval.result import Run, Verdict
-from illama_eval.row import Row
+from illama_eval.results import Row, Run, Verdict
 
 MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
 """What stands before a verdict."""

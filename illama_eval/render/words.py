@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from illama_eval.render.explanations import EXPLAINED
 from illama_eval.render.text import plain
-from illama_eval.row import Row
+from illama_eval.results import Row
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 """Which way is better."""

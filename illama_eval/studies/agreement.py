@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
-from illama_eval.row import Row
+from illama_eval.results import Row
 from illama_eval.study import Findings, Metric, Sums, row, weigh
 
 MEANS = ("flips", "kl", "logit_mse", "logit_cosine")

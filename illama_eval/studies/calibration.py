@@ -25,8 +25,7 @@ from illama_eval.formulas.predictions import Predictions, logits_and_labels, pre
 from illama_eval.formulas.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
 from illama_eval.formulas.scaling import Scaling, scale_by_curves, scale_by_logits
 from illama_eval.formulas.temperature import GRID, count_fitted, sum_losses
-from illama_eval.result import Verdict
-from illama_eval.row import Row
+from illama_eval.results import Row, Verdict
 from illama_eval.statistics import wilson_interval
 from illama_eval.study import Findings, Metric, Sums, record, row
 

@@ -38,8 +38,7 @@ from illama_eval.formulas.attention_maps import (
     sum_and_number,
     without,
 )
-from illama_eval.result import Verdict
-from illama_eval.row import Row
+from illama_eval.results import Row, Verdict
 from illama_eval.study import Findings, Metric, Sums, row, weigh
 
 WITHOUT_HEADS = frozenset({"reach", "class_row_mass", "outlier_share"})

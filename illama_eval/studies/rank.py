@@ -30,8 +30,7 @@ from illama_eval.formulas.spectrum import (
     singular_values,
     stable_rank,
 )
-from illama_eval.result import CURVE_POINTS, Curve
-from illama_eval.row import Row
+from illama_eval.results import CURVE_POINTS, Curve, Row
 from illama_eval.study import Findings, Metric, Sums, row, weigh
 
 ENERGY = 0.9

@@ -23,7 +23,7 @@ from illama.segmentation_metrics import (
     intersection_over_union,
     pixel_accuracy,
 )
-from illama_eval.row import Row
+from illama_eval.results import Row
 from illama_eval.study import Findings, Metric, Sums, record, row, weigh
 
 MODES = ("whole", "slide", "multiscale")

@@ -12,15 +12,15 @@ error_consistency is the kappa of being right by shape, over all pictures that b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from msgspec.structs import replace
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of, present, to_float64
-from illama_eval.categories import Categories
+from illama_eval.cue_conflict import Categories, Observer
 from illama_eval.formulas.decisions import (
     NO_DECISION,
     by_category,
@@ -29,26 +29,13 @@ from illama_eval.formulas.decisions import (
     share,
 )
 from illama_eval.formulas.predictions import find_usable
-from illama_eval.result import Verdict
-from illama_eval.row import Row
+from illama_eval.results import Row, Verdict
 from illama_eval.statistics import wilson_interval
 from illama_eval.study import Findings, Metric, Sums, record, row, weigh
 
 UNDECIDED = "no picture with conflicting cues was decided for either"
 COUNTED = ("shape", "texture", "conflict")
 """What is counted by the category of the shape, [201, category]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observer:
-    """Somebody else who decided on the same pictures."""
-
-    name: str
-    kind: Literal["human", "model"]
-    sha256: str
-    """Of the tables that the decisions stand in."""
-    decisions: Mapping[str, int | None] = field(repr=False)
-    """By the picture's file name without extension: number of a category, None for no response."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen
+from illama_eval.bootstrap import REPLICATE_SCHEME, keys_of, weights_of
 from illama_eval.cli import main
-from illama_eval.result import Run, replicate_table
-from illama_eval.row import Row
+from illama_eval.results import Row, Run, replicate_table
 from illama_eval.statistics import percentile_interval
-from illama_eval.study import REPLICATE_SCHEME, Study, Sums, accumulate, keys_of, weights_of
+from illama_eval.study import Study, Sums, accumulate
 
 Command = Callable[..., tuple[int, str, str]]
 

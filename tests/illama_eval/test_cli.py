@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from illama_eval.comparison import adjust, compare_paths, paths_of, to_json
-from illama_eval.result import ResultError, Run
+from illama_eval.results import ResultError, Run
 from illama_eval.statistics import holm, mcnemar, welch
 
 

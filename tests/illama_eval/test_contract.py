@@ -16,12 +16,12 @@ from torch import Tensor
 from illama.config import Config
 from illama.model import Model
 from illama.observation import Batch, LayerSeen, Piece, SegmentsSeen
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.cue_conflict import Observer
+from illama_eval.results import Row, Run
 from illama_eval.studies import STUDIES
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.segmentation import MODES, Segmentation
-from illama_eval.studies.shape_bias import Observer, ShapeBias
+from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Findings, Study, Sums, accumulate
 
 IMAGES = 24

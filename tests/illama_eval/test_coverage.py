@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from illama_eval.bootstrap import weights_of
 from illama_eval.change import FLOORS
 from illama_eval.statistics import paired_difference
-from illama_eval.study import weights_of
 
 IMAGES, BINS, FINE = 2000, 15, 2_000_000
 

@@ -11,7 +11,7 @@ import pytest
 from illama_eval.change import Change
 from illama_eval.gate import NEAR_CALIBRATED, NOTHING, _judge, check, write_baseline
 from illama_eval.policy import Policy, Rule
-from illama_eval.result import ResultError, Run
+from illama_eval.results import ResultError, Run
 
 
 def make_change(low, value, high, **changes):

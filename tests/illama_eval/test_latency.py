@@ -7,9 +7,8 @@ import pytest
 from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
-from illama_eval import latency
-from illama_eval.latency import measure_latency
-from illama_eval.speed import Timed
+from illama_eval import speed
+from illama_eval.speed import Timed, measure_latency
 from illama_eval.subjects import ModelSubject
 
 
@@ -24,7 +23,7 @@ def subjects(monkeypatch) -> list[ModelSubject]:
         return {name: Timed(batch=len(images), seconds=(taken,) * 9)
                 for name, taken in seconds.items()}  # fmt: skip
 
-    monkeypatch.setattr(latency, "time_interleaved", pretend)
+    monkeypatch.setattr(speed, "time_interleaved", pretend)
     return [ModelSubject(name=name, model=model, transform=transform) for name in "abc"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from illama_eval.change import Change
 from illama_eval.policy import Policy, Rule, read_policy
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 FILE = """
 inconclusive = "fail"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from illama import load
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from illama_eval.cli import main
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 
 @pytest.fixture

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from illama_eval.result import CURVE_POINTS, Curve, ResultError, Run, Verdict, replicate_table
-from illama_eval.row import Row, name_of
+from illama_eval.results import (
+    CURVE_POINTS,
+    Curve,
+    ResultError,
+    Row,
+    Run,
+    Verdict,
+    name_of,
+    replicate_table,
+)
 
 HOSTILE = '</script><img onerror=x> "q" \\ \n\x1b[31m \N{SNOWMAN} =cmd'
 

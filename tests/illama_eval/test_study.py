@@ -10,18 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from illama_eval.bootstrap import key_of, keys_of, weights_of
 from illama_eval.statistics import REPLICATES
-from illama_eval.study import (
-    Metric,
-    accumulate,
-    add,
-    key_of,
-    keys_of,
-    record,
-    row,
-    weigh,
-    weights_of,
-)
+from illama_eval.study import Metric, accumulate, add, record, row, weigh
 
 IDS = [f"n01440764/image-{number}" for number in range(5000)]
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from illama.files import CheckpointError
 from illama.observation import LayerSeen
 from illama.transforms import Transform
-from illama_eval.result import Run
+from illama_eval.results import Run
 from illama_eval.subjects import ModelSubject, SubjectError
 from illama_eval.timm_models import make, transform_of
 from illama_eval.timm_subject import TimmSubject, open_timm

@@ -22,7 +22,7 @@ from illama_eval.finetuning import make_recipe, write_start
 from illama_eval.pairing import open_pair
 from illama_eval.probe_task import Choices, Set, Task
 from illama_eval.render.figures.transfer import draw_transfer
-from illama_eval.result import Run
+from illama_eval.results import Run
 from illama_eval.subjects import ModelSubject, SubjectError
 from illama_eval.transfer import draw_shots, probe
 

@@ -18,8 +18,7 @@ from illama_eval.render.canvas import (
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import TEXT, Identity, looks_of
 from illama_eval.render.select import headline
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 _ROW = 0.34
 """Inches per subject."""

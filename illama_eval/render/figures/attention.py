@@ -16,7 +16,7 @@ from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
 from illama_eval.render.font import drawable, fit
 from illama_eval.render.palette import MUTED, looks_of
 from illama_eval.render.select import class_names
-from illama_eval.result import ResultError, Run, load_arrays
+from illama_eval.results import ResultError, Run, load_arrays
 
 Images = NDArray[np.uint8]
 

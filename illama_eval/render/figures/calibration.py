@@ -16,7 +16,7 @@ from illama_eval.render.font import fit
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 _COLUMNS = 2
 _SIDES = {1: 3.9, 2: 2.5}

@@ -24,7 +24,7 @@ from illama_eval.render.canvas import (
 from illama_eval.render.font import POINTS, drawable
 from illama_eval.render.palette import AXIS, MUTED, TEXT, Identity, looks_of
 from illama_eval.render.select import head_grid, images_of, layer_values, parameter, range_of_heads
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 _STUDY = "collapse"
 _COLUMNS = 3

@@ -20,7 +20,7 @@ from illama_eval.render.canvas import (
 from illama_eval.render.maps import DASHES, Maps, drawn_together, rank_method, show_rank
 from illama_eval.render.select import Array, range_of_heads
 from illama_eval.render.words import map_label
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 _DEPTH = 2.6
 """Least height of the axes in inches."""

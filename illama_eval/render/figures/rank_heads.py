@@ -13,7 +13,7 @@ from illama_eval.render.canvas import SMALL, Drawing, sheet
 from illama_eval.render.maps import Maps, maps_of, rank_method, show_rank
 from illama_eval.render.palette import AXIS, ON_SEQUENTIAL, PAPER, SEQUENTIAL
 from illama_eval.render.words import map_label
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 _INNER = 5.9
 """Inches of a sheet's width that cells may take."""

@@ -27,8 +27,7 @@ from illama_eval.render.font import drawable
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import HAIRLINE, MUTED, RUNS, TEXT
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
-from illama_eval.result import ResultError, Run, load_arrays
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run, load_arrays
 
 _STUDY = "segmentation"
 _WAYS = {

@@ -11,8 +11,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from illama_eval.render.canvas import SMALL, Drawing, sheet
 from illama_eval.render.palette import ON_SEQUENTIAL, PAPER, SEQUENTIAL
 from illama_eval.render.select import Array, images_of, rows_at, subjects_of
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 _ACROSS, _DOWN = 0.95, 0.19
 """Size of a cell in inches."""

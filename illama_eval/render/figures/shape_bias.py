@@ -27,8 +27,7 @@ from illama_eval.render.font import drawable
 from illama_eval.render.number import show_row
 from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, RUNS, TEXT, looks_of
 from illama_eval.render.select import headline
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 from illama_eval.statistics import wilson_interval
 
 _STUDY = "shape_bias"

@@ -12,8 +12,7 @@ from illama_eval.render.font import POINTS, drawable
 from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
 from illama_eval.render.palette import RUNS as LOOKS
 from illama_eval.render.select import headline
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 _FEWEST = 3
 """Quantized models from which a figure says more than a table."""

@@ -27,7 +27,7 @@ from illama_eval.render.maps import (
 )
 from illama_eval.render.number import MISSING
 from illama_eval.render.palette import AXIS, PAPER
-from illama_eval.result import Run
+from illama_eval.results import Run
 
 _PANEL = 1.95
 """Side of a panel in inches."""

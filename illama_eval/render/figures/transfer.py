@@ -21,8 +21,7 @@ from illama_eval.render.canvas import (
 from illama_eval.render.number import show_number, show_row
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import headline, rows_at
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 STUDY = "transfer"
 _HIGH = 2.6

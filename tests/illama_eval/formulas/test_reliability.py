@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from illama_eval.bootstrap import keys_of, weights_of
 from illama_eval.formulas.reliability import (
     CHUNK,
     RULES,
@@ -19,7 +20,6 @@ from illama_eval.formulas.reliability import (
     replicate_weights,
     sum_by_bin,
 )
-from illama_eval.study import keys_of, weights_of
 
 EDGES = torch.tensor(
     [1 / 15, 3 / 15, 0.21, 6 / 15, 0.55, 9 / 15, 14 / 15, 0.95, 0.999, 1.0], dtype=torch.float64

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from illama_eval.result import Curve, Run, Verdict
-from illama_eval.row import Row
+from illama_eval.results import Curve, Row, Run, Verdict
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",

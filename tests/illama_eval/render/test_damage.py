@@ -9,7 +9,7 @@ import pytest
 
 from illama_eval.render.figures.attention import read_samples
 from illama_eval.render.figures.segmentation import read_segments
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"
 

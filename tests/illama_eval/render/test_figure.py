@@ -25,8 +25,7 @@ from illama_eval.render.figures.attention import Samples, draw_samples, read_sam
 from illama_eval.render.figures.calibration import reliability_of
 from illama_eval.render.figures.rank_heads import draw_rank_by_head
 from illama_eval.render.font import FAMILY, drawable, text_width, wrap
-from illama_eval.result import ResultError, Run
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run
 
 NAMES = {
     "calibration_reliability",

@@ -33,8 +33,7 @@ from illama_eval.render.report_markdown import report_markdown
 from illama_eval.render.sections import MOST_ROWS, share_rows
 from illama_eval.render.text import plain
 from illama_eval.render.theme import DIVERGING, ON_DIVERGING, THEMES
-from illama_eval.result import Run, Verdict
-from illama_eval.row import Row
+from illama_eval.results import Row, Run, Verdict
 
 EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"
 

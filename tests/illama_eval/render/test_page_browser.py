@@ -14,8 +14,7 @@ import pytest
 from illama_eval.gate import check
 from illama_eval.render import write_report
 from illama_eval.render.text import plain
-from illama_eval.result import Run
-from illama_eval.row import Row
+from illama_eval.results import Row, Run
 
 pytestmark = pytest.mark.browser
 

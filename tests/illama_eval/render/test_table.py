@@ -13,8 +13,7 @@ from illama_eval.render.number import align, show_number, show_row
 from illama_eval.render.table import to_csv, write_tables
 from illama_eval.render.terminal import show
 from illama_eval.render.text import csv_cell, plain
-from illama_eval.result import ResultError, Run
-from illama_eval.row import Row
+from illama_eval.results import ResultError, Row, Run
 
 HEADLINE = """\
 nano on cifar10/test

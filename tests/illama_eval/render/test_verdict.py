@@ -18,7 +18,7 @@ from illama_eval.render.junit import to_junit, write_junit
 from illama_eval.render.summary import LARGEST, append_summary, to_summary
 from illama_eval.render.text import plain
 from illama_eval.render.verdict import sentence, show_verdicts, state_label, to_json
-from illama_eval.result import ResultError
+from illama_eval.results import ResultError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from illama.checkpoint.segmenter import save_segmenter
 from illama.config import Config
 from illama.observation import SegmentsSeen
 from illama.upernet import Segmenter, SegmenterConfig
-from illama_eval.result import Run
+from illama_eval.results import Run
 from illama_eval.segmenter_subject import (
     SegmenterSubject,
     normalize,

@@ -16,13 +16,13 @@ from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 from illama.observation import OutputSeen
-from illama_eval.categories import ENTRY_LEVEL, CategoriesError, choose_categories
+from illama_eval.cue_conflict import ENTRY_LEVEL, CategoriesError, Observer, choose_categories
 from illama_eval.formulas.decisions import decide, error_consistency
 from illama_eval.observers import read_observers
 from illama_eval.render.figures.shape_bias import deciders_of, read_published
-from illama_eval.result import Run
+from illama_eval.results import Run
 from illama_eval.statistics import wilson_interval
-from illama_eval.studies.shape_bias import Observer, ShapeBias
+from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import accumulate
 from illama_eval.subjects import SubjectError
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Categories: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Names of categories, each with the head's indices that belong to it."""
@@ -322,3 +323,15 @@ def _check(
     if len(set(indices)) < len(indices):
         twice = next(index for index in indices if indices.count(index) > 1)
         raise CategoriesError(f"{where}: index {twice} stands in it twice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """Somebody else who decided on the same pictures."""
+
+    name: str
+    kind: Literal["human", "model"]
+    sha256: str
+    """Of the tables that the decisions stand in."""
+    decisions: Mapping[str, int | None] = field(repr=False)
+    """By the picture's file name without extension: number of a category, None for no response."""
