@@ -25,9 +25,9 @@ from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.transforms import evaluation_transform
-from illama_eval.environment import peak_memory
-from illama_eval.job import Options
-from illama_eval.run import evaluate
+from illama_eval.run.environment import peak_memory
+from illama_eval.run.evaluate import evaluate
+from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.study import Study
 from illama_eval.subjects import ModelSubject

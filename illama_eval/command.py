@@ -31,7 +31,6 @@ from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.cues import Cues
-from illama_eval.job import Options
 from illama_eval.observers import open_observers
 from illama_eval.options import Shared
 from illama_eval.render import render_directory
@@ -45,7 +44,8 @@ from illama_eval.request import (
     resolve,
 )
 from illama_eval.results import Run
-from illama_eval.run import evaluate
+from illama_eval.run.evaluate import evaluate
+from illama_eval.run.job import Options
 from illama_eval.segmenter_subject import (
     DEMO_SEGMENTER,
     check_masks,

@@ -26,8 +26,8 @@ from illama.files import replacing, sha256_of_file
 from illama.interruption import deferring
 from illama.observation import LayerSeen, OutputSeen, batch_of, present
 from illama.sources.source import Source
-from illama_eval.job import IDENTIFYING
-from illama_eval.loop import Seen, automatic_batch_size, observe_source
+from illama_eval.run.job import IDENTIFYING
+from illama_eval.run.loop import Seen, automatic_batch_size, observe_source
 from illama_eval.subjects import ModelSubject, Subject, SubjectError
 
 Kind: TypeAlias = Literal["class", "patches", "last4"]

@@ -22,11 +22,11 @@ from illama.training.folder import BEST
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, Recipe
 from illama_eval.command import carry_out
-from illama_eval.job import Prior
 from illama_eval.options import Shared
 from illama_eval.pairing import Pair
 from illama_eval.request import Request, default_out
 from illama_eval.results import CURVE_POINTS, Curve
+from illama_eval.run.job import Prior
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings, row
 from illama_eval.subjects import (

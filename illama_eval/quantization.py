@@ -17,7 +17,6 @@ from rich.console import Console
 from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval import directory, environment
 from illama_eval.bootstrap import REPLICATE_SCHEME, keys_of, weights_of
 from illama_eval.command import carry_out
 from illama_eval.options import Shared
@@ -33,6 +32,7 @@ from illama_eval.render import render_directory
 from illama_eval.render.quantization import show_quantization
 from illama_eval.request import Request, default_out, resolve
 from illama_eval.results import ResultError, Row, Run
+from illama_eval.run import directory, environment
 from illama_eval.schemes import SCHEMES, Choices, check_choices, make_plan, read_mixed
 from illama_eval.sensitivity import (
     IMAGES,

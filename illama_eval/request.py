@@ -16,8 +16,8 @@ from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.cue_conflict import CategoriesError
 from illama_eval.cues import Cues
-from illama_eval.job import Prior, unseen
 from illama_eval.options import Shared
+from illama_eval.run.job import Prior, unseen
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs

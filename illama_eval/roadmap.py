@@ -16,9 +16,9 @@ from illama.files import replacing
 from illama.sources.source import Source
 from illama.training.loop import Execution, fit
 from illama.training.recipe import Recipe, RecipeError, find_recipe
-from illama_eval.job import Options
 from illama_eval.results import ResultError
-from illama_eval.run import evaluate
+from illama_eval.run.evaluate import evaluate
+from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import open_checkpoint
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from illama.complexity import causal_macs, macs
 from illama.config import Config
 from illama.model import Model
-from illama_eval import directory, environment
 from illama_eval.results import At, Row, Run
+from illama_eval.run import directory, environment
 from illama_eval.subjects import DTYPES, Dtype, ModelSubject
 
 Latency = Literal["both", "eager", "none"]

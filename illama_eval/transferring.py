@@ -13,16 +13,16 @@ from rich.console import Console
 
 from illama.distributed import World, join
 from illama.sources.source import Source
-from illama_eval import directory
 from illama_eval.command import carry_out, options_of, progress, say_how_to_go_on
 from illama_eval.control import random_twin
 from illama_eval.features import Features, Kind, Reading, check_kind, extract
-from illama_eval.job import Job, Options, Prior
 from illama_eval.options import Shared
 from illama_eval.pairing import Pair, open_pair
 from illama_eval.probe_task import Choices, Task, check_amounts, make_set
 from illama_eval.probed import as_subject, with_logits
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
+from illama_eval.run import directory
+from illama_eval.run.job import Job, Options, Prior
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
 from illama_eval.subjects import ModelSubject, Subject, SubjectError, digest_of

@@ -68,11 +68,23 @@ AFTERWARDS = ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*"
 FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("illama", ("illama_eval", "illama_eval.*")),
     ("illama.*", ("illama_eval", "illama_eval.*")),
-    ("illama_eval.loop", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
-    ("illama_eval.subjects", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
-    ("illama_eval.quantize", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run")),
+    (
+        "illama_eval.run.loop",
+        ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
+    ),
+    (
+        "illama_eval.subjects",
+        ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
+    ),
+    (
+        "illama_eval.quantize",
+        ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
+    ),
     *(
-        (f"illama_eval.{name}", ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run"))
+        (
+            f"illama_eval.{name}",
+            ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
+        )
         for name in (
             "control",
             "features",
@@ -85,10 +97,13 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
             "transfer",
         )
     ),
-    ("illama_eval.run", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
-    ("illama_eval.job", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
     (
-        "illama_eval.conclusion",
+        "illama_eval.run.evaluate",
+        ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*"),
+    ),
+    ("illama_eval.run.job", ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*")),
+    (
+        "illama_eval.run.finalize",
         ("illama_eval.render*", "illama_eval.cli*", "illama_eval.studies.*"),
     ),
 )

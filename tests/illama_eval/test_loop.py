@@ -15,7 +15,7 @@ from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen, Piece
 from illama.sources.source import Source, make_source
 from illama.transforms import ImageError, evaluation_transform
-from illama_eval.loop import (
+from illama_eval.run.loop import (
     OutOfMemoryError,
     Seen,
     automatic_batch_size,

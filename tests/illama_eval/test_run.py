@@ -15,9 +15,9 @@ import torch
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama_eval import Run
-from illama_eval.job import Options
 from illama_eval.results import ResultError
-from illama_eval.run import evaluate
+from illama_eval.run.evaluate import evaluate
+from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.subjects import ModelSubject, SubjectError, open_checkpoint, open_predictions
 

@@ -12,10 +12,10 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from illama_eval import environment
-from illama_eval.job import Job, Progress
 from illama_eval.results import ResultError, Row, Run
-from illama_eval.samples import ClassAttention, collect_samples
+from illama_eval.run import environment
+from illama_eval.run.job import Job, Progress
+from illama_eval.run.samples import ClassAttention, collect_samples
 from illama_eval.study import Findings, Metric
 from illama_eval.subjects import ModelSubject
 

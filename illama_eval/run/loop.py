@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import islice
-from typing import Any, Generic, TypeAlias, TypeVar
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
-from illama.sources.source import Source, hash_order
-from illama.transforms import ImageError
-from illama_eval.bootstrap import keys_of, weights_of
+from illama.sources.source import Source
+from illama_eval.run.loader import Loaded, _load, _Plan
 from illama_eval.subjects import Subject
 
 Result = TypeVar("Result")
@@ -35,27 +30,6 @@ LARGEST: Mapping[str, int] = {"cpu": 128, "cuda": 256}
 
 class OutOfMemoryError(RuntimeError):
     """A single image does not fit into memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """A batch as the loader hands it over: one tensor per distinct way to prepare an image."""
-
-    positions: NDArray[np.int64]
-    inputs: tuple[Tensor, ...]
-    unreadable: tuple[tuple[int, str], ...] = ()
-    """Position and reason of each image that could not be read."""
-    masks: tuple[Tensor, ...] | None = None
-    """Class of each pixel, per image; None unless segments are wanted."""
-
-    def part(self, start: int, size: int) -> Loaded:
-        """Return a run of the readable images."""
-        rows = slice(start, start + size)
-        return Loaded(
-            positions=self.positions[rows],
-            inputs=tuple(each[rows] for each in self.inputs),
-            masks=None if self.masks is None else self.masks[rows],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,98 +98,6 @@ def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) ->
     return min(LARGEST[kind], 1 << (fits.bit_length() - 1))
 
 
-class _Plan:
-    """The batches of one process, each loaded by its number."""
-
-    def __init__(
-        self,
-        source: Source,
-        prepares: Sequence[Callable[[Any], Tensor]],
-        batch_size: int,
-        world: World | None,
-        *,
-        masked: bool = False,
-    ) -> None:
-        self.source = source
-        self.masked = masked
-        self.distinct = tuple(
-            prepare for i, prepare in enumerate(prepares) if prepare not in prepares[:i]
-        )
-        self.input_of = tuple(self.distinct.index(prepare) for prepare in prepares)
-        mine = (world or World()).positions(len(source))
-        self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def load(self, index: int) -> Loaded:
-        """Return one batch, read and prepared."""
-        images, masks, positions, unreadable = [], [], [], []
-        for position in self.batches[index].tolist():
-            try:
-                if self.masked:
-                    image, mask = self.source.read_pair(position)
-                    masks.append(torch.from_numpy(mask.astype(np.int64)))
-                else:
-                    image = self.source.read(position)
-            except ImageError as problem:
-                unreadable.append((position, str(problem)))
-            else:
-                images.append(image)
-                positions.append(position)
-        inputs = tuple(
-            torch.stack([prepare(image) for image in images]) if images else torch.empty(0)
-            for prepare in self.distinct
-        )
-        return Loaded(
-            positions=np.array(positions, dtype=np.int64),
-            inputs=inputs,
-            unreadable=tuple(unreadable),
-            masks=tuple(masks) if self.masked else None,
-        )
-
-    @cached_property
-    def order(self) -> Tensor:
-        """Rank of each image's hash in the source, int64 [images]."""
-        return torch.from_numpy(hash_order(self.source.ids))
-
-    @cached_property
-    def keys(self) -> Tensor:
-        """64-bit hash of each image, int64 [images]."""
-        return keys_of(self.source.ids)
-
-    @cached_property
-    def cues(self) -> Tensor | None:
-        """Categories of shape and texture, int64 [images, 2]."""
-        return None if self.source.cues is None else torch.from_numpy(self.source.cues)
-
-    @cached_property
-    def labels(self) -> Tensor | None:
-        """True classes among the kept ones, int64 [images]."""
-        labels, subset = self.source.labels, self.source.class_subset
-        if labels is None or subset is None:
-            return None if labels is None else torch.from_numpy(labels)
-        place = {kept: i for i, kept in enumerate(subset)}
-        return torch.tensor([place[label] for label in labels.tolist()], dtype=torch.int64)
-
-    def batch(self, part: Loaded, device: torch.device) -> Batch:
-        """Return who the images are, on the device where they are measured."""
-        positions = part.positions
-        index = torch.from_numpy(positions)
-        keys = self.keys[index]
-        return Batch(
-            ids=tuple(self.source.ids[i] for i in positions.tolist()),
-            labels=None if self.labels is None else self.labels[index].to(device),
-            positions=index.to(device),
-            order=self.order[index].to(device),
-            keys=keys.to(device),
-            weights=weights_of(keys).to(device),
-            count=len(self.source),
-            cues=None if self.cues is None else self.cues[index].to(device),
-            masks=part.masks and tuple(mask.to(device) for mask in part.masks),
-        )
-
-
 def _see(
     subjects: Sequence[Subject], plan: _Plan, part: Loaded, wanted: frozenset[str]
 ) -> Iterator[Seen]:
@@ -264,23 +146,6 @@ def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source)
     if logits is not None and source.class_subset is not None:
         logits = logits[:, list(source.class_subset)]
     return replace(piece, batch=batch, reference=other, logits=logits)
-
-
-def _load(plan: _Plan, workers: int, first: int) -> Iterator[Loaded]:
-    """Yield the batches from `first` on, read ahead by threads: decoding releases the GIL."""
-    numbers = iter(range(first, len(plan)))
-    if not workers:
-        yield from map(plan.load, numbers)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque(pool.submit(plan.load, n) for n in islice(numbers, workers + 1))
-        try:
-            while ahead:
-                loaded = ahead.popleft().result()
-                ahead.extend(pool.submit(plan.load, n) for n in islice(numbers, 1))
-                yield loaded
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _consume(

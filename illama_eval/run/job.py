@@ -11,9 +11,9 @@ from illama.distributed import World
 from illama.observation import LAYER_WANTED, Piece
 from illama.sources.source import Source
 from illama_eval.bootstrap import REPLICATE_SCHEME
-from illama_eval.loop import Seen, Step
 from illama_eval.results import ResultError
-from illama_eval.samples import ClassAttention
+from illama_eval.run.loop import Seen, Step
+from illama_eval.run.samples import ClassAttention
 from illama_eval.study import Findings, Metric, Study, Sums, accumulate, needs, parameters
 from illama_eval.subjects import ModelSubject, Subject
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from illama.distributed import join
 from illama.interruption import Interrupted, deferring
 from illama.sources.source import Source
-from illama_eval import directory
-from illama_eval.conclusion import conclude
-from illama_eval.job import Job, Options, Prior, Progress
-from illama_eval.loop import automatic_batch_size, observe_source
 from illama_eval.results import Run
+from illama_eval.run import directory
+from illama_eval.run.finalize import conclude
+from illama_eval.run.job import Job, Options, Prior, Progress
+from illama_eval.run.loop import automatic_batch_size, observe_source
 from illama_eval.study import Study
 from illama_eval.subjects import Subject
 

@@ -1,0 +1,1 @@
+"""One evaluation: images through subjects into sums, rows and a run directory."""
