@@ -30,7 +30,7 @@ from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.study import Study
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 MEASURED = ("accuracy", "calibration", "rank", "collapse")
 """Studies that a single model and any labeled images feed."""

@@ -26,7 +26,7 @@ from illama.transforms import evaluation_transform
 from illama_eval.quantize import quantize
 from illama_eval.schemes import Choices
 from illama_eval.sensitivity import find_effects
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 BATCHES = {"cpu": {"tiny": 16, "small": 8, "base": 8}, "cuda": {}}
 GPU_BATCH = 128

@@ -28,7 +28,7 @@ from illama.transforms import evaluation_transform
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 TARGET = 1.3
 IMAGE_SIZE = 224

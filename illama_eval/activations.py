@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from illama.model import Model
 from illama_eval.rounding import round_scale
-from illama_eval.subjects import SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 Clipping = Literal["mse", "minmax", "percentile"]
 

@@ -31,7 +31,6 @@ from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.cues import Cues
-from illama_eval.observers import open_observers
 from illama_eval.options import Shared
 from illama_eval.render import render_directory
 from illama_eval.render.speed import show_speed
@@ -46,16 +45,18 @@ from illama_eval.request import (
 from illama_eval.results import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
-from illama_eval.segmenter_subject import (
+from illama_eval.speed import measure_speed
+from illama_eval.studies.segmentation import Segmentation
+from illama_eval.studies.shape_bias import ShapeBias
+from illama_eval.subjects.checkpoint import as_checkpoint
+from illama_eval.subjects.predictions import open_observers
+from illama_eval.subjects.segmenter import (
     DEMO_SEGMENTER,
     check_masks,
     open_segmenter,
     write_segments,
 )
-from illama_eval.speed import measure_speed
-from illama_eval.studies.segmentation import Segmentation
-from illama_eval.studies.shape_bias import ShapeBias
-from illama_eval.subjects import ModelSubject, SubjectError, digest_of, unique_names
+from illama_eval.subjects.subject import SubjectError, digest_of, unique_names
 
 INCOMPLETE = 4
 """Exit code of a run that finished, but with unreadable images or non-finite logits."""
@@ -184,9 +185,8 @@ def compare_speed(shared: Shared) -> int:
     subjects = open_subjects(replace(shared, compiled=False))
     if shared.out and len(subjects) > 1:
         raise SubjectError("--out takes one checkpoint; without it each gets a directory")
-    for subject in subjects:
-        if not isinstance(subject, ModelSubject):
-            raise SubjectError(f"{subject.name}: speed needs a model that has a bidirectional twin")
+    for each in subjects:
+        subject = as_checkpoint(each, "speed needs a model that has a bidirectional twin")
         out = shared.out or default_out([subject.name], [digest_of(subject)], "speed")
         with log.status(f"timing {subject.name}"):
             run = measure_speed(subject, out, compiled=shared.compiled, overwrite=shared.overwrite)

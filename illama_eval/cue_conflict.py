@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+SILENT = ("na", "")
+"""What stands for no response."""
+
+COLUMNS = ("shape", "texture", "decision", "image")
+
+Kind = Literal["human", "model"]
+
+_WHO: Mapping[str, Kind] = {"subject": "human", "model": "model"}
+"""Column that names the decider -> what deciders of such a table are."""
 
 Categories: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Names of categories, each with the head's indices that belong to it."""
@@ -14,244 +27,15 @@ Categories: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 IMAGENET_CLASSES = 1000
 
 ENTRY_LEVEL: Mapping[str, tuple[int, ...]] = {
-    "airplane": (404,),
-    "bear": (
-        294,
-        295,
-        296,
-        297,
-    ),
-    "bicycle": (
-        444,
-        671,
-    ),
-    "bird": (
-        8,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-        16,
-        18,
-        19,
-        20,
-        22,
-        23,
-        24,
-        80,
-        81,
-        82,
-        83,
-        87,
-        88,
-        89,
-        90,
-        91,
-        92,
-        93,
-        94,
-        95,
-        96,
-        98,
-        99,
-        100,
-        127,
-        128,
-        129,
-        130,
-        131,
-        132,
-        133,
-        135,
-        136,
-        137,
-        138,
-        139,
-        140,
-        141,
-        142,
-        143,
-        144,
-        145,
-    ),
-    "boat": (
-        472,
-        554,
-        625,
-        814,
-        914,
-    ),
-    "bottle": (
-        440,
-        720,
-        737,
-        898,
-        899,
-        901,
-        907,
-    ),
-    "car": (
-        436,
-        511,
-        817,
-    ),
-    "cat": (
-        281,
-        282,
-        283,
-        284,
-        285,
-        286,
-    ),
-    "chair": (
-        423,
-        559,
-        765,
-        857,
-    ),
-    "clock": (
-        409,
-        530,
-        892,
-    ),
-    "dog": (
-        152,
-        153,
-        154,
-        155,
-        156,
-        157,
-        158,
-        159,
-        160,
-        161,
-        162,
-        163,
-        164,
-        165,
-        166,
-        167,
-        168,
-        169,
-        170,
-        171,
-        172,
-        173,
-        174,
-        175,
-        176,
-        177,
-        178,
-        179,
-        180,
-        181,
-        182,
-        183,
-        184,
-        185,
-        186,
-        187,
-        188,
-        189,
-        190,
-        191,
-        193,
-        194,
-        195,
-        196,
-        197,
-        198,
-        199,
-        200,
-        201,
-        202,
-        203,
-        205,
-        206,
-        207,
-        208,
-        209,
-        210,
-        211,
-        212,
-        213,
-        214,
-        215,
-        216,
-        217,
-        218,
-        219,
-        220,
-        221,
-        222,
-        223,
-        224,
-        225,
-        226,
-        228,
-        229,
-        230,
-        231,
-        232,
-        233,
-        234,
-        235,
-        236,
-        237,
-        238,
-        239,
-        240,
-        241,
-        243,
-        244,
-        245,
-        246,
-        247,
-        248,
-        249,
-        250,
-        252,
-        253,
-        254,
-        255,
-        256,
-        257,
-        259,
-        261,
-        262,
-        263,
-        265,
-        266,
-        267,
-        268,
-    ),
-    "elephant": (
-        385,
-        386,
-    ),
-    "keyboard": (
-        508,
-        878,
-    ),
-    "knife": (499,),
-    "oven": (766,),
-    "truck": (
-        555,
-        569,
-        656,
-        675,
-        717,
-        734,
-        864,
-        867,
-    ),
+    name: tuple(indices)
+    for name, indices in json.loads(
+        files("illama_eval").joinpath("entry_level.json").read_text("utf-8")
+    ).items()
 }
 """Entry-level category -> indices of its ImageNet-1k classes, 207 in all (Geirhos et al. 2019)."""
 
 
-class CategoriesError(ValueError):
+class CueConflictError(ValueError):
     """Categories that do not fit the head or the images; one line: what, where, what to do."""
 
     exit_code = 3
@@ -267,7 +51,7 @@ def choose_categories(
     (`own`) are the categories themselves. Categories that no image has come last.
 
     Raises:
-        CategoriesError: there is no table for this head, or it lacks a category of the source, or
+        CueConflictError: there is no table for this head, or it lacks a category of the source, or
             names an index that the head does not have, or one twice.
     """
     if table is not None:
@@ -277,7 +61,7 @@ def choose_categories(
     elif classes == IMAGENET_CLASSES:
         known = ENTRY_LEVEL
     else:
-        raise CategoriesError(
+        raise CueConflictError(
             f"a head of {classes} classes: which of them make up {names[0]!r} and the other"
             " categories is not known; give --categories FILE, a JSON of name: [indices]"
         )
@@ -292,7 +76,7 @@ def _read(path: Path) -> Mapping[str, tuple[int, ...]]:
     try:
         read = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as problem:
-        raise CategoriesError(f"{path}: no readable JSON ({problem})") from None
+        raise CueConflictError(f"{path}: no readable JSON ({problem})") from None
     sound = (
         isinstance(read, dict)
         and read
@@ -302,7 +86,7 @@ def _read(path: Path) -> Mapping[str, tuple[int, ...]]:
         )
     )
     if not sound:
-        raise CategoriesError(f"{path}: expected a JSON object of name: [indices]")
+        raise CueConflictError(f"{path}: expected a JSON object of name: [indices]")
     return {str(name): tuple(indices) for name, indices in read.items()}
 
 
@@ -312,17 +96,17 @@ def _check(
     """Refuse a table that does not cover the images or does not fit the head."""
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise CategoriesError(
+        raise CueConflictError(
             f"{where}: {len(unknown)} categories of the images are not among them (first:"
             f" {unknown[0]!r}); there are {', '.join(known)}"
         )
     indices = [index for each in known.values() for index in each]
     outside = next((index for index in indices if not 0 <= index < classes), None)
     if outside is not None:
-        raise CategoriesError(f"{where}: index {outside} is outside the head of {classes} classes")
+        raise CueConflictError(f"{where}: index {outside} is outside the head of {classes} classes")
     if len(set(indices)) < len(indices):
         twice = next(index for index in indices if indices.count(index) > 1)
-        raise CategoriesError(f"{where}: index {twice} stands in it twice")
+        raise CueConflictError(f"{where}: index {twice} stands in it twice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,3 +119,123 @@ class Observer:
     """Of the tables that the decisions stand in."""
     decisions: Mapping[str, int | None] = field(repr=False)
     """By the picture's file name without extension: number of a category, None for no response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One line of a table."""
+
+    observer: str
+    kind: Kind
+    image: str
+    shape: str
+    texture: str
+    decision: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """All lines of one or several tables, in their order."""
+
+    lines: tuple[Decision, ...]
+    sha256: str
+
+    @property
+    def names(self) -> list[str]:
+        """Who decided, in the order of first appearance."""
+        return list(dict.fromkeys(line.observer for line in self.lines))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of the pictures, sorted."""
+        return tuple(sorted({name for line in self.lines for name in (line.shape, line.texture)}))
+
+    def by_image(self, observer: str) -> dict[str, str | None]:
+        """Return one observer's decisions by image."""
+        return {line.image: line.decision for line in self.lines if line.observer == observer}
+
+    def kind_of(self, observer: str) -> Kind:
+        """Return what an observer is."""
+        return next(line.kind for line in self.lines if line.observer == observer)
+
+
+def read_observers(paths: Sequence[Path]) -> Decisions:
+    """Read tables with the columns subject or model, shape, texture, decision, image.
+
+    `image` is the file's stem; `na` is no response.
+
+    Raises:
+        CueConflictError: a column is missing, a decision is no category, or an observer decides twice
+            on an image.
+    """
+    lines = tuple(line for path in paths for line in _read_decisions(path))
+    seen: set[tuple[str, str]] = set()
+    for line in lines:
+        if (line.observer, line.image) in seen:
+            raise CueConflictError(
+                f"{line.observer} decides twice on {line.image}; remove one line"
+            )
+        seen.add((line.observer, line.image))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return Decisions(lines=lines, sha256=digest)
+
+
+def _read_decisions(path: Path) -> Iterator[Decision]:
+    """Yield the lines of one table."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise CueConflictError(f"{path}: no readable CSV ({problem})") from None
+    if not table:
+        raise CueConflictError(f"{path}: holds no line of decisions")
+    who = next((name for name in _WHO if name in table[0]), None)
+    missing = [name for name in COLUMNS if name not in table[0]]
+    if who is None or missing:
+        lacking = missing[0] if missing else "subject or model"
+        raise CueConflictError(
+            f"{path}: has no column {lacking}; it needs {', '.join(COLUMNS)} and who"
+        )
+    categories = {line[cue] for line in table for cue in ("shape", "texture")}
+    for number, line in enumerate(table, start=2):
+        said = line["decision"]
+        if said not in categories and said not in SILENT:
+            raise CueConflictError(
+                f"{path}, line {number}: decision {said!r} is none of its {len(categories)}"
+                f" categories ({', '.join(sorted(categories)[:3])}, ...), nor na"
+            )
+        yield Decision(
+            observer=line[who],
+            kind=_WHO[who],
+            image=line["image"],
+            shape=line["shape"],
+            texture=line["texture"],
+            decision=None if said in SILENT else said,
+        )
+
+
+def number_decisions(decisions: Decisions, categories: Sequence[str]) -> tuple[Observer, ...]:
+    """Return the observers with their decisions as numbers of these categories.
+
+    Raises:
+        CueConflictError: a decision is none of the categories.
+    """
+    number = {name: index for index, name in enumerate(categories)}
+    for line in decisions.lines:
+        if line.decision is not None and line.decision not in number:
+            raise CueConflictError(
+                f"{line.observer} decides {line.decision!r} on {line.image}, which is none of the"
+                f" categories {', '.join(categories)}"
+            )
+    return tuple(
+        Observer(
+            name=name,
+            kind=decisions.kind_of(name),
+            sha256=decisions.sha256,
+            decisions={
+                image: None if said is None else number[said]
+                for image, said in decisions.by_image(name).items()
+            },
+        )
+        for name in decisions.names
+    )

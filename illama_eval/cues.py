@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from illama.sources.source import Source
-from illama_eval.cue_conflict import choose_categories
-from illama_eval.observers import Decisions, number_decisions, read_observers
+from illama_eval.cue_conflict import Decisions, choose_categories, number_decisions, read_observers
 from illama_eval.studies.shape_bias import ShapeBias
-from illama_eval.subjects import Subject, SubjectError
+from illama_eval.subjects.subject import Subject, SubjectError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Cues:
 
         Raises:
             SubjectError: the heads differ, or an observer decides on other categories.
-            CategoriesError: the head's classes make up no known categories, or not those.
+            CueConflictError: the head's classes make up no known categories, or not those.
         """
         heads = sorted({subject.classes for subject in subjects})
         if len(heads) > 1:

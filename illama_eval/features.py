@@ -28,7 +28,8 @@ from illama.observation import LayerSeen, OutputSeen, batch_of, present
 from illama.sources.source import Source
 from illama_eval.run.job import IDENTIFYING
 from illama_eval.run.loop import Seen, automatic_batch_size, observe_source
-from illama_eval.subjects import ModelSubject, Subject, SubjectError
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import Subject, SubjectError
 
 Kind: TypeAlias = Literal["class", "patches", "last4"]
 """`class`: the class token after the final norm. `patches`: the mean of the patches of the last

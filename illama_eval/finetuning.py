@@ -29,13 +29,8 @@ from illama_eval.results import CURVE_POINTS, Curve
 from illama_eval.run.job import Prior
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings, row
-from illama_eval.subjects import (
-    ModelSubject,
-    Subject,
-    SubjectError,
-    digest_of,
-    open_checkpoint,
-)
+from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_checkpoint
+from illama_eval.subjects.subject import SubjectError, digest_of
 from illama_eval.transfer import METRICS, STUDY
 from illama_eval.transferring import MEASURED, Asked, describe_train, open_task
 
@@ -66,7 +61,9 @@ def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[st
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SubjectError("--probe finetune runs in one process; start it without torchrun")
     bases, pair, note = open_task(shared, asked, leave_one_out=False)
-    models = [_ours(base) for base in bases]
+    models = [
+        as_checkpoint(base, "finetune trains checkpoints of illama, ViT and DeiT") for base in bases
+    ]
     command = f"{STUDY}-finetune-{pair.test.name}"
     digests = [digest_of(base) for base in bases]
     out = shared.out or default_out([base.name for base in bases], digests, command)
@@ -208,12 +205,6 @@ def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None
     model.load_state_dict({**model.state_dict(), **kept})
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, path)
-
-
-def _ours(base: Subject) -> ModelSubject:
-    if not isinstance(base, ModelSubject):
-        raise SubjectError(f"{base.name}: finetune trains checkpoints of illama, ViT and DeiT")
-    return base
 
 
 def _find_size(base: ModelSubject, config: Config) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from illama.sources.source import Source
 from illama_eval.features import Features, Kind
 from illama_eval.linear_probe import HELD_OUT
 from illama_eval.neighbours import TEMPERATURE
-from illama_eval.subjects import SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 Probe: TypeAlias = Literal["linear", "knn"]
 Shots: TypeAlias = "int | Literal['all']"

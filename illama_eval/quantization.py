@@ -46,7 +46,8 @@ from illama_eval.sensitivity import (
 from illama_eval.speed import Latency, measure_latency
 from illama_eval.studies.agreement import Agreement
 from illama_eval.study import Metric, Study, row
-from illama_eval.subjects import DTYPES, ModelSubject, SubjectError, digest_of
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
 
 STUDIES: Mapping[str, Mapping[str, Any]] = {
     "accuracy": {},

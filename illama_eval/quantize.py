@@ -28,7 +28,8 @@ from illama_eval.activations import Inputs, choose_range, linear, watch
 from illama_eval.rounding import round_scale, round_weight
 from illama_eval.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan
 from illama_eval.smooth import smooth, unfolded
-from illama_eval.subjects import ModelSubject, SubjectError
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
 
 LABEL = "PTQ; the paper's figures are QAT"
 """Stands wherever a number of a quantized model is shown."""

@@ -14,25 +14,18 @@ import typer
 from illama.distributed import choose_device
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval.cue_conflict import CategoriesError
+from illama_eval.cue_conflict import CueConflictError
 from illama_eval.cues import Cues
 from illama_eval.options import Shared
 from illama_eval.run.job import Prior, unseen
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
-from illama_eval.subjects import (
-    DEMO_CHECKPOINT,
-    ModelSubject,
-    Subject,
-    SubjectError,
-    digest_of,
-    open_checkpoint,
-    open_predictions,
-    unique_names,
-)
-from illama_eval.timm_models import PRETRAINED, RANDOM
-from illama_eval.timm_subject import TimmSubject, open_timm
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject, open_checkpoint
+from illama_eval.subjects.predictions import open_predictions
+from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
+from illama_eval.subjects.timm import TimmSubject, open_timm
+from illama_eval.subjects.timm_models import PRETRAINED, RANDOM
 
 FIRST_LOOK = (
     "no --data: a first look on 30 crops of scikit-learn's two photographs. --data takes a folder "
@@ -109,7 +102,7 @@ def _fit(
 
     Raises:
         SubjectError: a study that was asked for by name cannot be made.
-        CategoriesError: the head's classes make up no known categories, or not those.
+        CueConflictError: the head's classes make up no known categories, or not those.
     """
     kept: list[Study] = []
     notes = []
@@ -124,7 +117,7 @@ def _fit(
                 kept.append(cues.fit(study, source, subjects))
             else:
                 kept.append(study)
-        except CategoriesError as problem:
+        except CueConflictError as problem:
             if not everything:
                 raise
             notes.append(f"{study.name} is left out: {problem}")

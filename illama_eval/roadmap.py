@@ -20,7 +20,7 @@ from illama_eval.results import ResultError
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
-from illama_eval.subjects import open_checkpoint
+from illama_eval.subjects.checkpoint import open_checkpoint
 
 PLAN = "roadmap.json"
 """What the runs of a folder have in common; written once, and never contradicted."""

@@ -18,7 +18,7 @@ from illama.checkpoint.torchao_tensors import is_quantized
 from illama.model import Model
 from illama_eval.activations import Clipping
 from illama_eval.rounding import Rounding
-from illama_eval.subjects import SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 FLOAT = "float"
 """In a file of schemes by layer: leave this layer as it is."""

@@ -23,7 +23,8 @@ from illama_eval.activations import linear, watch
 from illama_eval.quantize import Calibration, quantize_layer
 from illama_eval.results import At
 from illama_eval.schemes import FLOAT, MIXED_FORMAT, SCHEMES, Choices, Plan, make_plan
-from illama_eval.subjects import ModelSubject, SubjectError
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "qkv": ("attention.qkv",),

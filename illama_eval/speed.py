@@ -20,7 +20,8 @@ from illama.config import Config
 from illama.model import Model
 from illama_eval.results import At, Row, Run
 from illama_eval.run import directory, environment
-from illama_eval.subjects import DTYPES, Dtype, ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import DTYPES, Dtype
 
 Latency = Literal["both", "eager", "none"]
 

@@ -14,18 +14,18 @@ from rich.console import Console
 from illama.distributed import World, join
 from illama.sources.source import Source
 from illama_eval.command import carry_out, options_of, progress, say_how_to_go_on
-from illama_eval.control import random_twin
 from illama_eval.features import Features, Kind, Reading, check_kind, extract
 from illama_eval.options import Shared
 from illama_eval.pairing import Pair, open_pair
 from illama_eval.probe_task import Choices, Task, check_amounts, make_set
-from illama_eval.probed import as_subject, with_logits
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
 from illama_eval.run import directory
 from illama_eval.run.job import Job, Options, Prior
 from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
-from illama_eval.subjects import ModelSubject, Subject, SubjectError, digest_of
+from illama_eval.subjects.checkpoint import as_checkpoint, random_twin
+from illama_eval.subjects.predictions import as_subject, with_logits
+from illama_eval.subjects.subject import Subject, SubjectError, digest_of
 from illama_eval.transfer import METRICS, STUDY, Probing, probe
 
 MEASURED = ("accuracy", "calibration")
@@ -91,9 +91,7 @@ def open_task(
         pair = replace(pair, train=pair.train.limit(asked.train_limit, shared.seed))
     bases: tuple[Subject, ...] = open_subjects(shared)
     if asked.control:
-        first = bases[0]
-        if not isinstance(first, ModelSubject):
-            raise SubjectError(f"{first.name}: --control needs a checkpoint of illama")
+        first = as_checkpoint(bases[0], "--control needs a checkpoint of illama")
         bases = (*bases, random_twin(first, shared.seed))
     return bases, pair, "" if given else FIRST_LOOK
 

@@ -73,7 +73,7 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
     ),
     (
-        "illama_eval.subjects",
+        "illama_eval.subjects.subject",
         ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
     ),
     (

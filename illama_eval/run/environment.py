@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from illama_eval.results import Row, Run
-from illama_eval.subjects import Subject
+from illama_eval.subjects.subject import Subject
 
 
 class Progress(Protocol):
@@ -80,7 +80,7 @@ def peak_memory(device: torch.device) -> int:
 @cache
 def _commit() -> dict[str, Any]:
     """Return the commit of this code and whether it was changed; None outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str | None:
         try:

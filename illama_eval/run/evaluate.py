@@ -15,7 +15,7 @@ from illama_eval.run.finalize import conclude
 from illama_eval.run.job import Job, Options, Prior, Progress
 from illama_eval.run.loop import automatic_batch_size, observe_source
 from illama_eval.study import Study
-from illama_eval.subjects import Subject
+from illama_eval.subjects.subject import Subject
 
 __all__ = ["Interrupted", "Options", "evaluate"]
 

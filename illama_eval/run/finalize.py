@@ -17,7 +17,7 @@ from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
 from illama_eval.study import Findings, Metric
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 UNREADABLE_NAMED = 100
 """Unreadable images that the header names; all are counted."""

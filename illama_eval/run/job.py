@@ -15,7 +15,8 @@ from illama_eval.results import ResultError
 from illama_eval.run.loop import Seen, Step
 from illama_eval.run.samples import ClassAttention
 from illama_eval.study import Findings, Metric, Study, Sums, accumulate, needs, parameters
-from illama_eval.subjects import ModelSubject, Subject
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import Subject
 
 IDENTIFYING = ("weights_sha256", "model", "config", "soft_mask", "dtype", "transform", "classes")
 """What of a subject's description makes two runs the same run."""

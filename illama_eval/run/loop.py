@@ -16,7 +16,7 @@ from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources.source import Source
 from illama_eval.run.loader import Loaded, _load, _Plan
-from illama_eval.subjects import Subject
+from illama_eval.subjects.subject import Subject
 
 Result = TypeVar("Result")
 Seen: TypeAlias = tuple[int, Piece]

@@ -15,7 +15,7 @@ from illama.observation import LayerSeen, Piece, batch_of, present
 from illama.sources.source import Source, hash_order
 from illama.transforms import ImageError, Transform
 from illama_eval.study import Sums
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 SAMPLES = 8
 """Images shown, those of the smallest hash."""

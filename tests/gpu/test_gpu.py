@@ -17,7 +17,7 @@ from illama.transforms import evaluation_transform
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
-from illama_eval.subjects import ModelSubject, open_checkpoint
+from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
 
 pytestmark = [
     pytest.mark.gpu,

@@ -11,7 +11,7 @@ from illama.model import Model
 from illama.transforms import evaluation_transform
 from illama_eval.quantize import quantize
 from illama_eval.schemes import Choices
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 pytestmark = [
     pytest.mark.gpu,

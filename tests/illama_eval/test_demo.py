@@ -11,9 +11,9 @@ from illama.sources import open_source
 from illama.sources.demo import draw
 from illama.training.recipe import find_recipe
 from illama_eval.run.evaluate import evaluate
-from illama_eval.segmenter_subject import DEMO_SEGMENTER, check_masks, open_segmenter
 from illama_eval.studies.segmentation import Segmentation
-from illama_eval.subjects import DEMO_CHECKPOINT, open_checkpoint
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, open_checkpoint
+from illama_eval.subjects.segmenter import DEMO_SEGMENTER, check_masks, open_segmenter
 
 LOG = DEMO_CHECKPOINT.with_suffix(".log.jsonl")
 

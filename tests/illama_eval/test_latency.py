@@ -9,7 +9,7 @@ from illama.model import Model
 from illama.transforms import evaluation_transform
 from illama_eval import speed
 from illama_eval.speed import Timed, measure_latency
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 
 @pytest.fixture

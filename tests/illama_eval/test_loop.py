@@ -22,7 +22,7 @@ from illama_eval.run.loop import (
     is_out_of_memory,
     observe_source,
 )
-from illama_eval.subjects import ModelSubject
+from illama_eval.subjects.checkpoint import ModelSubject
 
 LOGITS = frozenset({"logits"})
 

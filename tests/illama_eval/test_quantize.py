@@ -22,7 +22,8 @@ from illama_eval.quantize import Calibration, as_subject, calibrate_on, check_qu
 from illama_eval.schemes import SCHEMES, Choices, make_plan, read_mixed
 from illama_eval.sensitivity import find_effects, mix, weight_bytes
 from illama_eval.smooth import smooth, unfolded
-from illama_eval.subjects import ModelSubject, SubjectError
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
 
 CPU = torch.device("cpu")
 SIDE = 32

@@ -17,7 +17,7 @@ from illama_eval.gate import Verdicts, check, write_baseline
 from illama_eval.render.verdict import sentence
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
-from illama_eval.subjects import DEMO_CHECKPOINT, open_checkpoint
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, open_checkpoint
 
 IMAGES = 300
 

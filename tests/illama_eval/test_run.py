@@ -19,7 +19,9 @@ from illama_eval.results import ResultError
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
-from illama_eval.subjects import ModelSubject, SubjectError, open_checkpoint, open_predictions
+from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
+from illama_eval.subjects.predictions import open_predictions
+from illama_eval.subjects.subject import SubjectError
 
 WRITTEN = {
     "run.json",

@@ -17,9 +17,10 @@ from illama.files import CheckpointError
 from illama.observation import LayerSeen
 from illama.transforms import Transform
 from illama_eval.results import Run
-from illama_eval.subjects import ModelSubject, SubjectError
-from illama_eval.timm_models import make, transform_of
-from illama_eval.timm_subject import TimmSubject, open_timm
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
+from illama_eval.subjects.timm import TimmSubject, open_timm
+from illama_eval.subjects.timm_models import make, transform_of
 
 Command = Callable[..., tuple[int, str, str]]
 CPU = torch.device("cpu")

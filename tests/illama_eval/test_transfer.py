@@ -23,7 +23,8 @@ from illama_eval.pairing import open_pair
 from illama_eval.probe_task import Choices, Set, Task
 from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.results import Run
-from illama_eval.subjects import ModelSubject, SubjectError
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer import draw_shots, probe
 
 FEW = ("--train-limit", 200, "--limit", 60)

@@ -19,7 +19,8 @@ from illama.sources.source import Source
 from illama.transforms import ImageError, evaluation_transform
 from illama_eval import features as features_module
 from illama_eval.features import Reading, extract
-from illama_eval.subjects import ModelSubject, SubjectError
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
 
 IMAGES = 30
 

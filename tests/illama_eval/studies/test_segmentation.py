@@ -15,15 +15,15 @@ from illama.config import Config
 from illama.observation import SegmentsSeen
 from illama.upernet import Segmenter, SegmenterConfig
 from illama_eval.results import Run
-from illama_eval.segmenter_subject import (
+from illama_eval.studies.segmentation import Segmentation
+from illama_eval.study import accumulate
+from illama_eval.subjects.segmenter import (
     SegmenterSubject,
     normalize,
     scaled_size,
     starts,
     stride_of,
 )
-from illama_eval.studies.segmentation import Segmentation
-from illama_eval.study import accumulate
 
 NAMES = ("a", "b", "c")
 

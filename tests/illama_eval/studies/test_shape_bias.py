@@ -16,15 +16,20 @@ from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 from illama.observation import OutputSeen
-from illama_eval.cue_conflict import ENTRY_LEVEL, CategoriesError, Observer, choose_categories
+from illama_eval.cue_conflict import (
+    ENTRY_LEVEL,
+    CueConflictError,
+    Observer,
+    choose_categories,
+    read_observers,
+)
 from illama_eval.formulas.decisions import decide, error_consistency
-from illama_eval.observers import read_observers
 from illama_eval.render.figures.shape_bias import deciders_of, read_published
 from illama_eval.results import Run
 from illama_eval.statistics import wilson_interval
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import accumulate
-from illama_eval.subjects import SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 THREE = tuple((name, (index,)) for index, name in enumerate("abc"))
 COLUMNS = ("subject", "shape", "texture", "decision", "image")
@@ -150,14 +155,14 @@ def test_a_table_of_categories_is_checked_against_head_and_pictures(tmp_path):
         ('{"a": [0], "b": [0]}', "index 0 stands in it twice"),
     ):
         table.write_text(content, encoding="utf-8")
-        with pytest.raises(CategoriesError, match=words):
+        with pytest.raises(CueConflictError, match=words):
             choose_categories(["a", "b"], 5, table=table)
     table.write_text('{"c": [4], "b": [1, 2], "a": [0]}', encoding="utf-8")
     chosen = choose_categories(["a", "b"], 5, table=table)
     assert chosen == (("a", (0,)), ("b", (1, 2)), ("c", (4,)))
-    with pytest.raises(CategoriesError, match="give --categories FILE"):
+    with pytest.raises(CueConflictError, match="give --categories FILE"):
         choose_categories(["a", "b"], 5)
-    with pytest.raises(CategoriesError, match="16 entry-level"):
+    with pytest.raises(CueConflictError, match="16 entry-level"):
         choose_categories(["cat", "unicorn"], 1000)
 
 
@@ -181,7 +186,7 @@ def write_decisions(path, lines, columns=COLUMNS):
 )
 def test_unfit_tables_of_decisions_are_refused(tmp_path, lines, columns, words):
     path = write_decisions(tmp_path / "decisions.csv", lines, columns)
-    with pytest.raises(SubjectError, match=words):
+    with pytest.raises(CueConflictError, match=words):
         read_observers([path])
 
 

@@ -19,7 +19,7 @@ from illama.checkpoint.archive import unpack
 from illama.checkpoint.formats import find_weights, listed
 from illama.files import CheckpointError, about, first_line
 from illama.transforms import CROP_RATIO, Transform
-from illama_eval.subjects import Preprocess, SubjectError
+from illama_eval.subjects.subject import Preprocess, SubjectError
 
 PREFIX = "timm:"
 RANDOM, PRETRAINED = "random", "pretrained"

@@ -15,8 +15,9 @@ from illama.files import CheckpointError, first_line
 from illama.model import Model
 from illama.observation import OutputSeen, Piece
 from illama.transforms import Transform
-from illama_eval.subjects import DTYPES, Dtype, ModelSubject, Preprocess, SubjectError
-from illama_eval.timm_models import PREFIX, make, transform_of
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, SubjectError
+from illama_eval.subjects.timm_models import PREFIX, make, transform_of
 
 TOLERANCE = 1e-5
 """Largest difference of our logits from timm's, relative to the largest logit, in fp32."""

@@ -20,9 +20,9 @@ from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
 from illama.sources.source import Source, hash_order
 from illama.transforms import IMAGENET_MEAN, IMAGENET_STD, ImageError
 from illama.upernet import Segmenter, resize
-from illama_eval.subjects import DTYPES, Dtype, SubjectError
+from illama_eval.subjects.subject import DTYPES, Dtype, SubjectError
 
-DEMO_SEGMENTER = Path(__file__).with_name("demo") / "illama_demo_segmenter.safetensors"
+DEMO_SEGMENTER = Path(__file__).parents[1] / "demo" / "illama_demo_segmenter.safetensors"
 """The bundled segmenter, trained on the demo's shapes by `illama train segment`."""
 
 STRIDE = 341 / 512

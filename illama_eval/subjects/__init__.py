@@ -1,0 +1,1 @@
+"""Subjects: named models with provenance, from checkpoints, timm or stored predictions."""

@@ -1,0 +1,146 @@
+"""Subjects that are checkpoints of illama, a ViT or a DeiT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from illama.checkpoint.load import Checkpoint, read_checkpoint
+from illama.checkpoint.weights import sha256_of_weights
+from illama.model import Model
+from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, Piece
+from illama.transforms import Transform, evaluation_transform
+from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, Subject, SubjectError
+
+NAME = "random"
+"""What the control is called."""
+
+DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo" / "illama_demo_nano.safetensors"
+"""The bundled checkpoint, trained on the demo images by `illama train demo`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSubject:
+    """A model with the transform, precision and soft mask it is run with."""
+
+    name: str
+    model: Model
+    transform: Transform
+    soft_mask: float = 0.0
+    dtype: Dtype = "fp32"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    shows: ClassVar[frozenset[str]] = WANTED - SEGMENTER_WANTED
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the head."""
+        return self.model.config.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.class_token.device
+
+    @property
+    def prepare(self) -> Transform:
+        """The model's evaluation transform."""
+        return self.transform
+
+    def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
+        """Yield the pieces of one batch of normalised images [image, 3, row, column]."""
+        return self.model.observe(inputs.to(DTYPES[self.dtype]), wanted, self.soft_mask)
+
+    def map_bytes(self, wanted: frozenset[str]) -> int:
+        """Return the bytes of the maps that live at a time, and of the widest activations."""
+        config = self.model.config
+        maps = 2 + len(wanted & {"softmax", "previous"}) + 2 * bool(wanted & LAYER_WANTED)
+        activations = 8 * config.tokens * config.hidden
+        return 4 * (maps * config.heads * config.tokens**2 + activations)
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, provenance, config, soft mask, precision, attention path and transform."""
+        return {
+            "name": self.name,
+            **self.provenance,
+            "config": self.model.config.to_dict(),
+            "soft_mask": self.soft_mask,
+            "dtype": self.dtype,
+            "attention": self.model.resolve_path(self.device),
+            "transform": self.transform.describe(),
+        }
+
+
+def as_checkpoint(subject: Subject, need: str) -> ModelSubject:
+    """Return the subject, if it is one of illama's models.
+
+    Raises:
+        SubjectError: it is not; `need` is what is said of it.
+    """
+    if not isinstance(subject, ModelSubject):
+        raise SubjectError(f"{subject.name}: {need}")
+    return subject
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    device: torch.device,
+    dtype: Dtype = "fp32",
+    preprocess: Preprocess = "model",
+    compiled: bool = False,
+    name: str | None = None,
+    **load: Any,
+) -> ModelSubject:
+    """Return a checkpoint file as a subject; `load` are the keywords of `illama.load`.
+
+    Raises:
+        CheckpointError: the file is refused.
+    """
+    checkpoint = read_checkpoint(path, device=str(device), **load)
+    model = checkpoint.model.to(DTYPES[dtype])
+    if compiled:
+        model.compile_paths()
+    return ModelSubject(
+        name=name or path.stem,
+        model=model,
+        transform=evaluation_transform(model.config.image_size, preprocess),
+        soft_mask=checkpoint.soft_mask,
+        dtype=dtype,
+        provenance=_provenance(checkpoint, preprocess),
+    )
+
+
+def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
+    """Return what the header says about a checkpoint file: never a path of this machine."""
+    return {
+        "file": Path(checkpoint.path).name,
+        "file_sha256": checkpoint.file_sha256,
+        "weights_sha256": checkpoint.sha256,
+        "bytes": checkpoint.bytes,
+        "layout": checkpoint.layout,
+        "key": checkpoint.key,
+        "epoch": checkpoint.epoch,
+        "args": checkpoint.args,
+        "released": checkpoint.released,
+        "notes": list(checkpoint.notes),
+        "preprocess": preprocess,
+    }
+
+
+def random_twin(subject: ModelSubject, seed: int = 0) -> ModelSubject:
+    """Return the subject with freshly drawn weights, run in the same way."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Model(subject.model.config)
+    digest = sha256_of_weights(model.state_dict())
+    return replace(
+        subject,
+        name=NAME,
+        model=model.to(subject.device, DTYPES[subject.dtype]).eval(),
+        provenance={"weights_sha256": digest, "weights": f"random, seed {seed}"},
+    )

@@ -1,0 +1,204 @@
+"""Subjects that are stored predictions, decisions of observers, or scores of a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from illama.observation import OutputSeen, Piece
+from illama.sources.source import Source, hash_arrays, make_source, read_array
+from illama.transforms import ImageError
+from illama_eval.cue_conflict import Decisions
+from illama_eval.results import load_arrays
+from illama_eval.subjects.subject import Subject, SubjectError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedPredictions:
+    """Logits that were computed elsewhere; the source yields those of an image in its place."""
+
+    name: str
+    classes: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    column: int | None = None
+    """Whose logits these are where the source yields those of several subjects, [subject, class];
+    None: it yields this subject's alone, [class]."""
+    shows: ClassVar[frozenset[str]] = frozenset({"logits"})
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    @property
+    def prepare(self) -> Callable[[Any], Tensor]:
+        """Turn what the source yields into this subject's logits."""
+        return torch.from_numpy if self.column is None else partial(_own_logits, self.column)
+
+    def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
+        """Yield the logits; nothing else of the model is known.
+
+        Raises:
+            SubjectError: attention, tokens or features are wanted.
+        """
+        missing = sorted(set(wanted) - self.shows)
+        if missing:
+            raise SubjectError(
+                f"{self.name}: saved predictions hold no {missing[0]}; give a checkpoint instead"
+            )
+        yield OutputSeen(logits=inputs)
+
+    def map_bytes(self, wanted: frozenset[str]) -> int:
+        """Return the bytes of one row of logits, in float64."""
+        del wanted
+        return 16 * self.classes
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and provenance."""
+        return {"name": self.name, **self.provenance, "classes": self.classes}
+
+
+def _own_logits(column: int, logits: NDArray[np.floating[Any]]) -> Tensor:
+    return torch.from_numpy(logits[column])
+
+
+def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
+    """Return saved predictions (`.npz`) as a subject and the source of their rows.
+
+    Keys: `logits` or `probabilities` [image, class], `labels` [image], optional `ids` [image].
+
+    Raises:
+        SubjectError: a key is missing, shapes differ, or values are no probabilities.
+    """
+    arrays = _read_npz(path)
+    given = arrays["logits"] if "logits" in arrays else arrays["probabilities"]
+    labels = arrays["labels"].astype(np.int64)
+    if given.ndim != 2 or labels.shape != (len(given),) or not given.size:  # noqa: PLR2004 - [image, class]
+        raise SubjectError(f"{path}: expected scores [image, class] and labels [image]")
+    scores = given if "logits" in arrays else _to_logits(path, given)
+    ids = arrays.get("ids")
+    names = [f"{i:06d}" for i in range(len(scores))] if ids is None else [str(i) for i in ids]
+    rows: Any = np.ascontiguousarray(scores)  # read where other sources hold uint8 images
+    source = make_source(
+        name=path.stem,
+        split="all",
+        names=names,
+        labels=labels,
+        contents=hash_arrays(rows),
+        read=partial(read_array, rows),
+        in_memory=True,
+    )
+    subject = SavedPredictions(
+        name=path.stem, classes=rows.shape[1], provenance={"file": path.name, "layout": "npz"}
+    )
+    return subject, source.for_head(rows.shape[1])
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays, with `labels` and one kind of scores among them."""
+    try:
+        arrays = load_arrays(path)
+    except Exception as problem:  # a damaged file raises almost anything
+        raise SubjectError(f"{path}: not a readable .npz ({problem})") from problem
+    if "labels" not in arrays or not {"logits", "probabilities"} & set(arrays):
+        raise SubjectError(
+            f"{path}: needs `labels` and `logits` or `probabilities`; "
+            f"it has {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    for name, kinds in (("labels", "iu"), ("logits", "f"), ("probabilities", "f")):
+        if name in arrays and arrays[name].dtype.kind not in kinds:
+            wanted = "whole numbers" if name == "labels" else "floating-point numbers"
+            raise SubjectError(f"{path}: `{name}` must be {wanted}, not {arrays[name].dtype}")
+    return arrays
+
+
+def _to_logits(path: Path, probabilities: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return float64 logs; a zero becomes the smallest normal float32, whose log is finite."""
+    exact = probabilities.astype(np.float64)
+    if not ((exact >= 0) & (exact <= 1)).all() or np.abs(exact.sum(-1) - 1).max() > 1e-3:  # noqa: PLR2004 - what fp16 keeps
+        raise SubjectError(f"{path}: `probabilities` must lie in 0..1 and sum to 1 in each row")
+    logits: np.ndarray[Any, Any] = np.log(np.maximum(exact, np.finfo(np.float32).tiny))
+    return logits
+
+
+def as_subject(
+    base: Subject, probe: str, parameters: Mapping[str, Any], number: int, classes: int
+) -> SavedPredictions:
+    """Return a model with a probe on its frozen features as a subject.
+
+    The probe has been applied to all images before the pass, and the source yields the logits:
+    whatever the features cost, they are computed once. `number` is the subject's column of them.
+    """
+    name = f"{base.name}+{probe}"
+    about = {**base.describe(), "name": name, "base": base.name, "probe": dict(parameters)}
+    return SavedPredictions(name=name, classes=classes, provenance=about, column=number)
+
+
+def with_logits(
+    source: Source, logits: NDArray[np.float64], unreadable: Sequence[tuple[int, str]]
+) -> Source:
+    """Return the source with logits [image, subject, class] in place of its images."""
+    read: Any = partial(_read_logits, logits, dict(unreadable))
+    return replace(source, read=read, in_memory=True)
+
+
+def _read_logits(
+    logits: NDArray[np.float64], unreadable: Mapping[int, str], position: int
+) -> NDArray[np.float64]:
+    if position in unreadable:
+        raise ImageError(unreadable[position])
+    place: NDArray[np.float64] = logits[position]
+    return place
+
+
+def open_observers(decisions: Decisions) -> tuple[tuple[SavedPredictions, ...], Source]:
+    """Return each observer as a subject, and the source of the pictures that all decided on.
+
+    A decision becomes logits of 0 for its category and -inf for the others; no response, -inf alone.
+
+    Raises:
+        SubjectError: the observers did not see the same pictures.
+    """
+    names, categories = decisions.names, decisions.categories
+    first = [line for line in decisions.lines if line.observer == names[0]]
+    number = {name: index for index, name in enumerate(categories)}
+    images = [line.image for line in first]
+    answers = [decisions.by_image(name) for name in names]
+    for name, own in zip(names, answers, strict=True):
+        if own.keys() != set(images):
+            raise SubjectError(f"{name} and {names[0]} did not decide on the same pictures")
+    rows: Any = np.full((len(images), len(names), len(categories)), -np.inf, np.float32)
+    for row, image in zip(rows, images, strict=True):
+        for logits, own in zip(row, answers, strict=True):
+            answer = own[image]
+            if answer is not None:
+                logits[number[answer]] = 0.0
+    cues = np.array([[number[line.shape], number[line.texture]] for line in first], np.int64)
+    source = make_source(
+        name="observers",
+        split="all",
+        names=[f"{line.shape}/{line.image}" for line in first],
+        labels=cues[:, 0],
+        classes=categories,
+        contents=[line.image for line in first],
+        read=partial(read_array, rows),
+        in_memory=True,
+    )
+    subjects = tuple(
+        SavedPredictions(
+            name=name,
+            classes=len(categories),
+            column=column,
+            provenance={"layout": "csv", "file_sha256": decisions.sha256},
+        )
+        for column, name in enumerate(names)
+    )
+    return subjects, replace(source, cues=cues, categories=categories)

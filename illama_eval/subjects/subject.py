@@ -1,0 +1,80 @@
+"""What is measured: a named model with its provenance, or predictions that somebody saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from illama.observation import Piece
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+Dtype = Literal["fp32", "bf16", "fp16"]
+Preprocess = Literal["model", "paper-calibration"]
+
+
+class SubjectError(ValueError):
+    """Something that cannot be measured as asked; one line, with what to do."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class Subject(Protocol):
+    """What the loop asks of whatever is measured."""
+
+    @property
+    def name(self) -> str:
+        """Short display name, unique within a run."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the head."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs are wanted."""
+        ...
+
+    @property
+    def prepare(self) -> Callable[[Any], Tensor]:
+        """Turn what the source reads into one input; equal objects are called once per image."""
+        ...
+
+    @property
+    def shows(self) -> frozenset[str]:
+        """What can be asked of it, names of illama.observation.WANTED."""
+        ...
+
+    def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
+        """Yield the pieces of one batch of prepared inputs."""
+        ...
+
+    def map_bytes(self, wanted: frozenset[str]) -> int:
+        """Return about how many bytes one image takes while it is observed."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance for the header, JSON-able and the same on every machine."""
+        ...
+
+
+def digest_of(subject: Subject) -> str:
+    """Return the sha256 of the file that a subject came from, or of its weights."""
+    described = subject.describe()
+    return str(described.get("file_sha256") or described.get("weights_sha256"))
+
+
+def unique_names(names: Sequence[str], digests: Iterable[str]) -> list[str]:
+    """Return the names; where two are equal, `-` and 8 digits of the sha256 are added."""
+    return [
+        name if names.count(name) == 1 else f"{name}-{digest[:8]}"
+        for name, digest in zip(names, digests, strict=True)
+    ]
