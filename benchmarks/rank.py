@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from illama_eval.formulas.spectrum import first_index, index_of_share, over_cores
+from illama_eval.functional.spectrum import first_index, index_of_share, over_cores
 
 THRESHOLD = 0.8
 MAPS_PER_IMAGE = 36

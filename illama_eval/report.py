@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from illama_eval.gate import Verdicts, check, write_baseline
+from illama_eval.compare.gate import Verdicts, check, write_baseline
+from illama_eval.compare.policy import read_policy
 from illama_eval.options import Shared
-from illama_eval.policy import read_policy
 from illama_eval.render import write_report
 from illama_eval.render.junit import write_junit
 from illama_eval.render.summary import append_summary

@@ -374,3 +374,12 @@ def _lines(items: Iterator[Any]) -> str:
 
 def _dump(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def inside(tree: object, *keys: str) -> Any:
+    """Return what stands under the keys of nested mappings, or None."""
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree

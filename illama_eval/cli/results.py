@@ -39,7 +39,7 @@ def compare(
     """Paired differences of two runs over the same images, or of two groups of seeds."""
     from rich.console import Console
 
-    from illama_eval.comparison import compare_paths, to_json
+    from illama_eval.compare.comparison import compare_paths, to_json
     from illama_eval.render.comparison import show_comparison
 
     compared = compare_paths(baseline, candidate, everywhere=everywhere)

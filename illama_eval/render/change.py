@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from illama_eval.change import Change
+from illama_eval.compare.change import Change
 from illama_eval.render.number import MISSING, show_number, signed
 from illama_eval.render.text import plain
 from illama_eval.render.words import ARROWS, metric_label, unit_label

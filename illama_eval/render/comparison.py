@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.change import Change
-from illama_eval.comparison import Comparison
+from illama_eval.compare.change import Change
+from illama_eval.compare.comparison import Comparison
 from illama_eval.render.change import show_change, show_seeds
 from illama_eval.render.number import MISSING
 from illama_eval.render.text import encodable, plain

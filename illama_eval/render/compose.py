@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from illama_eval.gate import Verdicts
+from illama_eval.compare.gate import Verdicts
 from illama_eval.render.canvas import Drawing
 from illama_eval.render.document import Document, Judgement
 from illama_eval.render.explanations import DEFINED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from illama_eval.gate import Judged, Verdicts
+from illama_eval.compare.gate import Judged, Verdicts
 from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.document import Cell, Column, Judgement, Section, Table
 from illama_eval.render.lineup import without_paths

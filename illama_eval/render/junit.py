@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from illama_eval.gate import Judged, Verdicts
+from illama_eval.compare.gate import Judged, Verdicts
 from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.text import plain
 from illama_eval.render.verdict import remark, sentence, state_label

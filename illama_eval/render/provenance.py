@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from illama_eval.measured import inside
 from illama_eval.render.document import Cell, Column, Subject, Table
 from illama_eval.render.explanations import EXPLAINED
 from illama_eval.render.lineup import Lineup, Model
@@ -15,6 +14,7 @@ from illama_eval.render.number import MISSING
 from illama_eval.render.select import studies_measured
 from illama_eval.render.text import plain
 from illama_eval.render.theme import role_of
+from illama_eval.results import inside
 
 _LONGEST = 200
 _SHA = 8

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.comparison import Comparison, compare
-from illama_eval.measured import read_measured
+from illama_eval.compare.comparison import Comparison, compare
+from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.blocks import Block, Part
 from illama_eval.render.change import show_change
 from illama_eval.render.comparison import show_comparison

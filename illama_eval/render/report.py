@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from illama_eval.gate import Verdicts
+from illama_eval.compare.gate import Verdicts
 from illama_eval.render.blocks import Part, block_of
 from illama_eval.render.canvas import Drawing
 from illama_eval.render.compose import document_of

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.change import Change
-from illama_eval.comparison import compare_runs
-from illama_eval.measured import read_measured
+from illama_eval.compare.change import Change
+from illama_eval.compare.comparison import compare_runs
+from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.canvas import drawing_style, save
 from illama_eval.render.figures.road import draw_road
 from illama_eval.render.markdown import pipe_table

@@ -9,8 +9,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.measured import inside
-from illama_eval.results import Row, Run
+from illama_eval.results import Row, Run, inside
 
 Array = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from illama_eval.change import Change
-from illama_eval.comparison import Comparison
+from illama_eval.compare.change import Change
+from illama_eval.compare.comparison import Comparison
 from illama_eval.render.change import show_change
 from illama_eval.render.document import Cell, Column, Section, Table
 from illama_eval.render.explanations import in_order

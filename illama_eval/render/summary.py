@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from illama_eval.comparison import Comparison
-from illama_eval.gate import Judged, Verdicts
+from illama_eval.compare.comparison import Comparison
+from illama_eval.compare.gate import Judged, Verdicts
 from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.number import MISSING
 from illama_eval.render.text import markdown_cell, plain

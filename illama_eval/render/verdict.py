@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.comparison import Comparison
-from illama_eval.gate import NEAR_CALIBRATED, Judged, State, Verdicts
+from illama_eval.compare.comparison import Comparison
+from illama_eval.compare.gate import NEAR_CALIBRATED, Judged, State, Verdicts
 from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.number import show_number
 from illama_eval.render.text import encodable, plain

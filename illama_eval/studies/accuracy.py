@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from illama.observation import OutputSeen, Piece, batch_of
-from illama_eval.formulas.predictions import logits_and_labels, predict
+from illama_eval.functional.predictions import logits_and_labels, predict
 from illama_eval.study import Findings, Metric, Sums, record, row, weigh
 
 FEW = 5

@@ -21,10 +21,16 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of
-from illama_eval.formulas.predictions import Predictions, logits_and_labels, predict
-from illama_eval.formulas.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
-from illama_eval.formulas.scaling import Scaling, scale_by_curves, scale_by_logits
-from illama_eval.formulas.temperature import GRID, count_fitted, sum_losses
+from illama_eval.functional.predictions import Predictions, logits_and_labels, predict
+from illama_eval.functional.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
+from illama_eval.functional.temperature import (
+    GRID,
+    Scaling,
+    count_fitted,
+    scale_by_curves,
+    scale_by_logits,
+    sum_losses,
+)
 from illama_eval.results import Row, Verdict
 from illama_eval.statistics import wilson_interval
 from illama_eval.study import Findings, Metric, Sums, record, row

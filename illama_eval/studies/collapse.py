@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present
-from illama_eval.formulas.attention_maps import (
+from illama_eval.functional.attention_maps import (
     above,
     by_blocks,
     column_cosines,

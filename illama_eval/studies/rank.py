@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import Batch, LayerSeen, Piece, batch_of, present
-from illama_eval.formulas.spectrum import (
+from illama_eval.functional.spectrum import (
     cumulative_share,
     effective_rank,
     first_index,

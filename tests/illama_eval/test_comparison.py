@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from illama_eval.comparison import adjust, compare_paths, paths_of, to_json
+from illama_eval.compare.comparison import adjust, compare_paths, paths_of, to_json
 from illama_eval.results import ResultError, Run
 from illama_eval.statistics import holm, mcnemar, welch
 

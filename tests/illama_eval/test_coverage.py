@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from illama_eval.bootstrap import weights_of
-from illama_eval.change import FLOORS
+from illama_eval.compare.change import FLOORS
 from illama_eval.statistics import paired_difference
 
 IMAGES, BINS, FINE = 2000, 15, 2_000_000

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from illama_eval.change import Change
-from illama_eval.gate import NEAR_CALIBRATED, NOTHING, _judge, check, write_baseline
-from illama_eval.policy import Policy, Rule
+from illama_eval.compare.change import Change
+from illama_eval.compare.gate import NEAR_CALIBRATED, NOTHING, _judge, check, write_baseline
+from illama_eval.compare.policy import Policy, Rule
 from illama_eval.results import ResultError, Run
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from illama_eval.change import Change
-from illama_eval.policy import Policy, Rule, read_policy
+from illama_eval.compare.change import Change
+from illama_eval.compare.policy import Policy, Rule, read_policy
 from illama_eval.results import ResultError
 
 FILE = """

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from illama.observation import OutputSeen
-from illama_eval.formulas.predictions import LARGEST_NLL, logits_and_labels, predict
+from illama_eval.functional.predictions import LARGEST_NLL, logits_and_labels, predict
 
 logits_and_truth = st.integers(1, 6).flatmap(
     lambda classes: st.tuples(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from illama_eval.bootstrap import keys_of, weights_of
-from illama_eval.formulas.reliability import (
+from illama_eval.functional.reliability import (
     CHUNK,
     RULES,
     Scored,

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from illama_eval.formulas.predictions import LARGEST_NLL, predict
-from illama_eval.formulas.temperature import (
+from illama_eval.functional.predictions import LARGEST_NLL, predict
+from illama_eval.functional.temperature import (
     GRID,
     HIGHEST,
     LOWEST,

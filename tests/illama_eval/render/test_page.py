@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from illama_eval.gate import check
+from illama_eval.compare.gate import check
 from illama_eval.render import render_directory, report, write_report
 from illama_eval.render.compose import document_of
 from illama_eval.render.embed import embed_data

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from illama_eval.gate import check
+from illama_eval.compare.gate import check
 from illama_eval.render import write_report
 from illama_eval.render.text import plain
 from illama_eval.results import Row, Run

@@ -11,8 +11,8 @@ from xml.parsers import expat
 import pytest
 from rich.console import Console
 
-from illama_eval.comparison import compare_paths
-from illama_eval.gate import Verdicts, check
+from illama_eval.compare.comparison import compare_paths
+from illama_eval.compare.gate import Verdicts, check
 from illama_eval.render.comparison import show_comparison
 from illama_eval.render.junit import to_junit, write_junit
 from illama_eval.render.summary import LARGEST, append_summary, to_summary

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from illama_eval.formulas.predictions import LARGEST_NLL
+from illama_eval.functional.predictions import LARGEST_NLL
 from illama_eval.studies.accuracy import Accuracy
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from illama_eval.formulas.temperature import LOWEST
+from illama_eval.functional.temperature import LOWEST
 from illama_eval.studies import calibration
 from illama_eval.studies.calibration import Calibration
 

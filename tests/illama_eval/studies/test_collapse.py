@@ -387,7 +387,7 @@ def test_splitting_the_images_does_not_change_the_rows(measure):
 def test_blocks_of_maps_do_not_change_the_rows(measure, monkeypatch):
     layers = [random_maps(0.5, mask="causal", seed=seed) for seed in (1, 2)]
     whole = measure(layers, factor=LOWER, open_=LOWER.bool())
-    monkeypatch.setattr("illama_eval.formulas.attention_maps.BLOCK_BYTES", 1)
+    monkeypatch.setattr("illama_eval.functional.attention_maps.BLOCK_BYTES", 1)
     single = measure(layers, factor=LOWER, open_=LOWER.bool())
     for one, other in zip(whole.rows, single.rows, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-12)

@@ -12,8 +12,8 @@ import torch
 from illama.config import Config
 from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen
-from illama_eval.formulas import spectrum
-from illama_eval.formulas.spectrum import index_of_share, singular_values
+from illama_eval.functional import spectrum
+from illama_eval.functional.spectrum import index_of_share, singular_values
 from illama_eval.studies.rank import Rank, curve_points
 from illama_eval.study import accumulate
 

@@ -23,13 +23,11 @@ from illama_eval.cue_conflict import (
     choose_categories,
     read_observers,
 )
-from illama_eval.formulas.decisions import decide, error_consistency
 from illama_eval.render.figures.shape_bias import deciders_of, read_published
 from illama_eval.results import Run
 from illama_eval.statistics import wilson_interval
-from illama_eval.studies.shape_bias import ShapeBias
+from illama_eval.studies.shape_bias import ShapeBias, decide, error_consistency
 from illama_eval.study import accumulate
-from illama_eval.subjects.subject import SubjectError
 
 THREE = tuple((name, (index,)) for index, name in enumerate("abc"))
 COLUMNS = ("subject", "shape", "texture", "decision", "image")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from illama_eval.change import Change
+from illama_eval.compare.change import Change
 from illama_eval.results import ResultError
 
 Severity = Literal["fail", "warn", "ignore"]

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from illama_eval.measured import Key, Measured, Mismatch, inside
-from illama_eval.results import ResultError, Row
+from illama_eval.compare.subject_run import Key, Measured, Mismatch
+from illama_eval.results import ResultError, Row, inside
 from illama_eval.statistics import Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.results import ResultError, Row, Run, files_of, read_arrays
+from illama_eval.results import ResultError, Row, Run, files_of, inside, read_arrays
 
 Key: TypeAlias = tuple[str, str, tuple[tuple[str, int | str], ...]]
 """Study, metric and place."""
@@ -199,15 +199,6 @@ def align(baseline: Measured, candidate: Measured) -> NDArray[np.intp] | None:
     if not np.array_equal(baseline.ids[first], candidate.ids[second]):
         return None
     return second[np.argsort(first)]
-
-
-def inside(tree: object, *keys: str) -> Any:
-    """Return what stands under the keys of nested mappings, or None."""
-    for key in keys:
-        if not isinstance(tree, Mapping):
-            return None
-        tree = tree.get(key)
-    return tree
 
 
 def _other_images(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:

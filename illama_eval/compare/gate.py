@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illama.files import replacing
-from illama_eval.change import Change
-from illama_eval.comparison import Comparison, adjust, compare_runs
-from illama_eval.measured import RECORDS, read_measured
-from illama_eval.policy import Policy, Rule
+from illama_eval.compare.change import Change
+from illama_eval.compare.comparison import Comparison, adjust, compare_runs
+from illama_eval.compare.policy import Policy, Rule
+from illama_eval.compare.subject_run import RECORDS, read_measured
 from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
 
 State = Literal[

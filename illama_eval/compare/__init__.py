@@ -1,0 +1,1 @@
+"""Comparing stored runs: paired changes, tests, policies and the gate."""

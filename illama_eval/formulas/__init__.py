@@ -1,1 +1,0 @@
-"""What studies compute with: pure functions of tensors, each tested on its own."""
