@@ -23,9 +23,9 @@ from torch import Tensor
 from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
-from illama_eval.quantize import quantize
-from illama_eval.schemes import Choices
-from illama_eval.sensitivity import find_effects
+from illama_eval.quantize.ptq import quantize
+from illama_eval.quantize.schemes import Choices
+from illama_eval.quantize.sensitivity import find_effects
 from illama_eval.subjects.checkpoint import ModelSubject
 
 BATCHES = {"cpu": {"tiny": 16, "small": 8, "base": 8}, "cuda": {}}

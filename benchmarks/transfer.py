@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from illama_eval.logistic import fit_path
-from illama_eval.neighbours import find_neighbours
+from illama_eval.transfer.knn import find_neighbours
+from illama_eval.transfer.logistic_regression import fit_path
 
 CLASSES = 10
 GRID = tuple(10.0**power for power in range(-4, 5))

@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from msgspec import structs
 from rich.console import Console
 
 from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval.bootstrap import REPLICATE_SCHEME, keys_of, weights_of
+from illama_eval.bootstrap import REPLICATE_SCHEME
 from illama_eval.command import carry_out
 from illama_eval.options import Shared
-from illama_eval.quantize import (
+from illama_eval.quantize.mixed import (
+    LADDER,
+    _allowed_bytes,
+    mix,
+    mixed_json,
+    read_mixed,
+)
+from illama_eval.quantize.ptq import (
     LABEL,
     Calibration,
     Quantized,
@@ -28,24 +34,16 @@ from illama_eval.quantize import (
     calibrate_on,
     quantize,
 )
+from illama_eval.quantize.schemes import SCHEMES, Choices, check_choices, make_plan, sweep_choices
+from illama_eval.quantize.sensitivity import IMAGES, _effect_rows, _header, find_effects
 from illama_eval.render import render_directory
 from illama_eval.render.quantization import show_quantization
 from illama_eval.request import Request, default_out, resolve
-from illama_eval.results import ResultError, Row, Run
-from illama_eval.run import directory, environment
-from illama_eval.schemes import SCHEMES, Choices, check_choices, make_plan, read_mixed
-from illama_eval.sensitivity import (
-    IMAGES,
-    LADDER,
-    Effect,
-    find_effects,
-    mix,
-    mixed_json,
-    weight_bytes,
-)
+from illama_eval.results import ResultError, Run
+from illama_eval.run import directory
 from illama_eval.speed import Latency, measure_latency
 from illama_eval.studies.agreement import Agreement
-from illama_eval.study import Metric, Study, row
+from illama_eval.study import Study
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
 
@@ -58,30 +56,6 @@ STUDIES: Mapping[str, Mapping[str, Any]] = {
 }
 """Measured before and after, as far as the images allow."""
 SWEPT_STUDIES = ("accuracy", "calibration")
-
-SWEEP: tuple[Mapping[str, Any], ...] = (
-    {"scheme": "w8"},
-    {"scheme": "w8a8-dynamic"},
-    {"scheme": "w8a8-static"},
-    {"scheme": "w8a8-static", "smooth": 0.5},
-    {"scheme": "w6"},
-    {"scheme": "w4"},
-    {"scheme": "w4", "rounding": "mse"},
-    {"scheme": "w4", "rounding": "gptq"},
-    {"scheme": "w3"},
-    {"scheme": "w3", "rounding": "mse"},
-    {"scheme": "w3", "rounding": "gptq"},
-    {"scheme": "w2"},
-    {"scheme": "w2", "rounding": "gptq"},
-    {"scheme": "w4a4"},
-)
-"""What `--sweep` compares; fp8 besides where it runs."""
-
-METRICS: Mapping[str, Metric] = {
-    "kl": Metric(unit="nats", better="lower", tolerance=1e-3),
-    "flips": Metric(better="lower", tolerance=1e-2),
-}
-"""Of the study `sensitivity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,25 +121,6 @@ def _only_subject(request: Request) -> ModelSubject:
     if others or not isinstance(first, ModelSubject):
         raise SubjectError("quantize takes one checkpoint; call it once for each")
     return first
-
-
-def sweep_choices(given: Choices, device: torch.device) -> list[Choices]:
-    """Return all that a sweep compares here, with the group size and patterns given."""
-    shared: dict[str, Any] = {
-        "group_size": given.group_size,
-        "exclude": given.exclude,
-        "clipping": given.clipping,
-    }
-    every = [Choices(**each, **shared) for each in (*SWEEP, {"scheme": "fp8"})]
-    return [choices for choices in every if _can(choices, device)]
-
-
-def _can(choices: Choices, device: torch.device) -> bool:
-    try:
-        check_choices(choices, device)
-    except SubjectError:
-        return False
-    return True
 
 
 def open_calibration(
@@ -283,38 +238,6 @@ def _map_sensitivity(shared: Shared, asked: Asked, request: Request, base: Model
     return 0
 
 
-def _header(base: ModelSubject, source: Source, identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **environment.describe(base.device),
-        "identity": identity,
-        "label": LABEL,
-        "subjects": [base.describe()],
-        "source": {
-            "name": source.name,
-            "split": source.split,
-            "images": len(source),
-            "fingerprint": source.fingerprint,
-        },
-        "metrics": {"sensitivity": {name: asdict(metric) for name, metric in METRICS.items()}},
-    }
-
-
-def _effect_rows(base: ModelSubject, source: Source, effects: Sequence[Effect]) -> Iterator[Row]:
-    """Yield divergence and flips of every swap with their intervals, and the sums."""
-    weights = weights_of(keys_of(source.ids))
-    images = len(source)
-    for effect in effects:
-        at = {**effect.group.at, "scheme": effect.scheme}
-        for metric, values in (("kl", effect.divergence), ("flips", effect.flipped)):
-            mean = (weights @ values.cpu().double()) / weights.sum(1)
-            yield structs.replace(
-                row(metric, mean, images, declared=METRICS[metric], at=at),
-                subject=base.name,
-                source=source.name,
-                study="sensitivity",
-            )
-
-
 def _most_sensitive(run: Run, shown: int = 10) -> Iterator[str]:
     """Yield the places of largest divergence, in words."""
     rows = [row for row in run.rows if row.metric == "kl" and row.value is not None]
@@ -348,27 +271,6 @@ def _measure_mixed(shared: Shared, asked: Asked, request: Request, base: ModelSu
     text = mixed_json(layers, asked.choices, about)
     choices = replace(asked.choices, scheme=f"mixed-{asked.budget:g}", layers=layers)
     return _measure(shared, asked, request, base, [choices], {"mixed.json": text})
-
-
-def _allowed_bytes(base: ModelSubject, choices: Choices, budget: float) -> float:
-    """Return what the weights may take, so that the whole file stays within the budget.
-
-    Raises:
-        SubjectError: what stays in floating point and the header alone take more.
-    """
-    probe = quantize(base, replace(choices, scheme=LADDER[-1], rounding="nearest"))
-    size = probe.describe()["bytes"]
-    weights = sum(
-        weight_bytes(each["shape"], LADDER[-1], choices) for each in probe.describe()["quantized"]
-    )
-    rest = size["total"] - weights
-    allowed: float = budget * size["full_precision"] - rest
-    if allowed < weights:
-        least = size["total"] / size["full_precision"]
-        raise SubjectError(
-            f"--budget {budget:g}: at the fewest bits the file is {least:.3f} of fp32"
-        )
-    return allowed
 
 
 def check_asked(asked: Asked) -> None:

@@ -14,10 +14,7 @@ from rich.console import Console
 from illama.distributed import World, join
 from illama.sources.source import Source
 from illama_eval.command import carry_out, options_of, progress, say_how_to_go_on
-from illama_eval.features import Features, Kind, Reading, check_kind, extract
 from illama_eval.options import Shared
-from illama_eval.pairing import Pair, open_pair
-from illama_eval.probe_task import Choices, Task, check_amounts, make_set
 from illama_eval.request import Request, default_out, open_subjects, parse_batch_size
 from illama_eval.run import directory
 from illama_eval.run.job import Job, Options, Prior
@@ -26,7 +23,18 @@ from illama_eval.study import Findings
 from illama_eval.subjects.checkpoint import as_checkpoint, random_twin
 from illama_eval.subjects.predictions import as_subject, with_logits
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of
-from illama_eval.transfer import METRICS, STUDY, Probing, probe
+from illama_eval.transfer.features import Features, Kind, Reading, check_kind, extract
+from illama_eval.transfer.probe import (
+    METRICS,
+    STUDY,
+    Choices,
+    Probing,
+    Task,
+    check_amounts,
+    make_set,
+    probe,
+)
+from illama_eval.transfer.splits import Pair, open_pair
 
 MEASURED = ("accuracy", "calibration")
 """Studies of the transferred model."""

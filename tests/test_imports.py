@@ -77,7 +77,7 @@ FORBIDDEN: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
     ),
     (
-        "illama_eval.quantize",
+        "illama_eval.quantize.ptq",
         ("illama_eval.studies*", "illama_eval.render*", "illama_eval.run.evaluate"),
     ),
     *(

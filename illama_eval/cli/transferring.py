@@ -84,7 +84,7 @@ def transfer(
 
     asked = Asked(train_data=train_data, train_limit=train_limit, control=control, cache=cache)
     if probe is ProbeName.finetune:
-        from illama_eval.finetuning import run_finetune
+        from illama_eval.transfer.finetune import run_finetune
 
         if shots is not None or features is not FeatureKind.class_token:
             raise typer.BadParameter(
@@ -93,8 +93,8 @@ def transfer(
         return run_finetune(shared, asked, preset.value, tuple(changes or ()))
     if changes:
         raise typer.BadParameter("is about --probe finetune", param_hint="--set")
-    from illama_eval.linear_probe import default_grid
-    from illama_eval.probe_task import Choices
+    from illama_eval.transfer.linear import default_grid
+    from illama_eval.transfer.probe import Choices
 
     linear = probe is ProbeName.linear
     choices = Choices(

@@ -9,8 +9,8 @@ from illama.checkpoint.load import load
 from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
-from illama_eval.quantize import quantize
-from illama_eval.schemes import Choices
+from illama_eval.quantize.ptq import quantize
+from illama_eval.quantize.schemes import Choices
 from illama_eval.subjects.checkpoint import ModelSubject
 
 pytestmark = [

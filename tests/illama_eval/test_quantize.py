@@ -17,11 +17,18 @@ from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.transforms import evaluation_transform
-from illama_eval.activations import Inputs, choose_range, watch
-from illama_eval.quantize import Calibration, as_subject, calibrate_on, check_quantized, quantize
-from illama_eval.schemes import SCHEMES, Choices, make_plan, read_mixed
-from illama_eval.sensitivity import find_effects, mix, weight_bytes
-from illama_eval.smooth import smooth, unfolded
+from illama_eval.quantize.activations import Inputs, choose_range, watch
+from illama_eval.quantize.mixed import mix, read_mixed, weight_bytes
+from illama_eval.quantize.ptq import (
+    Calibration,
+    as_subject,
+    calibrate_on,
+    check_quantized,
+    quantize,
+)
+from illama_eval.quantize.schemes import SCHEMES, Choices, make_plan
+from illama_eval.quantize.sensitivity import find_effects
+from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 

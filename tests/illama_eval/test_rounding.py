@@ -11,7 +11,7 @@ from torchao.quantization.quant_primitives import (
     quantize_affine,
 )
 
-from illama_eval.rounding import round_scale, round_weight
+from illama_eval.quantize.rounding import round_scale, round_weight
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_gptq_carries_errors_over_blocks_of_columns_as_in_one(weight, inputs, mo
     gram = inputs.double().T @ inputs.double()
     whole = round_weight(weight, 4, 16, rounding="gptq", gram=gram)
     for block in (16, 24):
-        monkeypatch.setattr("illama_eval.rounding.BLOCK", block)
+        monkeypatch.setattr("illama_eval.quantize.rounding.BLOCK", block)
         parts = round_weight(weight, 4, 16, rounding="gptq", gram=gram)
         assert (whole[0] != parts[0]).float().mean() < 0.01
 

@@ -17,15 +17,14 @@ from illama.config import Config
 from illama.model import Model
 from illama.sources import open_source
 from illama.transforms import evaluation_transform
-from illama_eval import features as features_module
-from illama_eval.finetuning import make_recipe, write_start
-from illama_eval.pairing import open_pair
-from illama_eval.probe_task import Choices, Set, Task
 from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.results import Run
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
-from illama_eval.transfer import draw_shots, probe
+from illama_eval.transfer import features as features_module
+from illama_eval.transfer.finetune import make_recipe, write_start
+from illama_eval.transfer.probe import Choices, Set, Task, draw_shots, probe
+from illama_eval.transfer.splits import open_pair
 
 FEW = ("--train-limit", 200, "--limit", 60)
 LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")

@@ -17,10 +17,10 @@ from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.transforms import ImageError, evaluation_transform
-from illama_eval import features as features_module
-from illama_eval.features import Reading, extract
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
+from illama_eval.transfer import features as features_module
+from illama_eval.transfer.features import Reading, extract
 
 IMAGES = 30
 

@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from illama_eval import neighbours as neighbours_module
-from illama_eval.linear_probe import UNCHOSEN, default_grid, fit_probe, hold_out
-from illama_eval.logistic import Problem, fit_path
-from illama_eval.neighbours import TEMPERATURE, find_neighbours, vote
+from illama_eval.transfer import knn as neighbours_module
+from illama_eval.transfer.knn import TEMPERATURE, find_neighbours, vote
+from illama_eval.transfer.linear import UNCHOSEN, default_grid, fit_probe, hold_out
+from illama_eval.transfer.logistic_regression import Problem, fit_path
 
 CLASSES = 4
 GRID = (1e-4, 1e-2, 1.0, 100.0)
@@ -83,7 +83,9 @@ def test_blocks_of_images_change_nothing(monkeypatch):
     whole = Problem(features, labels, CLASSES)
     point = torch.randn(CLASSES, features.shape[1] + 1, dtype=torch.float64)
     seen = whole.look(point, 0.1), whole.curvature(point, 0.1)
-    monkeypatch.setattr("illama_eval.logistic._AT_A_TIME", 7 * (features.shape[1] + CLASSES))
+    monkeypatch.setattr(
+        "illama_eval.transfer.logistic_regression._AT_A_TIME", 7 * (features.shape[1] + CLASSES)
+    )
     again = whole.look(point, 0.1), whole.curvature(point, 0.1)
     assert seen[0][0] == pytest.approx(again[0][0], rel=1e-13)
     assert torch.allclose(seen[0][1], again[0][1])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from illama.model import Model
-from illama_eval.rounding import round_scale
+from illama_eval.quantize.rounding import round_scale
 from illama_eval.subjects.subject import SubjectError
 
 Clipping = Literal["mse", "minmax", "percentile"]

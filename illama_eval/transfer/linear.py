@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.sources.source import hash_order
-from illama_eval.logistic import Fit, Problem, fit_path
+from illama_eval.transfer.logistic_regression import Fit, Problem, fit_path
 
 HELD_OUT = 0.1
 """Share of each class's training images on which C is chosen; at least one of two or more."""

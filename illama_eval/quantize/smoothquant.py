@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from illama.layers import SwiGLU
 from illama.model import Block, Model
-from illama_eval.activations import Inputs
+from illama_eval.quantize.activations import Inputs
 
 NARROWEST = 1e-5
 """Smallest magnitude of a channel; those below are taken for it."""

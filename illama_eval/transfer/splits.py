@@ -9,8 +9,8 @@ import numpy as np
 
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval.linear_probe import hold_out
 from illama_eval.subjects.subject import SubjectError
+from illama_eval.transfer.linear import hold_out
 
 TEST_SHARE = 0.2
 """Share of each class that tests, of a set without splits."""

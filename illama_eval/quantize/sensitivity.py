@@ -6,25 +6,34 @@ alone. From the divergences follows a mixed scheme: bytes are saved where they c
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from msgspec import structs
 from torch import Tensor
 
 from illama.checkpoint.quantized import install
-from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight
+from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.model import Model
-from illama_eval.activations import linear, watch
-from illama_eval.quantize import Calibration, quantize_layer
-from illama_eval.results import At
-from illama_eval.schemes import FLOAT, MIXED_FORMAT, SCHEMES, Choices, Plan, make_plan
+from illama.sources.source import Source
+from illama_eval.bootstrap import keys_of, weights_of
+from illama_eval.quantize.activations import linear, watch
+from illama_eval.quantize.ptq import LABEL, Calibration, quantize_layer
+from illama_eval.quantize.schemes import Choices, Plan, make_plan
+from illama_eval.results import At, Row
+from illama_eval.run import environment
+from illama_eval.study import Metric, row
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
+
+METRICS: Mapping[str, Metric] = {
+    "kl": Metric(unit="nats", better="lower", tolerance=1e-3),
+    "flips": Metric(better="lower", tolerance=1e-2),
+}
+"""Of the study `sensitivity`."""
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "qkv": ("attention.qkv",),
@@ -34,8 +43,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 """Layers of a block that are swapped together; a GELU block has no gate."""
 
-LADDER = ("w8", "w6", "w4", "w3", "w2")
-"""Schemes that a mixed one is made of."""
 
 IMAGES = 64
 """Images on which layers are compared."""
@@ -175,68 +182,33 @@ def _compare(exact: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     return divergence, exact.argmax(-1) != logits.argmax(-1)
 
 
-def weight_bytes(shape: Sequence[int], scheme: str, choices: Choices) -> float:
-    """Return the bytes of a weight [out, in] under a scheme of LADDER, or in floating point."""
-    out, width = shape
-    if scheme == FLOAT:
-        return 4.0 * out * width
-    bits = SCHEMES[scheme].bits
-    groups = out * (1 if bits == WHOLE_BYTE else width // choices.group_size)
-    zero = 1 if choices.asymmetric and bits < WHOLE_BYTE else 0
-    return out * width * bits / 8 + groups * (2 + zero)
+def _header(base: ModelSubject, source: Source, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **environment.describe(base.device),
+        "identity": identity,
+        "label": LABEL,
+        "subjects": [base.describe()],
+        "source": {
+            "name": source.name,
+            "split": source.split,
+            "images": len(source),
+            "fingerprint": source.fingerprint,
+        },
+        "metrics": {"sensitivity": {name: asdict(metric) for name, metric in METRICS.items()}},
+    }
 
 
-def mix(
-    model: Model, effects: Sequence[Effect], choices: Choices, allowed: float
-) -> tuple[dict[str, str], float]:
-    """Return a scheme for every layer, so that their weights take at most `allowed` bytes.
-
-    Greedy: of all steps down the ladder the one is taken that costs least divergence per byte
-    saved, effects being taken as additive. The second result is the divergence so expected.
-
-    Raises:
-        SubjectError: even the fewest bits take more.
-    """
-    table: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
+def _effect_rows(base: ModelSubject, source: Source, effects: Sequence[Effect]) -> Iterator[Row]:
+    """Yield divergence and flips of every swap with their intervals, and the sums."""
+    weights = weights_of(keys_of(source.ids))
+    images = len(source)
     for effect in effects:
-        layers = effect.group.layers
-        shapes = [linear(model, name).weight.shape for name in layers]
-        size = sum(weight_bytes(shape, effect.scheme, choices) for shape in shapes)
-        full = sum(weight_bytes(shape, FLOAT, choices) for shape in shapes)
-        costs = table.setdefault(layers, {FLOAT: (full, 0.0)})
-        costs[effect.scheme] = (size, float(effect.divergence.mean()))
-    now = dict.fromkeys(table, FLOAT)
-    total = sum(costs[FLOAT][0] for costs in table.values())
-    while total > allowed:
-        step = _cheapest_step(table, now)
-        if step is None:
-            raise SubjectError(
-                f"--budget: the weights take {total:,.0f} bytes at the fewest bits, "
-                f"{allowed:,.0f} are allowed; raise the budget"
+        at = {**effect.group.at, "scheme": effect.scheme}
+        for metric, values in (("kl", effect.divergence), ("flips", effect.flipped)):
+            mean = (weights @ values.cpu().double()) / weights.sum(1)
+            yield structs.replace(
+                row(metric, mean, images, declared=METRICS[metric], at=at),
+                subject=base.name,
+                source=source.name,
+                study="sensitivity",
             )
-        layers, scheme = step
-        total -= table[layers][now[layers]][0] - table[layers][scheme][0]
-        now[layers] = scheme
-    expected = sum(table[layers][scheme][1] for layers, scheme in now.items())
-    return {name: scheme for layers, scheme in now.items() for name in layers}, expected
-
-
-def _cheapest_step(
-    table: Mapping[tuple[str, ...], Mapping[str, tuple[float, float]]],
-    now: Mapping[tuple[str, ...], str],
-) -> tuple[tuple[str, ...], str] | None:
-    """Return the step down with the least added divergence per saved byte; None at the bottom."""
-    best, least = None, math.inf
-    for layers, costs in table.items():
-        size, divergence = costs[now[layers]]
-        for scheme, (smaller, worse) in costs.items():
-            if smaller < size and (worse - divergence) / (size - smaller) < least:
-                best, least = (layers, scheme), (worse - divergence) / (size - smaller)
-    return best
-
-
-def mixed_json(layers: Mapping[str, str], choices: Choices, about: Mapping[str, Any]) -> str:
-    """Return the file of schemes by layer that `--scheme` takes back."""
-    settings = {"group_size": choices.group_size, "rounding": choices.rounding}
-    data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
-    return json.dumps(data, indent=1) + "\n"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,13 +14,30 @@ from torch import nn
 from illama.checkpoint.quantized_weight import WHOLE_BYTE, Activation
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.model import Model
-from illama_eval.activations import Clipping
-from illama_eval.rounding import Rounding
+from illama_eval.quantize.activations import Clipping
+from illama_eval.quantize.rounding import Rounding
 from illama_eval.subjects.subject import SubjectError
+
+SWEEP: tuple[Mapping[str, Any], ...] = (
+    {"scheme": "w8"},
+    {"scheme": "w8a8-dynamic"},
+    {"scheme": "w8a8-static"},
+    {"scheme": "w8a8-static", "smooth": 0.5},
+    {"scheme": "w6"},
+    {"scheme": "w4"},
+    {"scheme": "w4", "rounding": "mse"},
+    {"scheme": "w4", "rounding": "gptq"},
+    {"scheme": "w3"},
+    {"scheme": "w3", "rounding": "mse"},
+    {"scheme": "w3", "rounding": "gptq"},
+    {"scheme": "w2"},
+    {"scheme": "w2", "rounding": "gptq"},
+    {"scheme": "w4a4"},
+)
+"""What `--sweep` compares; fp8 besides where it runs."""
 
 FLOAT = "float"
 """In a file of schemes by layer: leave this layer as it is."""
-MIXED_FORMAT = "illama-mixed-1"
 SMALLEST_CALIBRATION = 8
 """Images without which ranges mean nothing."""
 
@@ -193,21 +208,20 @@ def _check_group(name: str, layer: nn.Module, scheme: Scheme, choices: Choices) 
         )
 
 
-def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the schemes by layer of a JSON file, and the settings they were chosen with.
+def sweep_choices(given: Choices, device: torch.device) -> list[Choices]:
+    """Return all that a sweep compares here, with the group size and patterns given."""
+    shared: dict[str, Any] = {
+        "group_size": given.group_size,
+        "exclude": given.exclude,
+        "clipping": given.clipping,
+    }
+    every = [Choices(**each, **shared) for each in (*SWEEP, {"scheme": "fp8"})]
+    return [choices for choices in every if _can(choices, device)]
 
-    Raises:
-        SubjectError: the file is missing, or no such file.
-    """
+
+def _can(choices: Choices, device: torch.device) -> bool:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SubjectError(f"{path}: no readable file of schemes by layer ({error})") from None
-    layers = data.get("layers") if isinstance(data, dict) else None
-    if not isinstance(layers, dict) or data.get("format") != MIXED_FORMAT:
-        raise SubjectError(f"{path}: is no {MIXED_FORMAT} file; --mixed --budget writes one")
-    wrong = [name for name, scheme in layers.items() if scheme not in (*SCHEMES, FLOAT)]
-    if wrong:
-        raise SubjectError(f"{path}: {wrong[0]} has scheme {layers[wrong[0]]!r}, which is unknown")
-    settings = {key: data[key] for key in ("group_size", "rounding") if key in data}
-    return layers, settings
+        check_choices(choices, device)
+    except SubjectError:
+        return False
+    return True

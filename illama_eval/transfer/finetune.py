@@ -23,7 +23,6 @@ from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, Recipe
 from illama_eval.command import carry_out
 from illama_eval.options import Shared
-from illama_eval.pairing import Pair
 from illama_eval.request import Request, default_out
 from illama_eval.results import CURVE_POINTS, Curve
 from illama_eval.run.job import Prior
@@ -31,7 +30,8 @@ from illama_eval.studies import STUDIES
 from illama_eval.study import Findings, row
 from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_checkpoint
 from illama_eval.subjects.subject import SubjectError, digest_of
-from illama_eval.transfer import METRICS, STUDY
+from illama_eval.transfer.probe import METRICS, STUDY
+from illama_eval.transfer.splits import Pair
 from illama_eval.transferring import MEASURED, Asked, describe_train, open_task
 
 QUICK: Mapping[str, Any] = {

@@ -24,10 +24,10 @@ from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
 from illama.sources.source import Source
-from illama_eval.activations import Inputs, choose_range, linear, watch
-from illama_eval.rounding import round_scale, round_weight
-from illama_eval.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan
-from illama_eval.smooth import smooth, unfolded
+from illama_eval.quantize.activations import Inputs, choose_range, linear, watch
+from illama_eval.quantize.rounding import round_scale, round_weight
+from illama_eval.quantize.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan
+from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 

@@ -1,0 +1,132 @@
+"""Mixed schemes: each layer's bits within a budget of bytes, and the file that holds them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from illama.checkpoint.quantized_weight import WHOLE_BYTE
+from illama.model import Model
+from illama_eval.quantize.activations import linear
+from illama_eval.quantize.ptq import quantize
+from illama_eval.quantize.schemes import FLOAT, SCHEMES, Choices
+from illama_eval.quantize.sensitivity import Effect
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
+
+LADDER = ("w8", "w6", "w4", "w3", "w2")
+"""Schemes that a mixed one is made of."""
+
+MIXED_FORMAT = "illama-mixed-1"
+
+
+def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the schemes by layer of a JSON file, and the settings they were chosen with.
+
+    Raises:
+        SubjectError: the file is missing, or no such file.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SubjectError(f"{path}: no readable file of schemes by layer ({error})") from None
+    layers = data.get("layers") if isinstance(data, dict) else None
+    if not isinstance(layers, dict) or data.get("format") != MIXED_FORMAT:
+        raise SubjectError(f"{path}: is no {MIXED_FORMAT} file; --mixed --budget writes one")
+    wrong = [name for name, scheme in layers.items() if scheme not in (*SCHEMES, FLOAT)]
+    if wrong:
+        raise SubjectError(f"{path}: {wrong[0]} has scheme {layers[wrong[0]]!r}, which is unknown")
+    settings = {key: data[key] for key in ("group_size", "rounding") if key in data}
+    return layers, settings
+
+
+def weight_bytes(shape: Sequence[int], scheme: str, choices: Choices) -> float:
+    """Return the bytes of a weight [out, in] under a scheme of LADDER, or in floating point."""
+    out, width = shape
+    if scheme == FLOAT:
+        return 4.0 * out * width
+    bits = SCHEMES[scheme].bits
+    groups = out * (1 if bits == WHOLE_BYTE else width // choices.group_size)
+    zero = 1 if choices.asymmetric and bits < WHOLE_BYTE else 0
+    return out * width * bits / 8 + groups * (2 + zero)
+
+
+def mix(
+    model: Model, effects: Sequence[Effect], choices: Choices, allowed: float
+) -> tuple[dict[str, str], float]:
+    """Return a scheme for every layer, so that their weights take at most `allowed` bytes.
+
+    Greedy: of all steps down the ladder the one is taken that costs least divergence per byte
+    saved, effects being taken as additive. The second result is the divergence so expected.
+
+    Raises:
+        SubjectError: even the fewest bits take more.
+    """
+    table: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
+    for effect in effects:
+        layers = effect.group.layers
+        shapes = [linear(model, name).weight.shape for name in layers]
+        size = sum(weight_bytes(shape, effect.scheme, choices) for shape in shapes)
+        full = sum(weight_bytes(shape, FLOAT, choices) for shape in shapes)
+        costs = table.setdefault(layers, {FLOAT: (full, 0.0)})
+        costs[effect.scheme] = (size, float(effect.divergence.mean()))
+    now = dict.fromkeys(table, FLOAT)
+    total = sum(costs[FLOAT][0] for costs in table.values())
+    while total > allowed:
+        step = _cheapest_step(table, now)
+        if step is None:
+            raise SubjectError(
+                f"--budget: the weights take {total:,.0f} bytes at the fewest bits, "
+                f"{allowed:,.0f} are allowed; raise the budget"
+            )
+        layers, scheme = step
+        total -= table[layers][now[layers]][0] - table[layers][scheme][0]
+        now[layers] = scheme
+    expected = sum(table[layers][scheme][1] for layers, scheme in now.items())
+    return {name: scheme for layers, scheme in now.items() for name in layers}, expected
+
+
+def _cheapest_step(
+    table: Mapping[tuple[str, ...], Mapping[str, tuple[float, float]]],
+    now: Mapping[tuple[str, ...], str],
+) -> tuple[tuple[str, ...], str] | None:
+    """Return the step down with the least added divergence per saved byte; None at the bottom."""
+    best, least = None, math.inf
+    for layers, costs in table.items():
+        size, divergence = costs[now[layers]]
+        for scheme, (smaller, worse) in costs.items():
+            if smaller < size and (worse - divergence) / (size - smaller) < least:
+                best, least = (layers, scheme), (worse - divergence) / (size - smaller)
+    return best
+
+
+def mixed_json(layers: Mapping[str, str], choices: Choices, about: Mapping[str, Any]) -> str:
+    """Return the file of schemes by layer that `--scheme` takes back."""
+    settings = {"group_size": choices.group_size, "rounding": choices.rounding}
+    data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _allowed_bytes(base: ModelSubject, choices: Choices, budget: float) -> float:
+    """Return what the weights may take, so that the whole file stays within the budget.
+
+    Raises:
+        SubjectError: what stays in floating point and the header alone take more.
+    """
+    probe = quantize(base, replace(choices, scheme=LADDER[-1], rounding="nearest"))
+    size = probe.describe()["bytes"]
+    weights = sum(
+        weight_bytes(each["shape"], LADDER[-1], choices) for each in probe.describe()["quantized"]
+    )
+    rest = size["total"] - weights
+    allowed: float = budget * size["full_precision"] - rest
+    if allowed < weights:
+        least = size["total"] / size["full_precision"]
+        raise SubjectError(
+            f"--budget {budget:g}: at the fewest bits the file is {least:.3f} of fp32"
+        )
+    return allowed

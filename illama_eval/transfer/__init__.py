@@ -1,0 +1,1 @@
+"""Transfer to other images: features, probes and fine-tuning."""
