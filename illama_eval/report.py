@@ -13,9 +13,9 @@ from illama_eval.compare.gate import Verdicts, check, write_baseline
 from illama_eval.compare.policy import read_policy
 from illama_eval.options import Shared
 from illama_eval.render import write_report
-from illama_eval.render.junit import write_junit
-from illama_eval.render.summary import append_summary
-from illama_eval.render.verdict import show_verdicts, to_json
+from illama_eval.render.gate.github_summary import append_summary
+from illama_eval.render.gate.junit import write_junit
+from illama_eval.render.gate.words import show_verdicts, to_json
 from illama_eval.results import files_of
 
 REPORTS = Path("reports")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from illama_eval.render.document import Cell, Table
-from illama_eval.render.number import show_row
+from illama_eval.render.format.glossary import ARROWS, heading, metric_label, study_label
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import better, subjects_of
-from illama_eval.render.words import ARROWS, heading, metric_label, study_label
 from illama_eval.results import Row, Run
 
 MOST = 2000

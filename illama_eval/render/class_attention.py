@@ -10,11 +10,12 @@ from PIL import Image
 
 from illama_eval.render.document import Sample, Samples
 from illama_eval.render.embed import embed_picture
-from illama_eval.render.figures.attention import Images, attention_finding, called
-from illama_eval.render.figures.attention import Samples as Stored
-from illama_eval.render.lineup import Model
+from illama_eval.render.figures.attention import attention_finding, called
+from illama_eval.render.format.escape import plain
+from illama_eval.render.models import Model
+from illama_eval.render.samples import Images
+from illama_eval.render.samples import Samples as Stored
 from illama_eval.render.select import class_names
-from illama_eval.render.text import plain
 from illama_eval.results import Run
 
 SIDE = 96

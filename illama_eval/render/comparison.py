@@ -11,11 +11,11 @@ from rich.text import Text
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
-from illama_eval.render.change import show_change, show_seeds
-from illama_eval.render.number import MISSING
-from illama_eval.render.text import encodable, plain
-from illama_eval.render.verdict import circumstances_in_words, flips_in_words
-from illama_eval.render.words import study_label
+from illama_eval.render.format.changes import show_change, show_seeds
+from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.glossary import study_label
+from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.gate.words import circumstances_in_words, flips_in_words
 
 _LONGEST = 300
 _LONGEST_NAME = 48

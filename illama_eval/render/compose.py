@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from illama_eval.compare.gate import Verdicts
-from illama_eval.render.canvas import Drawing
 from illama_eval.render.document import Document, Judgement
-from illama_eval.render.explanations import DEFINED
-from illama_eval.render.figures.attention import Samples as Stored
+from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.findings import summary
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import DEFINED, metric_label
 from illama_eval.render.gated import changes_section, gated_table, judgement_of
 from illama_eval.render.headline import COVERED, headline_note, headline_table, name_of
-from illama_eval.render.lineup import Lineup
+from illama_eval.render.models import Lineup
+from illama_eval.render.paper import PAPER
 from illama_eval.render.provenance import (
     boxes_of,
     commands_of,
@@ -21,11 +22,9 @@ from illama_eval.render.provenance import (
     provenance_of,
     source_of,
 )
-from illama_eval.render.published import PAPER
+from illama_eval.render.samples import Samples as Stored
 from illama_eval.render.sections import MOST_ROWS, rows_of, samples_section, sections_of
 from illama_eval.render.side_by_side import changes_of
-from illama_eval.render.text import plain
-from illama_eval.render.words import metric_label
 
 NOTES = """\
 Intervals are 95 % bootstrap intervals over the images: every image has 200 Poisson weights that \

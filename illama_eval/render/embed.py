@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from illama_eval.render.canvas import SMALL, Drawing, drawing_style
+from illama_eval.render.figures.canvas import SMALL, Drawing, drawing_style
 from illama_eval.render.font import POINTS
 from illama_eval.render.theme import role_of
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from illama_eval.render.change import show_change
+from illama_eval.render.attention_maps import threshold_of
+from illama_eval.render.format.changes import show_change
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import metric_label
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.headline import TWO, headline_keys, name_of
-from illama_eval.render.lineup import Lineup
-from illama_eval.render.maps import threshold_of
-from illama_eval.render.number import show_row
+from illama_eval.render.models import Lineup
 from illama_eval.render.side_by_side import best_of
-from illama_eval.render.text import plain
-from illama_eval.render.words import metric_label
 from illama_eval.results import Row, Verdict
 
 Rows: TypeAlias = Mapping[str, Row]

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
 
-from illama_eval.render.text import plain
+from illama_eval.render.format.escape import plain
 
 FAMILY = "DejaVu Sans"
 """The font that comes with matplotlib, so that every machine draws alike."""

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from illama_eval.compare.gate import Judged, Verdicts
-from illama_eval.render.change import show_change, show_margin
 from illama_eval.render.document import Cell, Column, Judgement, Section, Table
-from illama_eval.render.lineup import without_paths
-from illama_eval.render.number import MISSING
+from illama_eval.render.format.changes import show_change, show_margin
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import anchor, metric_label, study_title
+from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.gate.words import flips_in_words, in_order, remark, sentence, state_label
+from illama_eval.render.models import without_paths
 from illama_eval.render.side_by_side import (
     PAIRED,
     change_cells,
@@ -17,9 +20,6 @@ from illama_eval.render.side_by_side import (
     flips_table,
     widest_of,
 )
-from illama_eval.render.text import plain
-from illama_eval.render.verdict import flips_in_words, in_order, remark, sentence, state_label
-from illama_eval.render.words import anchor, metric_label, study_title
 
 _JUDGEMENTS: Mapping[int, tuple[str, str, str]] = {
     0: ("\N{CHECK MARK}", "Gate passed", "better"),

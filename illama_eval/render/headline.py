@@ -6,14 +6,21 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from illama_eval.render.document import Cell, Column, Table
-from illama_eval.render.explanations import EXPLAINED, in_order
-from illama_eval.render.lineup import Lineup, Model
+from illama_eval.render.format.glossary import (
+    ARROWS,
+    EXPLAINED,
+    anchor,
+    in_order,
+    metric_label,
+    study_title,
+    unit_label,
+)
+from illama_eval.render.format.numbers import MISSING, align, show_row
 from illama_eval.render.marks import interval_mark
-from illama_eval.render.number import MISSING, align, show_row
-from illama_eval.render.published import counterpart
+from illama_eval.render.models import Lineup, Model
+from illama_eval.render.paper import counterpart
 from illama_eval.render.select import better
 from illama_eval.render.side_by_side import best_of, change_cells, finding_cell, widest_of
-from illama_eval.render.words import ARROWS, anchor, metric_label, study_title, unit_label
 from illama_eval.results import Row
 
 Key = tuple[str, str]

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from illama_eval.render.attention_maps import Maps, rank_method, show_rank, threshold_of
 from illama_eval.render.document import Cell, HeatMaps, Panel
-from illama_eval.render.lineup import Lineup
-from illama_eval.render.maps import Maps, rank_method, show_rank, threshold_of
-from illama_eval.render.number import signed
+from illama_eval.render.format.glossary import map_label
+from illama_eval.render.format.numbers import signed
+from illama_eval.render.models import Lineup
 from illama_eval.render.palette import SEQUENTIAL
 from illama_eval.render.select import Array
 from illama_eval.render.theme import role_of
-from illama_eval.render.words import map_label
 
 POINTS = 33
 """Most points of a curve in the page."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from illama_eval.render.blocks import Block, Part
-from illama_eval.render.text import plain
+from illama_eval.render.format.escape import plain
 
 _LONGEST_CELL = 120
 _SPECIAL = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from illama_eval.render.blocks import Part
-from illama_eval.render.text import markdown_cell, plain
+from illama_eval.render.format.escape import markdown_cell, plain
 
 _LONGEST_CELL = 200
 

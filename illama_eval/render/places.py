@@ -9,12 +9,12 @@ from functools import cached_property
 from itertools import chain
 
 from illama_eval.render.document import Cell, Column, Table
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import anchor, metric_label, study_title, unit_label
+from illama_eval.render.format.numbers import show_row, show_value
 from illama_eval.render.headline import spaced
-from illama_eval.render.lineup import Lineup
-from illama_eval.render.number import show_row, show_value
+from illama_eval.render.models import Lineup
 from illama_eval.render.select import better
-from illama_eval.render.text import plain
-from illama_eval.render.words import anchor, metric_label, study_title, unit_label
 from illama_eval.results import Row
 
 Keys = tuple[str, ...]

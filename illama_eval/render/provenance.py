@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from illama_eval.render.document import Cell, Column, Subject, Table
-from illama_eval.render.explanations import EXPLAINED
-from illama_eval.render.lineup import Lineup, Model
-from illama_eval.render.number import MISSING
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import EXPLAINED
+from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.models import Lineup, Model
 from illama_eval.render.select import studies_measured
-from illama_eval.render.text import plain
 from illama_eval.render.theme import role_of
 from illama_eval.results import inside
 

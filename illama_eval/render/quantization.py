@@ -17,14 +17,14 @@ from rich.text import Text
 from illama_eval.compare.comparison import Comparison, compare
 from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.blocks import Block, Part
-from illama_eval.render.change import show_change
 from illama_eval.render.comparison import show_comparison
+from illama_eval.render.format.changes import show_change
+from illama_eval.render.format.escape import csv_cell, encodable, plain
+from illama_eval.render.format.glossary import metric_label
+from illama_eval.render.format.numbers import MISSING, show_row
 from illama_eval.render.latex import to_latex
 from illama_eval.render.markdown import to_markdown
-from illama_eval.render.number import MISSING, show_row
 from illama_eval.render.select import headline
-from illama_eval.render.text import csv_cell, encodable, plain
-from illama_eval.render.words import metric_label
 from illama_eval.results import Row, Run
 
 STEM = "quantization"

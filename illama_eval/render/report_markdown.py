@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 
 from illama_eval.render.blocks import block_of
 from illama_eval.render.document import Document, Section, Table
+from illama_eval.render.format.escape import markdown_cell
 from illama_eval.render.markdown import pipe_table
-from illama_eval.render.text import markdown_cell
 
 
 def report_markdown(document: Document, figures: Collection[str] = ()) -> str:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from illama_eval.render.canvas import Drawing
 from illama_eval.render.class_attention import samples_of
 from illama_eval.render.document import Cell, Column, Picture, Section, Table
 from illama_eval.render.embed import embed_figure
-from illama_eval.render.explanations import EXPLAINED, in_order
-from illama_eval.render.figures.attention import Samples as Stored
+from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.findings import findings_of
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import (
+    ARROWS,
+    EXPLAINED,
+    anchor,
+    in_order,
+    metric_label,
+    study_title,
+    unit_label,
+)
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.headline import value_cell
 from illama_eval.render.heat import heat_maps
-from illama_eval.render.lineup import Lineup
-from illama_eval.render.number import show_row
+from illama_eval.render.models import Lineup
+from illama_eval.render.paper import Published, published_of
 from illama_eval.render.places import Grid, grids_of, to_table
-from illama_eval.render.published import Published, published_of
+from illama_eval.render.samples import Samples as Stored
 from illama_eval.render.select import better, studies_measured
-from illama_eval.render.text import plain
-from illama_eval.render.words import ARROWS, anchor, metric_label, study_title, unit_label
 from illama_eval.results import Row
 
 MOST_ROWS = 1200

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
-from illama_eval.render.change import show_change
 from illama_eval.render.document import Cell, Column, Section, Table
-from illama_eval.render.explanations import in_order
-from illama_eval.render.lineup import Lineup, Model
+from illama_eval.render.format.changes import show_change
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import in_order, metric_label, study_title
+from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.gate.words import flips_in_words
 from illama_eval.render.marks import difference_mark
-from illama_eval.render.number import MISSING
+from illama_eval.render.models import Lineup, Model
 from illama_eval.render.select import better
-from illama_eval.render.text import plain
-from illama_eval.render.verdict import flips_in_words
-from illama_eval.render.words import metric_label, study_title
 from illama_eval.results import Row
 
 PAIR = 2

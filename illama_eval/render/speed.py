@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.text import plain
+from illama_eval.render.format.escape import plain
 from illama_eval.results import Row, Run
 
 MIB = 2**20

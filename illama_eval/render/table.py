@@ -12,11 +12,11 @@ from pathlib import Path
 from msgspec.json import encode
 
 from illama_eval.render.blocks import parts_of
+from illama_eval.render.format.escape import csv_cell
+from illama_eval.render.format.glossary import anchor
 from illama_eval.render.latex import to_latex
 from illama_eval.render.markdown import to_markdown
 from illama_eval.render.select import studies_measured
-from illama_eval.render.text import csv_cell
-from illama_eval.render.words import anchor
 from illama_eval.results import Row, Run
 
 _NAMES = ("subject", "source", "study", "metric")

@@ -9,10 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.number import MISSING, Shown, align, show_row
+from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.glossary import (
+    ARROWS,
+    heading,
+    metric_label,
+    study_label,
+    unit_label,
+)
+from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.select import better, studies_of, subjects_of
-from illama_eval.render.text import encodable, plain
-from illama_eval.render.words import ARROWS, heading, metric_label, study_label, unit_label
 from illama_eval.results import Row, Run, Verdict
 
 MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"

@@ -14,7 +14,7 @@ from illama.model import Model
 from illama.sources import open_source
 from illama_eval import Run, evaluate
 from illama_eval.compare.gate import Verdicts, check, write_baseline
-from illama_eval.render.verdict import sentence
+from illama_eval.render.gate.words import sentence
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, open_checkpoint

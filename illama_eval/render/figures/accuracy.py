@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from matplotlib.axes import Axes
 
-from illama_eval.render.canvas import (
+from illama_eval.render.figures.canvas import (
     MARGIN,
     NORMAL,
     SMALL,
@@ -15,7 +15,7 @@ from illama_eval.render.canvas import (
     label_width,
     sheet,
 )
-from illama_eval.render.number import show_row
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.palette import TEXT, Identity, looks_of
 from illama_eval.render.select import headline
 from illama_eval.results import Row, Run

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from illama_eval.render.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
+from illama_eval.render.figures.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
 from illama_eval.render.font import drawable, fit
 from illama_eval.render.palette import MUTED, looks_of
+from illama_eval.render.samples import Images, Samples
 from illama_eval.render.select import class_names
-from illama_eval.results import ResultError, Run, load_arrays
+from illama_eval.results import Run
 
-Images = NDArray[np.uint8]
-
-_FILE = "samples.npz"
 _MOST_LAYERS = 6
 _PIXELS = 112
 """Most pixels along the side of a picture on the sheet."""
@@ -30,36 +25,6 @@ _GAP = 0.06
 """Space between pictures, in sides of a picture."""
 _MAP_SHARE = 0.7
 """How much of a picture's colour is the map's; the rest is the image in grey."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Sample images and the class token's attention in them, as the run kept them."""
-
-    ids: Sequence[str]
-    images: Images
-    """[sample, row, column, 3]"""
-    attention: Images
-    """[sample, layer, row, column] on the patch grid; 255 is the largest value of each map."""
-    labels: Sequence[int] | None = None
-    predictions: Sequence[int] | None = None
-
-
-def read_samples(directory: Path) -> Samples | None:
-    """Return what samples.npz holds, or None where there is none.
-
-    Raises:
-        ResultError: the file is damaged, or is no file of samples.
-    """
-    path = directory / _FILE
-    if not path.exists():
-        return None
-    try:
-        return _checked(load_arrays(path))
-    except Exception as problem:  # a damaged file raises almost anything
-        raise ResultError(
-            f"{path}: no readable samples ({problem}); delete it to go on"
-        ) from problem
 
 
 def draw_samples(run: Run, samples: Samples) -> Iterator[Drawing]:
@@ -88,19 +53,6 @@ def draw_samples(run: Run, samples: Samples) -> Iterator[Drawing]:
         axes.text(column, -0.05, name, size=SMALL, color=MUTED)
     _name_rows(axes, run, samples, side)
     yield drawing
-
-
-def _checked(arrays: dict[str, NDArray[Any]]) -> Samples:
-    images, attention = arrays["images"], arrays["attention"]
-    ids = [str(name) for name in arrays["ids"]]
-    sizes = {len(array) for array in arrays.values()}
-    if (images.ndim, attention.ndim, sizes) != (4, 4, {len(ids)}) or images.shape[-1] != 3:  # noqa: PLR2004 - RGB
-        raise ValueError("arrays of unfitting shapes")
-    if images.dtype != np.uint8 or attention.dtype != np.uint8 or 0 in images.shape:
-        raise ValueError("images or attention that are not uint8")
-    known = {name: arrays[name].astype(int).tolist() for name in ("labels", "predictions")
-             if name in arrays}  # fmt: skip
-    return Samples(ids=ids, images=images, attention=attention, **known)
 
 
 def _choose(layers: int) -> list[int]:

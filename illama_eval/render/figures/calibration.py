@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from illama_eval.render.canvas import MARGIN, NORMAL, SMALL, Drawing, sheet
+from illama_eval.render.figures.canvas import MARGIN, NORMAL, SMALL, Drawing, sheet
 from illama_eval.render.font import fit
-from illama_eval.render.number import show_row
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
 from illama_eval.results import Run

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from illama_eval.render.canvas import (
+from illama_eval.render.figures.canvas import (
     BAND,
     LINE,
     SMALL,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from illama_eval.render.canvas import (
+from illama_eval.render.figures.canvas import (
     MARGIN,
     NORMAL,
     SMALL,
@@ -24,7 +24,7 @@ from illama_eval.render.canvas import (
     sheet,
 )
 from illama_eval.render.font import drawable
-from illama_eval.render.number import show_row
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.palette import HAIRLINE, MUTED, RUNS, TEXT
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
 from illama_eval.results import ResultError, Row, Run, load_arrays

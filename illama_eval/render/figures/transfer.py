@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from illama_eval.render.canvas import (
+from illama_eval.render.figures.canvas import (
     BAND,
     MARGIN,
     WIDTH,
@@ -18,7 +18,7 @@ from illama_eval.render.canvas import (
     label_width,
     sheet,
 )
-from illama_eval.render.number import show_number, show_row
+from illama_eval.render.format.numbers import show_number, show_row
 from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import headline, rows_at
 from illama_eval.results import Row, Run

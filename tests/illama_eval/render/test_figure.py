@@ -18,13 +18,14 @@ from matplotlib.textpath import TextToPath
 from msgspec import structs
 
 from illama_eval.render import palette, render_directory
-from illama_eval.render.canvas import drawing_style, spread
-from illama_eval.render.figure import draw_all
 from illama_eval.render.figures.accuracy import draw_accuracy
-from illama_eval.render.figures.attention import Samples, draw_samples, read_samples
+from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import reliability_of
-from illama_eval.render.figures.rank_heads import draw_rank_by_head
+from illama_eval.render.figures.canvas import drawing_style, spread
+from illama_eval.render.figures.draw import draw_all
+from illama_eval.render.figures.rank import draw_rank_by_head
 from illama_eval.render.font import FAMILY, drawable, text_width, wrap
+from illama_eval.render.samples import Samples, read_samples
 from illama_eval.results import ResultError, Row, Run
 
 NAMES = {

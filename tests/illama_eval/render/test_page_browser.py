@@ -13,7 +13,7 @@ import pytest
 
 from illama_eval.compare.gate import check
 from illama_eval.render import write_report
-from illama_eval.render.text import plain
+from illama_eval.render.format.escape import plain
 from illama_eval.results import Row, Run
 
 pytestmark = pytest.mark.browser

@@ -13,9 +13,9 @@ from typing import Any
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, compare
 from illama_eval.compare.subject_run import read_measured
-from illama_eval.render.maps import Maps, maps_of
+from illama_eval.render.attention_maps import Maps, maps_of
+from illama_eval.render.format.escape import plain
 from illama_eval.render.palette import Identity, looks_of
-from illama_eval.render.text import plain
 from illama_eval.results import ResultError, Row, Run, inside
 
 SYMBOLS: Mapping[str, str] = {

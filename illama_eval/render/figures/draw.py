@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from illama_eval.render.canvas import Drawing, drawing_style, save
 from illama_eval.render.figures.accuracy import draw_accuracy
-from illama_eval.render.figures.attention import Samples, draw_samples
+from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import draw_reliability
+from illama_eval.render.figures.canvas import Drawing, drawing_style, save
 from illama_eval.render.figures.collapse import draw_collapse
-from illama_eval.render.figures.rank import draw_rank_by_layer
-from illama_eval.render.figures.rank_heads import draw_rank_by_head
+from illama_eval.render.figures.quantization import draw_sensitivity, draw_sizes
+from illama_eval.render.figures.rank import draw_rank_by_head, draw_rank_by_layer, draw_spectra
 from illama_eval.render.figures.segmentation import Segments, draw_segmentation, draw_segments
-from illama_eval.render.figures.sensitivity import draw_sensitivity
 from illama_eval.render.figures.shape_bias import draw_shape_bias
-from illama_eval.render.figures.size import draw_sizes
-from illama_eval.render.figures.spectra import draw_spectra
 from illama_eval.render.figures.transfer import draw_transfer
+from illama_eval.render.samples import Samples
 from illama_eval.results import Run
 
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]

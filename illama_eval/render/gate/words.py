@@ -15,9 +15,9 @@ from rich.text import Text
 
 from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import NEAR_CALIBRATED, Judged, State, Verdicts
-from illama_eval.render.change import show_change, show_margin
-from illama_eval.render.number import show_number
-from illama_eval.render.text import encodable, plain
+from illama_eval.render.format.changes import show_change, show_margin
+from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.numbers import show_number
 
 SCHEMA_VERSION = 1
 SYMBOLS: Mapping[State, str] = {

@@ -6,9 +6,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from illama_eval.compare.gate import Judged, Verdicts
-from illama_eval.render.change import show_change, show_margin
-from illama_eval.render.text import plain
-from illama_eval.render.verdict import remark, sentence, state_label
+from illama_eval.render.format.changes import show_change, show_margin
+from illama_eval.render.format.escape import plain
+from illama_eval.render.gate.words import remark, sentence, state_label
 from illama_eval.results import ResultError
 
 _KINDS = {"fail": "failure", "error": "error", "warn": "skipped"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from illama_eval.compare.change import Change
-from illama_eval.render.number import MISSING, show_number, signed
-from illama_eval.render.text import plain
-from illama_eval.render.words import ARROWS, metric_label, unit_label
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import ARROWS, metric_label, unit_label
+from illama_eval.render.format.numbers import MISSING, show_number, signed
 
 _SMALLEST_P = 1e-4
 

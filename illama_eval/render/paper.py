@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from illama_eval.render.lineup import Model
-from illama_eval.render.words import metric_label
+from illama_eval.render.format.glossary import metric_label
+from illama_eval.render.models import Model
 from illama_eval.results import Row
 
 PAPER = "Adapting LLaMA Decoder to Vision Transformer (arXiv 2404.06773v4)"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import Judged, Verdicts
-from illama_eval.render.change import show_change, show_margin
-from illama_eval.render.number import MISSING
-from illama_eval.render.text import markdown_cell, plain
-from illama_eval.render.verdict import in_order, notes_on, remark, sentence, state_label
-from illama_eval.render.words import metric_label, study_label
+from illama_eval.render.format.changes import show_change, show_margin
+from illama_eval.render.format.escape import markdown_cell, plain
+from illama_eval.render.format.glossary import metric_label, study_label
+from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.gate.words import in_order, notes_on, remark, sentence, state_label
 from illama_eval.results import ResultError
 
 LARGEST = 60_000

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from illama_eval.render.canvas import SMALL, WIDTH, Drawing, add_legend, label_width, sheet
+from illama_eval.render.figures.canvas import SMALL, WIDTH, Drawing, add_legend, label_width, sheet
 from illama_eval.render.palette import AXIS, HAIRLINE, RUNS, TEXT
 
 if TYPE_CHECKING:
-    from illama_eval.render.roadmap import Road, Travelled
+    from illama_eval.render.roadmap_runs import Road, Travelled
 
 ROW = 0.3
 """Height of a step in inches."""

@@ -1,0 +1,1 @@
+"""Numbers, changes, escapes and the glossary."""

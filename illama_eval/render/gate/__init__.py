@@ -1,0 +1,1 @@
+"""A gate's verdict in words, JUnit XML and a GitHub summary."""
