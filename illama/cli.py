@@ -254,8 +254,8 @@ def roadmap(
     from illama.distributed import choose_device
     from illama.training.loader import open_splits
     from illama.training.recipe import find_recipe
+    from illama_eval.commands.roadmap import Roadmap, choose_arms, shared_recipe, travel
     from illama_eval.render.roadmap import show_roadmap, write_roadmap
-    from illama_eval.roadmap import Roadmap, choose_arms, shared_recipe, travel
 
     arms = choose_arms(steps or ())
     train, test = open_splits(find_recipe(recipe).override([f"data={data}"]))

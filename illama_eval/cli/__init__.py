@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from illama_eval.cli import measuring, quantizing, results, transferring
+from illama_eval.cli import evaluate, quantize, report, transfer
 from illama_eval.cli.app import app
 
 __all__ = ["app", "main", "measuring", "quantizing", "results", "transferring"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 STUDY, GATE = "Study", "Gate"
-"""Panels of the help pages, beside those of `illama_eval.options`."""
+"""Panels of the help pages, beside those of `illama_eval.commands.options`."""
 
 app = typer.Typer(
     help="Measure what trained iLLaMA checkpoints are like; without one, the bundled demo.",

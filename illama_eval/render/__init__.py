@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from illama_eval.render.terminal import show
+from illama_eval.render.terminal.run import show
 
 if TYPE_CHECKING:
     from illama_eval.render.report import render_directory, write_report

@@ -11,8 +11,8 @@ import numpy as np
 
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import MISSING
-from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import Array, head_grid, images_of, parameter
+from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import Curve, Run
 
 Dash: TypeAlias = Literal["-"] | tuple[float, Sequence[float]]

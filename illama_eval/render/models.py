@@ -15,7 +15,7 @@ from illama_eval.compare.comparison import Comparison, compare
 from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.attention_maps import Maps, maps_of
 from illama_eval.render.format.escape import plain
-from illama_eval.render.palette import Identity, looks_of
+from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import ResultError, Row, Run, inside
 
 SYMBOLS: Mapping[str, str] = {

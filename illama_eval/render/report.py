@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from illama_eval.compare.gate import Verdicts
-from illama_eval.render.blocks import Part, block_of
-from illama_eval.render.compose import document_of
-from illama_eval.render.document import Document
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figures
 from illama_eval.render.figures.segmentation import read_segments
-from illama_eval.render.latex import to_latex
-from illama_eval.render.markdown import to_markdown
 from illama_eval.render.models import Lineup, line_up
-from illama_eval.render.page import LARGEST, render_page
-from illama_eval.render.quantization import write_quantization
-from illama_eval.render.report_markdown import report_markdown
+from illama_eval.render.page.build import document_of
+from illama_eval.render.page.document import Document, block_of
+from illama_eval.render.page.html import LARGEST, render_page
+from illama_eval.render.page.markdown import report_markdown
+from illama_eval.render.page.sections import MOST_ROWS
 from illama_eval.render.samples import Samples, read_samples
-from illama_eval.render.sections import MOST_ROWS
-from illama_eval.render.table import write_tables
+from illama_eval.render.tables.csv import write_tables
+from illama_eval.render.tables.quantization import write_quantization
+from illama_eval.render.tables.text import Part, to_latex, to_markdown
 from illama_eval.results import ResultError
 
 COMPARISON = Path("reports") / "comparison"

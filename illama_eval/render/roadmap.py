@@ -19,8 +19,8 @@ from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.figures.canvas import drawing_style, save
 from illama_eval.render.figures.roadmap import draw_road
 from illama_eval.render.format.numbers import MISSING, show_number
-from illama_eval.render.markdown import pipe_table
 from illama_eval.render.roadmap_runs import QUANTITIES, Road, read_road
+from illama_eval.render.tables.text import pipe_table
 from illama_eval.results import ResultError
 
 MINUS = "\N{MINUS SIGN}"

@@ -37,7 +37,7 @@ def quick(monkeypatch):
         asked.append((list(directories), out, verdicts))
         return [Path(directories[0]) / "report.html"]
 
-    monkeypatch.setattr("illama_eval.report.write_report", write)
+    monkeypatch.setattr("illama_eval.commands.report.write_report", write)
     return asked
 
 
@@ -152,7 +152,7 @@ def test_without_any_run_the_demo_is_measured_first(
         asked.append((shared.checkpoints, name, list(studies)))
         write_run(tmp_path / "reports" / "demo" / "run")
 
-    monkeypatch.setattr("illama_eval.command.measure", measure)
+    monkeypatch.setattr("illama_eval.commands.evaluate.measure", measure)
     assert command("report")[0] == 0
     assert asked == [(None, "run", ["accuracy", "calibration", "rank", "collapse"])]
     assert [str(path) for path in quick[0][0]] == ["reports/demo/run"]

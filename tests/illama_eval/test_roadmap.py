@@ -15,10 +15,10 @@ from illama.cli import main
 from illama.config import STEPS
 from illama.sources import open_source
 from illama.training.recipe import RecipeError, find_recipe
+from illama_eval.commands.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
 from illama_eval.render.roadmap import answers, table_of, write_roadmap
 from illama_eval.render.roadmap_runs import read_road
 from illama_eval.results import ResultError, Run
-from illama_eval.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
 
 OPTIONS = ("--epochs", "2", "--images", "32", "--set", "batch_size=16",
            "--step", "class-first-causal", "--step", "post-sequence-class")  # fmt: skip

@@ -16,8 +16,8 @@ from illama_eval.render.figures.canvas import (
     sheet,
 )
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.palette import TEXT, Identity, looks_of
 from illama_eval.render.select import headline
+from illama_eval.render.style.palette import TEXT, Identity, looks_of
 from illama_eval.results import Row, Run
 
 _ROW = 0.34

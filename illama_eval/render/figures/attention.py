@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from illama_eval.render.figures.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
-from illama_eval.render.font import drawable, fit
-from illama_eval.render.palette import MUTED, looks_of
 from illama_eval.render.samples import Images, Samples
 from illama_eval.render.select import class_names
+from illama_eval.render.style.fonts import drawable, fit
+from illama_eval.render.style.palette import MUTED, looks_of
 from illama_eval.results import Run
 
 _MOST_LAYERS = 6

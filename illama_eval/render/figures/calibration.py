@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from illama_eval.render.figures.canvas import MARGIN, NORMAL, SMALL, Drawing, sheet
-from illama_eval.render.font import fit
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
+from illama_eval.render.style.fonts import fit
+from illama_eval.render.style.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
 from illama_eval.results import Run
 
 _COLUMNS = 2

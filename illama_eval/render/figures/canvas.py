@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from illama_eval.render.font import FAMILY, POINTS, drawable, text_width, wrap
-from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
+from illama_eval.render.style.fonts import FAMILY, POINTS, drawable, text_width, wrap
+from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
 
 WIDTH = 7.0
 """Width of a full sheet in inches: the text width of a page."""

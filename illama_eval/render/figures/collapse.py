@@ -21,9 +21,9 @@ from illama_eval.render.figures.canvas import (
     legend_height,
     sheet,
 )
-from illama_eval.render.font import POINTS, drawable
-from illama_eval.render.palette import AXIS, MUTED, TEXT, Identity, looks_of
 from illama_eval.render.select import head_grid, images_of, layer_values, parameter, range_of_heads
+from illama_eval.render.style.fonts import POINTS, drawable
+from illama_eval.render.style.palette import AXIS, MUTED, TEXT, Identity, looks_of
 from illama_eval.results import Run
 
 _STUDY = "collapse"

@@ -11,10 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
 from illama_eval.render.figures.canvas import LINE, SMALL, Drawing, sheet, spread
-from illama_eval.render.font import POINTS, drawable
-from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, ON_SEQUENTIAL, PAPER, SEQUENTIAL, TEXT
-from illama_eval.render.palette import RUNS as LOOKS
 from illama_eval.render.select import Array, headline, images_of, rows_at, subjects_of
+from illama_eval.render.style.fonts import POINTS, drawable
+from illama_eval.render.style.palette import (
+    AXIS,
+    HAIRLINE,
+    MUTED,
+    ON_SEQUENTIAL,
+    PAPER,
+    SEQUENTIAL,
+    TEXT,
+)
+from illama_eval.render.style.palette import RUNS as LOOKS
 from illama_eval.results import Row, Run
 
 _KIND_WIDTH, _DOWN = 0.95, 0.19

@@ -34,8 +34,8 @@ from illama_eval.render.figures.canvas import (
 )
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import MISSING
-from illama_eval.render.palette import AXIS, ON_SEQUENTIAL, PAPER, SEQUENTIAL
 from illama_eval.render.select import Array, range_of_heads
+from illama_eval.render.style.palette import AXIS, ON_SEQUENTIAL, PAPER, SEQUENTIAL
 from illama_eval.results import Run
 
 _PANEL = 1.95

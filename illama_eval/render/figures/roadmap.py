@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from illama_eval.render.figures.canvas import SMALL, WIDTH, Drawing, add_legend, label_width, sheet
-from illama_eval.render.palette import AXIS, HAIRLINE, RUNS, TEXT
+from illama_eval.render.style.palette import AXIS, HAIRLINE, RUNS, TEXT
 
 if TYPE_CHECKING:
     from illama_eval.render.roadmap_runs import Road, Travelled

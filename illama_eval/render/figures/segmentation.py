@@ -23,10 +23,10 @@ from illama_eval.render.figures.canvas import (
     legend_height,
     sheet,
 )
-from illama_eval.render.font import drawable
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.palette import HAIRLINE, MUTED, RUNS, TEXT
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
+from illama_eval.render.style.fonts import drawable
+from illama_eval.render.style.palette import HAIRLINE, MUTED, RUNS, TEXT
 from illama_eval.results import ResultError, Row, Run, load_arrays
 
 _STUDY = "segmentation"

@@ -23,10 +23,10 @@ from illama_eval.render.figures.canvas import (
     legend_height,
     sheet,
 )
-from illama_eval.render.font import drawable
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.palette import AXIS, HAIRLINE, MUTED, RUNS, TEXT, looks_of
 from illama_eval.render.select import headline
+from illama_eval.render.style.fonts import drawable
+from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, RUNS, TEXT, looks_of
 from illama_eval.results import Row, Run
 from illama_eval.statistics import wilson_interval
 

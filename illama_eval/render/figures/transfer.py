@@ -19,8 +19,8 @@ from illama_eval.render.figures.canvas import (
     sheet,
 )
 from illama_eval.render.format.numbers import show_number, show_row
-from illama_eval.render.palette import Identity, looks_of
 from illama_eval.render.select import headline, rows_at
+from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import Row, Run
 
 STUDY = "transfer"

@@ -17,15 +17,16 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 from msgspec import structs
 
-from illama_eval.render import palette, render_directory
+from illama_eval.render import render_directory
 from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import reliability_of
 from illama_eval.render.figures.canvas import drawing_style, spread
 from illama_eval.render.figures.draw import draw_all
 from illama_eval.render.figures.rank import draw_rank_by_head
-from illama_eval.render.font import FAMILY, drawable, text_width, wrap
 from illama_eval.render.samples import Samples, read_samples
+from illama_eval.render.style import palette
+from illama_eval.render.style.fonts import FAMILY, drawable, text_width, wrap
 from illama_eval.results import ResultError, Row, Run
 
 NAMES = {

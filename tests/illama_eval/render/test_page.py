@@ -20,19 +20,19 @@ from msgspec import structs
 
 from illama_eval.compare.gate import check
 from illama_eval.render import render_directory, report, write_report
-from illama_eval.render.compose import document_of
-from illama_eval.render.embed import embed_data
 from illama_eval.render.format.escape import plain
 from illama_eval.render.format.glossary import EXPLAINED
-from illama_eval.render.heat import heat_maps
-from illama_eval.render.latex import latex_cell
 from illama_eval.render.models import line_up
-from illama_eval.render.page import render_page
-from illama_eval.render.palette import ON_SEQUENTIAL, SEQUENTIAL
+from illama_eval.render.page.build import document_of
+from illama_eval.render.page.embed import embed_data
+from illama_eval.render.page.html import render_page
+from illama_eval.render.page.markdown import report_markdown
+from illama_eval.render.page.rank_heatmap import heat_maps
+from illama_eval.render.page.sections import MOST_ROWS, share_rows
 from illama_eval.render.paper import counterpart, read_published
-from illama_eval.render.report_markdown import report_markdown
-from illama_eval.render.sections import MOST_ROWS, share_rows
-from illama_eval.render.theme import DIVERGING, ON_DIVERGING, THEMES
+from illama_eval.render.style.palette import ON_SEQUENTIAL, SEQUENTIAL
+from illama_eval.render.style.theme import DIVERGING, ON_DIVERGING, THEMES
+from illama_eval.render.tables.text import latex_cell
 from illama_eval.results import Row, Run, Verdict
 
 EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"

@@ -7,12 +7,11 @@ import pytest
 from rich.console import Console
 
 from illama_eval.render import render_directory
-from illama_eval.render.blocks import parts_of
 from illama_eval.render.format.escape import csv_cell, plain
 from illama_eval.render.format.numbers import align, show_number, show_row
-from illama_eval.render.markdown import to_markdown
-from illama_eval.render.table import to_csv, write_tables
-from illama_eval.render.terminal import show
+from illama_eval.render.tables.csv import to_csv, write_tables
+from illama_eval.render.tables.text import parts_of, to_markdown
+from illama_eval.render.terminal.run import show
 from illama_eval.results import ResultError, Row, Run
 
 HEADLINE = """\

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from illama_eval.compare.comparison import compare_paths
 from illama_eval.compare.gate import Verdicts, check
-from illama_eval.render.comparison import show_comparison
 from illama_eval.render.format.escape import plain
 from illama_eval.render.gate.github_summary import LARGEST, append_summary, to_summary
 from illama_eval.render.gate.junit import to_junit, write_junit
-from illama_eval.render.gate.words import sentence, show_verdicts, state_label, to_json
+from illama_eval.render.gate.words import sentence, state_label, to_json
+from illama_eval.render.terminal.comparison import show_comparison
+from illama_eval.render.terminal.gate import show_verdicts
 from illama_eval.results import ResultError
 
 

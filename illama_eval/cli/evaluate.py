@@ -1,0 +1,159 @@
+"""Commands that measure one property, or all of them: a study each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from illama_eval.cli.app import STUDY, app
+from illama_eval.commands.options import Shared, Split, option, with_shared
+
+
+class CalibrationSplit(StrEnum):
+    """Which images fit the temperature, and which are scored with it."""
+
+    hash = "hash"
+    first_half = "first-half"
+
+
+Bins = Annotated[int, option("Confidence bins of equal width.", STUDY, "--bins", min=1)]
+FittedOn = Annotated[
+    CalibrationSplit,
+    option("Temperature from the other half by id hash, or from the first half.", STUDY),
+]
+Threshold = Annotated[
+    float, option("Share of the singular values that the rank reaches.", STUDY, min=0.0, max=1.0)
+]
+Spectra = Annotated[str, option("Images with spectra of their own: a number, or all.", STUDY)]
+
+
+@app.command()
+@with_shared
+def run(
+    shared: Shared,
+    bins: Bins = 15,
+    calibration_split: FittedOn = CalibrationSplit.hash,
+    threshold: Threshold = 0.8,
+    spectra: Spectra = "256",
+) -> int:
+    """Measure everything that fits the images, in one pass."""
+    from illama_eval.commands.evaluate import measure
+
+    studies: dict[str, dict[str, object]] = {
+        "accuracy": {},
+        "calibration": {"bins": bins, "split": calibration_split.value},
+        "shape_bias": {},
+        "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
+        "collapse": {},
+        "agreement": {},
+    }
+    return measure(shared, "run", studies)
+
+
+@app.command()
+@with_shared
+def accuracy(
+    shared: Shared,
+    predictions: Annotated[
+        Path | None, option("Saved predictions (.npz) instead of a checkpoint.", STUDY)
+    ] = None,
+) -> int:
+    """Top-1, top-5 and log loss."""
+    from illama_eval.commands.evaluate import measure
+
+    return measure(shared, "accuracy", {"accuracy": {}}, predictions)
+
+
+@app.command()
+@with_shared
+def calibrate(
+    shared: Shared,
+    bins: Bins = 15,
+    calibration_split: FittedOn = CalibrationSplit.hash,
+    predictions: Annotated[
+        Path | None, option("Saved predictions (.npz) instead of a checkpoint.", STUDY)
+    ] = None,
+) -> int:
+    """Calibration errors before and after temperature, with a reliability diagram."""
+    from illama_eval.commands.evaluate import measure
+
+    given = {"bins": bins, "split": calibration_split.value}
+    studies = {"accuracy": {}, "calibration": given}
+    return measure(shared, "calibrate", studies, predictions)
+
+
+@app.command()
+@with_shared
+def rank(shared: Shared, threshold: Threshold = 0.8, spectra: Spectra = "256") -> int:
+    """Rank of the attention maps by layer and head, beside its controls."""
+    from illama_eval.commands.evaluate import measure
+
+    given = {"threshold": threshold, "spectra": _spectra(spectra)}
+    return measure(shared, "rank", {"rank": given})
+
+
+@app.command()
+@with_shared
+def collapse(shared: Shared) -> int:
+    """Attention collapse in all its meanings, with a verdict for each."""
+    from illama_eval.commands.evaluate import measure
+
+    return measure(shared, "collapse", {"collapse": {}})
+
+
+@app.command(name="shape-bias")
+@with_shared
+def shape_bias(
+    shared: Shared,
+    categories: Annotated[
+        Path | None,
+        option("JSON of category: [indices of the head], where the head is not known.", STUDY),
+    ] = None,
+    observers: Annotated[
+        list[Path] | None,
+        option(
+            "CSV of others' decisions: subject or model, shape, texture, decision, image.", STUDY
+        ),
+    ] = None,
+) -> int:
+    """Decisions by shape or by texture on cue-conflict pictures, beside people and models."""
+    from dataclasses import replace
+
+    from illama_eval.commands.evaluate import measure_shape_bias
+    from illama_eval.commands.resolve import Cues
+
+    bundled = not (shared.checkpoints or shared.models) and shared.data is None
+    if (bundled or shared.data == "demo") and shared.split is Split.test:
+        shared = replace(shared, split=Split.cue_conflict)
+    cues = Cues(categories=categories, observers=tuple(observers or ()))
+    return measure_shape_bias(shared, cues)
+
+
+@app.command()
+@with_shared
+def segment(shared: Shared) -> int:
+    """Intersection over union of the classes of pixels: whole, by windows, at several scales."""
+    from illama_eval.commands.evaluate import measure_segmentation
+
+    return measure_segmentation(shared)
+
+
+@app.command()
+@with_shared
+def speed(shared: Shared) -> int:
+    """Images per second, latency and memory against the bidirectional twin."""
+    from illama_eval.commands.evaluate import compare_speed
+
+    return compare_speed(shared)
+
+
+def _spectra(given: str) -> int | None:
+    """Return how many images get spectra; None for all."""
+    if given == "all":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise typer.BadParameter("a positive whole number, or all", param_hint="--spectra")
+    return int(given)

@@ -1,0 +1,124 @@
+"""The command that quantizes a checkpoint and measures what that does."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from illama_eval.cli.app import STUDY, app
+from illama_eval.commands.options import IMAGES, Shared, option, with_shared
+
+
+class Rounding(StrEnum):
+    """How weights are rounded."""
+
+    nearest = "nearest"
+    mse = "mse"
+    gptq = "gptq"
+
+
+class Clipping(StrEnum):
+    """How the range of static activations is chosen."""
+
+    mse = "mse"
+    minmax = "minmax"
+    percentile = "percentile"
+
+
+class Latency(StrEnum):
+    """What is timed."""
+
+    both = "both"
+    eager = "eager"
+    none = "none"
+
+
+@app.command()
+@with_shared
+def quantize(
+    shared: Shared,
+    bits: Annotated[
+        int | None, option("8 (w8a8-dynamic), 6, 4, 3 or 2 (weights alone).", STUDY, "--bits")
+    ] = None,
+    scheme: Annotated[
+        str | None,
+        option(
+            "w8, w8a8-dynamic, w8a8-static, w6, w4, w3, w2, fp8 (GPU), w4a4, or a JSON file of "
+            "schemes by layer.",
+            STUDY,
+        ),
+    ] = None,
+    group_size: Annotated[
+        int, option("Inputs that share a scale, below 8 bits.", STUDY, "--group-size")
+    ] = 32,
+    asymmetric: Annotated[bool, option("With zero points.", STUDY, "--asymmetric")] = False,
+    smooth: Annotated[
+        float | None, option("SmoothQuant of this strength, 0 to 1.", STUDY, "--smooth")
+    ] = None,
+    rounding: Annotated[
+        Rounding, option("Nearest, with clip search, or GPTQ.", STUDY)
+    ] = Rounding.nearest,
+    clipping: Annotated[Clipping, option("Range of static inputs.", STUDY)] = Clipping.mse,
+    exclude: Annotated[
+        list[str] | None,
+        option("Layers that stay in float, as patterns; none: no layer. Default: head.", STUDY),
+    ] = None,
+    calibration_data: Annotated[
+        str | None, option("Images to calibrate on. Default: the train split of --data.", IMAGES)
+    ] = None,
+    calibration_images: Annotated[int, option("How many.", IMAGES)] = 128,
+    latency: Annotated[Latency, option("Time both modes, eager only, or none.", STUDY)] = (
+        Latency.both
+    ),
+    sensitivity: Annotated[
+        bool, option("Quantize each layer alone; a map of layer by kind.", STUDY, "--sensitivity")
+    ] = False,
+    sweep: Annotated[
+        bool, option("Compare all schemes in one table and figure.", STUDY, "--sweep")
+    ] = False,
+    mixed: Annotated[
+        bool, option("Choose each layer's bits within --budget.", STUDY, "--mixed")
+    ] = False,
+    budget: Annotated[
+        float, option("Size of a mixed file, as a share of the full-precision one.", STUDY)
+    ] = 0.5,
+) -> int:
+    """Post-training quantization: files, speed, and every property before and after."""
+    from illama_eval.commands.quantize import Asked, check_asked, choose, run_quantize
+
+    name = _scheme(bits, scheme)
+    excluded = ("head",) if exclude is None else tuple(each for each in exclude if each != "none")
+    choices = choose(
+        name,
+        group_size=group_size,
+        asymmetric=asymmetric,
+        smooth=smooth,
+        rounding=rounding.value,
+        clipping=clipping.value,
+        exclude=excluded,
+    )
+    asked = Asked(
+        choices=choices,
+        calibration_data=calibration_data,
+        calibration_images=calibration_images,
+        latency=latency.value,
+        sensitivity=sensitivity,
+        sweep=sweep,
+        budget=budget if mixed else None,
+    )
+    check_asked(asked)
+    return run_quantize(shared, asked)
+
+
+def _scheme(bits: int | None, scheme: str | None) -> str:
+    """Return the scheme that the options name."""
+    by_bits = {8: "w8a8-dynamic", 6: "w6", 4: "w4", 3: "w3", 2: "w2"}
+    if bits is None:
+        return scheme or by_bits[8]
+    if scheme is not None:
+        raise typer.BadParameter("give --bits or --scheme, not both", param_hint="--bits")
+    if bits not in by_bits:
+        raise typer.BadParameter(f"{bits} is not 8, 6, 4, 3 or 2", param_hint="--bits")
+    return by_bits[bits]

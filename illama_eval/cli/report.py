@@ -1,0 +1,99 @@
+"""Commands that read finished runs, and what there is to measure."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from illama_eval.cli.app import GATE, app
+from illama_eval.commands.options import OUTPUT, option
+
+
+@contextmanager
+def keeping_all() -> Iterator[None]:
+    """Collect no garbage inside: what is read stays, and walking through it takes time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@app.command()
+@keeping_all()
+def compare(
+    baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
+    candidate: Annotated[str, typer.Argument(metavar="B", help="Run or runs over its images.")],
+    everywhere: Annotated[
+        bool, option("Compare layers, heads and bins as well.", OUTPUT, "--everywhere")
+    ] = False,
+    as_json: Annotated[bool, option("Print JSON.", OUTPUT, "--json")] = False,
+) -> None:
+    """Paired differences of two runs over the same images, or of two groups of seeds."""
+    from rich.console import Console
+
+    from illama_eval.compare.comparison import compare_paths, to_json
+    from illama_eval.render.terminal.comparison import show_comparison
+
+    compared = compare_paths(baseline, candidate, everywhere=everywhere)
+    if as_json:
+        typer.echo(to_json(compared), nl=False)
+        return
+    for each in compared:
+        show_comparison(each, Console(highlight=False))
+
+
+@app.command()
+@keeping_all()
+def report(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Run directories; none: all below reports/."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        option("Where to write. Default: RUN itself; of several, reports/comparison.", OUTPUT),
+    ] = None,
+    baseline: Annotated[
+        Path | None, option("Judge RUN against a baseline file or another run.", GATE)
+    ] = None,
+    policy: Annotated[Path | None, option("TOML with tolerances and severities.", GATE)] = None,
+    junit: Annotated[Path | None, option("Write the verdict as JUnit XML.", GATE)] = None,
+    summary: Annotated[
+        Path | None, option("Append the verdict as Markdown ($GITHUB_STEP_SUMMARY).", GATE)
+    ] = None,
+    update_baseline: Annotated[
+        bool, option("Make RUN the baseline.", GATE, "--update-baseline")
+    ] = False,
+    as_json: Annotated[bool, option("Print the verdict as JSON.", GATE, "--json")] = False,
+) -> int:
+    """Pages of finished runs, or of several side by side; with --baseline, a gate for CI."""
+    from illama_eval.commands.report import Gate
+    from illama_eval.commands.report import report as write
+
+    if baseline is None and any((policy, junit, summary, update_baseline, as_json)):
+        raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
+    if baseline is None:
+        return write(runs or [], out, None)
+    if len(runs or []) != 1:
+        raise typer.BadParameter("--baseline judges exactly one run", param_hint="RUN")
+    gate = Gate(baseline=baseline, policy=policy, junit=junit, summary=summary,
+                update=update_baseline, as_json=as_json)  # fmt: skip
+    return write(runs or [], out, gate)
+
+
+@app.command(name="list")
+def list_all() -> None:
+    """Show studies, sources and model sizes."""
+    from rich.console import Console
+
+    from illama_eval.commands.list import show_all
+
+    show_all(Console(highlight=False))

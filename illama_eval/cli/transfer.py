@@ -1,0 +1,125 @@
+"""The command that transfers a checkpoint to another data set and measures the result."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from illama_eval.cli.app import STUDY, app
+from illama_eval.commands.options import IMAGES, OUTPUT, Shared, option, with_shared
+
+
+class ProbeName(StrEnum):
+    """What is trained on the other data set."""
+
+    linear = "linear"
+    knn = "knn"
+    finetune = "finetune"
+
+
+class FeatureKind(StrEnum):
+    """What of the model stands for an image."""
+
+    class_token = "class"
+    patches = "patches"
+    last4 = "last4"
+
+
+class Preset(StrEnum):
+    """How all weights are trained."""
+
+    paper = "paper"
+    quick = "quick"
+
+
+@app.command()
+@with_shared
+def transfer(
+    shared: Shared,
+    probe: Annotated[
+        ProbeName,
+        option("A linear classifier or neighbours on frozen features, or all weights.", STUDY),
+    ] = ProbeName.linear,
+    features: Annotated[
+        FeatureKind,
+        option("Class token, mean of the patches, or class tokens of the last 4 blocks.", STUDY),
+    ] = FeatureKind.class_token,
+    grid: Annotated[
+        int, option("linear: values of C, from 1e-6 to 1e5.", STUDY, "--grid", min=1, max=64)
+    ] = 45,
+    neighbours: Annotated[
+        str, option("knn: values of k; the first is the classifier's.", STUDY)
+    ] = "20,10,100,200",
+    shots: Annotated[
+        str | None,
+        option("Also with so few training images per class, such as 1,5,10,all.", STUDY),
+    ] = None,
+    draws: Annotated[int, option("Draws of so few images.", STUDY, min=1)] = 5,
+    preset: Annotated[
+        Preset, option("finetune: the paper's CIFAR recipe, or 20 epochs.", STUDY)
+    ] = Preset.quick,
+    changes: Annotated[
+        list[str] | None,
+        option("finetune: change a field of the recipe (FIELD=VALUE).", STUDY, "--set"),
+    ] = None,
+    control: Annotated[
+        bool, option("Beside it the same model with random weights.", STUDY, "--control")
+    ] = False,
+    train_data: Annotated[
+        str | None, option("Images to train on. Default: the train split of --data.", IMAGES)
+    ] = None,
+    train_limit: Annotated[
+        int | None, option("Train on the N images of smallest hash.", IMAGES, min=1)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        option("Folder of kept features, shared by runs. Default: features/ in --out.", OUTPUT),
+    ] = None,
+) -> int:
+    """Transfer to other images: linear probe, nearest neighbours, or fine-tuning."""
+    from illama_eval.commands.transfer import Asked, run_transfer
+
+    asked = Asked(train_data=train_data, train_limit=train_limit, control=control, cache=cache)
+    if probe is ProbeName.finetune:
+        from illama_eval.commands.finetune import run_finetune
+
+        if shots is not None or features is not FeatureKind.class_token:
+            raise typer.BadParameter(
+                "--shots and --features are about frozen features", param_hint="--probe finetune"
+            )
+        return run_finetune(shared, asked, preset.value, tuple(changes or ()))
+    if changes:
+        raise typer.BadParameter("is about --probe finetune", param_hint="--set")
+    from illama_eval.transfer.linear import default_grid
+    from illama_eval.transfer.probe import Choices
+
+    linear = probe is ProbeName.linear
+    choices = Choices(
+        probe="linear" if linear else "knn",
+        kind=features.value,
+        grid=default_grid(grid) if linear else (),
+        neighbours=() if linear else _numbers(neighbours, "--neighbours"),
+        shots=() if shots is None else _shots(shots),
+        draws=draws,
+        seed=shared.seed,
+    )
+    return run_transfer(shared, asked, choices)
+
+
+def _numbers(given: str, name: str) -> tuple[int, ...]:
+    """Return whole numbers from 1 up, each once, in their order."""
+    words = [word.strip() for word in given.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise typer.BadParameter(f"{given} is no list of positive whole numbers", param_hint=name)
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _shots(given: str) -> tuple[int | Literal["all"], ...]:
+    """Return images per class, ascending, with `all` last."""
+    words = [word.strip() for word in given.split(",")]
+    few = [word for word in words if word != "all"]
+    numbers = sorted(_numbers(",".join(few), "--shots")) if few else []
+    return (*numbers, "all") if "all" in words else tuple(numbers)

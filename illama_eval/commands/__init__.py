@@ -1,0 +1,1 @@
+"""What each command of `illama-eval` does once its options are parsed."""

@@ -1,0 +1,276 @@
+"""Carry a measuring command out: progress, run, pictures, what is printed, exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from illama.distributed import choose_device, is_main_process
+from illama.interruption import Interrupted
+from illama.sources import open_source
+from illama.sources.source import Source
+from illama_eval.commands.options import Shared
+from illama_eval.commands.resolve import (
+    Cues,
+    Request,
+    default_out,
+    open_subjects,
+    parse_batch_size,
+    resolve,
+)
+from illama_eval.render import render_directory
+from illama_eval.render.terminal.run import show
+from illama_eval.render.terminal.speed import show_speed
+from illama_eval.results import Run
+from illama_eval.run.evaluate import evaluate
+from illama_eval.run.job import Options
+from illama_eval.speed import measure_speed
+from illama_eval.studies.segmentation import Segmentation
+from illama_eval.studies.shape_bias import ShapeBias
+from illama_eval.subjects.checkpoint import as_checkpoint
+from illama_eval.subjects.predictions import open_observers
+from illama_eval.subjects.segmenter import (
+    DEMO_SEGMENTER,
+    check_masks,
+    open_segmenter,
+    write_segments,
+)
+from illama_eval.subjects.subject import SubjectError, digest_of, unique_names
+
+INCOMPLETE = 4
+"""Exit code of a run that finished, but with unreadable images or non-finite logits."""
+
+
+def measure(
+    shared: Shared,
+    command: str,
+    parameters: Mapping[str, Mapping[str, Any]],
+    predictions: Path | None = None,
+    cues: Cues | None = None,
+) -> int:
+    """Run a measuring command and return its exit code, 0 or 4.
+
+    `parameters` maps the names of the studies to run to their parameters; of the command `run`,
+    those are left out that the source cannot feed.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    return carry_out(shared, resolve(shared, command, parameters, predictions, cues))
+
+
+def measure_shape_bias(shared: Shared, cues: Cues) -> int:
+    """Measure shape bias, of the observers alone where only they are given; return the exit code.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    decisions = cues.read()
+    if decisions is None or shared.checkpoints or shared.models or shared.data:
+        return measure(shared, "shape-bias", {"shape_bias": {}}, cues=cues)
+    subjects, source = open_observers(decisions)
+    own = tuple((name, (index,)) for index, name in enumerate(decisions.categories))
+    study = ShapeBias(categories=own)
+    names = [subject.name for subject in subjects]
+    out = shared.out or default_out(names, [decisions.sha256], "shape-bias")
+    request = Request(subjects=subjects, source=source, studies=(study,), out=out)
+    return carry_out(shared, request)
+
+
+def measure_segmentation(shared: Shared) -> int:
+    """Measure segmenters on images with masks, and return the exit code.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    paths = shared.checkpoints or [DEMO_SEGMENTER]
+    device = choose_device(shared.device)
+    subjects = [
+        open_segmenter(path, device=device, dtype=shared.dtype.value, soft_mask=shared.soft_mask)
+        for path in paths
+    ]
+    digests = [str(subject.provenance["file_sha256"]) for subject in subjects]
+    names = unique_names([path.stem for path in paths], digests)
+    subjects = [replace(each, name=name) for each, name in zip(subjects, names, strict=True)]
+    spec = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo-shapes")
+    if spec is None:
+        raise SubjectError(
+            "no --data: segmentation needs images with masks; --data takes an ADE20K folder, or "
+            "demo-shapes"
+        )
+    source = open_source(spec, split=shared.split.value)
+    if shared.limit is not None:
+        source = source.limit(shared.limit, shared.seed)
+    check_masks(source, subjects)
+    study = Segmentation(names=source.mask_classes or ())
+    out = shared.out or default_out(names, digests, "segment")
+    request = Request(subjects=tuple(subjects), source=source, studies=(study,), out=out)
+    sampled = partial(write_segments, subjects[0], source) if shared.samples else None
+    return carry_out(shared, request, sampled)
+
+
+def carry_out(
+    shared: Shared,
+    request: Request,
+    complete: Callable[[Path], object] | None = None,
+    show_run: Callable[[Run, Console], None] = show,
+) -> int:
+    """Measure what was resolved, draw it, print it, and return the exit code, 0 or 4.
+
+    `complete` adds its own files to the run directory before anything is drawn.
+    """
+    log = Console(stderr=True, highlight=False)
+    if request.note:
+        log.print(request.note, markup=False)
+    try:
+        with progress(log) as hooks:
+            run = evaluate(
+                request.subjects,
+                request.source,
+                request.studies,
+                request.out,
+                options_of(shared, request.source, request.subjects[0].device, hooks),
+                request.prior,
+            )
+    except Interrupted:
+        say_how_to_go_on(log)
+        raise
+    if not is_main_process():
+        return 0
+    if complete is not None:
+        complete(request.out)
+    render_directory(request.out)
+    if shared.as_json:
+        sys.stdout.write(run.to_json())
+    else:
+        show_run(run, Console(highlight=False))
+    log.print(f"written to {request.out}", markup=False)
+    return _warn(run, log)
+
+
+def say_how_to_go_on(log: Console) -> None:
+    """Print the command that takes an interrupted run up again."""
+    words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
+    log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
+
+
+def compare_speed(shared: Shared) -> int:
+    """Time each checkpoint against its bidirectional twin, print the table, return 0.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    log = Console(stderr=True, highlight=False)
+    subjects = open_subjects(replace(shared, compiled=False))
+    if shared.out and len(subjects) > 1:
+        raise SubjectError("--out takes one checkpoint; without it each gets a directory")
+    for each in subjects:
+        subject = as_checkpoint(each, "speed needs a model that has a bidirectional twin")
+        out = shared.out or default_out([subject.name], [digest_of(subject)], "speed")
+        with log.status(f"timing {subject.name}"):
+            run = measure_speed(subject, out, compiled=shared.compiled, overwrite=shared.overwrite)
+        if shared.as_json:
+            sys.stdout.write(run.to_json())
+        else:
+            show_speed(run, Console(highlight=False))
+        log.print(f"written to {out}", markup=False)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the progress bar wants to hear."""
+
+    on_start: Any
+    on_batch: Any
+
+
+@contextmanager
+def progress(console: Console, doing: str = "measuring") -> Iterator[Hooks]:
+    """Show a bar with images/s and the time left, if somebody is watching."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn(doing),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    watched = console.is_terminal and is_main_process()
+    bar = Progress(*columns, console=console, disable=not watched, transient=True)
+    with bar:
+        task = bar.add_task(doing, total=None)
+
+        def start(total: int, done: int) -> None:
+            bar.update(task, total=total, completed=done)
+
+        def batch(images: int) -> None:
+            bar.advance(task, images)
+
+        yield Hooks(on_start=start, on_batch=batch)
+
+
+class _Speed(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed, once there is one."""
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
+
+
+def options_of(shared: Shared, source: Source, device: torch.device, hooks: Hooks) -> Options:
+    """Return the run options; images are read ahead for a GPU, a CPU is busy enough."""
+    workers = shared.workers
+    if workers is None:
+        cores = os.cpu_count() or 1
+        workers = 0 if source.in_memory or device.type == "cpu" else min(8, cores)
+    return Options(
+        batch_size=parse_batch_size(shared.batch_size),
+        workers=workers,
+        resume=shared.resume,
+        overwrite=shared.overwrite,
+        limit=shared.limit,
+        seed=shared.seed,
+        samples=shared.samples,
+        save_every=shared.save_every,
+        on_start=hooks.on_start,
+        on_batch=hooks.on_batch,
+    )
+
+
+def _warn(run: Run, log: Console) -> int:
+    """Say what was wrong with the images or the logits, and return the exit code."""
+    unreadable = run.header["unreadable"]
+    for image_id, reason in unreadable["first"][:5]:
+        log.print(f"unreadable: {image_id}: {reason}", markup=False)
+    if unreadable["count"]:
+        log.print(f"{unreadable['count']} images were unreadable and left out", markup=False)
+    broken = [row for row in run.rows if row.metric == "nonfinite" and row.value]
+    for row in broken:
+        log.print(
+            f"{row.subject}: non-finite logits on {row.value:.0f} of {row.images} images, "
+            "counted as wrong",
+            markup=False,
+        )
+    return INCOMPLETE if unreadable["count"] or broken else 0

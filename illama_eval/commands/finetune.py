@@ -1,0 +1,102 @@
+"""The command `transfer --probe finetune`: train all weights, then measure the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from illama.training.folder import BEST
+from illama.training.recipe import Recipe
+from illama_eval.commands.evaluate import carry_out
+from illama_eval.commands.options import Shared
+from illama_eval.commands.resolve import Request, default_out
+from illama_eval.commands.transfer import MEASURED, Asked, describe_train, open_task
+from illama_eval.run.job import Prior
+from illama_eval.studies import STUDIES
+from illama_eval.study import Findings
+from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_checkpoint
+from illama_eval.subjects.subject import SubjectError, digest_of
+from illama_eval.transfer.finetune import _findings, _task, best_epoch, make_recipe, train
+from illama_eval.transfer.probe import METRICS, STUDY
+from illama_eval.transfer.splits import Pair
+
+
+def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[str]) -> int:
+    """Fine-tune the checkpoints on other images and measure them; return the exit code, 0 or 4.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SubjectError("--probe finetune runs in one process; start it without torchrun")
+    bases, pair, note = open_task(shared, asked, leave_one_out=False)
+    models = [
+        as_checkpoint(base, "finetune trains checkpoints of illama, ViT and DeiT") for base in bases
+    ]
+    command = f"{STUDY}-finetune-{pair.test.name}"
+    digests = [digest_of(base) for base in bases]
+    out = shared.out or default_out([base.name for base in bases], digests, command)
+    folders = {base.name: out / f"{base.name}-finetune" for base in models}
+    recipes = {
+        base.name: make_recipe(base, folders[base.name], pair, preset, changes, shared.seed)
+        for base in models
+    }
+    subjects: list[ModelSubject] = []
+    findings: dict[str, Findings] = {}
+    for base in models:
+        folder = folders[base.name]
+        log = train(recipes[base.name], pair, folder, base, shared)
+        made = _open_trained(shared, base, folder, log)
+        subjects += made
+        findings.update({subject.name: _findings(pair, log) for subject in made})
+    parameters = _parameters(models, recipes, pair, preset)
+    request = Request(
+        subjects=tuple(subjects),
+        source=pair.test,
+        studies=tuple(STUDIES[name]() for name in MEASURED),
+        out=out,
+        note="\n".join(filter(None, (note, pair.note))),
+        prior=Prior(name=STUDY, metrics=METRICS, parameters=parameters, findings=findings),
+    )
+    return carry_out(shared, request)
+
+
+def _open_trained(
+    shared: Shared, base: ModelSubject, folder: Path, log: Sequence[Mapping[str, Any]]
+) -> list[ModelSubject]:
+    """Return the model of the last epoch, and that of the best one if it was better."""
+    files = {f"{base.name}+finetune": folder / f"{folder.name}.safetensors"}
+    if log[best_epoch(log) - 1]["test_acc1_at_0"] > log[-1]["test_acc1_at_0"]:
+        files[f"{base.name}+finetune-best"] = folder / BEST
+    opened = [
+        open_checkpoint(
+            path,
+            device=base.device,
+            dtype=shared.dtype.value,
+            preprocess=shared.preprocess.value,
+            compiled=shared.compiled,
+            name=name,
+        )
+        for name, path in files.items()
+    ]
+    return [_without_places(subject) for subject in opened]
+
+
+def _without_places(subject: ModelSubject) -> ModelSubject:
+    """Return the subject with the file it started from by its name, and no path."""
+    args = dict(subject.provenance["args"] or {})
+    if args.get("start"):
+        args["start"] = Path(args["start"]).name
+    return replace(subject, provenance={**subject.provenance, "args": args})
+
+
+def _parameters(
+    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: Pair, preset: str
+) -> dict[str, Any]:
+    """Return what decides the training, without places of this machine."""
+    trained = {base.name: _task(recipes[base.name], pair, base) for base in bases}
+    about = {"probe": "finetune", "preset": preset, "recipes": trained}
+    return {**about, "train": describe_train(pair.train)}

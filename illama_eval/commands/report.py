@@ -1,0 +1,94 @@
+"""Reports of finished runs, and the verdict on one of them; torch is loaded for the demo alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from illama_eval.commands.options import Shared
+from illama_eval.compare.gate import Verdicts, check, write_baseline
+from illama_eval.compare.policy import read_policy
+from illama_eval.render import write_report
+from illama_eval.render.gate.github_summary import append_summary
+from illama_eval.render.gate.junit import write_junit
+from illama_eval.render.gate.words import to_json
+from illama_eval.render.terminal.gate import show_verdicts
+from illama_eval.results import files_of
+
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a run is judged by, and where the verdict goes besides the terminal."""
+
+    baseline: Path
+    policy: Path | None = None
+    junit: Path | None = None
+    summary: Path | None = None
+    update: bool = False
+    """Whether the run becomes the baseline."""
+    as_json: bool = False
+    """Whether the verdict is printed as JSON."""
+
+
+def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
+    """Write the reports of runs, judge the one run of a gate, and return the exit code.
+
+    Without runs every run directory below reports/ gets its own; where there is none, the demo is
+    measured first.
+
+    Raises:
+        ResultError: a run or a policy cannot be read, or something cannot be written.
+    """
+    log = Console(stderr=True, highlight=False)
+    verdicts = _judge(runs[0], gate, log) if gate else None
+    pages = [runs] if runs else [[each] for each in _all_runs()]
+    for page in pages:
+        written = write_report(page, out, verdicts)
+        log.print(f"written to {written[-1].parent}", markup=False, soft_wrap=True)
+    return verdicts.exit_code if verdicts else 0
+
+
+def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
+    """Print the verdict and write it where the gate says; None where the run is the new baseline.
+
+    Raises:
+        ResultError: the run or the policy cannot be read, or a file cannot be written.
+    """
+    verdicts = None
+    if files_of(gate.baseline)[0].exists() or not gate.update:
+        policy = read_policy(gate.policy) if gate.policy else None
+        verdicts = check(run, gate.baseline, policy)
+        _tell(verdicts, gate)
+    if not gate.update:
+        return verdicts
+    write_baseline(run, gate.baseline)
+    log.print(f"{gate.baseline} is now the headline of {run}", markup=False, soft_wrap=True)
+    return None
+
+
+def _tell(verdicts: Verdicts, gate: Gate) -> None:
+    """Print the verdict, and write it where the gate says."""
+    if gate.as_json:
+        sys.stdout.write(to_json(verdicts))
+    else:
+        show_verdicts(verdicts, Console(highlight=False))
+    if gate.junit:
+        write_junit(verdicts, gate.junit)
+    if gate.summary:
+        append_summary(verdicts, gate.summary)
+
+
+def _all_runs() -> list[Path]:
+    """Return every run directory below reports/; the demo's, measured now, where there is none."""
+    if not list(REPORTS.rglob("run.json")):
+        from illama_eval.commands.evaluate import measure  # noqa: PLC0415 - reading runs needs no torch
+
+        studies = ("accuracy", "calibration", "rank", "collapse")
+        measure(Shared(), "run", {name: {} for name in studies})
+    return sorted(path.parent for path in REPORTS.rglob("run.json"))

@@ -1,0 +1,297 @@
+"""What a command's options mean: which subjects, which source, which studies, which directory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from illama.distributed import choose_device
+from illama.sources import open_source
+from illama.sources.source import Source
+from illama_eval.commands.options import Shared
+from illama_eval.cue_conflict import (
+    CueConflictError,
+    Decisions,
+    choose_categories,
+    number_decisions,
+    read_observers,
+)
+from illama_eval.run.job import Prior, unseen
+from illama_eval.studies import STUDIES
+from illama_eval.studies.shape_bias import ShapeBias
+from illama_eval.study import Study, needs
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject, open_checkpoint
+from illama_eval.subjects.predictions import open_predictions
+from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
+from illama_eval.subjects.timm import TimmSubject, open_timm
+from illama_eval.subjects.timm_models import PRETRAINED, RANDOM
+
+FIRST_LOOK = (
+    "no --data: a first look on 30 crops of scikit-learn's two photographs. --data takes a folder "
+    "of images, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
+)
+
+
+LACKING: Mapping[str, str] = {
+    "labels": "which this source lacks for this head; use class folders, or --labels CSV",
+    "cues": "which this source lacks; use cue-conflict pictures: SHAPE/SHAPE1-TEXTURE2.jpg",
+}
+"""What a source can lack, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be measured, resolved from the options."""
+
+    subjects: tuple[Subject, ...]
+    source: Source
+    studies: tuple[Study, ...]
+    out: Path
+    note: str = ""
+    prior: Prior | None = None
+
+
+def resolve(
+    shared: Shared,
+    command: str,
+    parameters: Mapping[str, Mapping[str, Any]],
+    predictions: Path | None = None,
+    cues: Cues | None = None,
+) -> Request:
+    """Return the subjects, the source, the studies and the directory that the options mean.
+
+    Raises:
+        SubjectError: labels are needed and the source has none, or an option does not fit.
+        SourceError: the images cannot be read or do not fit the head.
+        CheckpointError: a checkpoint is refused.
+    """
+    parse_batch_size(shared.batch_size)
+    studies = tuple(STUDIES[name](**given) for name, given in parameters.items())
+    if predictions is not None:
+        if shared.checkpoints or shared.models:
+            raise SubjectError("give either a checkpoint or --predictions, not both")
+        saved, rows = open_predictions(predictions)
+        digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
+        out = shared.out or default_out([predictions.stem], [digest], command)
+        return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
+    everything = command in {"run", "quantize"}
+    source, note = choose_source(shared, studies, everything=everything)
+    subjects = open_subjects(shared)
+    for subject in subjects:
+        source = source.for_head(subject.classes)
+    fitted, unfit = _fit(studies, source, subjects, cues or Cues(), everything=everything)
+    studies, notes = _leave_out(fitted, subjects, everything=everything)
+    if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
+        studies = tuple(study for study in studies if study.name != "agreement")
+    digests = [digest_of(subject) for subject in subjects]
+    out = shared.out or default_out([subject.name for subject in subjects], digests, command)
+    note = "\n".join(filter(None, (note, *unfit, *notes)))
+    return Request(subjects=subjects, source=source, studies=studies, out=out, note=note)
+
+
+def _fit(
+    studies: Sequence[Study],
+    source: Source,
+    subjects: Sequence[Subject],
+    cues: Cues,
+    *,
+    everything: bool,
+) -> tuple[list[Study], list[str]]:
+    """Return the studies that the source can feed, and why a study of its cues is left out.
+
+    Raises:
+        SubjectError: a study that was asked for by name cannot be made.
+        CueConflictError: the head's classes make up no known categories, or not those.
+    """
+    kept: list[Study] = []
+    notes = []
+    for study in studies:
+        lacking = source.lacks(study.requires)
+        if lacking and not everything:
+            raise SubjectError(f"{source.name}: {study.name} needs {lacking}, {LACKING[lacking]}")
+        try:
+            if lacking:
+                continue
+            if isinstance(study, ShapeBias):
+                kept.append(cues.fit(study, source, subjects))
+            else:
+                kept.append(study)
+        except CueConflictError as problem:
+            if not everything:
+                raise
+            notes.append(f"{study.name} is left out: {problem}")
+    return kept, notes
+
+
+def _leave_out(
+    studies: Sequence[Study], subjects: Sequence[Subject], *, everything: bool
+) -> tuple[tuple[Study, ...], list[str]]:
+    """Return the studies that some subject can feed, and a note on each that one cannot.
+
+    Raises:
+        SubjectError: a study that was asked for by name, or none at all, can be made.
+    """
+    notes = []
+    for subject in subjects:
+        blind = [study for study in studies if not needs(study) <= subject.shows]
+        if blind and not everything:
+            raise SubjectError(unseen(blind[0], subject))
+        if blind:
+            names = ", ".join(study.name for study in blind)
+            notes.append(f"{unseen(blind[0], subject)}; left out of it: {names}")
+    made = [s for s in studies if any(needs(s) <= subject.shows for subject in subjects)]
+    return tuple(made), notes
+
+
+def open_subjects(shared: Shared) -> tuple[ModelSubject | TimmSubject, ...]:
+    """Return the checkpoints, then the other models, as subjects with names that differ.
+
+    Raises:
+        CheckpointError: a file is refused.
+        SubjectError: another model cannot be had.
+    """
+    device = choose_device(shared.device)
+    pairs = _pair_weights(shared)
+    paths = shared.checkpoints or ([] if pairs else [DEMO_CHECKPOINT])
+    same: Mapping[str, Any] = {
+        "device": device,
+        "dtype": shared.dtype.value,
+        "preprocess": shared.preprocess.value,
+        "compiled": shared.compiled,
+        "ema": shared.ema,
+    }
+    subjects = [
+        *_open_checkpoints(shared, paths, same),
+        *(open_timm(name, of, image_size=shared.image_size, **same) for name, of in pairs),
+    ]
+    digests = [digest_of(subject) for subject in subjects]
+    names = unique_names([subject.name for subject in subjects], digests)
+    return tuple(replace(each, name=name) for each, name in zip(subjects, names, strict=True))
+
+
+def _open_checkpoints(
+    shared: Shared, paths: Sequence[Path], same: Mapping[str, Any]
+) -> Iterator[ModelSubject]:
+    """Yield the checkpoints, as the options that are about them alone say."""
+    given = {
+        name: getattr(shared, name)
+        for name in ("soft_mask", "heads", "masking", "image_size")
+        if getattr(shared, name) is not None
+    }
+    idle = sorted(set(given) - {"image_size"})
+    if idle and not paths:
+        raise SubjectError(f"--{idle[0].replace('_', '-')} is about checkpoints; none is given")
+    yield from (open_checkpoint(path, **same, **given) for path in paths)
+
+
+def _pair_weights(shared: Shared) -> list[tuple[str, str]]:
+    """Return the other models, each with its weights.
+
+    Raises:
+        SubjectError: there are not as many weights as models.
+    """
+    models, weights = shared.models or [], shared.weights or []
+    if weights and len(weights) != len(models):
+        raise SubjectError(
+            f"{len(models)} --model and {len(weights)} --weights; give one --weights for each "
+            f"--model, in their order: a file, {PRETRAINED} or {RANDOM}"
+        )
+    return list(zip(models, weights or [PRETRAINED] * len(models), strict=True))
+
+
+def choose_source(
+    shared: Shared, studies: Sequence[Study], *, everything: bool
+) -> tuple[Source, str]:
+    """Return the source, and a note where it was chosen for want of data.
+
+    Raises:
+        SubjectError: labels are needed, and no labelled images were given.
+        SourceError: the images cannot be read.
+    """
+    given = shared.checkpoints or shared.models
+    spec = shared.data or (os.environ.get("ILLAMA_DATA") if given else "demo")
+    if spec is not None:
+        source = open_source(
+            spec,
+            split=shared.split.value,
+            labels=shared.labels,
+            class_subset=shared.class_subset,
+        )
+        return _limited(source, shared), ""
+    asking = next((study for study in studies if study.requires), None)
+    if not everything and asking is not None:
+        raise SubjectError(
+            f"no --data: {asking.name} needs images with {min(asking.requires)}; --data takes a "
+            "folder of class folders, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
+        )
+    return _limited(open_source("photos"), shared), FIRST_LOOK
+
+
+def _limited(source: Source, shared: Shared) -> Source:
+    return source if shared.limit is None else source.limit(shared.limit, shared.seed)
+
+
+def default_out(names: Sequence[str], digests: Sequence[str], command: str) -> Path:
+    """Return reports/NAME-SHA/COMMAND; several files share the digest of their digests."""
+    one = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    name = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
+    return Path("reports") / f"{name}-{one[:8]}" / command
+
+
+def parse_batch_size(given: str) -> int | None:
+    """Return the images per pass; None for `auto`.
+
+    Raises:
+        typer.BadParameter: it is neither `auto` nor a positive whole number.
+    """
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise typer.BadParameter(
+            f"{given} is neither auto nor a positive whole number", param_hint="--batch-size"
+        )
+    return int(given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cues:
+    """The options of shape bias."""
+
+    categories: Path | None = None
+    """JSON of name: [indices of the head]; None: as the head is known to have them."""
+    observers: tuple[Path, ...] = ()
+    """Tables of decisions."""
+
+    def read(self) -> Decisions | None:
+        """Return the decisions of all observers, or None where there are none.
+
+        Raises:
+            SubjectError: a table is missing or damaged.
+        """
+        return read_observers(self.observers) if self.observers else None
+
+    def fit(self, study: ShapeBias, source: Source, subjects: Sequence[Subject]) -> ShapeBias:
+        """Return the study for the subjects' head and the source's cues, with the observers.
+
+        Raises:
+            SubjectError: the heads differ, or an observer decides on other categories.
+            CueConflictError: the head's classes make up no known categories, or not those.
+        """
+        heads = sorted({subject.classes for subject in subjects})
+        if len(heads) > 1:
+            raise SubjectError(
+                f"shape_bias: heads of {heads[0]} and {heads[1]} classes; measure them apart"
+            )
+        categories = choose_categories(
+            source.categories or (), heads[0], table=self.categories, own=source.name == "demo"
+        )
+        decisions = self.read()
+        names = [name for name, _ in categories]
+        observers = () if decisions is None else number_decisions(decisions, names)
+        return replace(study, categories=categories, observers=observers)

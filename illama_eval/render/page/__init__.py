@@ -1,0 +1,1 @@
+"""The report page, in HTML and in Markdown."""

@@ -1,0 +1,191 @@
+"""The table of the first screen: the few numbers that tell a model best, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+from illama_eval.render.format.glossary import (
+    ARROWS,
+    EXPLAINED,
+    anchor,
+    in_order,
+    metric_label,
+    study_title,
+    unit_label,
+)
+from illama_eval.render.format.numbers import MISSING, align, show_row
+from illama_eval.render.models import Lineup, Model
+from illama_eval.render.page.differences import best_of, change_cells, finding_cell, widest_of
+from illama_eval.render.page.document import Cell, Column, Table, interval_mark
+from illama_eval.render.paper import counterpart
+from illama_eval.render.select import better
+from illama_eval.results import Row
+
+Key = tuple[str, str]
+
+MOST = 9
+"""Rows of the headline: what fits on a first screen."""
+TWO = 2
+COVERED = "Intervals cover the choice of images, not training seeds."
+
+
+def headline_keys(lineup: Lineup) -> list[Key]:
+    """Return (study, metric) of the headline: of each study its most telling ones, in turns."""
+    by_study: dict[str, list[str]] = {}
+    for study, metric in lineup.headline:
+        by_study.setdefault(study, []).append(metric)
+    wanted = {study: _telling(study, metrics) for study, metrics in by_study.items()}
+    rounds = zip_longest(*([(study, each) for each in wanted[study]]
+                           for study in in_order(list(wanted))))  # fmt: skip
+    chosen = [key for turn in rounds for key in turn if key is not None][:MOST]
+    return [key for study in in_order(list(wanted)) for key in chosen if key[0] == study]
+
+
+def headline_table(lineup: Lineup) -> Table:
+    """Return the headline: one model with intervals, two with a difference, or more in columns."""
+    keys = headline_keys(lineup)
+    build = {1: _of_one, TWO: _of_two}.get(len(lineup.models), _of_many)
+    columns, rows = build(lineup, keys)
+    return Table(key="headline", caption="Headline numbers with 95 % intervals", columns=columns,
+                 rows=rows, total=len(rows))  # fmt: skip
+
+
+def headline_note(lineup: Lineup) -> str:
+    """Return how the headline is to be read."""
+    if len(lineup.models) == 1:
+        return "Marks: percent from 0 to 100, ranks from 1 to the number of tokens."
+    note = COVERED
+    if lineup.apart:
+        return f"{note} Nothing is subtracted: the runs cannot be compared."
+    if len(lineup.models) == TWO:
+        return f"{note} Differences are paired: both models saw the same images."
+    return f"{note} Best is marked only where every paired difference excludes zero."
+
+
+def _names(lineup: Lineup, keys: Sequence[Key], number: int) -> list[Cell]:
+    """Return study and metric of a row, with its unit and which way is better.
+
+    Eyes see the study's name in its first row only.
+    """
+    key = keys[number]
+    first = not number or keys[number - 1][0] != key[0]
+    row = next(iter(lineup.headline[key].values()))
+    unit = unit_label(show_row(row).unit)
+    name = metric_label(row.metric) + (f" ({unit})" if unit else "")
+    arrow = ARROWS[better(lineup.run, row)]
+    study = Cell(text=study_title(row.study), link=anchor(row.study), tone="" if first else "again")
+    return [study, Cell(text=f"{name} {arrow}".strip())]
+
+
+def spaced(numbers: Sequence[str]) -> list[str]:
+    """Return numbers whose points align at the right edge of a column of tabular figures."""
+    padded = []
+    for number in align(list(numbers)):
+        bare = number.rstrip(" ")
+        missing = len(number) - len(bare)
+        point = "" if "." in bare or not missing else "\N{PUNCTUATION SPACE}"
+        padded.append(bare + point + "\N{FIGURE SPACE}" * (missing - len(point)))
+    return padded
+
+
+def _telling(study: str, metrics: Sequence[str]) -> list[str]:
+    known = EXPLAINED.get(study)
+    chosen = [metric for metric in (known.headline if known else ()) if metric in metrics]
+    return chosen or list(metrics[:TWO])
+
+
+def _of_one(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    (model,) = lineup.models
+    rows = [lineup.headline[key][model.name] for key in keys]
+    papers = [counterpart(model, row) for row in rows]
+    columns = [Column(label="study"), Column(label="metric"), Column(label="value", number=True),
+               Column(label="95 % interval"), Column(label="on its scale"),
+               Column(label="images", number=True)]  # fmt: skip
+    if any(papers):
+        columns.append(Column(label="the paper's", number=True))
+    tokens = _tokens(lineup)
+    lines = []
+    values = spaced([show_row(row).value for row in rows])
+    for number, (row, value, paper) in enumerate(zip(rows, values, papers, strict=True)):
+        cells = [*_names(lineup, keys, number), Cell(text=value), _interval(row),
+                 _on_scale(row, tokens), Cell(text=f"{row.images:,}")]  # fmt: skip
+        if any(papers):
+            cells.append(Cell(text=f"{paper.shown} ({paper.table})" if paper else MISSING))
+        lines.append(cells)
+    return columns, lines
+
+
+def _interval(row: Row) -> Cell:
+    shown = show_row(row)
+    return Cell(text=shown.interval) if shown.low else Cell(text=MISSING, note=row.reason)
+
+
+def _tokens(lineup: Lineup) -> int:
+    return max((maps.tokens for maps in lineup.maps), default=0)
+
+
+def _on_scale(row: Row, tokens: int) -> Cell:
+    """Return the mark of a percent or a rank; other units have no scale of their own."""
+    if row.value is None or (row.unit != "fraction" and (row.study != "rank" or tokens <= 1)):
+        return Cell(text="")
+    ends = [row.value if end is None else end for end in (row.low, row.value, row.high)]
+    places = ends if row.unit == "fraction" else [(end - 1) / (tokens - 1) for end in ends]
+    return Cell(text="", mark=interval_mark(*places))
+
+
+def _of_two(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    first, second = lineup.models
+    columns = [
+        *_model_columns(lineup),
+        Column(label=f"{second.symbol} \N{MINUS SIGN} {first.symbol}, paired", number=True),
+        Column(label="difference"),
+        Column(label="finding"),
+    ]
+    changes = [lineup.change(first.name, second.name, *key) for key in keys]
+    widest = widest_of(changes)
+    return columns, [
+        [
+            *_names(lineup, keys, number),
+            *_values(lineup, key),
+            *change_cells(change, widest),
+            finding_cell(lineup, (first, second), change),
+        ]
+        for number, (key, change) in enumerate(zip(keys, changes, strict=True))
+    ]
+
+
+def _of_many(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    return _model_columns(lineup), [
+        [*_names(lineup, keys, number), *_values(lineup, key)] for number, key in enumerate(keys)
+    ]
+
+
+def _model_columns(lineup: Lineup) -> list[Column]:
+    names = [f"{model.symbol} {model.label}" for model in lineup.models]
+    return [Column(label="study"), Column(label="metric"),
+            *(Column(label=name, number=True) for name in names)]  # fmt: skip
+
+
+def _values(lineup: Lineup, key: Key) -> Iterator[Cell]:
+    rows = lineup.headline[key]
+    best = best_of(lineup, rows)
+    for model in lineup.models:
+        cell = value_cell(rows.get(model.name))
+        if model.name == best:
+            cell = Cell(text=f"{cell.text} best", note=cell.note, tone="better")
+        yield cell
+
+
+def value_cell(row: Row | None) -> Cell:
+    """Return a value with its interval; a dash where it was not measured."""
+    if row is None:
+        return Cell(text=MISSING, note="not measured")
+    shown = show_row(row)
+    return Cell(text=shown.value, note=shown.interval if shown.low else "")
+
+
+def name_of(models: Sequence[Model]) -> str:
+    """Return the models' names as one phrase."""
+    names = [model.label for model in models]
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,0 +1,67 @@
+"""The report as Markdown: the same facts as the page, for code hosts and mail."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from illama_eval.render.format.escape import markdown_cell
+from illama_eval.render.page.document import Document, Section, Table, block_of
+from illama_eval.render.tables.text import pipe_table
+
+
+def report_markdown(document: Document, figures: Collection[str] = ()) -> str:
+    """Return the report; `figures` are the names of those that lie in figures/ beside it.
+
+    Long tables are left to their files.
+    """
+    judgement = document.judgement
+    blocks = [
+        f"# {markdown_cell(document.title)}",
+        f"**{judgement.symbol} {judgement.word}.** {markdown_cell(judgement.sentence)}",
+        *(f"**!** {markdown_cell(box)}" for box in document.boxes),
+        "\n".join(
+            [
+                *(f"- {subject.symbol} **{markdown_cell(subject.name)}**: "
+                  f"{markdown_cell(' · '.join(subject.facts))}" for subject in document.subjects),
+                f"- measured on {markdown_cell(' · '.join(document.source))}",
+            ]
+        ),
+        _table(document.headline),
+        document.headline_note,
+        *(block for section in document.all_sections for block in _section(section, figures)),
+    ]  # fmt: skip
+    return "\n\n".join(filter(None, [*blocks, *_closing(document)])) + "\n"
+
+
+def _section(section: Section, figures: Collection[str]) -> Iterator[str]:
+    yield f"## {markdown_cell(section.title)}"
+    yield from map(markdown_cell, section.findings)
+    for picture in section.pictures:
+        if picture.name in figures:
+            title = markdown_cell(picture.title)
+            yield f"![{title}](figures/{picture.name}.png)\n\n*{markdown_cell(picture.caption)}*"
+    for table in section.tables:
+        if table.long:
+            yield f"{markdown_cell(table.caption)}: {table.total} rows in `{table.file}`."
+        else:
+            yield _table(table)
+    if section.published:
+        yield _table(section.published)
+    if section.meaning:
+        yield f"{section.meaning} *In the paper:* {section.paper}"
+
+
+def _closing(document: Document) -> Iterator[str]:
+    if document.not_run:
+        yield "## Not measured"
+        yield "\n".join(f"- {title}: `{command}`" for title, command in document.not_run)
+    yield "## Provenance"
+    yield "\n".join(f"    {line}" for line in document.command)
+    yield "## Method notes"
+    yield from document.notes
+
+
+def _table(table: Table) -> str:
+    block = block_of(table)
+    lines = pipe_table(block.head, block.lines, block.right)
+    return f"**{markdown_cell(block.title)}**\n\n{lines}"

@@ -1,0 +1,193 @@
+"""Where the numbers come from: the models, the images, the program, and how to repeat them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import EXPLAINED
+from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.models import Lineup, Model
+from illama_eval.render.page.document import Cell, Column, Subject, Table
+from illama_eval.render.select import studies_measured
+from illama_eval.render.style.theme import role_of
+from illama_eval.results import inside
+
+_LONGEST = 200
+_SHA = 8
+_PARAMETERS = {
+    ("calibration", "bins"): "--bins",
+    ("calibration", "split"): "--calibration-split",
+    ("rank", "threshold"): "--threshold",
+    ("rank", "spectra"): "--spectra",
+}
+"""Parameters of studies that the command line takes."""
+
+
+def identity_of(model: Model) -> Subject:
+    """Return what a reader must know of a model at first sight."""
+    known = model.described
+    config = known.get("config")
+    facts = [f"sha256 {_short(known.get('file_sha256') or known.get('weights_sha256'))}"]
+    if isinstance(config, Mapping):
+        facts.append("{depth} layers, {heads} heads, width {width}".format(
+            **{key: config.get(key, "?") for key in ("depth", "heads", "width")}))  # fmt: skip
+        facts.append(f"mask {config.get('masking', '?')}, soft mask {known.get('soft_mask', '?')}")
+    facts.append(str(known.get("dtype") or "dtype unknown"))
+    if known.get("released"):
+        facts.append(f"published as {known['released']}")
+    return Subject(
+        name=model.label,
+        symbol=model.symbol,
+        look=role_of(model.look.colour) or "axis",
+        facts=[plain(fact, _LONGEST) for fact in facts],
+    )
+
+
+def source_of(lineup: Lineup) -> list[str]:
+    """Return what was measured on, with what, one phrase each."""
+    header = lineup.run.header
+    source = inside(header, "source") or {}
+    name = "/".join(str(source[key]) for key in ("name", "split") if source.get(key))
+    seen = inside(header, "images_seen")
+    phrases = [
+        name or "source unknown",
+        f"{seen:,} images" if isinstance(seen, int) else "images unknown",
+        f"fingerprint {_short(source.get('fingerprint'))}",
+        str(header.get("device") or "device unknown"),
+        f"illama {inside(header, 'code', 'version') or '?'} ({_commit(header)})",
+    ]
+    return [plain(phrase, _LONGEST) for phrase in phrases]
+
+
+def boxes_of(lineup: Lineup) -> list[str]:
+    """Return what limits the numbers, one sentence each."""
+    return list(dict.fromkeys([*_limits(lineup)]))
+
+
+def commands_of(lineup: Lineup) -> list[str]:
+    """Return the commands that repeat the runs; a source stands for the place where it lies."""
+    commands: dict[str, None] = {}
+    for model in lineup.models:
+        if model.number == 0:
+            commands[_command(lineup, model)] = None
+    return list(commands)
+
+
+def provenance_of(lineup: Lineup) -> list[Table]:
+    """Return a table of what the runs were made with, models as columns; differences are marked."""
+    listed = [dict(_leaves(_told(model))) for model in lineup.models]
+    keys = dict.fromkeys(key for each in listed for key in each)
+    columns = [Column(label="field"), *(Column(label=model.label) for model in lineup.models)]
+    rows = []
+    for key in keys:
+        values = [each.get(key, MISSING) for each in listed]
+        differs = "\N{NOT EQUAL TO} " if len(set(values)) > 1 else ""
+        rows.append([Cell(text=differs + key), *(Cell(text=value) for value in values)])
+    table = Table(key="provenance-table", caption="What the numbers were made with",
+                  columns=columns, rows=rows, total=len(rows), long=True)  # fmt: skip
+    return [table]
+
+
+def not_run(lineup: Lineup) -> list[tuple[str, str]]:
+    """Return the studies that were not measured, each with what measures it."""
+    here = studies_measured(lineup.run)
+    return [
+        (known.title, f"{known.command} CHECKPOINT --data SOURCE")
+        for study, known in EXPLAINED.items()
+        if known.command and study not in here
+    ]
+
+
+def _limits(lineup: Lineup) -> Iterator[str]:
+    for model in lineup.models:
+        lost = model.known("unreadable", "count")
+        if lost:
+            total = model.known("source", "images")
+            yield f"{model.label}: {lost} of {total} images could not be read and are left out."
+    for reason in lineup.apart:
+        yield f"Not comparable, so nothing is subtracted: {plain(reason, _LONGEST)}."
+    for row in (each for rows in lineup.headline.values() for each in rows.values()):
+        if row.metric == "nonfinite" and row.value:
+            yield (f"{plain(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
+                   f"{row.images:,} images, counted as wrong.")  # fmt: skip
+
+
+def _command(lineup: Lineup, model: Model) -> str:
+    same = [each for each in lineup.models if each.directory == model.directory]
+    studies = model.known("identity", "studies") or {}
+    source = model.known("source") or {}
+    words = ["illama-eval", _command_of(list(studies)), *_models_of(same)]
+    words += ["--data", plain(source.get("name", "SOURCE"))]
+    if source.get("split") not in {None, "all", "test"}:
+        words += ["--split", plain(source["split"])]
+    if source.get("limit") is not None:
+        words += ["--limit", plain(source["limit"]), "--seed", plain(source.get("seed", 0))]
+    if model.described.get("soft_mask"):
+        words += ["--soft-mask", plain(model.described["soft_mask"])]
+    for (study, name), flag in _PARAMETERS.items():
+        if name in (studies.get(study) or {}):
+            value = studies[study][name]
+            words += [flag, "all" if value is None else plain(value)]
+    words += ["--dtype", plain(model.described.get("dtype") or "fp32")]
+    return shlex.join(words)
+
+
+def _models_of(same: Sequence[Model]) -> Iterator[str]:
+    """Yield the words that name the checkpoints, and then the other models with their weights."""
+    others = [each.described for each in same if each.described.get("model")]
+    for each in same:
+        if not each.described.get("model"):
+            yield plain(each.described.get("file") or each.name)
+    for described in others:
+        yield from ("--model", plain(described["model"]))
+    for described in others:
+        weights = described.get("weights")
+        yield from ("--weights", plain(described.get("file") if weights == "file" else weights))
+
+
+def _command_of(studies: Sequence[str]) -> str:
+    if len(studies) == 1 and studies[0] in EXPLAINED and EXPLAINED[studies[0]].command:
+        return EXPLAINED[studies[0]].command.split()[1]
+    return "calibrate" if set(studies) == {"accuracy", "calibration"} else "run"
+
+
+def _told(model: Model) -> dict[str, Any]:
+    """Return what the header says of one model and its run."""
+    shown = {key: value for key, value in model.described.items() if key not in {"name", "args"}}
+    return {
+        "model": shown,
+        "trained with": model.described.get("args") or {},
+        "source": {key: value for key, value in (model.known("source") or {}).items()
+                   if key != "classes"},
+        "studies": model.known("identity", "studies"),
+        "replicate scheme": model.known("identity", "replicate_scheme"),
+        "code": model.known("code"),
+        "versions": model.known("versions"),
+        "device": model.known("device"),
+        "unreadable images": model.known("unreadable", "count"),
+    }  # fmt: skip
+
+
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, value as text) of everything in nested mappings."""
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{name}.{plain(key)}" if name else plain(key))
+    elif tree is not None and tree != {}:
+        text = tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)
+        yield plain(name, _LONGEST), plain(text, _LONGEST)
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:_SHA] if digest else "unknown"
+
+
+def _commit(header: Mapping[str, Any]) -> str:
+    commit, dirty = (inside(header, "code", key) for key in ("commit", "dirty"))
+    if not commit:
+        return "no checkout"
+    return _short(commit) + (", with uncommitted changes" if dirty else "")

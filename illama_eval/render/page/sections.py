@@ -1,0 +1,206 @@
+"""The sections of a page: one per study, with all that a reader can see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from illama_eval.render.figures.canvas import Drawing
+from illama_eval.render.format.escape import plain
+from illama_eval.render.format.glossary import (
+    ARROWS,
+    EXPLAINED,
+    anchor,
+    in_order,
+    metric_label,
+    study_title,
+    unit_label,
+)
+from illama_eval.render.format.numbers import show_row
+from illama_eval.render.models import Lineup
+from illama_eval.render.page.attention_samples import samples_of
+from illama_eval.render.page.breakdowns import Grid, grids_of, to_table
+from illama_eval.render.page.document import Cell, Column, Picture, Section, Table
+from illama_eval.render.page.embed import embed_figure
+from illama_eval.render.page.findings import findings_of
+from illama_eval.render.page.headline import value_cell
+from illama_eval.render.page.rank_heatmap import heat_maps
+from illama_eval.render.paper import Published, published_of
+from illama_eval.render.samples import Samples as Stored
+from illama_eval.render.select import better, studies_measured
+from illama_eval.results import Row
+
+MOST_ROWS = 1200
+"""Rows of all tables of a page together: more make browsers slow."""
+REPLACED = "rank_by_head"
+"""The figure that the page shows as tables instead."""
+_LONGEST = 300
+
+
+def sections_of(
+    lineup: Lineup, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
+) -> list[Section]:
+    """Return a section per study, in the order of reading, of at most so many rows together."""
+    studies = in_order(studies_measured(lineup.run))
+    grids = {study: grids_of(lineup, study) for study in studies}
+    sections = [_section(lineup, study, drawings, grids[study]) for study in studies]
+    left = most_rows - sum(map(rows_of, sections))
+    most = share_rows([len(grid.places) for each in grids.values() for grid in each], left)
+    return [
+        replace(section, tables=[
+            *section.tables,
+            *(to_table(lineup, grid, most, f"tables/{anchor(study)}.csv")
+              for grid in grids[study]),
+        ])
+        for study, section in zip(studies, sections, strict=True)
+    ]  # fmt: skip
+
+
+def rows_of(section: Section) -> int:
+    """Return how many rows the section's tables show together."""
+    tables = [*section.tables, *([section.published] if section.published else [])]
+    panels = section.heat.panels if section.heat else ()
+    return sum(len(table.rows) for table in tables) + sum(len(panel.cells) for panel in panels)
+
+
+def _section(
+    lineup: Lineup, study: str, drawings: Sequence[Drawing], grids: Sequence[Grid]
+) -> Section:
+    """Return the section without its numbers by place."""
+    known = EXPLAINED.get(study)
+    return Section(
+        key=anchor(study),
+        title=study_title(study),
+        findings=findings_of(lineup, study),
+        pictures=pictures_of(study, drawings),
+        heat=heat_maps(lineup, _heads_table(grids)) if study == "rank" else None,
+        tables=[*numbers_of(lineup, study), *verdicts_of(lineup, study)],
+        published=published_table(published_of(study)),
+        meaning=known.meaning if known else "",
+        paper=known.paper if known else "",
+    )
+
+
+def samples_section(lineup: Lineup, stored: Mapping[str, Stored]) -> Section | None:
+    """Return the section of the sample images, or None; `stored` maps models to their samples."""
+    shown = [samples_of(model, lineup.run, stored.get(model.name)) for model in lineup.models]
+    kept = [each for each in shown if each is not None]
+    if not kept:
+        return None
+    return Section(
+        key="samples",
+        title="Class-token attention",
+        findings=[each.caption for each in kept],
+        samples=kept,
+        meaning="The class token's row of the attention that the model uses, laid over each image: "
+        "where the class is read from. Every map has its own scale, so brightness cannot be "
+        "compared between maps.",
+        paper="The paper shows no such maps.",
+    )
+
+
+def share_rows(sizes: Iterable[int], most: int) -> int:
+    """Return the largest number of rows that every table can have within `most` together."""
+    ordered = sorted(sizes)
+    left = max(most, len(ordered))
+    for place, size in enumerate(ordered):
+        share = left // (len(ordered) - place)
+        if size > share:
+            return share
+        left -= size
+    return max(ordered, default=0)
+
+
+def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:
+    """Return the study's figures, those of one name's beginning."""
+    found = []
+    shown = [drawing for drawing in drawings if not drawing.name.startswith(REPLACED)]
+    for number, drawing in enumerate(shown):
+        if drawing.name.startswith(f"{study}_"):
+            key = f"f{number}"
+            found.append(
+                Picture(
+                    key=key,
+                    name=drawing.name,
+                    title=drawing.title,
+                    caption=drawing.caption,
+                    svg=embed_figure(drawing, key, f"{key}-caption"),
+                )
+            )
+    return found
+
+
+def numbers_of(lineup: Lineup, study: str) -> list[Table]:
+    """Return the table of the numbers for the whole source: models as columns."""
+    mine = {key: rows for key, rows in lineup.headline.items() if key[0] == study}
+    if not mine:
+        return []
+    several = len(lineup.models) > 1
+    columns = [Column(label="metric"), Column(label="unit")]
+    for model in lineup.models:
+        name = f"{model.symbol} {model.label}" if several else "value"
+        columns.append(Column(label=name, number=True))
+    columns += [] if several else [Column(label="95 % interval")]
+    columns += [Column(label="images", number=True), Column(label="remark")]
+    lines = [_numbers_line(lineup, rows) for rows in mine.values()]
+    caption = f"{study_title(study)}: all numbers for the whole source"
+    return [Table(key=f"{anchor(study)}-numbers", caption=caption, columns=columns, rows=lines,
+                  total=len(lines))]  # fmt: skip
+
+
+def _numbers_line(lineup: Lineup, rows: Mapping[str, Row]) -> list[Cell]:
+    some = next(iter(rows.values()))
+    arrow = ARROWS[better(lineup.run, some)]
+    cells = [Cell(text=f"{metric_label(some.metric)} {arrow}".strip()),
+             Cell(text=unit_label(show_row(some).unit))]  # fmt: skip
+    if len(lineup.models) == 1:
+        cells += [Cell(text=show_row(some).value), Cell(text=show_row(some).interval)]
+    else:
+        cells += [value_cell(rows.get(model.name)) for model in lineup.models]
+    images = sorted({row.images for row in rows.values()})
+    remarks = dict.fromkeys(row.reason for row in rows.values() if row.reason)
+    return [*cells, Cell(text=" / ".join(f"{count:,}" for count in images)),
+            Cell(text=plain("; ".join(remarks), _LONGEST))]  # fmt: skip
+
+
+def verdicts_of(lineup: Lineup, study: str) -> list[Table]:
+    """Return the table of the study's verdicts, with what decided each."""
+    mine = [verdict for verdict in lineup.run.verdicts if verdict.study == study]
+    if not mine:
+        return []
+    several = len(lineup.models) > 1
+    symbols = {model.name: f"{model.symbol} {model.label}" for model in lineup.models}
+    lines = []
+    for each in mine:
+        place = "".join(f", {plain(key)} {plain(value)}" for key, value in each.at.items())
+        cells = [Cell(text=plain(each.name.replace("_", " "), _LONGEST) + place),
+                 Cell(text=plain(each.verdict, _LONGEST)),
+                 Cell(text=plain(each.reason, _LONGEST))]  # fmt: skip
+        first = [Cell(text=symbols.get(each.subject, plain(each.subject)))] if several else []
+        lines.append([*first, *cells])
+    columns = [Column(label=name) for name in ("question", "verdict", "decided by")]
+    return [Table(key=f"{anchor(study)}-verdicts", caption=f"{study_title(study)}: verdicts",
+                  columns=[*([Column(label="model")] if several else []), *columns], rows=lines,
+                  total=len(lines))]  # fmt: skip
+
+
+def published_table(rows: Sequence[Published]) -> Table | None:
+    """Return the paper's numbers for a study as a table of their own, or None."""
+    if not rows:
+        return None
+    columns = [Column(label="model"), Column(label="number"),
+               Column(label="published", number=True), Column(label="images"),
+               Column(label="how"), Column(label="where")]  # fmt: skip
+    lines = [
+        [Cell(text=text) for text in (row.subject, row.number, row.shown, row.source, row.protocol,
+                                      row.table)]
+        for row in rows
+    ]  # fmt: skip
+    caption = f"{study_title(rows[0].study)}: published in the paper, not measured here"
+    return Table(key=f"{anchor(rows[0].study)}-published", caption=caption, columns=columns,
+                 rows=lines, total=len(lines))  # fmt: skip
+
+
+def _heads_table(grids: Sequence[Grid]) -> str:
+    """Return the id of the table by layer and head."""
+    return next((grid.key for grid in grids if {"layer", "head"} <= set(grid.keys)), "")

@@ -1,0 +1,1 @@
+"""Colours, fonts and the page's theme."""

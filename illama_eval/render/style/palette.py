@@ -1,0 +1,51 @@
+"""Colours, markers and dashes: legible in print, in grey and to colour-blind readers.
+
+Every colour has a contrast of at least 3:1 on white (text 4.5:1); the five identities keep an
+OKLab distance of 14.8 under normal and colour-deficient vision and differ in grey.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from illama_eval.render.select import subjects_of
+from illama_eval.render.style.fonts import drawable
+from illama_eval.results import Run
+
+TEXT, MUTED, AXIS, HAIRLINE, PAPER = "#1B1F24", "#59616C", "#7A828E", "#D5D9DF", "#FFFFFF"
+SEQUENTIAL = ("#00224E", "#2A3F6D", "#575D6D", "#7D7C78", "#A59C74", "#D2C060", "#FEE838")
+"""Seven bins of cividis, dark to light."""
+ON_SEQUENTIAL = ("#FFFFFF",) * 3 + ("#000000",) * 4
+"""The text colour on each bin: contrast 5.0 or more."""
+
+RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), ("#94468F", "P"))
+_FURTHER = (AXIS, "o")
+_LONGEST_LABEL = 28
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How one subject looks in every figure of a run."""
+
+    label: str
+    """The subject's name, cut if very long, in characters that the font has."""
+    colour: str
+    marker: str
+
+
+def looks_of(run: Run) -> list[tuple[str, Identity]]:
+    """Return each subject with its look; of more than five, the first stands out from grey ones.
+
+    A lone subject has the second look: beside a baseline it is the candidate.
+    """
+    subjects = subjects_of(run)
+    if len(subjects) == 1:
+        looks = [RUNS[1]]
+    elif len(subjects) > len(RUNS):
+        looks = [RUNS[1]] + [_FURTHER] * (len(subjects) - 1)
+    else:
+        looks = list(RUNS[: len(subjects)])
+    return [
+        (subject, Identity(drawable(subject, _LONGEST_LABEL), *look))
+        for subject, look in zip(subjects, looks, strict=True)
+    ]

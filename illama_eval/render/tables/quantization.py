@@ -1,0 +1,147 @@
+"""What quantization did: one line per quantized model, beside the one it was made from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from illama_eval.compare.comparison import Comparison, compare
+from illama_eval.compare.subject_run import read_measured
+from illama_eval.render.format.changes import show_change
+from illama_eval.render.format.escape import csv_cell, plain
+from illama_eval.render.format.numbers import MISSING, show_row
+from illama_eval.render.select import headline
+from illama_eval.render.tables.text import Block, Part, to_latex, to_markdown
+from illama_eval.results import Row, Run
+
+STEM = "quantization"
+_BEFORE = "before"
+_SHOWN = ("top1", "top5", "ece", "flips", "kl", "logit_sqnr")
+_STUDY = {
+    "top1": "accuracy",
+    "top5": "accuracy",
+    "ece": "calibration",
+    "flips": "agreement",
+    "kl": "agreement",
+    "logit_sqnr": "agreement",
+}
+_HEAD = ("model", "MB", "of fp32", "top-1 %", "change pp (paired 95 %)", "p", "top-5 %",
+         "ECE %", "flips %", "KL nats", "SQNR dB", "arithmetic")  # fmt: skip
+_MB = 1e6
+_LONGEST = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One quantized model of a run, and what comparing it with the first one found."""
+
+    name: str
+    described: Mapping[str, Any]
+    """What the header says of its quantization."""
+    rows: Mapping[str, Row | None]
+    """By metric of `_SHOWN`."""
+    compared: Comparison
+
+    def p_of(self, metric: str) -> float | None:
+        """Return the p of a change, not adjusted: McNemar's for accuracy."""
+        found = [each for each in self.compared.changes if each.metric == metric and not each.at]
+        return found[0].p if found else None
+
+
+def variants_of(directory: Path, run: Run) -> list[Variant]:
+    """Return the quantized models of a run that has the exact one first."""
+    described = run.header.get("subjects")
+    if not isinstance(described, list) or not any("quantization" in each for each in described):
+        return []
+    first, *others = read_measured(directory)
+    records = {each["name"]: each["quantization"] for each in described if "quantization" in each}
+    return [
+        Variant(
+            name=other.subject,
+            described=records[other.subject],
+            rows={name: headline(run, _STUDY[name], name, other.subject) for name in _SHOWN},
+            compared=compare([first], [other]),
+        )
+        for other in others
+        if other.subject in records
+    ]
+
+
+def write_quantization(directory: Path, run: Run) -> list[Path]:
+    """Write tables/quantization as CSV, Markdown and LaTeX, if the run has quantized models."""
+    variants = variants_of(directory, run)
+    if not variants:
+        return []
+    block = Block(title=_title(variants), head=_HEAD, right=frozenset(range(1, len(_HEAD) - 1)),
+                  lines=[_exact_line(run, variants), *map(_line, variants)])  # fmt: skip
+    parts = [Part(title="Quantization", blocks=[block])]
+    texts = {".csv": to_csv(variants), ".md": to_markdown(parts), ".tex": to_latex(parts)}
+    paths = []
+    for suffix, text in texts.items():
+        path = directory / "tables" / f"{STEM}{suffix}"
+        path.write_text(text, encoding="utf-8", newline="")
+        paths.append(path)
+    return paths
+
+
+def to_csv(variants: Sequence[Variant]) -> str:
+    """Return one line per quantized model: every byte, and every number with its interval."""
+    lines = []
+    for each in variants:
+        settings = ("scheme", "group_size", "asymmetric", "rounding", "smooth", "simulated")
+        line: dict[str, object] = {"subject": each.name}
+        line |= {name: each.described.get(name) for name in settings}
+        line |= {f"bytes_{part}": count for part, count in each.described["bytes"].items()}
+        for change in each.compared.changes:
+            if change.metric in _SHOWN and not change.at:
+                ends = {"before": change.baseline, "after": change.candidate, "low": change.low,
+                        "high": change.high, "p": change.p}  # fmt: skip
+                line |= {f"{change.metric}_{name}": end for name, end in ends.items()}
+        lines.append({name: csv_cell(cell) for name, cell in line.items()})
+    text = io.StringIO()
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _title(variants: Sequence[Variant]) -> str:
+    images = f"{variants[0].compared.images:,} images"
+    return f"{variants[0].described['label']}. {images}; p: McNemar, not adjusted"
+
+
+def _exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
+    """Return the line of the model that all were made from."""
+    first = variants[0]
+    name = first.compared.subjects[0]
+    full = max(each.described["bytes"]["full_precision"] for each in variants)
+    before = [headline(run, _STUDY[metric], metric, name) for metric in ("top1", "top5", "ece")]
+    top1, top5, ece = (MISSING if row is None else show_row(row).value for row in before)
+    return [plain(name), f"{full / _MB:.3f}", "1", top1, MISSING, MISSING, top5, ece,
+            MISSING, MISSING, MISSING, "float"]  # fmt: skip
+
+
+def _line(variant: Variant) -> list[str]:
+    """Return the line of one quantized model."""
+    size = variant.described["bytes"]
+    shown = {
+        name: MISSING if row is None else show_row(row).value for name, row in variant.rows.items()
+    }
+    changes = {c.metric: c for c in variant.compared.changes if not c.at}
+    drop = show_change(changes["top1"]) if "top1" in changes else None
+    p = variant.p_of("top1")
+    return [
+        plain(variant.name),
+        f"{size['total'] / _MB:.3f}",
+        f"{size['total'] / size['full_precision']:.3f}",
+        shown["top1"],
+        MISSING if drop is None else f"{drop.difference} ({drop.interval})",
+        MISSING if p is None else f"{p:.2g}",
+        *(shown[name] for name in _SHOWN[1:]),
+        "simulated" if variant.described["simulated"] else "integer or float8",
+    ]

@@ -1,0 +1,202 @@
+"""Rows as plain tables, for Markdown and LaTeX: whole source first, then by place."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from illama_eval.render.format.escape import markdown_cell, plain
+from illama_eval.render.format.glossary import ARROWS, heading, metric_label, study_label
+from illama_eval.render.format.numbers import show_row
+from illama_eval.render.select import better, subjects_of
+from illama_eval.results import Row, Run
+
+_LONGEST_CELL = 200
+
+_LONGEST_CELL = 120
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # after \\ a bracket would be read as a length
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EM DASH}": "---",
+    "\N{UPWARDS ARROW}": r"$\uparrow$",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    "\N{SUPERSCRIPT TWO}": "$^2$",
+    "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
+    "\N{BLACK CIRCLE}": r"$\bullet$",
+    "\N{BLACK DIAMOND}": r"$\diamond$",
+    "\N{FIGURE SPACE}": "",
+    "\N{PUNCTUATION SPACE}": "",
+}
+
+_LAST_LETTER = "\u024f"
+"""The last letter that every LaTeX knows how to print; what comes after becomes `?`."""
+
+_SHOWN = re.compile(f"[^\x20-\x7e\u00a1-{_LAST_LETTER}]")
+
+MOST = 2000
+"""Rows by place up to which they are set out for reading."""
+_HEADLINE = ("study", "metric", "better", "value", "unit", "95 % interval", "images", "remark")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A table of text under a heading."""
+
+    title: str
+    """Empty where the heading before it covers it."""
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    right: frozenset[int]
+    """Columns that are aligned to the right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """All tables of one subject."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def parts_of(run: Run, rows: Sequence[Row]) -> list[Part]:
+    """Return the rows as tables, subject by subject."""
+    parts = []
+    for subject in subjects_of(run):
+        mine = [row for row in rows if row.subject == subject]
+        if mine:
+            parts.append(Part(title=heading(mine), blocks=list(_blocks_of(run, mine))))
+    return parts
+
+
+def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
+    whole = [row for row in rows if not row.at]
+    if whole:
+        yield _headline(run, whole)
+    by_place: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.at:
+            by_place[row.study, *row.at].append(row)
+    for (study, *keys), here in by_place.items():
+        count = len(here)
+        if count > MOST:
+            yield Block(title=f"{study_label(study)}: {count:,} rows, in the CSV file",
+                        head=keys, lines=[], right=frozenset())  # fmt: skip
+        elif "head" in keys:
+            yield from _by_head([key for key in keys if key != "head"], here)
+        else:
+            yield _pivot(study_label(study), keys, here, _metric)
+
+
+def _headline(run: Run, rows: Sequence[Row]) -> Block:
+    lines = []
+    for row in rows:
+        shown = show_row(row)
+        lines.append((study_label(row.study), metric_label(row.metric), ARROWS[better(run, row)],
+                      shown.value, shown.unit, shown.interval, f"{row.images:,}",
+                      row.reason))  # fmt: skip
+    return Block(title="", head=_HEADLINE, lines=lines, right=frozenset({3, 6}))
+
+
+def _by_head(keys: Sequence[str], rows: Sequence[Row]) -> Iterator[Block]:
+    """Yield a table for each metric: a line per layer, a column per head."""
+    for metric in dict.fromkeys(row.metric for row in rows):
+        mine = [row for row in rows if row.metric == metric]
+        yield _pivot(_metric(mine[0]), keys, mine, _head)
+
+
+def _pivot(
+    title: str, keys: Sequence[str], rows: Sequence[Row], column_of: Callable[[Row], str]
+) -> Block:
+    """Return a table with a line per place; `column_of` tells in which column a row's value is."""
+    columns = list(dict.fromkeys(column_of(row) for row in rows))
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        place = tuple(str(row.at[key]) for key in keys)
+        lines.setdefault(place, {})[column_of(row)] = show_row(row).value
+    cells = [[*place, *(found.get(name, "") for name in columns)] for place, found in lines.items()]
+    numbers = frozenset(range(len(keys), len(keys) + len(columns)))
+    return Block(title=title, head=[*keys, *columns], lines=cells, right=numbers)
+
+
+def _metric(row: Row) -> str:
+    unit = show_row(row).unit
+    return metric_label(row.metric) + (f" ({unit})" if unit else "")
+
+
+def _head(row: Row) -> str:
+    return f"head {row.at['head']}"
+
+
+def to_latex(parts: Sequence[Part]) -> str:
+    """Return the tables as LaTeX, one `table` each; the preamble needs booktabs."""
+    tables = [
+        _table(block, ", ".join(filter(None, (part.title, block.title))))
+        for part in parts
+        for block in part.blocks
+    ]
+    return "\n".join(["% \\usepackage{booktabs}", *tables])
+
+
+def latex_cell(text: str) -> str:
+    """Return the text for a cell: it neither ends the cell nor runs a command."""
+    letters = (_SPECIAL.get(letter, letter) for letter in _known(plain(text, _LONGEST_CELL)))
+    return "".join(letters)
+
+
+def _known(line: str) -> str:
+    return _SHOWN.sub(lambda found: found[0] if found[0] in _SPECIAL else "?", line)
+
+
+def _table(block: Block, caption: str) -> str:
+    columns = "".join("r" if place in block.right else "l" for place in range(len(block.head)))
+    head, *body = (
+        " & ".join(map(latex_cell, line)) + r" \\" for line in (block.head, *block.lines)
+    )
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_cell(caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def to_markdown(parts: Sequence[Part]) -> str:
+    """Return the tables as Markdown, each subject under its heading."""
+    texts = []
+    for part in parts:
+        texts.append(f"## {markdown_cell(part.title)}")
+        for block in part.blocks:
+            texts += [f"### {markdown_cell(block.title)}"] if block.title else []
+            texts.append(pipe_table(block.head, block.lines, block.right))
+    return "\n\n".join(texts) + "\n"
+
+
+def pipe_table(
+    head: Sequence[str], lines: Iterable[Sequence[str]], right: Iterable[int] = ()
+) -> str:
+    """Return a Markdown table with the columns `right` aligned to the right."""
+    aligned = set(right)
+    rule = ["---:" if column in aligned else ":---" for column in range(len(head))]
+    body = [[markdown_cell(plain(cell, _LONGEST_CELL)) for cell in line] for line in (head, *lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (body[0], rule, *body[1:]))
