@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illama.sources.demo import SHAPES, draw
-from illama.sources.npz import _in_memory
+from illama.sources.npz import in_memory_source
 from illama.sources.source import Source, SourceError, hash_order, read_array
 
 DEMO_IMAGES = {"test": 2_000, "train": 20_000, "cue-conflict": 1_800}
@@ -28,7 +28,9 @@ def open_demo(split: str) -> Source:
     """Draw a split of the demo: test, train, or cue-conflict (labeled by shape)."""
     _check_split("demo", split, tuple(DEMO_IMAGES))
     drawn = draw(split, DEMO_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
-    source = _in_memory("demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES)
+    source = in_memory_source(
+        "demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES
+    )
     if split != "cue-conflict":
         return source
     cues = np.stack((drawn.shapes, drawn.textures), axis=1)
@@ -40,7 +42,7 @@ def open_demo_shapes(split: str) -> Source:
     _check_split("demo-shapes", split, ("test", "train"))
     drawn = draw(split, SHAPES_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
     count = len(drawn.images)
-    source = _in_memory("demo-shapes", split, range(count), drawn.images, None, None)
+    source = in_memory_source("demo-shapes", split, range(count), drawn.images, None, None)
     return replace(
         source, masks=partial(read_array, drawn.masks), mask_classes=("background", *SHAPES)
     )
@@ -58,7 +60,7 @@ def open_digits(split: str) -> Source:
     kept = np.flatnonzero(is_test == (split == "test"))
     images = np.repeat(grey[kept, :, :, None], 3, axis=3)
     names = tuple(str(name) for name in digits.target_names)
-    return _in_memory(
+    return in_memory_source(
         "digits", split, kept.tolist(), images, digits.target[kept].astype(np.int64), names
     )
 
@@ -70,7 +72,7 @@ def open_photos(_: str) -> Source:
     photographs = load_sample_images().images
     random = np.random.Generator(np.random.PCG64(0))
     crops = [_crop(photographs[i % len(photographs)], random) for i in range(PHOTOS)]
-    return _in_memory("photos", "all", range(PHOTOS), crops, None, None)
+    return in_memory_source("photos", "all", range(PHOTOS), crops, None, None)
 
 
 def _crop(photograph: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

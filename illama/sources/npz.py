@@ -52,7 +52,7 @@ def open_npz(path: Path, name: str) -> Source:
     )
 
 
-def _in_memory(
+def in_memory_source(
     name: str,
     split: str,
     numbers: Sequence[int],

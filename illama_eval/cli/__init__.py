@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from illama_eval.cli import evaluate, quantize, report, transfer
+from illama_eval.cli import evaluate, quantize, report, roadmap, transfer
 from illama_eval.cli.app import app
 
-__all__ = ["app", "main", "measuring", "quantizing", "results", "transferring"]
+__all__ = ["app", "evaluate", "main", "quantize", "report", "roadmap", "transfer"]
 
 
 def main() -> None:

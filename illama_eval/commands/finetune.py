@@ -19,7 +19,13 @@ from illama_eval.studies import STUDIES
 from illama_eval.study import Findings
 from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_checkpoint
 from illama_eval.subjects.subject import SubjectError, digest_of
-from illama_eval.transfer.finetune import _findings, _task, best_epoch, make_recipe, train
+from illama_eval.transfer.finetune import (
+    best_epoch,
+    findings_of_training,
+    identity_of_training,
+    make_recipe,
+    train,
+)
 from illama_eval.transfer.probe import METRICS, STUDY
 from illama_eval.transfer.splits import Pair
 
@@ -51,7 +57,7 @@ def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[st
         log = train(recipes[base.name], pair, folder, base, shared)
         made = _open_trained(shared, base, folder, log)
         subjects += made
-        findings.update({subject.name: _findings(pair, log) for subject in made})
+        findings.update({subject.name: findings_of_training(pair, log) for subject in made})
     parameters = _parameters(models, recipes, pair, preset)
     request = Request(
         subjects=tuple(subjects),
@@ -97,6 +103,6 @@ def _parameters(
     bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: Pair, preset: str
 ) -> dict[str, Any]:
     """Return what decides the training, without places of this machine."""
-    trained = {base.name: _task(recipes[base.name], pair, base) for base in bases}
+    trained = {base.name: identity_of_training(recipes[base.name], pair, base) for base in bases}
     about = {"probe": "finetune", "preset": preset, "recipes": trained}
     return {**about, "train": describe_train(pair.train)}

@@ -22,7 +22,7 @@ from illama_eval.commands.options import Shared
 from illama_eval.commands.resolve import Request, default_out, resolve
 from illama_eval.quantize.mixed import (
     LADDER,
-    _allowed_bytes,
+    allowed_bytes,
     mix,
     mixed_json,
     read_mixed,
@@ -36,7 +36,7 @@ from illama_eval.quantize.ptq import (
     quantize,
 )
 from illama_eval.quantize.schemes import SCHEMES, Choices, check_choices, make_plan, sweep_choices
-from illama_eval.quantize.sensitivity import IMAGES, _effect_rows, _header, find_effects
+from illama_eval.quantize.sensitivity import IMAGES, effect_rows, find_effects, sensitivity_header
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.quantization import show_quantization
 from illama_eval.results import ResultError, Run
@@ -223,8 +223,8 @@ def _map_sensitivity(shared: Shared, asked: Asked, request: Request, base: Model
                 calibration = open_calibration(shared, asked, base, source, images)
             prepared = torch.stack([base.transform(source.read(i)) for i in range(len(source))])
             effects = find_effects(base, prepared.to(base.device), choices, calibration)
-            rows = tuple(_effect_rows(base, source, effects))
-            run = Run(header=_header(base, source, identity), rows=rows)
+            rows = tuple(effect_rows(base, source, effects))
+            run = Run(header=sensitivity_header(base, source, identity), rows=rows)
             directory.write_run(request.out, run, Run(header={}, rows=()), {})
     render_directory(request.out)
     console = Console(highlight=False)
@@ -260,7 +260,7 @@ def _measure_mixed(shared: Shared, asked: Asked, request: Request, base: ModelSu
             base, calibration.images[:IMAGES], replace(asked.choices, scheme=scheme), calibration
         )
     ]
-    allowed = _allowed_bytes(base, asked.choices, asked.budget)
+    allowed = allowed_bytes(base, asked.choices, asked.budget)
     layers, expected = mix(base.model, effects, asked.choices, allowed)
     about = {
         "budget": asked.budget,

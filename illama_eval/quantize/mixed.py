@@ -111,7 +111,7 @@ def mixed_json(layers: Mapping[str, str], choices: Choices, about: Mapping[str, 
     return json.dumps(data, indent=1) + "\n"
 
 
-def _allowed_bytes(base: ModelSubject, choices: Choices, budget: float) -> float:
+def allowed_bytes(base: ModelSubject, choices: Choices, budget: float) -> float:
     """Return what the weights may take, so that the whole file stays within the budget.
 
     Raises:

@@ -182,7 +182,9 @@ def _compare(exact: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     return divergence, exact.argmax(-1) != logits.argmax(-1)
 
 
-def _header(base: ModelSubject, source: Source, identity: Mapping[str, Any]) -> dict[str, Any]:
+def sensitivity_header(
+    base: ModelSubject, source: Source, identity: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         **environment.describe(base.device),
         "identity": identity,
@@ -198,7 +200,7 @@ def _header(base: ModelSubject, source: Source, identity: Mapping[str, Any]) -> 
     }
 
 
-def _effect_rows(base: ModelSubject, source: Source, effects: Sequence[Effect]) -> Iterator[Row]:
+def effect_rows(base: ModelSubject, source: Source, effects: Sequence[Effect]) -> Iterator[Row]:
     """Yield divergence and flips of every swap with their intervals, and the sums."""
     weights = weights_of(keys_of(source.ids))
     images = len(source)

@@ -43,7 +43,7 @@ class Loaded:
         )
 
 
-class _Plan:
+class BatchPlan:
     """The batches of one process, each loaded by its number."""
 
     def __init__(
@@ -135,7 +135,7 @@ class _Plan:
         )
 
 
-def _load(plan: _Plan, workers: int, first: int) -> Iterator[Loaded]:
+def load_batches(plan: BatchPlan, workers: int, first: int) -> Iterator[Loaded]:
     """Yield the batches from `first` on, read ahead by threads: decoding releases the GIL."""
     numbers = iter(range(first, len(plan)))
     if not workers:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources.source import Source
-from illama_eval.run.loader import Loaded, _load, _Plan
+from illama_eval.run.loader import BatchPlan, Loaded, load_batches
 from illama_eval.subjects.subject import Subject
 
 Result = TypeVar("Result")
@@ -67,10 +67,10 @@ def observe_source(
         OutOfMemoryError: one image alone does not fit.
     """
     prepares = tuple(subject.prepare for subject in subjects)
-    plan = _Plan(source, prepares, batch_size, world, masked="segments" in wanted)
+    plan = BatchPlan(source, prepares, batch_size, world, masked="segments" in wanted)
     chunk = min(chunk or batch_size, batch_size)
     with torch.no_grad():
-        for index, loaded in enumerate(_load(plan, workers, first), start=first):
+        for index, loaded in enumerate(load_batches(plan, workers, first), start=first):
             results: list[Result] = []
             done = 0
             while done < len(loaded.positions):
@@ -99,7 +99,7 @@ def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) ->
 
 
 def _see(
-    subjects: Sequence[Subject], plan: _Plan, part: Loaded, wanted: frozenset[str]
+    subjects: Sequence[Subject], plan: BatchPlan, part: Loaded, wanted: frozenset[str]
 ) -> Iterator[Seen]:
     """Yield the pieces of all subjects in lockstep, each with its batch and its reference."""
     device = subjects[0].device
@@ -151,7 +151,7 @@ def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source)
 def _consume(
     consume: Callable[[Iterator[Seen]], Result],
     subjects: Sequence[Subject],
-    plan: _Plan,
+    plan: BatchPlan,
     part: Loaded,
     wanted: frozenset[str],
 ) -> Result:

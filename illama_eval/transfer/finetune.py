@@ -94,7 +94,7 @@ def train(
     """
     if shared.overwrite and (folder / TASK).is_file():
         shutil.rmtree(folder)
-    _claim(folder, _task(recipe, pair, base))
+    _claim(folder, identity_of_training(recipe, pair, base))
     if not (folder / f"{folder.name}.safetensors").is_file():
         execution = Execution(
             device=base.device, workers=shared.workers or 0, compiled=shared.compiled, keep=1
@@ -107,7 +107,7 @@ def train(
     return [json.loads(line) for line in lines]
 
 
-def _task(recipe: Recipe, pair: Pair, base: ModelSubject) -> dict[str, Any]:
+def identity_of_training(recipe: Recipe, pair: Pair, base: ModelSubject) -> dict[str, Any]:
     """Return all that decides a training, as JSON reads it back."""
     fields = {k: v for k, v in recipe.to_dict().items() if k not in _PLACES}
     plain: dict[str, Any] = json.loads(
@@ -178,7 +178,7 @@ def best_epoch(log: Sequence[Mapping[str, Any]]) -> int:
     return 1 + int(np.argmax([record["test_acc1_at_0"] for record in log]))
 
 
-def _findings(pair: Pair, log: Sequence[Mapping[str, Any]]) -> Findings:
+def findings_of_training(pair: Pair, log: Sequence[Mapping[str, Any]]) -> Findings:
     """Return how many images were learned from, the best epoch, and accuracy over the epochs."""
     images = len(pair.train)
     best = best_epoch(log)

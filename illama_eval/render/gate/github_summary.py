@@ -11,7 +11,7 @@ from illama_eval.render.format.changes import show_change, show_margin
 from illama_eval.render.format.escape import markdown_cell, plain
 from illama_eval.render.format.glossary import metric_label, study_label
 from illama_eval.render.format.numbers import MISSING
-from illama_eval.render.gate.words import in_order, notes_on, remark, sentence, state_label
+from illama_eval.render.gate.words import by_outcome, notes_on, remark, sentence, state_label
 from illama_eval.results import ResultError
 
 LARGEST = 60_000
@@ -59,7 +59,7 @@ def append_summary(verdicts: Verdicts, path: Path) -> None:
 
 def _of_subject(verdicts: Verdicts, comparison: Comparison, largest: int) -> str:
     """Return what changed, what stayed, and the notes on one subject, within so many bytes."""
-    mine = in_order([e for e in verdicts.judged if e.subject == comparison.subjects[1]])
+    mine = by_outcome([e for e in verdicts.judged if e.subject == comparison.subjects[1]])
     changed = [each for each in mine if each.state not in _FOLDED]
     folded = [each for each in mine if each.state in _FOLDED]
     notes = notes_on(comparison, [each for each in mine if each.outcome != "info"])

@@ -29,8 +29,8 @@ SYMBOLS: Mapping[State, str] = {
     "not gated": "\N{MIDDLE DOT}",
 }
 """What stands before a state, the most telling state first."""
-_LONGEST = 300
-_LONGEST_NAME = 48
+LONGEST_TEXT = 300
+LONGEST_NAME = 48
 _NAMED = 3
 """Metrics that the sentence names before it counts the rest."""
 
@@ -44,17 +44,17 @@ def sentence(verdicts: Verdicts) -> str:
         tail = f"; {len(unjudged)} could not be judged" if unjudged else ""
         return f"Regression in {len(worse)} of {len(gated)} gated metrics: {named}{tail}."
     if verdicts.problem:
-        return f"Not judged: {plain(verdicts.problem, _LONGEST)}."
+        return f"Not judged: {plain(verdicts.problem, LONGEST_TEXT)}."
     if unjudged:
-        named = "; ".join(f"{_name(each)} is {each.state}, {plain(each.reason, _LONGEST)}"
+        named = "; ".join(f"{name_of_metric(each)} is {each.state}, {plain(each.reason, LONGEST_TEXT)}"
                           for each in unjudged[:_NAMED])  # fmt: skip
         return f"Not judged: {named}{_more(unjudged)}."
-    counts = Counter(map(_state_in_words, in_order(gated)))
+    counts = Counter(map(_state_in_words, by_outcome(gated)))
     counted = ", ".join(f"{count} {words}" for words, count in counts.items())
     return f"No regression found in {len(gated)} gated metrics: {counted}."
 
 
-def in_order(judged: Sequence[Judged]) -> list[Judged]:
+def by_outcome(judged: Sequence[Judged]) -> list[Judged]:
     """Return the verdicts with the most telling states first."""
     order = list(SYMBOLS)
     return sorted(judged, key=lambda each: order.index(each.state))
@@ -69,20 +69,20 @@ def state_label(judged: Judged) -> str:
 def remark(judged: Judged) -> str:
     """Return what else there is to say of a verdict; may be empty."""
     if judged.images_wanted is None:
-        return plain(judged.reason, _LONGEST)
+        return plain(judged.reason, LONGEST_TEXT)
     return f"a loss of the margin takes about {_images_wanted(judged)} images to see"
 
 
 def notes_on(comparison: Comparison, judged: Sequence[Judged]) -> list[str]:
     """Return what stands below the table of one subject: flips, circumstances, and remarks."""
     notes = [flips_in_words(comparison), circumstances_in_words(comparison), *comparison.notes]
-    wanted = [f"{_name(each)} {_images_wanted(each)}" for each in judged
+    wanted = [f"{name_of_metric(each)} {_images_wanted(each)}" for each in judged
               if each.images_wanted is not None]  # fmt: skip
     if wanted:
         notes.append(f"images on which a loss of the margin would be seen: {', '.join(wanted)}")
     by_reason: dict[str, list[str]] = {}
     for each in judged:
-        by_reason.setdefault(plain(each.reason, _LONGEST), []).append(_name(each))
+        by_reason.setdefault(plain(each.reason, LONGEST_TEXT), []).append(name_of_metric(each))
     notes += [f"{', '.join(names)}: {why}" for why, names in by_reason.items() if why]
     return [note for note in notes if note]
 
@@ -132,9 +132,9 @@ def to_json(verdicts: Verdicts) -> str:
 def _loss(judged: Judged) -> str:
     """Return the metric, its change and the margin that it exceeds."""
     if judged.change is None or judged.margin is None:
-        return _name(judged)
+        return name_of_metric(judged)
     margin = show_margin(judged.change, judged.margin)
-    return f"{_name(judged)} {show_change(judged.change).full}, margin {margin}"
+    return f"{name_of_metric(judged)} {show_change(judged.change).full}, margin {margin}"
 
 
 def _state_in_words(judged: Judged) -> str:
@@ -149,13 +149,13 @@ def _images_wanted(judged: Judged) -> str:
     return f"{round(wanted, 2 - len(str(wanted))):,}"
 
 
-def _name(judged: Judged) -> str:
-    return plain(judged.name, _LONGEST_NAME)
+def name_of_metric(judged: Judged) -> str:
+    return plain(judged.name, LONGEST_NAME)
 
 
 def _more(judged: Sequence[Judged]) -> str:
     return f"; and {len(judged) - _NAMED} more" if len(judged) > _NAMED else ""
 
 
-def _text(line: str, console: Console, style: str = "") -> Text:
+def as_text(line: str, console: Console, style: str = "") -> Text:
     return Text(encodable(line, console.encoding), style=style)

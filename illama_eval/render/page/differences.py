@@ -12,7 +12,7 @@ from illama_eval.render.format.changes import show_change, show_margin
 from illama_eval.render.format.escape import plain
 from illama_eval.render.format.glossary import anchor, in_order, metric_label, study_title
 from illama_eval.render.format.numbers import MISSING
-from illama_eval.render.gate.words import flips_in_words, in_order, remark, sentence, state_label
+from illama_eval.render.gate.words import by_outcome, flips_in_words, remark, sentence, state_label
 from illama_eval.render.models import Lineup, Model, without_paths
 from illama_eval.render.page.document import (
     Cell,
@@ -33,8 +33,6 @@ _JUDGEMENTS: Mapping[int, tuple[str, str, str]] = {
 """Exit code -> symbol, word and tone."""
 
 _TONES = {"worse": "worse", "missing": "worse", "not comparable": "worse", "better": "better"}
-
-_LONGEST = 200
 
 _COLUMNS = (
     Column(label="study"),
@@ -215,7 +213,7 @@ def judgement_of(verdicts: Verdicts) -> Judgement:
 
 def gated_table(verdicts: Verdicts) -> Table:
     """Return the gated metrics as a table, the most telling verdicts first."""
-    shown = in_order([each for each in verdicts.judged if each.outcome != "info"])
+    shown = by_outcome([each for each in verdicts.judged if each.outcome != "info"])
     widest = widest_of(each.change for each in shown)
     for each in shown:
         if each.change and each.margin:

@@ -43,7 +43,7 @@ def render_page(document: Document) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("illama_eval.render", "templates"),
+        loader=PackageLoader("illama_eval.render.page", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
@@ -59,4 +59,4 @@ def breakable(name: str) -> Markup:
 
 @cache
 def _asset(name: str) -> str:
-    return files("illama_eval.render").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("illama_eval.render.page").joinpath("templates", name).read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from illama_eval.results import Row, Run
 STEM = "quantization"
 _BEFORE = "before"
 _SHOWN = ("top1", "top5", "ece", "flips", "kl", "logit_sqnr")
-_STUDY = {
+STUDY = {
     "top1": "accuracy",
     "top5": "accuracy",
     "ece": "calibration",
@@ -29,10 +29,10 @@ _STUDY = {
     "kl": "agreement",
     "logit_sqnr": "agreement",
 }
-_HEAD = ("model", "MB", "of fp32", "top-1 %", "change pp (paired 95 %)", "p", "top-5 %",
+HEAD = ("model", "MB", "of fp32", "top-1 %", "change pp (paired 95 %)", "p", "top-5 %",
          "ECE %", "flips %", "KL nats", "SQNR dB", "arithmetic")  # fmt: skip
 _MB = 1e6
-_LONGEST = 300
+LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def variants_of(directory: Path, run: Run) -> list[Variant]:
         Variant(
             name=other.subject,
             described=records[other.subject],
-            rows={name: headline(run, _STUDY[name], name, other.subject) for name in _SHOWN},
+            rows={name: headline(run, STUDY[name], name, other.subject) for name in _SHOWN},
             compared=compare([first], [other]),
         )
         for other in others
@@ -76,8 +76,8 @@ def write_quantization(directory: Path, run: Run) -> list[Path]:
     variants = variants_of(directory, run)
     if not variants:
         return []
-    block = Block(title=_title(variants), head=_HEAD, right=frozenset(range(1, len(_HEAD) - 1)),
-                  lines=[_exact_line(run, variants), *map(_line, variants)])  # fmt: skip
+    block = Block(title=title_of(variants), head=HEAD, right=frozenset(range(1, len(HEAD) - 1)),
+                  lines=[exact_line(run, variants), *map(line_of, variants)])  # fmt: skip
     parts = [Part(title="Quantization", blocks=[block])]
     texts = {".csv": to_csv(variants), ".md": to_markdown(parts), ".tex": to_latex(parts)}
     paths = []
@@ -110,23 +110,23 @@ def to_csv(variants: Sequence[Variant]) -> str:
     return text.getvalue()
 
 
-def _title(variants: Sequence[Variant]) -> str:
+def title_of(variants: Sequence[Variant]) -> str:
     images = f"{variants[0].compared.images:,} images"
     return f"{variants[0].described['label']}. {images}; p: McNemar, not adjusted"
 
 
-def _exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
+def exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
     """Return the line of the model that all were made from."""
     first = variants[0]
     name = first.compared.subjects[0]
     full = max(each.described["bytes"]["full_precision"] for each in variants)
-    before = [headline(run, _STUDY[metric], metric, name) for metric in ("top1", "top5", "ece")]
+    before = [headline(run, STUDY[metric], metric, name) for metric in ("top1", "top5", "ece")]
     top1, top5, ece = (MISSING if row is None else show_row(row).value for row in before)
     return [plain(name), f"{full / _MB:.3f}", "1", top1, MISSING, MISSING, top5, ece,
             MISSING, MISSING, MISSING, "float"]  # fmt: skip
 
 
-def _line(variant: Variant) -> list[str]:
+def line_of(variant: Variant) -> list[str]:
     """Return the line of one quantized model."""
     size = variant.described["bytes"]
     shown = {

@@ -13,9 +13,9 @@ from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import better, subjects_of
 from illama_eval.results import Row, Run
 
-_LONGEST_CELL = 200
+_LONGEST_MARKDOWN_CELL = 200
 
-_LONGEST_CELL = 120
+_LONGEST_LATEX_CELL = 120
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -150,7 +150,7 @@ def to_latex(parts: Sequence[Part]) -> str:
 
 def latex_cell(text: str) -> str:
     """Return the text for a cell: it neither ends the cell nor runs a command."""
-    letters = (_SPECIAL.get(letter, letter) for letter in _known(plain(text, _LONGEST_CELL)))
+    letters = (_SPECIAL.get(letter, letter) for letter in _known(plain(text, _LONGEST_LATEX_CELL)))
     return "".join(letters)
 
 
@@ -198,5 +198,8 @@ def pipe_table(
     """Return a Markdown table with the columns `right` aligned to the right."""
     aligned = set(right)
     rule = ["---:" if column in aligned else ":---" for column in range(len(head))]
-    body = [[markdown_cell(plain(cell, _LONGEST_CELL)) for cell in line] for line in (head, *lines)]
+    body = [
+        [markdown_cell(plain(cell, _LONGEST_MARKDOWN_CELL)) for cell in line]
+        for line in (head, *lines)
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in (body[0], rule, *body[1:]))

@@ -12,11 +12,11 @@ from illama_eval.compare.gate import Judged, Verdicts
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import plain
 from illama_eval.render.gate.words import (
-    _LONGEST,
-    _LONGEST_NAME,
-    _name,
-    _text,
-    in_order,
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    as_text,
+    by_outcome,
+    name_of_metric,
     notes_on,
     sentence,
     state_label,
@@ -25,16 +25,16 @@ from illama_eval.render.gate.words import (
 
 def show_verdicts(verdicts: Verdicts, console: Console) -> None:
     """Print the sentence, a table of the gated metrics, and what else there is to say."""
-    console.print(_text(sentence(verdicts), console, "bold"))
+    console.print(as_text(sentence(verdicts), console, "bold"))
     for comparison in verdicts.comparisons:
         mine = verdicts.of("pass", "warn", "fail", "error")
-        mine = in_order([each for each in mine if each.subject == comparison.subjects[1]])
+        mine = by_outcome([each for each in mine if each.subject == comparison.subjects[1]])
         if mine:
-            before, after = (plain(name, _LONGEST_NAME) for name in comparison.subjects)
-            console.print(_text(f"{after} against {before}", console))
+            before, after = (plain(name, LONGEST_NAME) for name in comparison.subjects)
+            console.print(as_text(f"{after} against {before}", console))
             console.print(_table(mine, console))
         for note in notes_on(comparison, mine):
-            console.print(_text(f"  {plain(note, 2 * _LONGEST)}", console, "dim"))
+            console.print(as_text(f"  {plain(note, 2 * LONGEST_TEXT)}", console, "dim"))
 
 
 def _table(judged: Sequence[Judged], console: Console) -> Table:
@@ -45,10 +45,10 @@ def _table(judged: Sequence[Judged], console: Console) -> Table:
     table.add_column("95 % interval", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for each in judged:
-        cells = [_name(each), "", "", "", ""]
+        cells = [name_of_metric(each), "", "", "", ""]
         if each.change:
             shown = show_change(each.change)
             cells = [shown.name, shown.baseline, shown.candidate, shown.difference, shown.interval]
         label = state_label(each).removesuffix(" within margin")
-        table.add_row(*(_text(cell, console) for cell in (*cells, label)))
+        table.add_row(*(as_text(cell, console) for cell in (*cells, label)))
     return table

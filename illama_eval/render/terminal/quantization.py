@@ -16,13 +16,13 @@ from illama_eval.render.format.escape import encodable, plain
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.tables.quantization import (
-    _HEAD,
-    _LONGEST,
-    _STUDY,
+    HEAD,
+    LONGEST_TEXT,
+    STUDY,
     Variant,
-    _exact_line,
-    _line,
-    _title,
+    exact_line,
+    line_of,
+    title_of,
     variants_of,
 )
 from illama_eval.render.terminal.comparison import show_comparison
@@ -46,14 +46,14 @@ def show_quantization(directory: Path, run: Run, console: Console) -> None:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for place in _PRINTED:
             side: Literal["left", "right"] = "right" if place else "left"
-            table.add_column(_HEAD[place], justify=side, no_wrap=bool(place), overflow="fold")
-        for line in [_exact_line(run, variants), *map(_line, variants)]:
+            table.add_column(HEAD[place], justify=side, no_wrap=bool(place), overflow="fold")
+        for line in [exact_line(run, variants), *map(line_of, variants)]:
             cells = [line[0].rpartition("+")[2], *(line[place] for place in _PRINTED[1:])]
             table.add_row(*(Text(encodable(cell, console.encoding)) for cell in cells))
-        console.print(Text(encodable(_title(variants), console.encoding), style="bold"))
+        console.print(Text(encodable(title_of(variants), console.encoding), style="bold"))
         console.print(table)
     for note in notes:
-        console.print(Text(encodable(f"  {plain(note, _LONGEST)}", console.encoding)))
+        console.print(Text(encodable(f"  {plain(note, LONGEST_TEXT)}", console.encoding)))
 
 
 def account_of(variant: Variant) -> Iterator[str]:
@@ -61,7 +61,7 @@ def account_of(variant: Variant) -> Iterator[str]:
     record = variant.described
     bits = sorted({f"{each['bits']} bits" for each in record["quantized"]})
     yield f"{record['label']}."
-    agreed = {name: row for name, row in variant.rows.items() if _STUDY[name] == "agreement"}
+    agreed = {name: row for name, row in variant.rows.items() if STUDY[name] == "agreement"}
     words = [f"{metric_label(name)} {show_row(row).full}" for name, row in agreed.items() if row]
     yield f"agreement with the exact model: {', '.join(words)}"
     yield f"quantized: {len(record['quantized'])} layers, {', '.join(bits)}"
