@@ -54,7 +54,15 @@ def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[st
     findings: dict[str, Findings] = {}
     for base in models:
         folder = folders[base.name]
-        log = train(recipes[base.name], pair, folder, base, shared)
+        log = train(
+            recipes[base.name],
+            pair,
+            folder,
+            base,
+            workers=shared.workers or 0,
+            compiled=shared.compiled,
+            overwrite=shared.overwrite,
+        )
         made = _open_trained(shared, base, folder, log)
         subjects += made
         findings.update({subject.name: findings_of_training(pair, log) for subject in made})

@@ -19,7 +19,6 @@ from illama.files import replacing
 from illama.model import Model
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, Recipe
-from illama_eval.commands.options import Shared
 from illama_eval.results import CURVE_POINTS, Curve
 from illama_eval.study import Findings, row
 from illama_eval.subjects.checkpoint import ModelSubject
@@ -84,7 +83,14 @@ def make_recipe(
 
 
 def train(
-    recipe: Recipe, pair: Pair, folder: Path, base: ModelSubject, shared: Shared
+    recipe: Recipe,
+    pair: Pair,
+    folder: Path,
+    base: ModelSubject,
+    *,
+    workers: int = 0,
+    compiled: bool = False,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """Train, go on with an interrupted training, or find it done; return the log.
 
@@ -92,12 +98,12 @@ def train(
         SubjectError: the folder holds another training.
         SystemExit: the process was asked to stop; what was trained is kept.
     """
-    if shared.overwrite and (folder / TASK).is_file():
+    if overwrite and (folder / TASK).is_file():
         shutil.rmtree(folder)
     _claim(folder, identity_of_training(recipe, pair, base))
     if not (folder / f"{folder.name}.safetensors").is_file():
         execution = Execution(
-            device=base.device, workers=shared.workers or 0, compiled=shared.compiled, keep=1
+            device=base.device, workers=workers, compiled=compiled, keep=1
         )
         console = Console(stderr=True, highlight=False)
         write_start(base, folder / START, pair.classes, recipe.seed)
