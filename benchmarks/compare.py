@@ -124,9 +124,9 @@ def time_gate(baseline: Path, run: Path) -> tuple[float, float]:
     program = """
 import sys
 from pathlib import Path
-from illama_eval.gate import check
-from illama_eval.render.junit import to_junit
-from illama_eval.render.summary import to_summary
+from illama_eval.compare.gate import check
+from illama_eval.render.gate.junit import to_junit
+from illama_eval.render.gate.github_summary import to_summary
 verdicts = check(*map(Path, sys.argv[2:0:-1]))
 to_junit(verdicts), to_summary(verdicts)
 sys.exit(77 if "torch" in sys.modules else verdicts.exit_code)

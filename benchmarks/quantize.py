@@ -24,7 +24,7 @@ from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
 from illama_eval.quantize.ptq import quantize
-from illama_eval.quantize.schemes import Choices
+from illama_eval.quantize.schemes import QuantizationConfig
 from illama_eval.quantize.sensitivity import find_effects
 from illama_eval.subjects.checkpoint import ModelSubject
 
@@ -74,7 +74,7 @@ def compare_speed(size: str, device: torch.device, rounds: int) -> dict[str, obj
     dtype = torch.bfloat16 if gpu else torch.float32
     models = {"exact": subject.model}
     for scheme in ("w8a8-dynamic", *(("fp8",) if gpu else ())):
-        models[scheme] = quantize(subject, Choices(scheme=scheme)).model
+        models[scheme] = quantize(subject, QuantizationConfig(scheme=scheme)).model
     images = random_images(subject, batch).to(dtype)
     variants: dict[str, Callable[[], Tensor]] = {}
     for name, model in models.items():
@@ -98,7 +98,7 @@ def compare_speed(size: str, device: torch.device, rounds: int) -> dict[str, obj
 
 def compare_files(scheme: str) -> dict[str, object]:
     """Return the bytes of a quantized base file, head in float, over those of its fp32 weights."""
-    made = quantize(make_subject("base", torch.device("cpu")), Choices(scheme=scheme))
+    made = quantize(make_subject("base", torch.device("cpu")), QuantizationConfig(scheme=scheme))
     size = made.describe()["bytes"]
     return {**size, "ratio": round(size["total"] / size["full_precision"], 4)}
 
@@ -113,7 +113,7 @@ def time_sensitivity() -> dict[str, object]:
     forwards = [processor_time(partial(subject.model, images)) for _ in range(4)][1:]
     found: dict[str, object] = {"forward": round(statistics.median(forwards), 3)}
     for scheme in ("w8a8-dynamic", "w4"):
-        choices = Choices(scheme=scheme)
+        choices = QuantizationConfig(scheme=scheme)
         taken = processor_time(partial(find_effects, subject, images, choices))
         forwards.append(processor_time(partial(subject.model, images)))
         found[scheme] = {"forwards": round(taken / statistics.median(forwards), 1)}

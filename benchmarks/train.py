@@ -26,9 +26,9 @@ from torch.nn import functional
 from illama.distributed import World
 from illama.sources import open_source
 from illama.training.augmentation import Augmentation
-from illama.training.loader import Batch, Pictures, draw_batches, load_batches
+from illama.training.loader import Batch, ImageDataset, draw_batches, load_batches
 from illama.training.recipe import Recipe, find_recipe
-from illama.training.trainer import BETAS, Learner
+from illama.training.trainer import BETAS, Trainer
 from illama.transforms import evaluation_transform
 
 WARM_UP = 2
@@ -65,7 +65,7 @@ def measure(recipe: Recipe, rounds: int, device: torch.device) -> Mapping[str, o
     images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
     batch = Batch(images, torch.arange(count) % recipe.classes, np.arange(count), 0)
     variants: dict[str, Step] = {
-        "plain fp32": plain_steps(PlainModel(Learner(recipe, count).model), recipe, batch, device),
+        "plain fp32": plain_steps(PlainModel(Trainer(recipe, count).model), recipe, batch, device),
         "ours fp32": our_steps(recipe, batch, device),
         "ours fp32 compiled": our_steps(recipe, batch, device, compiled=True),
         "ours bf16 compiled": our_steps(recipe, batch, device, dtype="bf16", compiled=True),
@@ -112,7 +112,7 @@ def our_steps(
 ) -> Step:
     """Return our loop's step, after the soft phase."""
     world = World(device=device)
-    learner = Learner(
+    learner = Trainer(
         recipe.override([f"dtype={dtype}"]), recipe.batch_size, world, compiled=compiled
     )
     learner.model.train()
@@ -162,7 +162,7 @@ def measure_loader(recipe: Recipe, spec: str) -> dict[str, float]:
     """Return augmented images per second of one loader worker."""
     source = open_source(spec)
     vary = Augmentation(recipe, evaluation_transform(recipe.image_size))
-    pictures = Pictures(source, vary, recipe.seed, substitutes=True)
+    pictures = ImageDataset(source, vary, recipe.seed, substitutes=True)
     steps = max(1, len(source) // recipe.batch_size)
     drawn = list(draw_batches(len(source), recipe, 0, steps, World()))
     begin = time.perf_counter()

@@ -376,7 +376,7 @@ def _dump(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
 
 
-def inside(tree: object, *keys: str) -> Any:
+def nested_get(tree: object, *keys: str) -> Any:
     """Return what stands under the keys of nested mappings, or None."""
     for key in keys:
         if not isinstance(tree, Mapping):

@@ -34,7 +34,7 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class StudyResult:
     """What a study says in the end."""
 
     rows: tuple[Row, ...]
@@ -57,7 +57,7 @@ class Study(Protocol):
         """Return what one piece of one batch shows."""
         ...
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return the findings from the grand total.
 
         Raises:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from illama.checkpoint.quantized_weight import WHOLE_BYTE, Form, QuantizedWeight
+from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight, WeightLayout
 from illama.checkpoint.torchao_tensors import tensor_of
 from illama.checkpoint.weights import checksum
 from illama.files import CheckpointError
@@ -160,7 +160,7 @@ def unpack_weights(
     return rest, weights
 
 
-def _layers(record: Mapping[str, Any]) -> Iterator[tuple[str, Form]]:
+def _layers(record: Mapping[str, Any]) -> Iterator[tuple[str, WeightLayout]]:
     """Yield name and form of every quantized layer that the record lists."""
     layers = record.get("layers")
     if not isinstance(layers, Mapping) or not layers:
@@ -172,7 +172,7 @@ def _layers(record: Mapping[str, Any]) -> Iterator[tuple[str, Form]]:
             raise CheckpointError(f"record of {name}: {error}") from error
 
 
-def _form(entry: Mapping[str, Any]) -> Form:
+def _form(entry: Mapping[str, Any]) -> WeightLayout:
     """Return the form that a record's entry describes, every value of the declared type."""
     out, width = entry["shape"]
     numbers = [out, width, entry["bits"], entry["group"], entry["dimensions"]]
@@ -183,10 +183,10 @@ def _form(entry: Mapping[str, Any]) -> Form:
         raise CheckpointError("holds a value of another type; it was changed by hand")
     if scale is not None and type(scale) is not float:
         raise CheckpointError("holds an activation scale that is no number")
-    return Form(**{**entry, "shape": (out, width)})
+    return WeightLayout(**{**entry, "shape": (out, width)})
 
 
-def _read_layer(name: str, form: Form, state: dict[str, Tensor]) -> QuantizedWeight:
+def _read_layer(name: str, form: WeightLayout, state: dict[str, Tensor]) -> QuantizedWeight:
     """Take one layer's tensors out of `state`, checked against its form."""
     out, width = form.shape
     floating = form.activation == "fp8-dynamic"

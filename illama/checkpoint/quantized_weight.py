@@ -22,7 +22,7 @@ LARGEST_LAYER = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class WeightLayout:
     """How one layer is stored and run."""
 
     shape: tuple[int, int]
@@ -76,7 +76,7 @@ class Form:
 class QuantizedWeight:
     """One layer's weight as integers, rows in the order that the model keeps in memory."""
 
-    form: Form
+    form: WeightLayout
     values: Tensor
     """int8 [out, in], within the range of the bits; float8 for fp8."""
     scale: Tensor

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from illama.checkpoint.quantized_weight import Form, QuantizedWeight
+from illama.checkpoint.quantized_weight import QuantizedWeight, WeightLayout
 from illama.files import CheckpointError, first_line
 
 
@@ -140,7 +140,7 @@ def _int8(weight: QuantizedWeight) -> Tensor:
     return tensor
 
 
-def _int8_input(form: Form) -> Any:
+def _int8_input(form: WeightLayout) -> Any:
     ao = names()
     granularity = ao.per_tensor() if form.activation == "int8-static" else ao.per_row()
     mapping = ao.mapping.ASYMMETRIC if form.asymmetric else ao.mapping.SYMMETRIC

@@ -18,7 +18,7 @@ from illama.distributed import World
 from illama.sources.source import Source
 from illama.training.augmentation import Augmentation
 from illama.training.initial import build
-from illama.training.loader import Batch, Pictures
+from illama.training.loader import Batch, ImageDataset
 from illama.training.mixup import Mixing, cross_entropy
 from illama.training.recipe import Recipe
 from illama.training.task import Record, Runs, Scored, TrainingError
@@ -45,11 +45,11 @@ class Classification:
             raise TrainingError(f"{source.name} has no labels to train on or to test with")
         return source.for_head(recipe.classes)
 
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> Pictures:
+    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return the images as the recipe varies them, or as the evaluation sees them."""
         transform = evaluation_transform(recipe.image_size)
         vary = Augmentation(recipe, transform) if training else partial(_plainly, transform)
-        return Pictures(source, vary, recipe.seed, substitutes=training)
+        return ImageDataset(source, vary, recipe.seed, substitutes=training)
 
     def score(self, outputs: Tensor, labels: Tensor, mixing: Mixing, recipe: Recipe) -> Scored:
         """Return the cross-entropy, with mixed targets where images are mixed."""

@@ -25,7 +25,7 @@ from illama.checkpoint.formats import to_official
 from illama.files import CheckpointError, about, replacing
 from illama.model import Model
 from illama.training.task import Record, TrainingError
-from illama.training.trainer import Learner
+from illama.training.trainer import Trainer
 
 STATE = "training"
 """Key of a checkpoint under which what only a training needs is kept."""
@@ -35,7 +35,7 @@ _FREE = ("name", "summary", "data")
 """Fields of a recipe that a resumed training may change: names and places."""
 
 
-class Journal:
+class TrainingFolder:
     """What a training has written, and what it will write, to its folder.
 
     Attributes:
@@ -45,7 +45,7 @@ class Journal:
     """
 
     def __init__(
-        self, out: Path, learner: Learner, fingerprint: str, keep: int, console: Console
+        self, out: Path, learner: Trainer, fingerprint: str, keep: int, console: Console
     ) -> None:
         self.out = out
         self.learner = learner
@@ -231,7 +231,7 @@ class Journal:
         return scores[-1] > max(scores[:-1], default=-1)
 
 
-def _averaged(learner: Learner) -> dict[str, Any]:
+def _averaged(learner: Trainer) -> dict[str, Any]:
     """Return the averaged weights as released files name them."""
     if learner.average is None:
         return {}

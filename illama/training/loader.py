@@ -35,7 +35,7 @@ class LoaderError(SourceError):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class BatchIndices:
     """Which images a batch consists of, before any of them is read."""
 
     epoch: int
@@ -114,7 +114,7 @@ def count_passes(recipe: Recipe, processes: int) -> int:
 
 def draw_batches(
     images: int, recipe: Recipe, first: int, last: int, world: World
-) -> Iterator[Drawn]:
+) -> Iterator[BatchIndices]:
     """Yield this process's micro-batches of the optimizer steps `first` to `last`, exclusive.
 
     Each step's images are dealt out to its micro-batches one by one, and these to the processes.
@@ -129,14 +129,14 @@ def draw_batches(
         slots = np.arange(start, start + recipe.batch_size)
         for index in range(world.rank, passes, world.size):
             own = slots[index::passes]
-            yield Drawn(epoch, index, own, order[own])
+            yield BatchIndices(epoch, index, own, order[own])
 
 
-def deal_test(images: int, batch_size: int, world: World) -> list[Drawn]:
+def shard_test(images: int, batch_size: int, world: World) -> list[BatchIndices]:
     """Return this process's share of the test images, each image once over all processes."""
     own = world.positions(images)
     parts = np.array_split(own, max(1, -(-len(own) // batch_size)))
-    return [Drawn(0, index, part, part) for index, part in enumerate(parts) if len(part)]
+    return [BatchIndices(0, index, part, part) for index, part in enumerate(parts) if len(part)]
 
 
 def generator(seed: int, first: int, second: int, purpose: int) -> np.random.Generator:
@@ -160,7 +160,7 @@ def dropout_seed(recipe: Recipe, step: int, index: int) -> int:
 
 
 @dataclass(frozen=True)
-class Pictures(Dataset[Batch]):
+class ImageDataset(Dataset[Batch]):
     """From what was drawn to prepared batches; runs in loader workers."""
 
     source: Source
@@ -169,7 +169,7 @@ class Pictures(Dataset[Batch]):
     substitutes: bool
     """Whether the next image that can be read takes the place of a broken one."""
 
-    def __getitem__(self, drawn: Drawn) -> Batch:
+    def __getitem__(self, drawn: BatchIndices) -> Batch:
         """Read and prepare the images."""
         kept, pixels, truths = [], [], []
         broken: dict[int, str] = {}
@@ -206,7 +206,10 @@ class Pictures(Dataset[Batch]):
 
 
 def load_batches(
-    pictures: Pictures, drawn: Iterator[Drawn] | list[Drawn], workers: int, device: torch.device
+    pictures: ImageDataset,
+    drawn: Iterator[BatchIndices] | list[BatchIndices],
+    workers: int,
+    device: torch.device,
 ) -> Iterator[Batch]:
     """Yield prepared batches in order, read ahead by worker processes if there are any.
 

@@ -18,12 +18,12 @@ from illama.distributed import World, join
 from illama.interruption import StopRequest, deferring
 from illama.model import Model
 from illama.sources.source import Source, SourceError
-from illama.training.folder import Journal
-from illama.training.loader import Batch, deal_test, draw_batches, load_batches
-from illama.training.progress import Scribe, describe, live
+from illama.training.folder import TrainingFolder
+from illama.training.loader import Batch, draw_batches, load_batches, shard_test
+from illama.training.progress import TensorBoardLog, describe, live
 from illama.training.recipe import Recipe
 from illama.training.task import Record, TrainingError
-from illama.training.trainer import Learner, LossError, task_of
+from illama.training.trainer import LossError, Trainer, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +103,9 @@ def fit(
     with join(torch.device(execution.device)) as world:
         compiled, sharded = execution.compiled, execution.sharded
         images = len(train_source)
-        learner = Learner(recipe, images, world, compiled=compiled, sharded=sharded)
+        learner = Trainer(recipe, images, world, compiled=compiled, sharded=sharded)
         quiet = console if world.is_main else Console(quiet=True)
-        journal = Journal(out, learner, sources[0].fingerprint, execution.keep, quiet)
+        journal = TrainingFolder(out, learner, sources[0].fingerprint, execution.keep, quiet)
         with journal.claim() if world.is_main else nullcontext(), deferring() as request:
             world.wait()
             with live(quiet, learner.steps * recipe.batch_size) as line:
@@ -125,8 +125,8 @@ def fit(
 class _Loop:
     """The loop over optimizer steps."""
 
-    learner: Learner
-    journal: Journal
+    learner: Trainer
+    journal: TrainingFolder
     train_source: Source
     test_source: Source
     execution: Execution
@@ -148,7 +148,7 @@ class _Loop:
         step = self._resume()
         if self.world.is_main:
             self.journal.write_log()
-        scribe = Scribe(self.journal.out, self.journal.log, on=execution.tensorboard)
+        scribe = TensorBoardLog(self.journal.out, self.journal.log, on=execution.tensorboard)
         batches = self._train_batches(step)
         while step < learner.steps:
             learner.model.train()
@@ -224,7 +224,7 @@ class _Loop:
             runs["_at_0"] = model
         if learner.average is not None:
             runs["_ema"] = learner.average
-        drawn = deal_test(len(self.test_source), learner.recipe.batch_size, self.world)
+        drawn = shard_test(len(self.test_source), learner.recipe.batch_size, self.world)
         workers = 0 if self.test_source.in_memory else self.execution.workers
         batches = load_batches(self.test_pictures, drawn, workers, self.world.device)
         tested = learner.task.evaluate(runs, self._note(batches, self.test_source), self.world)

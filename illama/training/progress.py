@@ -50,7 +50,7 @@ def describe(record: Record, epochs: int) -> str:
     )
 
 
-class Scribe:
+class TensorBoardLog:
     """A second copy of the log, for TensorBoard.
 
     Raises:

@@ -26,7 +26,7 @@ from illama.segmentation_metrics import (
 )
 from illama.sources.source import Source
 from illama.training.initial import fill
-from illama.training.loader import Batch, Pictures
+from illama.training.loader import Batch, ImageDataset
 from illama.training.mixup import Mixing
 from illama.training.recipe import Recipe, RecipeError
 from illama.training.task import Record, Runs, Scored, TrainingError
@@ -89,11 +89,11 @@ class Segmentation:
             )
         return source
 
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> Pictures:
+    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return images with masks: varied, or squeezed to the model's size for the log."""
         transform = evaluation_transform(recipe.image_size)
         prepare: Any = Variation(recipe, transform) if training else partial(_squeeze, transform)
-        return MaskedPictures(source, prepare, recipe.seed, substitutes=training)
+        return MaskedImageDataset(source, prepare, recipe.seed, substitutes=training)
 
     def score(self, outputs: Segmented, labels: Tensor, mixing: Mixing, recipe: Recipe) -> Scored:
         """Return the loss of both heads, and the shares of right pixels."""
@@ -159,7 +159,7 @@ def _numbers(total: Tensor, ending: str) -> Record:
     }
 
 
-class MaskedPictures(Pictures):
+class MaskedImageDataset(ImageDataset):
     """Pictures whose truth is a mask."""
 
     def look(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:

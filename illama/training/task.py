@@ -10,7 +10,7 @@ from torch import Tensor
 
 from illama.distributed import World
 from illama.sources.source import Source
-from illama.training.loader import Batch, Pictures
+from illama.training.loader import Batch, ImageDataset
 from illama.training.mixup import Mixing
 from illama.training.recipe import Recipe
 
@@ -55,7 +55,7 @@ class Task(Protocol):
         """
         ...
 
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> Pictures:
+    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return what a training sees of the images, varied, or a test, plain."""
         ...
 

@@ -49,7 +49,7 @@ class LossError(TrainingError):
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepResult:
     """What one optimizer step leaves behind."""
 
     record: Record
@@ -58,7 +58,7 @@ class Taken:
     """Whether any process was asked to stop."""
 
 
-class Learner:
+class Trainer:
     """Everything that a training changes, and how; steps count over all epochs.
 
     Raises:
@@ -172,7 +172,7 @@ class Learner:
 
     def take_step(
         self, step: int, batches: Iterable[Batch], asked: Callable[[], bool] = lambda: False
-    ) -> Taken:
+    ) -> StepResult:
         """Take an optimizer step on this process's micro-batches.
 
         `asked` tells, once they are done, whether this process is to stop behind the step.
@@ -208,7 +208,7 @@ class Learner:
             "train_soft_mask_rate": self.soft_mask(step),
             "train_drop_path": self.drop_path(step),
         }
-        return Taken(record, stopped > 0)
+        return StepResult(record, stopped > 0)
 
     def whole(self) -> Model:
         """Return the model in one piece; where it is cut, all processes call it together."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from illama_eval.cli.app import STUDY, app
-from illama_eval.commands.options import Shared, Split, option, with_shared
+from illama_eval.commands.options import SharedOptions, Split, option, with_shared
 
 
 class CalibrationSplit(StrEnum):
@@ -33,7 +33,7 @@ Spectra = Annotated[str, option("Images with spectra of their own: a number, or 
 @app.command()
 @with_shared
 def run(
-    shared: Shared,
+    shared: SharedOptions,
     bins: Bins = 15,
     calibration_split: FittedOn = CalibrationSplit.hash,
     threshold: Threshold = 0.8,
@@ -56,7 +56,7 @@ def run(
 @app.command()
 @with_shared
 def accuracy(
-    shared: Shared,
+    shared: SharedOptions,
     predictions: Annotated[
         Path | None, option("Saved predictions (.npz) instead of a checkpoint.", STUDY)
     ] = None,
@@ -70,7 +70,7 @@ def accuracy(
 @app.command()
 @with_shared
 def calibrate(
-    shared: Shared,
+    shared: SharedOptions,
     bins: Bins = 15,
     calibration_split: FittedOn = CalibrationSplit.hash,
     predictions: Annotated[
@@ -87,7 +87,7 @@ def calibrate(
 
 @app.command()
 @with_shared
-def rank(shared: Shared, threshold: Threshold = 0.8, spectra: Spectra = "256") -> int:
+def rank(shared: SharedOptions, threshold: Threshold = 0.8, spectra: Spectra = "256") -> int:
     """Rank of the attention maps by layer and head, beside its controls."""
     from illama_eval.commands.evaluate import measure
 
@@ -97,7 +97,7 @@ def rank(shared: Shared, threshold: Threshold = 0.8, spectra: Spectra = "256") -
 
 @app.command()
 @with_shared
-def collapse(shared: Shared) -> int:
+def collapse(shared: SharedOptions) -> int:
     """Attention collapse in all its meanings, with a verdict for each."""
     from illama_eval.commands.evaluate import measure
 
@@ -107,7 +107,7 @@ def collapse(shared: Shared) -> int:
 @app.command(name="shape-bias")
 @with_shared
 def shape_bias(
-    shared: Shared,
+    shared: SharedOptions,
     categories: Annotated[
         Path | None,
         option("JSON of category: [indices of the head], where the head is not known.", STUDY),
@@ -123,18 +123,18 @@ def shape_bias(
     from dataclasses import replace
 
     from illama_eval.commands.evaluate import measure_shape_bias
-    from illama_eval.commands.resolve import Cues
+    from illama_eval.commands.resolve import ShapeBiasInputs
 
     bundled = not (shared.checkpoints or shared.models) and shared.data is None
     if (bundled or shared.data == "demo") and shared.split is Split.test:
         shared = replace(shared, split=Split.cue_conflict)
-    cues = Cues(categories=categories, observers=tuple(observers or ()))
+    cues = ShapeBiasInputs(categories=categories, observers=tuple(observers or ()))
     return measure_shape_bias(shared, cues)
 
 
 @app.command()
 @with_shared
-def segment(shared: Shared) -> int:
+def segment(shared: SharedOptions) -> int:
     """Intersection over union of the classes of pixels: whole, by windows, at several scales."""
     from illama_eval.commands.evaluate import measure_segmentation
 
@@ -143,7 +143,7 @@ def segment(shared: Shared) -> int:
 
 @app.command()
 @with_shared
-def speed(shared: Shared) -> int:
+def speed(shared: SharedOptions) -> int:
     """Images per second, latency and memory against the bidirectional twin."""
     from illama_eval.commands.evaluate import compare_speed
 

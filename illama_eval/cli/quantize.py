@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from illama_eval.cli.app import STUDY, app
-from illama_eval.commands.options import IMAGES, Shared, option, with_shared
+from illama_eval.commands.options import IMAGES, SharedOptions, option, with_shared
 
 
 class Rounding(StrEnum):
@@ -38,7 +38,7 @@ class Latency(StrEnum):
 @app.command()
 @with_shared
 def quantize(
-    shared: Shared,
+    shared: SharedOptions,
     bits: Annotated[
         int | None, option("8 (w8a8-dynamic), 6, 4, 3 or 2 (weights alone).", STUDY, "--bits")
     ] = None,
@@ -86,7 +86,7 @@ def quantize(
     ] = 0.5,
 ) -> int:
     """Post-training quantization: files, speed, and every property before and after."""
-    from illama_eval.commands.quantize import Asked, check_asked, choose, run_quantize
+    from illama_eval.commands.quantize import QuantizeOptions, check_asked, choose, run_quantize
 
     name = _scheme(bits, scheme)
     excluded = ("head",) if exclude is None else tuple(each for each in exclude if each != "none")
@@ -99,7 +99,7 @@ def quantize(
         clipping=clipping.value,
         exclude=excluded,
     )
-    asked = Asked(
+    asked = QuantizeOptions(
         choices=choices,
         calibration_data=calibration_data,
         calibration_images=calibration_images,

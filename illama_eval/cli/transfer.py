@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from illama_eval.cli.app import STUDY, app
-from illama_eval.commands.options import IMAGES, OUTPUT, Shared, option, with_shared
+from illama_eval.commands.options import IMAGES, OUTPUT, SharedOptions, option, with_shared
 
 
 class ProbeName(StrEnum):
@@ -38,7 +38,7 @@ class Preset(StrEnum):
 @app.command()
 @with_shared
 def transfer(
-    shared: Shared,
+    shared: SharedOptions,
     probe: Annotated[
         ProbeName,
         option("A linear classifier or neighbours on frozen features, or all weights.", STUDY),
@@ -80,9 +80,11 @@ def transfer(
     ] = None,
 ) -> int:
     """Transfer to other images: linear probe, nearest neighbours, or fine-tuning."""
-    from illama_eval.commands.transfer import Asked, run_transfer
+    from illama_eval.commands.transfer import TransferOptions, run_transfer
 
-    asked = Asked(train_data=train_data, train_limit=train_limit, control=control, cache=cache)
+    asked = TransferOptions(
+        train_data=train_data, train_limit=train_limit, control=control, cache=cache
+    )
     if probe is ProbeName.finetune:
         from illama_eval.commands.finetune import run_finetune
 
@@ -94,10 +96,10 @@ def transfer(
     if changes:
         raise typer.BadParameter("is about --probe finetune", param_hint="--set")
     from illama_eval.transfer.linear import default_grid
-    from illama_eval.transfer.probe import Choices
+    from illama_eval.transfer.probe import ProbeConfig
 
     linear = probe is ProbeName.linear
-    choices = Choices(
+    choices = ProbeConfig(
         probe="linear" if linear else "knn",
         kind=features.value,
         grid=default_grid(grid) if linear else (),

@@ -30,10 +30,10 @@ from illama.distributed import choose_device, is_main_process
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval.commands.options import Shared
+from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import (
-    Cues,
     Request,
+    ShapeBiasInputs,
     default_out,
     open_subjects,
     parse_batch_size,
@@ -63,11 +63,11 @@ INCOMPLETE = 4
 
 
 def measure(
-    shared: Shared,
+    shared: SharedOptions,
     command: str,
     parameters: Mapping[str, Mapping[str, Any]],
     predictions: Path | None = None,
-    cues: Cues | None = None,
+    cues: ShapeBiasInputs | None = None,
 ) -> int:
     """Run a measuring command and return its exit code, 0 or 4.
 
@@ -77,10 +77,10 @@ def measure(
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
-    return carry_out(shared, resolve(shared, command, parameters, predictions, cues))
+    return run_and_report(shared, resolve(shared, command, parameters, predictions, cues))
 
 
-def measure_shape_bias(shared: Shared, cues: Cues) -> int:
+def measure_shape_bias(shared: SharedOptions, cues: ShapeBiasInputs) -> int:
     """Measure shape bias, of the observers alone where only they are given; return the exit code.
 
     Raises:
@@ -95,10 +95,10 @@ def measure_shape_bias(shared: Shared, cues: Cues) -> int:
     names = [subject.name for subject in subjects]
     out = shared.out or default_out(names, [decisions.sha256], "shape-bias")
     request = Request(subjects=subjects, source=source, studies=(study,), out=out)
-    return carry_out(shared, request)
+    return run_and_report(shared, request)
 
 
-def measure_segmentation(shared: Shared) -> int:
+def measure_segmentation(shared: SharedOptions) -> int:
     """Measure segmenters on images with masks, and return the exit code.
 
     Raises:
@@ -127,11 +127,11 @@ def measure_segmentation(shared: Shared) -> int:
     out = shared.out or default_out(names, digests, "segment")
     request = Request(subjects=tuple(subjects), source=source, studies=(study,), out=out)
     sampled = partial(write_segments, subjects[0], source) if shared.samples else None
-    return carry_out(shared, request, sampled)
+    return run_and_report(shared, request, sampled)
 
 
-def carry_out(
-    shared: Shared,
+def run_and_report(
+    shared: SharedOptions,
     request: Request,
     complete: Callable[[Path], object] | None = None,
     show_run: Callable[[Run, Console], None] = show,
@@ -154,7 +154,7 @@ def carry_out(
                 request.prior,
             )
     except Interrupted:
-        say_how_to_go_on(log)
+        print_resume_command(log)
         raise
     if not is_main_process():
         return 0
@@ -169,13 +169,13 @@ def carry_out(
     return _warn(run, log)
 
 
-def say_how_to_go_on(log: Console) -> None:
+def print_resume_command(log: Console) -> None:
     """Print the command that takes an interrupted run up again."""
     words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
     log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
 
 
-def compare_speed(shared: Shared) -> int:
+def compare_speed(shared: SharedOptions) -> int:
     """Time each checkpoint against its bidirectional twin, print the table, return 0.
 
     Raises:
@@ -239,7 +239,9 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
 
-def options_of(shared: Shared, source: Source, device: torch.device, hooks: Hooks) -> Options:
+def options_of(
+    shared: SharedOptions, source: Source, device: torch.device, hooks: Hooks
+) -> Options:
     """Return the run options; images are read ahead for a GPU, a CPU is busy enough."""
     workers = shared.workers
     if workers is None:

@@ -10,13 +10,13 @@ from typing import Any
 
 from illama.training.folder import BEST
 from illama.training.recipe import Recipe
-from illama_eval.commands.evaluate import carry_out
-from illama_eval.commands.options import Shared
+from illama_eval.commands.evaluate import run_and_report
+from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, default_out
-from illama_eval.commands.transfer import MEASURED, Asked, describe_train, open_task
-from illama_eval.run.job import Prior
+from illama_eval.commands.transfer import MEASURED, TransferOptions, describe_train, open_task
+from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
-from illama_eval.study import Findings
+from illama_eval.study import StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_checkpoint
 from illama_eval.subjects.subject import SubjectError, digest_of
 from illama_eval.transfer.finetune import (
@@ -27,10 +27,12 @@ from illama_eval.transfer.finetune import (
     train,
 )
 from illama_eval.transfer.probe import METRICS, STUDY
-from illama_eval.transfer.splits import Pair
+from illama_eval.transfer.splits import TransferSplit
 
 
-def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[str]) -> int:
+def run_finetune(
+    shared: SharedOptions, asked: TransferOptions, preset: str, changes: Sequence[str]
+) -> int:
     """Fine-tune the checkpoints on other images and measure them; return the exit code, 0 or 4.
 
     Raises:
@@ -51,7 +53,7 @@ def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[st
         for base in models
     }
     subjects: list[ModelSubject] = []
-    findings: dict[str, Findings] = {}
+    findings: dict[str, StudyResult] = {}
     for base in models:
         folder = folders[base.name]
         log = train(
@@ -73,13 +75,15 @@ def run_finetune(shared: Shared, asked: Asked, preset: str, changes: Sequence[st
         studies=tuple(STUDIES[name]() for name in MEASURED),
         out=out,
         note="\n".join(filter(None, (note, pair.note))),
-        prior=Prior(name=STUDY, metrics=METRICS, parameters=parameters, findings=findings),
+        prior=PrecomputedStudy(
+            name=STUDY, metrics=METRICS, parameters=parameters, findings=findings
+        ),
     )
-    return carry_out(shared, request)
+    return run_and_report(shared, request)
 
 
 def _open_trained(
-    shared: Shared, base: ModelSubject, folder: Path, log: Sequence[Mapping[str, Any]]
+    shared: SharedOptions, base: ModelSubject, folder: Path, log: Sequence[Mapping[str, Any]]
 ) -> list[ModelSubject]:
     """Return the model of the last epoch, and that of the best one if it was better."""
     files = {f"{base.name}+finetune": folder / f"{folder.name}.safetensors"}
@@ -108,7 +112,7 @@ def _without_places(subject: ModelSubject) -> ModelSubject:
 
 
 def _parameters(
-    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: Pair, preset: str
+    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: TransferSplit, preset: str
 ) -> dict[str, Any]:
     """Return what decides the training, without places of this machine."""
     trained = {base.name: identity_of_training(recipes[base.name], pair, base) for base in bases}

@@ -44,7 +44,7 @@ def option(help_text: str, panel: str, *names: str, **limits: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class SharedOptions:
     """What every measuring command can be told."""
 
     checkpoints: Annotated[
@@ -131,7 +131,7 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     The command is called with a Shared as its first argument and its own options by name.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    hints = get_type_hints(Shared, include_extras=True)
+    hints = get_type_hints(SharedOptions, include_extras=True)
     shared = [
         inspect.Parameter(
             each.name,
@@ -139,12 +139,12 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
             default=inspect.Parameter.empty if each.default is MISSING else each.default,
             annotation=hints[each.name],
         )
-        for each in fields(Shared)
+        for each in fields(SharedOptions)
     ]
 
     def run(**values: Any) -> int:
         given = {each.name: values.pop(each.name) for each in shared}
-        return command(Shared(**given), **values)
+        return command(SharedOptions(**given), **values)
 
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__

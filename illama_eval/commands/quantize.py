@@ -17,8 +17,8 @@ from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.bootstrap import REPLICATE_SCHEME
-from illama_eval.commands.evaluate import carry_out
-from illama_eval.commands.options import Shared
+from illama_eval.commands.evaluate import run_and_report
+from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, default_out, resolve
 from illama_eval.quantize.mixed import (
     LADDER,
@@ -29,13 +29,19 @@ from illama_eval.quantize.mixed import (
 )
 from illama_eval.quantize.ptq import (
     LABEL,
-    Calibration,
+    CalibrationSet,
     Quantized,
     as_subject,
     calibrate_on,
     quantize,
 )
-from illama_eval.quantize.schemes import SCHEMES, Choices, check_choices, make_plan, sweep_choices
+from illama_eval.quantize.schemes import (
+    SCHEMES,
+    QuantizationConfig,
+    check_choices,
+    make_plan,
+    sweep_choices,
+)
 from illama_eval.quantize.sensitivity import IMAGES, effect_rows, find_effects, sensitivity_header
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.quantization import show_quantization
@@ -59,10 +65,10 @@ SWEPT_STUDIES = ("accuracy", "calibration")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class QuantizeOptions:
     """What the options of the command say."""
 
-    choices: Choices
+    choices: QuantizationConfig
     calibration_data: str | None = None
     calibration_images: int = 128
     latency: Latency = "both"
@@ -72,19 +78,19 @@ class Asked:
     """Of a mixed scheme: share of the full-precision file; None: no mixed scheme."""
 
 
-def choose(scheme: str, **settings: Any) -> Choices:
+def choose(scheme: str, **settings: Any) -> QuantizationConfig:
     """Return the choices that a scheme's name or a file of schemes by layer means.
 
     Raises:
         SubjectError: the file is none.
     """
     if scheme in SCHEMES or not Path(scheme).suffix:
-        return Choices(scheme=scheme, **settings)
+        return QuantizationConfig(scheme=scheme, **settings)
     layers, stored = read_mixed(Path(scheme))
-    return Choices(scheme=Path(scheme).stem, layers=layers, **{**settings, **stored})
+    return QuantizationConfig(scheme=Path(scheme).stem, layers=layers, **{**settings, **stored})
 
 
-def run_quantize(shared: Shared, asked: Asked) -> int:
+def run_quantize(shared: SharedOptions, asked: QuantizeOptions) -> int:
     """Quantize one checkpoint, measure it against itself, and return the exit code.
 
     Raises:
@@ -124,8 +130,8 @@ def _only_subject(request: Request) -> ModelSubject:
 
 
 def open_calibration(
-    shared: Shared, asked: Asked, base: ModelSubject, reported: Source, images: int
-) -> Calibration:
+    shared: SharedOptions, asked: QuantizeOptions, base: ModelSubject, reported: Source, images: int
+) -> CalibrationSet:
     """Return calibration images of the training split, or of `--calibration-data`.
 
     Raises:
@@ -139,11 +145,11 @@ def open_calibration(
 
 
 def _measure(
-    shared: Shared,
-    asked: Asked,
+    shared: SharedOptions,
+    asked: QuantizeOptions,
     request: Request,
     base: ModelSubject,
-    every: Sequence[Choices],
+    every: Sequence[QuantizationConfig],
     extra: Mapping[str, str] | None = None,
 ) -> int:
     """Quantize by all choices, and measure all of them beside the exact model in one pass."""
@@ -160,7 +166,7 @@ def _measure(
     files = dict(extra or {})
     complete = partial(_complete, asked=asked, subjects=subjects, made=made, files=files)
     shown = partial(_show, request.out)
-    return carry_out(shared, request, complete, shown)
+    return run_and_report(shared, request, complete, shown)
 
 
 def _subjects(base: ModelSubject, made: Sequence[Quantized]) -> Iterator[ModelSubject]:
@@ -169,7 +175,7 @@ def _subjects(base: ModelSubject, made: Sequence[Quantized]) -> Iterator[ModelSu
         yield as_subject(each, base)
 
 
-def _cast(subject: ModelSubject, shared: Shared) -> ModelSubject:
+def _cast(subject: ModelSubject, shared: SharedOptions) -> ModelSubject:
     """Return the subject in the precision asked for, compiled if asked for."""
     model = subject.model.to(DTYPES[shared.dtype.value])
     if shared.compiled:
@@ -180,7 +186,7 @@ def _cast(subject: ModelSubject, shared: Shared) -> ModelSubject:
 def _complete(
     out: Path,
     *,
-    asked: Asked,
+    asked: QuantizeOptions,
     subjects: Sequence[ModelSubject],
     made: Sequence[Quantized],
     files: Mapping[str, str],
@@ -202,7 +208,9 @@ def _show(out: Path, run: Run, console: Console) -> None:
     show_quantization(out, run, console)
 
 
-def _map_sensitivity(shared: Shared, asked: Asked, request: Request, base: ModelSubject) -> int:
+def _map_sensitivity(
+    shared: SharedOptions, asked: QuantizeOptions, request: Request, base: ModelSubject
+) -> int:
     """Measure the effect of each layer alone on 64 images, and write the run."""
     source = request.source.limit(IMAGES, shared.seed)
     choices = asked.choices
@@ -246,7 +254,9 @@ def _most_sensitive(run: Run, shown: int = 10) -> Iterator[str]:
         yield f"  KL {each.value:.3g} nats ({each.low:.3g} to {each.high:.3g}): {place}"
 
 
-def _measure_mixed(shared: Shared, asked: Asked, request: Request, base: ModelSubject) -> int:
+def _measure_mixed(
+    shared: SharedOptions, asked: QuantizeOptions, request: Request, base: ModelSubject
+) -> int:
     """Find a mixed scheme within the budget, on calibration images, and measure it."""
     assert asked.budget is not None
     if not 0 < asked.budget < 1:
@@ -273,7 +283,7 @@ def _measure_mixed(shared: Shared, asked: Asked, request: Request, base: ModelSu
     return _measure(shared, asked, request, base, [choices], {"mixed.json": text})
 
 
-def check_asked(asked: Asked) -> None:
+def check_asked(asked: QuantizeOptions) -> None:
     """Refuse options that exclude each other.
 
     Raises:

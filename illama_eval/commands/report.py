@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from illama_eval.commands.options import Shared
-from illama_eval.compare.gate import Verdicts, check, write_baseline
+from illama_eval.commands.options import SharedOptions
+from illama_eval.compare.gate import GateResult, check, write_baseline
 from illama_eval.compare.policy import read_policy
 from illama_eval.render import write_report
 from illama_eval.render.gate.github_summary import append_summary
@@ -54,7 +54,7 @@ def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
     return verdicts.exit_code if verdicts else 0
 
 
-def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
+def _judge(run: Path, gate: Gate, log: Console) -> GateResult | None:
     """Print the verdict and write it where the gate says; None where the run is the new baseline.
 
     Raises:
@@ -72,7 +72,7 @@ def _judge(run: Path, gate: Gate, log: Console) -> Verdicts | None:
     return None
 
 
-def _tell(verdicts: Verdicts, gate: Gate) -> None:
+def _tell(verdicts: GateResult, gate: Gate) -> None:
     """Print the verdict, and write it where the gate says."""
     if gate.as_json:
         sys.stdout.write(to_json(verdicts))
@@ -90,5 +90,5 @@ def _all_runs() -> list[Path]:
         from illama_eval.commands.evaluate import measure  # noqa: PLC0415 - reading runs needs no torch
 
         studies = ("accuracy", "calibration", "rank", "collapse")
-        measure(Shared(), "run", {name: {} for name in studies})
+        measure(SharedOptions(), "run", {name: {} for name in studies})
     return sorted(path.parent for path in REPORTS.rglob("run.json"))

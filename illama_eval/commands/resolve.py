@@ -14,7 +14,7 @@ import typer
 from illama.distributed import choose_device
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama_eval.commands.options import Shared
+from illama_eval.commands.options import SharedOptions
 from illama_eval.cue_conflict import (
     CueConflictError,
     Decisions,
@@ -22,7 +22,7 @@ from illama_eval.cue_conflict import (
     number_decisions,
     read_observers,
 )
-from illama_eval.run.job import Prior, unseen
+from illama_eval.run.job import PrecomputedStudy, unseen
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
@@ -54,15 +54,15 @@ class Request:
     studies: tuple[Study, ...]
     out: Path
     note: str = ""
-    prior: Prior | None = None
+    prior: PrecomputedStudy | None = None
 
 
 def resolve(
-    shared: Shared,
+    shared: SharedOptions,
     command: str,
     parameters: Mapping[str, Mapping[str, Any]],
     predictions: Path | None = None,
-    cues: Cues | None = None,
+    cues: ShapeBiasInputs | None = None,
 ) -> Request:
     """Return the subjects, the source, the studies and the directory that the options mean.
 
@@ -85,7 +85,9 @@ def resolve(
     subjects = open_subjects(shared)
     for subject in subjects:
         source = source.for_head(subject.classes)
-    fitted, unfit = _fit(studies, source, subjects, cues or Cues(), everything=everything)
+    fitted, unfit = _fit(
+        studies, source, subjects, cues or ShapeBiasInputs(), everything=everything
+    )
     studies, notes = _leave_out(fitted, subjects, everything=everything)
     if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
         studies = tuple(study for study in studies if study.name != "agreement")
@@ -99,7 +101,7 @@ def _fit(
     studies: Sequence[Study],
     source: Source,
     subjects: Sequence[Subject],
-    cues: Cues,
+    cues: ShapeBiasInputs,
     *,
     everything: bool,
 ) -> tuple[list[Study], list[str]]:
@@ -149,7 +151,7 @@ def _leave_out(
     return tuple(made), notes
 
 
-def open_subjects(shared: Shared) -> tuple[ModelSubject | TimmSubject, ...]:
+def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | TimmSubject, ...]:
     """Return the checkpoints, then the other models, as subjects with names that differ.
 
     Raises:
@@ -176,7 +178,7 @@ def open_subjects(shared: Shared) -> tuple[ModelSubject | TimmSubject, ...]:
 
 
 def _open_checkpoints(
-    shared: Shared, paths: Sequence[Path], same: Mapping[str, Any]
+    shared: SharedOptions, paths: Sequence[Path], same: Mapping[str, Any]
 ) -> Iterator[ModelSubject]:
     """Yield the checkpoints, as the options that are about them alone say."""
     given = {
@@ -190,7 +192,7 @@ def _open_checkpoints(
     yield from (open_checkpoint(path, **same, **given) for path in paths)
 
 
-def _pair_weights(shared: Shared) -> list[tuple[str, str]]:
+def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:
     """Return the other models, each with its weights.
 
     Raises:
@@ -206,7 +208,7 @@ def _pair_weights(shared: Shared) -> list[tuple[str, str]]:
 
 
 def choose_source(
-    shared: Shared, studies: Sequence[Study], *, everything: bool
+    shared: SharedOptions, studies: Sequence[Study], *, everything: bool
 ) -> tuple[Source, str]:
     """Return the source, and a note where it was chosen for want of data.
 
@@ -233,7 +235,7 @@ def choose_source(
     return _limited(open_source("photos"), shared), FIRST_LOOK
 
 
-def _limited(source: Source, shared: Shared) -> Source:
+def _limited(source: Source, shared: SharedOptions) -> Source:
     return source if shared.limit is None else source.limit(shared.limit, shared.seed)
 
 
@@ -260,7 +262,7 @@ def parse_batch_size(given: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cues:
+class ShapeBiasInputs:
     """The options of shape bias."""
 
     categories: Path | None = None

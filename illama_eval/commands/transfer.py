@@ -13,28 +13,28 @@ from rich.console import Console
 
 from illama.distributed import World, join
 from illama.sources.source import Source
-from illama_eval.commands.evaluate import carry_out, options_of, progress, say_how_to_go_on
-from illama_eval.commands.options import Shared
+from illama_eval.commands.evaluate import options_of, print_resume_command, progress, run_and_report
+from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, default_out, open_subjects, parse_batch_size
 from illama_eval.run import directory
-from illama_eval.run.job import Job, Options, Prior
+from illama_eval.run.job import Job, Options, PrecomputedStudy
 from illama_eval.studies import STUDIES
-from illama_eval.study import Findings
-from illama_eval.subjects.checkpoint import as_checkpoint, random_twin
+from illama_eval.study import StudyResult
+from illama_eval.subjects.checkpoint import as_checkpoint, with_random_weights
 from illama_eval.subjects.predictions import as_subject, with_logits
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of
 from illama_eval.transfer.features import Features, Kind, Reading, check_kind, extract
 from illama_eval.transfer.probe import (
     METRICS,
     STUDY,
-    Choices,
-    Probing,
-    Task,
+    ProbeConfig,
+    ProbeResult,
+    ProbeTask,
     check_amounts,
     make_set,
     probe,
 )
-from illama_eval.transfer.splits import Pair, open_pair
+from illama_eval.transfer.splits import TransferSplit, open_pair
 
 MEASURED = ("accuracy", "calibration")
 """Studies of the transferred model."""
@@ -44,7 +44,7 @@ FIRST_LOOK = "no --data: scikit-learn's handwritten digits. --data takes what `l
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TransferOptions:
     """What the options of the command say, beside those of the classifier."""
 
     train_data: str | None = None
@@ -53,7 +53,7 @@ class Asked:
     cache: Path | None = None
 
 
-def run_transfer(shared: Shared, asked: Asked, choices: Choices) -> int:
+def run_transfer(shared: SharedOptions, asked: TransferOptions, choices: ProbeConfig) -> int:
     """Probe the checkpoints' features on other images; return the exit code, 0 or 4.
 
     Raises:
@@ -71,12 +71,12 @@ def run_transfer(shared: Shared, asked: Asked, choices: Choices) -> int:
     with join(bases[0].device) as world:
         if not is_finished(shared, request):
             request = _fit(shared, asked, request, bases, pair, choices, world)
-        return carry_out(shared, request)
+        return run_and_report(shared, request)
 
 
 def open_task(
-    shared: Shared, asked: Asked, *, leave_one_out: bool
-) -> tuple[tuple[Subject, ...], Pair, str]:
+    shared: SharedOptions, asked: TransferOptions, *, leave_one_out: bool
+) -> tuple[tuple[Subject, ...], TransferSplit, str]:
     """Return the models, the images, and a note where these were chosen for want of others.
 
     Raises:
@@ -100,7 +100,7 @@ def open_task(
     bases: tuple[Subject, ...] = open_subjects(shared)
     if asked.control:
         first = as_checkpoint(bases[0], "--control needs a checkpoint of illama")
-        bases = (*bases, random_twin(first, shared.seed))
+        bases = (*bases, with_random_weights(first, shared.seed))
     return bases, pair, "" if given else FIRST_LOOK
 
 
@@ -114,7 +114,7 @@ def describe_train(source: Source) -> dict[str, Any]:
     }
 
 
-def is_finished(shared: Shared, request: Request) -> bool:
+def is_finished(shared: SharedOptions, request: Request) -> bool:
     """Return whether the run lies in its directory already, and is to be shown again.
 
     Raises:
@@ -126,7 +126,9 @@ def is_finished(shared: Shared, request: Request) -> bool:
     return directory.finished_run(request.out, job.identity) is not None
 
 
-def _plan(shared: Shared, bases: Sequence[Subject], pair: Pair, choices: Choices) -> Request:
+def _plan(
+    shared: SharedOptions, bases: Sequence[Subject], pair: TransferSplit, choices: ProbeConfig
+) -> Request:
     """Return the request as it will be, but without logits and findings."""
     digests = [digest_of(base) for base in bases]
     command = f"{STUDY}-{choices.probe}-{pair.test.name}"
@@ -139,23 +141,23 @@ def _plan(shared: Shared, bases: Sequence[Subject], pair: Pair, choices: Choices
         source=pair.test,
         studies=tuple(STUDIES[name]() for name in MEASURED),
         out=shared.out or default_out([base.name for base in bases], digests, command),
-        prior=Prior(name=STUDY, metrics=METRICS, parameters=parameters),
+        prior=PrecomputedStudy(name=STUDY, metrics=METRICS, parameters=parameters),
     )
 
 
 def _fit(
-    shared: Shared,
-    asked: Asked,
+    shared: SharedOptions,
+    asked: TransferOptions,
     request: Request,
     bases: Sequence[Subject],
-    pair: Pair,
-    choices: Choices,
+    pair: TransferSplit,
+    choices: ProbeConfig,
     world: World,
 ) -> Request:
     """Return the request with the logits of the test images, and what fitting found."""
     assert request.prior is not None
     folder = asked.cache or request.out / FEATURES
-    findings: dict[str, Findings] = {}
+    findings: dict[str, StudyResult] = {}
     logits: list[torch.Tensor] = []
     unreadable: dict[int, str] = {}
     for base, subject in zip(bases, request.subjects, strict=True):
@@ -171,8 +173,8 @@ def _fit(
 
 
 def _probe(
-    base: Subject, pair: Pair, train: Features, test: Features, choices: Choices
-) -> tuple[Probing, torch.Tensor]:
+    base: Subject, pair: TransferSplit, train: Features, test: Features, choices: ProbeConfig
+) -> tuple[ProbeResult, torch.Tensor]:
     """Return what probing found, and the logits of every test image, NaN where unreadable."""
     known, tested = (
         make_set(source, features, base.device)
@@ -180,7 +182,7 @@ def _probe(
     )
     place = {one: number for number, one in enumerate(known.ids)}
     own = torch.tensor([place.get(one, -1) for one in tested.ids], device=base.device)
-    task = Task(
+    task = ProbeTask(
         name=base.name, train=known, test=tested, classes=pair.classes,
         own=own if pair.same else None,
         unreadable=len(train.unreadable),
@@ -192,7 +194,7 @@ def _probe(
 
 
 def _features(
-    shared: Shared, base: Subject, source: Source, kind: Kind, folder: Path, world: World
+    shared: SharedOptions, base: Subject, source: Source, kind: Kind, folder: Path, world: World
 ) -> Features:
     """Return features of all images; under torchrun the first process extracts them."""
     log = Console(stderr=True, highlight=False)
@@ -208,7 +210,7 @@ def _features(
             try:
                 extract(base, source, kind, folder, reading)
             except SystemExit:
-                say_how_to_go_on(log)
+                print_resume_command(log)
                 raise
     world.wait()
     return extract(base, source, kind, folder)

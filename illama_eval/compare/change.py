@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from illama_eval.compare.subject_run import Key, Measured, Mismatch
-from illama_eval.results import ResultError, Row, inside
+from illama_eval.compare.subject_run import Key, Mismatch, SubjectRun
+from illama_eval.results import ResultError, Row, nested_get
 from illama_eval.statistics import Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9
@@ -24,7 +24,7 @@ ROUNDING = 1e-9
 FLOORS = 3
 """A calibration error below so many floors is not told from that of a calibrated model."""
 
-FURTHER_VIEWS = {
+REDUNDANT_METRICS = {
     "calibration": {
         "ece_left",
         "ece_mass",
@@ -40,7 +40,7 @@ FURTHER_VIEWS = {
 """Metrics that say again what another says: shown, but not counted among the tests."""
 
 Problem = Literal["", "not comparable", "missing", "new"]
-Side = Sequence[Measured]
+Side = Sequence[SubjectRun]
 """One run, or several of one recipe and different training seeds."""
 
 
@@ -87,7 +87,7 @@ class Change:
     @property
     def counts(self) -> bool:
         """Whether a side is better, on all images, and no other metric says the same."""
-        repeated = self.metric in FURTHER_VIEWS.get(self.study, ())
+        repeated = self.metric in REDUNDANT_METRICS.get(self.study, ())
         return self.better is not None and not self.at and not repeated
 
     @property
@@ -175,9 +175,9 @@ class _Declared:
     interval: Literal["basic", "percentile"]
 
 
-def _read_declaration(runs: Iterable[Measured], row: Row) -> _Declared:
+def _read_declaration(runs: Iterable[SubjectRun], row: Row) -> _Declared:
     """Return what the first header that knows the metric declares; nonsense counts as nothing."""
-    found = (inside(each.header, "metrics", row.study, row.metric) for each in runs)
+    found = (nested_get(each.header, "metrics", row.study, row.metric) for each in runs)
     declared: Mapping[str, Any] = next((each for each in found if isinstance(each, Mapping)), {})
     better, tolerance = declared.get("better"), declared.get("tolerance")
     usable = isinstance(tolerance, int | float) and 0 <= tolerance < math.inf
@@ -188,7 +188,7 @@ def _read_declaration(runs: Iterable[Measured], row: Row) -> _Declared:
     )
 
 
-def _within_floors(key: Key, measured: Measured) -> bool:
+def _within_floors(key: Key, measured: SubjectRun) -> bool:
     """Return whether an error is below three floors; other errors than `ece` follow that one."""
     study, metric, _ = key
     error = measured.rows.get((study, metric if metric.startswith("ece") else "ece", ()))

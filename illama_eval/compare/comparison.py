@@ -15,8 +15,8 @@ from illama_eval.compare.change import Change, Side, find_change
 from illama_eval.compare.subject_run import (
     RECORDS,
     Key,
-    Measured,
     Mismatch,
+    SubjectRun,
     align,
     find_mismatches,
     find_other_circumstances,
@@ -84,7 +84,7 @@ def paths_of(given: str) -> list[Path]:
 
 
 def compare_runs(
-    baseline: Sequence[tuple[Measured, ...]], candidate: Sequence[tuple[Measured, ...]]
+    baseline: Sequence[tuple[SubjectRun, ...]], candidate: Sequence[tuple[SubjectRun, ...]]
 ) -> tuple[Comparison, ...]:
     """Compare two runs subject by subject, or two groups of runs of one subject each.
 

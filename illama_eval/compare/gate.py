@@ -41,7 +41,7 @@ NEAR_CALIBRATED = "both within three floors of a calibrated model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class MetricVerdict:
     """The verdict on one metric of one subject."""
 
     subject: str
@@ -65,12 +65,12 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdicts:
+class GateResult:
     """What the gate says of a run."""
 
     run: str
     baseline: str
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[MetricVerdict, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     problem: str = ""
     """Why nothing could be judged; empty otherwise."""
@@ -83,19 +83,19 @@ class Verdicts:
             return 1
         return 3 if self.problem or "error" in outcomes else 0
 
-    def of(self, *outcomes: Outcome) -> list[Judged]:
+    def of(self, *outcomes: Outcome) -> list[MetricVerdict]:
         """Return the verdicts with one of these outcomes."""
         return [each for each in self.judged if each.outcome in outcomes]
 
 
-def check(run: Path, baseline: Path, policy: Policy | None = None) -> Verdicts:
+def check(run: Path, baseline: Path, policy: Policy | None = None) -> GateResult:
     """Judge the headline of a run directory against a baseline file or another run directory.
 
     Raises:
         ResultError: the run itself cannot be read; a baseline that cannot is a verdict.
     """
     candidate = read_measured(run)
-    verdicts = Verdicts(run=str(run), baseline=str(baseline))
+    verdicts = GateResult(run=str(run), baseline=str(baseline))
     try:
         if files_of(run)[0].resolve() == files_of(baseline)[0].resolve():
             raise ResultError(f"{baseline}: the baseline is the run itself")  # noqa: TRY301 - as below
@@ -152,7 +152,7 @@ def _adjusted(comparison: Comparison, policy: Policy) -> Comparison:
     return replace(comparison, changes=adjust(comparison.changes, gated))
 
 
-def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[Judged]:
+def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[MetricVerdict]:
     """Yield the verdicts on one subject, and on metrics that the policy names in vain."""
     subject = comparison.subjects[1]
     for change in comparison.changes:
@@ -161,7 +161,7 @@ def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[Judged]:
     known = {(change.study, change.metric) for change in comparison.changes}
     for study, metric in policy.named:
         if (study, metric) not in known:
-            yield Judged(
+            yield MetricVerdict(
                 subject=subject,
                 study=study,
                 metric=metric,
@@ -171,9 +171,9 @@ def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[Judged]:
             )
 
 
-def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> Judged:
+def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> MetricVerdict:
     """Return the verdict on one metric."""
-    judged = Judged(
+    judged = MetricVerdict(
         subject=subject,
         study=change.study,
         metric=change.metric,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.results import ResultError, Row, Run, files_of, inside, read_arrays
+from illama_eval.results import ResultError, Row, Run, files_of, nested_get, read_arrays
 
 Key: TypeAlias = tuple[str, str, tuple[tuple[str, int | str], ...]]
 """Study, metric and place."""
@@ -37,7 +37,7 @@ class Mismatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class SubjectRun:
     """One subject of one run."""
 
     path: str
@@ -51,14 +51,14 @@ class Measured:
     records: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """By name, [image] in the order of `ids`; empty where no records are stored."""
 
-    def without_rows(self) -> Measured:
+    def without_rows(self) -> SubjectRun:
         """Return the same subject as if nothing had been measured."""
         return replace(self, rows={}, ids=None, records={})
 
 
 def read_measured(
     path: Path, *, everywhere: bool = False, run: Run | None = None
-) -> tuple[Measured, ...]:
+) -> tuple[SubjectRun, ...]:
     """Return the subjects of a run directory or a baseline file.
 
     Rows for the whole source only, unless `everywhere` asks for rows with a place as well. `run`
@@ -76,7 +76,7 @@ def read_measured(
         raise ResultError(f"{files_of(path)[0]}: holds no row for the whole source")
     records = _read_records(path)
     return tuple(
-        Measured(
+        SubjectRun(
             path=str(path),
             subject=subject,
             header=run.header,
@@ -91,12 +91,12 @@ def read_measured(
 def _identity(path: Path, run: Run, subjects: Sequence[str], number: int) -> Mapping[str, Any]:
     """Return what the header says of a subject; the header must say on which images it was."""
     for keys in (("source", "fingerprint"), ("replicate_scheme",)):
-        if not isinstance(inside(run.header, "identity", *keys), str):
+        if not isinstance(nested_get(run.header, "identity", *keys), str):
             raise ResultError(f"{path}: its header lacks identity.{'.'.join(keys)}; measure again")
-    listed = inside(run.header, "subjects")
-    names = [inside(each, "name") for each in listed] if isinstance(listed, list) else subjects
+    listed = nested_get(run.header, "subjects")
+    names = [nested_get(each, "name") for each in listed] if isinstance(listed, list) else subjects
     place = names.index(subjects[number]) if subjects[number] in names else number
-    found = inside(run.header, "identity", "subjects", str(place))
+    found = nested_get(run.header, "identity", "subjects", str(place))
     if not isinstance(found, Mapping):
         raise ResultError(f"{path}: its header lacks identity.subjects.{place}; measure again")
     return found
@@ -139,8 +139,8 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def pair_subjects(
-    baseline: Sequence[Measured], candidate: Sequence[Measured]
-) -> list[tuple[Measured, Measured]]:
+    baseline: Sequence[SubjectRun], candidate: Sequence[SubjectRun]
+) -> list[tuple[SubjectRun, SubjectRun]]:
     """Return which subject is compared with which: one with one, several by their names.
 
     A subject without a partner is paired with itself as if nothing had been measured.
@@ -166,30 +166,30 @@ def pair_subjects(
     ]
 
 
-def find_mismatches(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:
+def find_mismatches(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Mismatch]:
     """Yield the fields that must agree and do not: images, transform, parameters, replicates."""
     sides = (baseline, candidate)
     for name in ("source", "replicate_scheme"):
-        yield from _differing(name, *(inside(each.header, "identity", name) for each in sides))
+        yield from _differing(name, *(nested_get(each.header, "identity", name) for each in sides))
     yield from _differing("transform", *(each.identity.get("transform") for each in sides))
     yield from _other_images(baseline, candidate)
     shared = set.intersection(*({study for study, _, _ in each.rows} for each in sides))
     for study in sorted(shared):
-        given = (inside(each.header, "identity", "studies", study) for each in sides)
+        given = (nested_get(each.header, "identity", "studies", study) for each in sides)
         for mismatch in _differing(f"studies.{study}", *given):
             yield replace(mismatch, study=study)
 
 
-def find_other_circumstances(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:
+def find_other_circumstances(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Mismatch]:
     """Yield the fields that may differ between comparable runs: weights, config, device, code."""
     for name in ("weights_sha256", "config", "soft_mask", "dtype"):
         yield from _differing(name, baseline.identity.get(name), candidate.identity.get(name))
     for keys in (("device",), ("versions",), ("code", "commit")):
-        sides = (inside(each.header, *keys) for each in (baseline, candidate))
+        sides = (nested_get(each.header, *keys) for each in (baseline, candidate))
         yield from _differing(".".join(keys), *sides)
 
 
-def align(baseline: Measured, candidate: Measured) -> NDArray[np.intp] | None:
+def align(baseline: SubjectRun, candidate: SubjectRun) -> NDArray[np.intp] | None:
     """Return where each id of the baseline stands in the candidate; None if the ids differ."""
     if baseline.ids is None or candidate.ids is None or len(baseline.ids) != len(candidate.ids):
         return None
@@ -201,7 +201,7 @@ def align(baseline: Measured, candidate: Measured) -> NDArray[np.intp] | None:
     return second[np.argsort(first)]
 
 
-def _other_images(baseline: Measured, candidate: Measured) -> Iterator[Mismatch]:
+def _other_images(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Mismatch]:
     """Yield a mismatch if other images were read: those unreadable in one run differ."""
     if baseline.ids is None or candidate.ids is None:
         return

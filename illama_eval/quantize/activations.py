@@ -43,7 +43,7 @@ class Inputs:
 
 
 @torch.no_grad()
-def watch(
+def observe_inputs(
     model: Model, images: Tensor, names: Iterable[str], soft_mask: float, *, grams: bool = False
 ) -> dict[str, Inputs]:
     """Return what the named layers' inputs are like on prepared images [image, 3, row, column].

@@ -13,7 +13,7 @@ from illama.checkpoint.quantized_weight import WHOLE_BYTE
 from illama.model import Model
 from illama_eval.quantize.activations import linear
 from illama_eval.quantize.ptq import quantize
-from illama_eval.quantize.schemes import FLOAT, SCHEMES, Choices
+from illama_eval.quantize.schemes import FLOAT, SCHEMES, QuantizationConfig
 from illama_eval.quantize.sensitivity import Effect
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
@@ -44,7 +44,7 @@ def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return layers, settings
 
 
-def weight_bytes(shape: Sequence[int], scheme: str, choices: Choices) -> float:
+def weight_bytes(shape: Sequence[int], scheme: str, choices: QuantizationConfig) -> float:
     """Return the bytes of a weight [out, in] under a scheme of LADDER, or in floating point."""
     out, width = shape
     if scheme == FLOAT:
@@ -56,7 +56,7 @@ def weight_bytes(shape: Sequence[int], scheme: str, choices: Choices) -> float:
 
 
 def mix(
-    model: Model, effects: Sequence[Effect], choices: Choices, allowed: float
+    model: Model, effects: Sequence[Effect], choices: QuantizationConfig, allowed: float
 ) -> tuple[dict[str, str], float]:
     """Return a scheme for every layer, so that their weights take at most `allowed` bytes.
 
@@ -104,14 +104,16 @@ def _cheapest_step(
     return best
 
 
-def mixed_json(layers: Mapping[str, str], choices: Choices, about: Mapping[str, Any]) -> str:
+def mixed_json(
+    layers: Mapping[str, str], choices: QuantizationConfig, about: Mapping[str, Any]
+) -> str:
     """Return the file of schemes by layer that `--scheme` takes back."""
     settings = {"group_size": choices.group_size, "rounding": choices.rounding}
     data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
     return json.dumps(data, indent=1) + "\n"
 
 
-def allowed_bytes(base: ModelSubject, choices: Choices, budget: float) -> float:
+def allowed_bytes(base: ModelSubject, choices: QuantizationConfig, budget: float) -> float:
     """Return what the weights may take, so that the whole file stays within the budget.
 
     Raises:

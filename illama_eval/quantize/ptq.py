@@ -19,14 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from illama.checkpoint.quantized import count_bytes, install, pack, serialize
-from illama.checkpoint.quantized_weight import WHOLE_BYTE, Form, QuantizedWeight
+from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight, WeightLayout
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
 from illama.sources.source import Source
-from illama_eval.quantize.activations import Inputs, choose_range, linear, watch
+from illama_eval.quantize.activations import Inputs, choose_range, linear, observe_inputs
 from illama_eval.quantize.rounding import round_scale, round_weight
-from illama_eval.quantize.schemes import SMALLEST_CALIBRATION, Choices, Plan, Scheme, make_plan
+from illama_eval.quantize.schemes import (
+    SMALLEST_CALIBRATION,
+    Plan,
+    QuantizationConfig,
+    Scheme,
+    make_plan,
+)
 from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
@@ -39,7 +45,7 @@ LARGEST_FP8 = 448.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class CalibrationSet:
     """Images that ranges, smoothing and GPTQ are fitted to; none of them is reported on."""
 
     images: Tensor
@@ -90,7 +96,7 @@ class Quantized:
 
 def calibrate_on(
     source: Source, reported: Source | None, subject: ModelSubject, images: int, seed: int = 0
-) -> Calibration:
+) -> CalibrationSet:
     """Return calibration images of a source, none of which is reported on.
 
     Raises:
@@ -106,7 +112,7 @@ def calibrate_on(
     chosen = source.limit(images, seed)
     prepared = torch.stack([subject.transform(chosen.read(i)) for i in range(len(chosen))])
     digest = hashlib.sha256("\n".join(sorted(chosen.ids)).encode()).hexdigest()
-    return Calibration(
+    return CalibrationSet(
         images=prepared.to(subject.device),
         record={
             "source": source.name,
@@ -131,7 +137,7 @@ def _check_apart(source: Source, reported: Source) -> None:
 
 
 def quantize(
-    subject: ModelSubject, choices: Choices, calibration: Calibration | None = None
+    subject: ModelSubject, choices: QuantizationConfig, calibration: CalibrationSet | None = None
 ) -> Quantized:
     """Return the subject's model, quantized; the subject's own stays as it is.
 
@@ -145,7 +151,7 @@ def quantize(
     model = copy.deepcopy(subject.model)
     folded: list[str] = []
     if choices.smooth is not None and calibration is not None:
-        seen = watch(model, calibration.images, plan.chosen, subject.soft_mask)
+        seen = observe_inputs(model, calibration.images, plan.chosen, subject.soft_mask)
         folded = smooth(model, seen, choices.smooth)
     inputs = _inputs(model, plan, choices, calibration, subject.soft_mask)
     weights = {
@@ -167,8 +173,8 @@ def quantize(
 def _inputs(
     model: Model,
     plan: Plan,
-    choices: Choices,
-    calibration: Calibration | None,
+    choices: QuantizationConfig,
+    calibration: CalibrationSet | None,
     soft_mask: float,
 ) -> Mapping[str, Inputs]:
     """Return what the layers' inputs are like, where that is needed."""
@@ -177,11 +183,11 @@ def _inputs(
     watched = list(plan.chosen) if grams else static
     if not watched or calibration is None:
         return {}
-    return watch(model, calibration.images, watched, soft_mask, grams=grams)
+    return observe_inputs(model, calibration.images, watched, soft_mask, grams=grams)
 
 
 def quantize_layer(
-    layer: nn.Linear, scheme: Scheme, choices: Choices, inputs: Inputs | None
+    layer: nn.Linear, scheme: Scheme, choices: QuantizationConfig, inputs: Inputs | None
 ) -> QuantizedWeight:
     """Return one layer's weight as integers with their scales, and how it is run."""
     out, width = layer.weight.shape
@@ -198,7 +204,7 @@ def quantize_layer(
         rounding=choices.rounding,
         gram=inputs.gram if inputs else None,
     )
-    form = Form(
+    form = WeightLayout(
         shape=(out, width),
         bits=scheme.bits,
         group=group,
@@ -221,7 +227,7 @@ def _to_fp8(weight: Tensor) -> QuantizedWeight:
     scale = round_scale(exact.abs().amax().reshape(1, 1) / LARGEST_FP8)
     values = (exact / scale).clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn)
     out, width = weight.shape
-    form = Form(shape=(out, width), bits=8, group=width, activation="fp8-dynamic")
+    form = WeightLayout(shape=(out, width), bits=8, group=width, activation="fp8-dynamic")
     return QuantizedWeight(form=form, values=values, scale=scale)
 
 
@@ -255,9 +261,9 @@ def check_quantized(model: Model, plan: Plan) -> None:
 
 def _record(
     subject: ModelSubject,
-    choices: Choices,
+    choices: QuantizationConfig,
     plan: Plan,
-    calibration: Calibration | None,
+    calibration: CalibrationSet | None,
     folded: list[str],
 ) -> dict[str, Any]:
     """Return what the file's header keeps."""

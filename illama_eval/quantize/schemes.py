@@ -67,7 +67,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class QuantizationConfig:
     """How a model is to be quantized."""
 
     scheme: str = "w8a8-dynamic"
@@ -111,7 +111,7 @@ class Plan:
     """Layers that stay in floating point, and why."""
 
 
-def make_plan(model: Model, choices: Choices, device: torch.device) -> Plan:
+def make_plan(model: Model, choices: QuantizationConfig, device: torch.device) -> Plan:
     """Return what becomes of every layer.
 
     Raises:
@@ -135,7 +135,7 @@ def make_plan(model: Model, choices: Choices, device: torch.device) -> Plan:
     return Plan(chosen=chosen, left=left)
 
 
-def check_choices(choices: Choices, device: torch.device) -> None:
+def check_choices(choices: QuantizationConfig, device: torch.device) -> None:
     """Refuse what this machine or the schemes cannot do."""
     named = {*choices.layers.values()} - {FLOAT} if choices.layers else {choices.scheme}
     unknown = sorted(named - set(SCHEMES))
@@ -167,7 +167,7 @@ def _check_fp8(device: torch.device) -> None:
         raise SubjectError(f"--scheme fp8 needs {needed}; use --scheme w8a8-dynamic")
 
 
-def _check_names(layers: Mapping[str, nn.Module], choices: Choices) -> None:
+def _check_names(layers: Mapping[str, nn.Module], choices: QuantizationConfig) -> None:
     """Refuse names and patterns that match nothing: they are spelled wrongly."""
     for pattern in choices.exclude:
         if not any(fnmatch(name, pattern) for name in layers):
@@ -181,7 +181,7 @@ def _some(layers: Mapping[str, nn.Module]) -> str:
     return ", ".join(list(layers)[:3])
 
 
-def _why_left(name: str, layer: nn.Module, choices: Choices) -> str:
+def _why_left(name: str, layer: nn.Module, choices: QuantizationConfig) -> str:
     """Return why a layer stays in floating point; empty where it does not."""
     if isinstance(layer, nn.Conv2d):
         return "a convolution: torchao's integer tensors have none"
@@ -199,7 +199,7 @@ def _why_left(name: str, layer: nn.Module, choices: Choices) -> str:
     return ""
 
 
-def _check_group(name: str, layer: nn.Module, scheme: Scheme, choices: Choices) -> None:
+def _check_group(name: str, layer: nn.Module, scheme: Scheme, choices: QuantizationConfig) -> None:
     assert isinstance(layer, nn.Linear)
     if scheme.bits < WHOLE_BYTE and layer.in_features % choices.group_size:
         raise SubjectError(
@@ -208,18 +208,18 @@ def _check_group(name: str, layer: nn.Module, scheme: Scheme, choices: Choices) 
         )
 
 
-def sweep_choices(given: Choices, device: torch.device) -> list[Choices]:
+def sweep_choices(given: QuantizationConfig, device: torch.device) -> list[QuantizationConfig]:
     """Return all that a sweep compares here, with the group size and patterns given."""
     shared: dict[str, Any] = {
         "group_size": given.group_size,
         "exclude": given.exclude,
         "clipping": given.clipping,
     }
-    every = [Choices(**each, **shared) for each in (*SWEEP, {"scheme": "fp8"})]
+    every = [QuantizationConfig(**each, **shared) for each in (*SWEEP, {"scheme": "fp8"})]
     return [choices for choices in every if _can(choices, device)]
 
 
-def _can(choices: Choices, device: torch.device) -> bool:
+def _can(choices: QuantizationConfig, device: torch.device) -> bool:
     try:
         check_choices(choices, device)
     except SubjectError:

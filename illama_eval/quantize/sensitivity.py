@@ -20,9 +20,9 @@ from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.model import Model
 from illama.sources.source import Source
 from illama_eval.bootstrap import keys_of, weights_of
-from illama_eval.quantize.activations import linear, watch
-from illama_eval.quantize.ptq import LABEL, Calibration, quantize_layer
-from illama_eval.quantize.schemes import Choices, Plan, make_plan
+from illama_eval.quantize.activations import linear, observe_inputs
+from illama_eval.quantize.ptq import LABEL, CalibrationSet, quantize_layer
+from illama_eval.quantize.schemes import Plan, QuantizationConfig, make_plan
 from illama_eval.results import At, Row
 from illama_eval.run import environment
 from illama_eval.study import Metric, row
@@ -93,8 +93,8 @@ def group_layers(model: Model, plan: Plan) -> list[Group]:
 def find_effects(
     subject: ModelSubject,
     images: Tensor,
-    choices: Choices,
-    calibration: Calibration | None = None,
+    choices: QuantizationConfig,
+    calibration: CalibrationSet | None = None,
 ) -> list[Effect]:
     """Return the effect of quantizing each group alone, on prepared images.
 
@@ -124,7 +124,10 @@ def find_effects(
 
 
 def quantize_apart(
-    subject: ModelSubject, plan: Plan, choices: Choices, calibration: Calibration | None
+    subject: ModelSubject,
+    plan: Plan,
+    choices: QuantizationConfig,
+    calibration: CalibrationSet | None,
 ) -> dict[str, QuantizedWeight]:
     """Return every layer's quantized weight, the inputs of all being those of the exact model."""
     if choices.smooth is not None:
@@ -135,7 +138,7 @@ def quantize_apart(
             raise SubjectError(f"{choices.needs_images} needs calibration images; there are none")
         grams = choices.rounding == "gptq"
         given = calibration.images, plan.chosen, subject.soft_mask
-        inputs = watch(subject.model, *given, grams=grams)
+        inputs = observe_inputs(subject.model, *given, grams=grams)
     weights = {}
     for name, scheme in plan.chosen.items():
         layer = linear(subject.model, name)

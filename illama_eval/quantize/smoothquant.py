@@ -23,7 +23,7 @@ NARROWEST = 1e-5
 
 
 @dataclass(frozen=True)
-class Fold:
+class SmoothingGroup:
     """Layers that share an input, and the parameters that make it."""
 
     consumers: tuple[nn.Linear, ...]
@@ -53,27 +53,27 @@ def smooth(model: Model, inputs: Mapping[str, Inputs], strength: float) -> list[
     return folded
 
 
-def _factor(fold: Fold, largest: Tensor, strength: float) -> Tensor:
+def _factor(fold: SmoothingGroup, largest: Tensor, strength: float) -> Tensor:
     """Return s, fp32 [channel]."""
     heaviest = torch.stack([each.weight.abs().amax(0) for each in fold.consumers]).amax(0)
     reach, weight = largest.clamp_min(NARROWEST), heaviest.clamp_min(NARROWEST)
     return (reach**strength / weight ** (1 - strength)).clamp(1e-3, 1e3)
 
 
-def _folds(block: Block, path: str) -> Iterator[Fold]:
+def _folds(block: Block, path: str) -> Iterator[SmoothingGroup]:
     """Yield a block's folds; those that change a consumer's rows come before those of its input."""
     qkv, projection = block.attention.qkv, block.attention.projection
     width = projection.in_features
     values = (qkv.weight[2 * width :], qkv.bias[2 * width :])
-    yield Fold((projection,), values, f"{path}.attention.projection")
-    yield Fold((qkv,), tuple(block.attention_norm.parameters()), f"{path}.attention.qkv")
+    yield SmoothingGroup((projection,), values, f"{path}.attention.projection")
+    yield SmoothingGroup((qkv,), tuple(block.attention_norm.parameters()), f"{path}.attention.qkv")
     feed = block.feed_forward
     entrance = tuple(block.feed_forward_norm.parameters())
     if isinstance(feed, SwiGLU):
-        yield Fold((feed.down,), (feed.up.weight,), f"{path}.feed_forward.down")
-        yield Fold((feed.gate, feed.up), entrance, f"{path}.feed_forward.gate")
+        yield SmoothingGroup((feed.down,), (feed.up.weight,), f"{path}.feed_forward.down")
+        yield SmoothingGroup((feed.gate, feed.up), entrance, f"{path}.feed_forward.gate")
     else:
-        yield Fold((feed.up,), entrance, f"{path}.feed_forward.up")
+        yield SmoothingGroup((feed.up,), entrance, f"{path}.feed_forward.up")
 
 
 def unfolded(model: Model, names: Sequence[str]) -> list[str]:

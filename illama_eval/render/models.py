@@ -14,9 +14,9 @@ from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, compare
 from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.attention_maps import Maps, maps_of
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.style.palette import Identity, looks_of
-from illama_eval.results import ResultError, Row, Run, inside
+from illama_eval.results import ResultError, Row, Run, nested_get
 
 SYMBOLS: Mapping[str, str] = {
     "o": "\N{BLACK CIRCLE}",
@@ -30,7 +30,7 @@ _LONGEST_NAME = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class ReportModel:
     """One column of a page."""
 
     name: str
@@ -45,7 +45,7 @@ class Model:
     @property
     def label(self) -> str:
         """Return the name as one line."""
-        return plain(self.name, _LONGEST_NAME)
+        return sanitize(self.name, _LONGEST_NAME)
 
     @property
     def symbol(self) -> str:
@@ -61,14 +61,14 @@ class Model:
 
     def known(self, *keys: str) -> Any:
         """Return what the header holds under these keys, or None."""
-        return inside(self.header, *keys)
+        return nested_get(self.header, *keys)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lineup:
+class ReportModels:
     """The models, and all that was measured of them as one run."""
 
-    models: Sequence[Model]
+    models: Sequence[ReportModel]
     run: Run
     compared: Mapping[tuple[str, str], Comparison] = field(default_factory=dict)
     """Every two models, in their order; none where the runs do not say enough."""
@@ -99,7 +99,7 @@ class Lineup:
         return next((each for each in found if each.low is not None), None)
 
 
-def line_up(directories: Sequence[Path]) -> Lineup:
+def load_models(directories: Sequence[Path]) -> ReportModels:
     """Return the models of these run directories.
 
     Raises:
@@ -111,17 +111,19 @@ def line_up(directories: Sequence[Path]) -> Lineup:
     whole = renamed[0] if len(runs) == 1 else _joined(renamed)
     looks = dict(looks_of(whole))
     models = [
-        Model(name=name, look=looks[name], directory=directory, header=run.header, number=number)
+        ReportModel(
+            name=name, look=looks[name], directory=directory, header=run.header, number=number
+        )
         for run, directory, mine in zip(renamed, directories, names, strict=True)
         for number, name in enumerate(mine.values())
     ]
     read = dict(zip(directories, runs, strict=True))
     compared, apart = _compare(models, read) if len(models) > 1 else ({}, [])
-    return Lineup(models=models, run=whole, compared=compared, apart=apart)
+    return ReportModels(models=models, run=whole, compared=compared, apart=apart)
 
 
 def _compare(
-    models: Sequence[Model], read: Mapping[Path, Run]
+    models: Sequence[ReportModel], read: Mapping[Path, Run]
 ) -> tuple[dict[tuple[str, str], Comparison], list[str]]:
     """Return every two models compared, and why some of their numbers must not be subtracted."""
     try:
@@ -172,7 +174,7 @@ def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, 
 
 def _joined(runs: Sequence[Run]) -> Run:
     """Return all rows under the first header, which learns the metrics of the others."""
-    declared = [inside(run.header, "metrics") for run in runs]
+    declared = [nested_get(run.header, "metrics") for run in runs]
     metrics = {
         study: known
         for each in reversed(declared)

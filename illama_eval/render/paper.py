@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 
 from illama_eval.render.format.glossary import metric_label
-from illama_eval.render.models import Model
+from illama_eval.render.models import ReportModel
 from illama_eval.results import Row
 
 PAPER = "Adapting LLaMA Decoder to Vision Transformer (arXiv 2404.06773v4)"
@@ -60,7 +60,7 @@ def published_of(study: str) -> list[Published]:
     return [row for row in read_published() if row.study == study]
 
 
-def counterpart(model: Model, row: Row) -> Published | None:
+def counterpart(model: ReportModel, row: Row) -> Published | None:
     """Return the paper's number for the same checkpoint and the same images, or None."""
     name = model.described.get("released")
     for each in read_published():

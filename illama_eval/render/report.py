@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from illama_eval.compare.gate import Verdicts
+from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figures
 from illama_eval.render.figures.segmentation import read_segments
-from illama_eval.render.models import Lineup, line_up
+from illama_eval.render.models import ReportModels, load_models
 from illama_eval.render.page.build import document_of
 from illama_eval.render.page.document import Document, block_of
 from illama_eval.render.page.html import LARGEST, render_page
@@ -18,7 +18,7 @@ from illama_eval.render.page.sections import MOST_ROWS
 from illama_eval.render.samples import Samples, read_samples
 from illama_eval.render.tables.csv import write_tables
 from illama_eval.render.tables.quantization import write_quantization
-from illama_eval.render.tables.text import Part, to_latex, to_markdown
+from illama_eval.render.tables.text import TableGroup, to_latex, to_markdown
 from illama_eval.results import ResultError
 
 COMPARISON = Path("reports") / "comparison"
@@ -35,7 +35,7 @@ def render_directory(directory: Path) -> list[Path]:
     Raises:
         ResultError: there is no readable run.json, or another file is damaged.
     """
-    lineup = line_up([directory])
+    lineup = load_models([directory])
     drawings = draw_all(lineup.run, read_samples(directory), read_segments(directory))
     figures = write_figures(drawings, directory / "figures")
     written = _write(lineup, drawings, directory, None)
@@ -43,7 +43,7 @@ def render_directory(directory: Path) -> list[Path]:
 
 
 def write_report(
-    directories: Sequence[Path], out: Path | None = None, verdicts: Verdicts | None = None
+    directories: Sequence[Path], out: Path | None = None, verdicts: GateResult | None = None
 ) -> list[Path]:
     """Write report.html, report.md and tables/ of one run, or of several side by side.
 
@@ -53,24 +53,24 @@ def write_report(
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
     """
-    lineup = line_up(directories)
+    lineup = load_models(directories)
     alone = directories[0] if len(directories) == 1 else None
     drawings = draw_embedded(lineup.run, read_segments(alone) if alone else None)
     return _write(lineup, drawings, out or alone or COMPARISON, verdicts)
 
 
 def _write(
-    lineup: Lineup, drawings: Sequence[Drawing], target: Path, verdicts: Verdicts | None
+    lineup: ReportModels, drawings: Sequence[Drawing], target: Path, verdicts: GateResult | None
 ) -> list[Path]:
     stored = _samples(lineup)
-    for document in _ever_leaner(lineup, drawings, stored, verdicts):
+    for document in _smaller_versions(lineup, drawings, stored, verdicts):
         page = render_page(document)
         if len(page.encode("utf-8")) <= LARGEST:
             break
     figures = {path.stem for path in (target / "figures").glob("*.png")}
     texts = {"report.html": page, "report.md": report_markdown(document, figures)}
     if len(lineup.models) > 1:
-        beside = [Part(title=document.title, blocks=[block_of(document.headline)])]
+        beside = [TableGroup(title=document.title, blocks=[block_of(document.headline)])]
         texts |= {"tables/models.md": to_markdown(beside), "tables/models.tex": to_latex(beside)}
     try:
         paths = write_tables(lineup.run, target / "tables")
@@ -81,18 +81,18 @@ def _write(
     return [*paths, *(target / name for name in texts)]
 
 
-def _samples(lineup: Lineup) -> dict[str, Samples]:
+def _samples(lineup: ReportModels) -> dict[str, Samples]:
     """Return the samples that lie beside the runs; a run has those of its first model."""
     found = {model.name: read_samples(model.directory)
              for model in lineup.models if model.number == 0}  # fmt: skip
     return {name: samples for name, samples in found.items() if samples is not None}
 
 
-def _ever_leaner(
-    lineup: Lineup,
+def _smaller_versions(
+    lineup: ReportModels,
     drawings: Sequence[Drawing],
     stored: Mapping[str, Samples],
-    verdicts: Verdicts | None,
+    verdicts: GateResult | None,
 ) -> Iterator[Document]:
     """Yield the report with all there is, then with less and less, each saying what it lacks."""
     yield document_of(lineup, drawings, stored, verdicts=verdicts)

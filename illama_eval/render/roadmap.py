@@ -19,7 +19,7 @@ from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.figures.canvas import drawing_style, save
 from illama_eval.render.figures.roadmap import draw_road
 from illama_eval.render.format.numbers import MISSING, show_number
-from illama_eval.render.roadmap_runs import QUANTITIES, Road, read_road
+from illama_eval.render.roadmap_runs import QUANTITIES, RoadmapRuns, read_road
 from illama_eval.render.tables.text import pipe_table
 from illama_eval.results import ResultError
 
@@ -46,7 +46,7 @@ def write_roadmap(out: Path) -> list[Path]:
     return [*figures, *(out / name for name in texts)]
 
 
-def to_csv(road: Road) -> str:
+def to_csv(road: RoadmapRuns) -> str:
     """Return one line per run, with full digits and fractions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -58,7 +58,7 @@ def to_csv(road: Road) -> str:
     return text.getvalue()
 
 
-def to_markdown(road: Road) -> str:
+def to_markdown(road: RoadmapRuns) -> str:
     """Return the table by step, and what its pairs of steps answer."""
     head, lines = table_of(road)
     found = [f"- **{question}** {answer}" for question, answer in answers(road)]
@@ -72,7 +72,7 @@ def to_markdown(road: Road) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _protocol(road: Road) -> str:
+def _protocol(road: RoadmapRuns) -> str:
     """Return how all runs were trained and measured, in words."""
     recipe, train, test = (road.plan[name] for name in ("recipe", "train", "test"))
     return (
@@ -92,14 +92,14 @@ _LEGEND = (
 )
 
 
-def table_of(road: Road) -> tuple[list[str], list[list[str]]]:
+def table_of(road: RoadmapRuns) -> tuple[list[str], list[list[str]]]:
     """Return head and lines of the table by step."""
     labels = [each.label for each in QUANTITIES]
     head = ["step", "seeds", "paper, T %", "train loss", *labels, "class token"]
     return head, [_line(road, arm) for arm in road.arms]
 
 
-def _line(road: Road, arm: str) -> list[str]:
+def _line(road: RoadmapRuns, arm: str) -> list[str]:
     runs, paper = road.of(arm), road.plan["arms"][arm]["paper"]
     losses = [run.train_loss for run in runs]
     cells = [
@@ -123,7 +123,7 @@ def _spread(values: Sequence[float | None], scale: float = 1) -> str:
     return " \N{PLUS-MINUS SIGN} ".join(ends)
 
 
-def answers(road: Road) -> Iterator[tuple[str, str]]:
+def answers(road: RoadmapRuns) -> Iterator[tuple[str, str]]:
     """Yield each question of the plan whose two steps were travelled, with its answer."""
     for before, after, question in road.plan["questions"]:
         sides = [[read_measured(run.path) for run in road.of(arm)] for arm in (before, after)]

@@ -43,7 +43,7 @@ QUANTITIES: Sequence[Quantity] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Travelled:
+class RoadmapRun:
     """One trained and measured model."""
 
     arm: str
@@ -57,13 +57,13 @@ class Travelled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Road:
+class RoadmapRuns:
     """All runs of a folder, with what they share."""
 
     plan: Mapping[str, Any]
-    runs: Sequence[Travelled]
+    runs: Sequence[RoadmapRun]
 
-    def of(self, arm: str) -> list[Travelled]:
+    def of(self, arm: str) -> list[RoadmapRun]:
         """Return the runs of one arm, by seed."""
         return [run for run in self.runs if run.arm == arm]
 
@@ -73,7 +73,7 @@ class Road:
         return [arm for arm in self.plan["arms"] if self.of(arm)]
 
 
-def read_road(out: Path) -> Road:
+def read_road(out: Path) -> RoadmapRuns:
     """Return the runs of a roadmap's folder.
 
     Raises:
@@ -92,15 +92,15 @@ def read_road(out: Path) -> Road:
         raise ResultError(f"{out}: holds no readable roadmap ({problem})") from problem
     if not runs:
         raise ResultError(f"{out / 'runs'}: holds no finished run")
-    return Road(plan=plan, runs=sorted(runs, key=lambda run: (list(plan["arms"]).index(run.arm),
+    return RoadmapRuns(plan=plan, runs=sorted(runs, key=lambda run: (list(plan["arms"]).index(run.arm),
                                                               run.seed)))  # fmt: skip
 
 
-def _read(path: Path, arm: str, seed: int) -> Travelled:
+def _read(path: Path, arm: str, seed: int) -> RoadmapRun:
     run = Run.load(path, headline=False)
     last = json.loads((path / "log.jsonl").read_text("utf-8").splitlines()[-1])
     token = [v.verdict for v in run.verdicts if v.name == "class_token_isolation" and not v.at]
-    return Travelled(
+    return RoadmapRun(
         arm=arm,
         seed=seed,
         path=path,

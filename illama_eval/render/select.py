@@ -9,7 +9,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.results import Row, Run, inside
+from illama_eval.results import Row, Run, nested_get
 
 Array = NDArray[np.float64]
 
@@ -88,13 +88,13 @@ def range_of_heads(grid: Array) -> tuple[Array, Array]:
 
 def parameter(run: Run, study: str, name: str, default: float) -> float:
     """Return a study's parameter from the header, or the default where it is not written."""
-    found = inside(run.header, "identity", "studies", study, name)
+    found = nested_get(run.header, "identity", "studies", study, name)
     return float(found) if isinstance(found, int | float) else default
 
 
-def better(run: Run, row: Row) -> str | None:
+def direction(run: Run, row: Row) -> str | None:
     """Return `higher` or `lower`, as the header declares the row's metric, else None."""
-    found = inside(run.header, "metrics", row.study, row.metric, "better")
+    found = nested_get(run.header, "metrics", row.study, row.metric, "better")
     return found if found in {"higher", "lower"} else None
 
 
@@ -107,7 +107,7 @@ def images_of(run: Run, study: str) -> str:
 
 def class_names(run: Run) -> list[str]:
     """Return the names of the classes, as far as the header lists them."""
-    found = inside(run.header, "source", "classes")
+    found = nested_get(run.header, "source", "classes")
     return [str(name) for name in found] if isinstance(found, list) else []
 
 

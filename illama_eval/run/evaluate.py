@@ -11,8 +11,8 @@ from illama.interruption import Interrupted, deferring
 from illama.sources.source import Source
 from illama_eval.results import Run
 from illama_eval.run import directory
-from illama_eval.run.finalize import conclude
-from illama_eval.run.job import Job, Options, Prior, Progress
+from illama_eval.run.finalize import finalize
+from illama_eval.run.job import Job, Options, PrecomputedStudy, Progress
 from illama_eval.run.loop import automatic_batch_size, observe_source
 from illama_eval.study import Study
 from illama_eval.subjects.subject import Subject
@@ -29,7 +29,7 @@ def evaluate(
     studies: Sequence[Study],
     out: Path | None = None,
     options: Options | None = None,
-    prior: Prior | None = None,
+    prior: PrecomputedStudy | None = None,
 ) -> Run:
     """Measure subjects on a source with all studies in one pass.
 
@@ -47,7 +47,7 @@ def evaluate(
     with join(subjects[0].device) as world:
         job = Job(subjects, source, tuple(studies), options or Options(), world, prior)
         if out is None:
-            return conclude(job, _fold(job, None)).run
+            return finalize(job, _fold(job, None)).run
         return _lead(job, out) if world.is_main else _follow(job, out)
 
 
@@ -58,7 +58,7 @@ def _lead(job: Job, out: Path) -> Run:
         job.world.collect(found is not None)
         if found is not None:
             return found
-        finished = conclude(job, _fold(job, out))
+        finished = finalize(job, _fold(job, out))
         directory.write_run(out, finished.run, finished.timing, finished.arrays)
         return finished.run
 
@@ -78,7 +78,7 @@ def _follow(job: Job, out: Path) -> Run:
     """Measure this process's share for the first process, which owns the directory."""
     if job.world.collect(False)[0]:
         return Run.load(out)
-    return conclude(job, _fold(job, out)).run
+    return finalize(job, _fold(job, out)).run
 
 
 def _fold(job: Job, out: Path | None) -> Progress:

@@ -16,7 +16,7 @@ from illama_eval.results import ResultError, Row, Run
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
-from illama_eval.study import Findings, Metric
+from illama_eval.study import Metric, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 
 UNREADABLE_NAMED = 100
@@ -24,14 +24,14 @@ UNREADABLE_NAMED = 100
 CLASSES_NAMED = 100
 """Class names that the header lists."""
 
-Found: TypeAlias = tuple[str, str, Findings]
+Found: TypeAlias = tuple[str, str, StudyResult]
 """A subject's name, a study's, and what it found."""
 Unreadable: TypeAlias = Sequence[tuple[int, str]]
 """Positions and reasons."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class FinishedRun:
     """All that a run directory is written from."""
 
     run: Run
@@ -40,7 +40,7 @@ class Finished:
     """Arrays of the .npz files, by stem."""
 
 
-def conclude(job: Job, progress: Progress) -> Finished:
+def finalize(job: Job, progress: Progress) -> FinishedRun:
     """Add over all processes and summarize; every process returns the same run.
 
     Raises:
@@ -76,7 +76,7 @@ def conclude(job: Job, progress: Progress) -> Finished:
     )
     mine = len(job.world.positions(len(job.source)))
     timing = environment.timing(job.subjects[0], progress, mine, run.header)
-    return Finished(run=run, timing=timing, arrays=_arrays(job, progress))
+    return FinishedRun(run=run, timing=timing, arrays=_arrays(job, progress))
 
 
 def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from illama.observation import LAYER_WANTED, Piece
 from illama.sources.source import Source
 from illama_eval.bootstrap import REPLICATE_SCHEME
 from illama_eval.results import ResultError
-from illama_eval.run.loop import Seen, Step
+from illama_eval.run.loop import BatchResult, SubjectPiece
 from illama_eval.run.samples import ClassAttention
-from illama_eval.study import Findings, Metric, Study, Sums, accumulate, needs, parameters
+from illama_eval.study import Metric, Study, StudyResult, Sums, accumulate, needs, parameters
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import Subject
 
@@ -49,7 +49,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prior:
+class PrecomputedStudy:
     """What was found before the pass over the images, as a study of the run beside the others."""
 
     name: str
@@ -57,7 +57,7 @@ class Prior:
     metrics: Mapping[str, Metric]
     parameters: Mapping[str, Any]
     """JSON-able; part of the run's identity."""
-    findings: Mapping[str, Findings] = field(default_factory=dict)
+    findings: Mapping[str, StudyResult] = field(default_factory=dict)
     """By the subject's name; empty while only the identity is asked for."""
 
 
@@ -85,7 +85,7 @@ class Progress:
     unreadable: list[tuple[int, str]] = field(default_factory=list)
     totals: Sums = field(default_factory=dict)
 
-    def take(self, step: Step[Sums]) -> None:
+    def take(self, step: BatchResult[Sums]) -> None:
         """Add one finished batch."""
         for sums in step.results:
             accumulate(self.totals, sums)
@@ -111,7 +111,7 @@ class Job:
     studies: tuple[Study, ...]
     options: Options
     world: World
-    prior: Prior | None = None
+    prior: PrecomputedStudy | None = None
 
     def __post_init__(self) -> None:
         for study in self.studies:
@@ -166,7 +166,7 @@ class Job:
             "replicate_scheme": REPLICATE_SCHEME,
         }
 
-    def measure(self, pieces: Iterator[Seen]) -> Sums:
+    def measure(self, pieces: Iterator[SubjectPiece]) -> Sums:
         """Return what all studies make of one batch's pieces."""
         sums: Sums = {}
         for number, piece in pieces:

@@ -23,7 +23,7 @@ from illama_eval.bootstrap import keys_of, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class LoadedBatch:
     """A batch as the loader hands it over: one tensor per distinct way to prepare an image."""
 
     positions: NDArray[np.int64]
@@ -33,10 +33,10 @@ class Loaded:
     masks: tuple[Tensor, ...] | None = None
     """Class of each pixel, per image; None unless segments are wanted."""
 
-    def part(self, start: int, size: int) -> Loaded:
+    def part(self, start: int, size: int) -> LoadedBatch:
         """Return a run of the readable images."""
         rows = slice(start, start + size)
-        return Loaded(
+        return LoadedBatch(
             positions=self.positions[rows],
             inputs=tuple(each[rows] for each in self.inputs),
             masks=None if self.masks is None else self.masks[rows],
@@ -67,7 +67,7 @@ class BatchPlan:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def load(self, index: int) -> Loaded:
+    def load(self, index: int) -> LoadedBatch:
         """Return one batch, read and prepared."""
         images, masks, positions, unreadable = [], [], [], []
         for position in self.batches[index].tolist():
@@ -86,7 +86,7 @@ class BatchPlan:
             torch.stack([prepare(image) for image in images]) if images else torch.empty(0)
             for prepare in self.distinct
         )
-        return Loaded(
+        return LoadedBatch(
             positions=np.array(positions, dtype=np.int64),
             inputs=inputs,
             unreadable=tuple(unreadable),
@@ -117,7 +117,7 @@ class BatchPlan:
         place = {kept: i for i, kept in enumerate(subset)}
         return torch.tensor([place[label] for label in labels.tolist()], dtype=torch.int64)
 
-    def batch(self, part: Loaded, device: torch.device) -> Batch:
+    def batch(self, part: LoadedBatch, device: torch.device) -> Batch:
         """Return who the images are, on the device where they are measured."""
         positions = part.positions
         index = torch.from_numpy(positions)
@@ -135,7 +135,7 @@ class BatchPlan:
         )
 
 
-def load_batches(plan: BatchPlan, workers: int, first: int) -> Iterator[Loaded]:
+def load_batches(plan: BatchPlan, workers: int, first: int) -> Iterator[LoadedBatch]:
     """Yield the batches from `first` on, read ahead by threads: decoding releases the GIL."""
     numbers = iter(range(first, len(plan)))
     if not workers:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from illama.distributed import World
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources.source import Source
-from illama_eval.run.loader import BatchPlan, Loaded, load_batches
+from illama_eval.run.loader import BatchPlan, LoadedBatch, load_batches
 from illama_eval.subjects.subject import Subject
 
 Result = TypeVar("Result")
-Seen: TypeAlias = tuple[int, Piece]
+SubjectPiece: TypeAlias = tuple[int, Piece]
 """The number of a subject (from 0), and one of its pieces."""
 
 BUDGET: Mapping[str, int] = {"cpu": 2**28, "cuda": 2**32}
@@ -33,7 +33,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Generic[Result]):
+class BatchResult(Generic[Result]):
     """What became of one loaded batch."""
 
     next_batch: int
@@ -49,14 +49,14 @@ def observe_source(
     subjects: Sequence[Subject],
     source: Source,
     wanted: frozenset[str],
-    consume: Callable[[Iterator[Seen]], Result],
+    consume: Callable[[Iterator[SubjectPiece]], Result],
     *,
     batch_size: int,
     chunk: int | None = None,
     workers: int = 0,
     world: World | None = None,
     first: int = 0,
-) -> Iterator[Step[Result]]:
+) -> Iterator[BatchResult[Result]]:
     """Yield a Step per batch, holding what `consume` made of the pieces of all subjects.
 
     Subjects see each batch in lockstep, so that a piece can carry its `reference`. When memory
@@ -81,7 +81,7 @@ def observe_source(
                     continue
                 results.append(result[0])
                 done += len(part.positions)
-            yield Step(
+            yield BatchResult(
                 next_batch=index + 1,
                 positions=loaded.positions,
                 unreadable=loaded.unreadable,
@@ -99,8 +99,8 @@ def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) ->
 
 
 def _see(
-    subjects: Sequence[Subject], plan: BatchPlan, part: Loaded, wanted: frozenset[str]
-) -> Iterator[Seen]:
+    subjects: Sequence[Subject], plan: BatchPlan, part: LoadedBatch, wanted: frozenset[str]
+) -> Iterator[SubjectPiece]:
     """Yield the pieces of all subjects in lockstep, each with its batch and its reference."""
     device = subjects[0].device
     batch = plan.batch(part, device)
@@ -149,10 +149,10 @@ def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source)
 
 
 def _consume(
-    consume: Callable[[Iterator[Seen]], Result],
+    consume: Callable[[Iterator[SubjectPiece]], Result],
     subjects: Sequence[Subject],
     plan: BatchPlan,
-    part: Loaded,
+    part: LoadedBatch,
     wanted: frozenset[str],
 ) -> Result:
     """Observe one part of a batch and consume it, so that one attempt covers both."""

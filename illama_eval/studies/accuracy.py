@@ -16,7 +16,7 @@ import torch
 
 from illama.observation import OutputSeen, Piece, batch_of
 from illama_eval.functional.predictions import logits_and_labels, predict
-from illama_eval.study import Findings, Metric, Sums, record, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 
 FEW = 5
 """How many guesses top5 allows."""
@@ -60,7 +60,7 @@ class Accuracy:
             "image/rank": record(batch, seen.rank),
         }
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return top1, top5, nll with intervals, and how many images had no usable logits.
 
         Raises:
@@ -82,4 +82,4 @@ class Accuracy:
             for metric in ("top1", "top5", "nll")
         ]
         count = row("nonfinite", broken, images, declared=self.metrics["nonfinite"])
-        return Findings(rows=(*shares, count))
+        return StudyResult(rows=(*shares, count))

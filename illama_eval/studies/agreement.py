@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
 from illama_eval.results import Row
-from illama_eval.study import Findings, Metric, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 MEANS = ("flips", "kl", "logit_mse", "logit_cosine")
 """Metrics that are means over the images."""
@@ -88,7 +88,7 @@ class Agreement:
             f"noise/{piece.index}": weigh(batch, (to_float64(tokens) - exact).square().sum((1, 2))),
         }
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return the rows with intervals; none for the first subject.
 
         Raises:
@@ -96,7 +96,7 @@ class Agreement:
         """
         if not total:
             raise ValueError("agreement: no image was seen")
-        return Findings(rows=tuple(self._rows(total)) if "images" in total else ())
+        return StudyResult(rows=tuple(self._rows(total)) if "images" in total else ())
 
     def _rows(self, total: Sums) -> Iterator[Row]:
         images = int(total["images"][0])

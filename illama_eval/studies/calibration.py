@@ -33,7 +33,7 @@ from illama_eval.functional.temperature import (
 )
 from illama_eval.results import Row, Verdict
 from illama_eval.statistics import wilson_interval
-from illama_eval.study import Findings, Metric, Sums, record, row
+from illama_eval.study import Metric, StudyResult, Sums, record, row
 
 Split = Literal["hash", "first-half"]
 
@@ -119,7 +119,7 @@ class Calibration:
             **self._keep_logits(batch, logits, labels),
         }
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return the errors with intervals, the bins before and after, and what they amount to.
 
         Raises:
@@ -133,7 +133,7 @@ class Calibration:
         told = f"{left_out} of {images} images have no finite logits and are left out"
         if not seen.images:
             names = [name for name in self.metrics if not name.startswith("bin_")]
-            return Findings(rows=tuple(_row(name, math.nan, images, told) for name in names))
+            return StudyResult(rows=tuple(_row(name, math.nan, images, told) for name in names))
         table = seen.tabulate(self.bins)
         scaling = self._scale(total, seen)
         before = table if self.split == "hash" else scaling.before.tabulate(self.bins)
@@ -148,7 +148,7 @@ class Calibration:
         if left_out:
             rows = [replace(each, reason=_join(each.reason, told)) for each in rows]
         verdicts = (_judge(table), _judge_scaling(scaling, before, after))
-        return Findings(rows=tuple(rows), verdicts=verdicts)
+        return StudyResult(rows=tuple(rows), verdicts=verdicts)
 
     def _keep_logits(self, batch: Batch, logits: Tensor, labels: Tensor) -> Sums:
         """Return the logits as a record or, where they are too many, losses by half."""

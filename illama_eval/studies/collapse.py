@@ -39,7 +39,7 @@ from illama_eval.functional.attention_maps import (
     without,
 )
 from illama_eval.results import Row, Verdict
-from illama_eval.study import Findings, Metric, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 WITHOUT_HEADS = frozenset({"reach", "class_row_mass", "outlier_share"})
 """Metrics that are reported by layer, not by head."""
@@ -204,7 +204,7 @@ class Collapse:
         finite = whole.sum(-1).isfinite()
         return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return every metric by layer and head and as a whole, and the six verdicts.
 
         Raises:
@@ -221,7 +221,7 @@ class Collapse:
             rows += _rows(metric, by_layer, images)
         isolation = judge_isolation(seen, float(spread[0]), self.isolated_below)
         others = (judge(rule, seen[rule.metric]) for rule in self._rules())
-        return Findings(rows=tuple(rows), verdicts=(isolation, *others))
+        return StudyResult(rows=tuple(rows), verdicts=(isolation, *others))
 
     def _rules(self) -> tuple[Rule, ...]:
         """Return how the numbers by layer and head become verdicts."""

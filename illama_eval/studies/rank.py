@@ -31,7 +31,7 @@ from illama_eval.functional.spectrum import (
     stable_rank,
 )
 from illama_eval.results import CURVE_POINTS, Curve, Row
-from illama_eval.study import Findings, Metric, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 ENERGY = 0.9
 """Share of the squared singular values that `energy_rank` asks for."""
@@ -88,7 +88,7 @@ class Rank:
             sums[f"rank/{kind}"] = weigh(batch, indices)
         return {f"{key}/{piece.index}": value for key, value in sums.items()}
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return every metric by layer and head, its mean, and the cumulative curves.
 
         Raises:
@@ -110,7 +110,7 @@ class Rank:
             per_image = indices / selected[:, None, None]
             rows += self._rows("rank_per_image", per_image, int(selected[0]), kind)
             curves += self._curves(sigma, kind)
-        return Findings(rows=tuple(rows), curves=tuple(curves))
+        return StudyResult(rows=tuple(rows), curves=tuple(curves))
 
     def _of_mean_map(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Return what is computed from singular values [..., value], by metric."""

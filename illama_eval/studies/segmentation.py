@@ -24,7 +24,7 @@ from illama.segmentation_metrics import (
     pixel_accuracy,
 )
 from illama_eval.results import Row
-from illama_eval.study import Findings, Metric, Sums, record, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 
 MODES = ("whole", "slide", "multiscale")
 """Ways to segment an image: squeezed into one window, windows at one scale, at several scales and
@@ -69,7 +69,7 @@ class Segmentation:
             f"image/areas_{piece.mode}": record(batch, counted),
         }
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return mIoU and accuracies of every way, and IoU and share of pixels of every class.
 
         Raises:
@@ -84,7 +84,7 @@ class Segmentation:
         for number, name in enumerate(self.names):
             values = label[:, number] / label.sum(1)
             rows.append(self._row("pixels", values, images, {"class": name}, NOWHERE))
-        return Findings(rows=tuple(rows))
+        return StudyResult(rows=tuple(rows))
 
     def _rows(self, areas: Tensor, mode: str, images: int) -> Iterator[Row]:
         """Yield the rows of one way, from areas [201, 3, class]."""

@@ -24,7 +24,7 @@ from illama_eval.cue_conflict import Categories, Observer
 from illama_eval.functional.predictions import find_usable
 from illama_eval.results import Row, Verdict
 from illama_eval.statistics import wilson_interval
-from illama_eval.study import Findings, Metric, Sums, record, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 
 NO_DECISION = -1
 
@@ -110,7 +110,7 @@ class ShapeBias:
             },
         }
 
-    def summarize(self, total: Sums) -> Findings:
+    def summarize(self, total: Sums) -> StudyResult:
         """Return bias, its parts by category, accuracy and consistency, with intervals.
 
         Raises:
@@ -126,7 +126,7 @@ class ShapeBias:
         rows.append(
             row("nonfinite", int(total["nonfinite"]), images, declared=self.metrics["nonfinite"])
         )
-        return Findings(rows=tuple(rows), verdicts=(_verdict(rows),))
+        return StudyResult(rows=tuple(rows), verdicts=(_verdict(rows),))
 
     def _rows(self, total: Sums, prefix: str, at: Mapping[str, str]) -> Iterator[Row]:
         """Yield one decider's rows."""

@@ -132,7 +132,7 @@ def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
     }
 
 
-def random_twin(subject: ModelSubject, seed: int = 0) -> ModelSubject:
+def with_random_weights(subject: ModelSubject, seed: int = 0) -> ModelSubject:
     """Return the subject with freshly drawn weights, run in the same way."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

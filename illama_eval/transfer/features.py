@@ -27,7 +27,7 @@ from illama.interruption import deferring
 from illama.observation import LayerSeen, OutputSeen, batch_of, present
 from illama.sources.source import Source
 from illama_eval.run.job import IDENTIFYING
-from illama_eval.run.loop import Seen, automatic_batch_size, observe_source
+from illama_eval.run.loop import SubjectPiece, automatic_batch_size, observe_source
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import Subject, SubjectError
 
@@ -101,7 +101,9 @@ def check_kind(subject: Subject, kind: Kind) -> None:
             raise SubjectError(f"{subject.name}: has {depth} blocks; last4 needs {LAST}")
 
 
-def read_kind(subject: Subject, kind: Kind, pieces: Iterator[Seen]) -> tuple[Tensor, Tensor]:
+def read_kind(
+    subject: Subject, kind: Kind, pieces: Iterator[SubjectPiece]
+) -> tuple[Tensor, Tensor]:
     """Return positions [image] and features [image, channel] of one batch."""
     layers: list[Tensor] = []
     for _, piece in pieces:

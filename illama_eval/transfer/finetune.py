@@ -20,11 +20,11 @@ from illama.model import Model
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, Recipe
 from illama_eval.results import CURVE_POINTS, Curve
-from illama_eval.study import Findings, row
+from illama_eval.study import StudyResult, row
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.probe import METRICS
-from illama_eval.transfer.splits import Pair
+from illama_eval.transfer.splits import TransferSplit
 
 QUICK: Mapping[str, Any] = {
     "epochs": 20,
@@ -45,7 +45,12 @@ _PLACES = ("name", "summary", "data", "start")
 
 
 def make_recipe(
-    base: ModelSubject, folder: Path, pair: Pair, preset: str, changes: Sequence[str], seed: int
+    base: ModelSubject,
+    folder: Path,
+    pair: TransferSplit,
+    preset: str,
+    changes: Sequence[str],
+    seed: int,
 ) -> Recipe:
     """Return the recipe of a preset for this model and these images.
 
@@ -84,7 +89,7 @@ def make_recipe(
 
 def train(
     recipe: Recipe,
-    pair: Pair,
+    pair: TransferSplit,
     folder: Path,
     base: ModelSubject,
     *,
@@ -102,9 +107,7 @@ def train(
         shutil.rmtree(folder)
     _claim(folder, identity_of_training(recipe, pair, base))
     if not (folder / f"{folder.name}.safetensors").is_file():
-        execution = Execution(
-            device=base.device, workers=workers, compiled=compiled, keep=1
-        )
+        execution = Execution(device=base.device, workers=workers, compiled=compiled, keep=1)
         console = Console(stderr=True, highlight=False)
         write_start(base, folder / START, pair.classes, recipe.seed)
         console.print(f"training {base.name} on {len(pair.train):,} images", markup=False)
@@ -113,7 +116,7 @@ def train(
     return [json.loads(line) for line in lines]
 
 
-def identity_of_training(recipe: Recipe, pair: Pair, base: ModelSubject) -> dict[str, Any]:
+def identity_of_training(recipe: Recipe, pair: TransferSplit, base: ModelSubject) -> dict[str, Any]:
     """Return all that decides a training, as JSON reads it back."""
     fields = {k: v for k, v in recipe.to_dict().items() if k not in _PLACES}
     plain: dict[str, Any] = json.loads(
@@ -184,7 +187,7 @@ def best_epoch(log: Sequence[Mapping[str, Any]]) -> int:
     return 1 + int(np.argmax([record["test_acc1_at_0"] for record in log]))
 
 
-def findings_of_training(pair: Pair, log: Sequence[Mapping[str, Any]]) -> Findings:
+def findings_of_training(pair: TransferSplit, log: Sequence[Mapping[str, Any]]) -> StudyResult:
     """Return how many images were learned from, the best epoch, and accuracy over the epochs."""
     images = len(pair.train)
     best = best_epoch(log)
@@ -206,4 +209,4 @@ def findings_of_training(pair: Pair, log: Sequence[Mapping[str, Any]]) -> Findin
         x=tuple(float(place + 1) for place in kept),
         y=tuple(log[place]["test_acc1_at_0"] / 100 for place in kept),
     )
-    return Findings(rows=rows, curves=(curve,))
+    return StudyResult(rows=rows, curves=(curve,))

@@ -141,7 +141,7 @@ def fit_path(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Minimum:
     """Where a descent ended."""
 
     point: Tensor
@@ -152,7 +152,7 @@ class Found:
 
 def minimise(
     look: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, curvature: Tensor
-) -> Found:
+) -> Minimum:
     """Descend a smooth convex function by L-BFGS (Liu and Nocedal 1989).
 
     Args:
@@ -167,17 +167,17 @@ def minimise(
         direction = _direction(gradient, curvature, pairs)
         slope = float((direction * gradient).sum())
         if -slope / 2 <= TOLERANCE:
-            return Found(point=point, value=value, steps=step, converged=True)
+            return Minimum(point=point, value=value, steps=step, converged=True)
         taken = _search(look, point, value, direction, slope)
         if taken is None:
-            return Found(point=point, value=value, steps=step, converged=False)
+            return Minimum(point=point, value=value, steps=step, converged=False)
         moved, lower, after = taken
         change, turned = moved - point, after - gradient
         bend = float((change * turned).sum())
         if bend > _CURVED * float(change.norm() * turned.norm()):
             pairs.append((change, turned, bend))
         point, value, gradient = moved, lower, after
-    return Found(point=point, value=value, steps=MOST_STEPS, converged=False)
+    return Minimum(point=point, value=value, steps=MOST_STEPS, converged=False)
 
 
 def _direction(

@@ -18,7 +18,7 @@ from torch import Tensor
 from illama.sources.source import Source, hash_order
 from illama_eval.bootstrap import keys_of, weights_of
 from illama_eval.results import Curve, Row
-from illama_eval.study import Findings, Metric, row
+from illama_eval.study import Metric, StudyResult, row
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.features import Features, Kind
 from illama_eval.transfer.knn import TEMPERATURE, find_neighbours, vote
@@ -41,15 +41,15 @@ METRICS: Mapping[str, Metric] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probing:
+class ProbeResult:
     """What probing a model found."""
 
     logits: Tensor
     """float64 [test image, class]"""
-    findings: Findings
+    findings: StudyResult
 
 
-def probe(task: Task, choices: Choices) -> Probing:
+def probe(task: ProbeTask, choices: ProbeConfig) -> ProbeResult:
     """Fit the classifier and apply it to the test images, for all images and for few.
 
     Raises:
@@ -65,17 +65,17 @@ def probe(task: Task, choices: Choices) -> Probing:
     rows = [row("training_images", images, len(task.train.ids),
                 declared=METRICS["training_images"], reason=_count_told(task)), *rows]  # fmt: skip
     few = list(_few_shot_rows(task, choices, logits, weights))
-    return Probing(
+    return ProbeResult(
         logits=logits,
-        findings=Findings(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few))),
+        findings=StudyResult(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few))),
     )
 
 
-def _count_told(task: Task) -> str:
+def _count_told(task: ProbeTask) -> str:
     return f"{task.unreadable} unreadable ones left out" if task.unreadable else "a count"
 
 
-def _probe_linearly(task: Task, choices: Choices) -> tuple[Tensor, list[Row], list[Curve]]:
+def _probe_linearly(task: ProbeTask, choices: ProbeConfig) -> tuple[Tensor, list[Row], list[Curve]]:
     """Return the logits of a linear probe, how C was chosen, and the same as a curve."""
     train = task.train
     found = fit_probe(
@@ -104,7 +104,7 @@ def _grid_rows(found: LinearProbe) -> Iterator[Row]:
 
 
 def _probe_neighbours(
-    task: Task, choices: Choices, weights: Tensor
+    task: ProbeTask, choices: ProbeConfig, weights: Tensor
 ) -> tuple[Tensor, list[Row], list[Curve]]:
     """Return the logits of the first k, the accuracy of every k, and the same as a curve."""
     near = find_neighbours(
@@ -121,7 +121,7 @@ def _probe_neighbours(
 
 
 def _few_shot_rows(
-    task: Task, choices: Choices, everything: Tensor, weights: Tensor
+    task: ProbeTask, choices: ProbeConfig, everything: Tensor, weights: Tensor
 ) -> Iterator[Row]:
     """Yield the accuracy with so many images per class: of each draw, and their mean."""
     for shots in choices.shots:
@@ -143,7 +143,7 @@ def _few_shot_rows(
                   reason=said)  # fmt: skip
 
 
-def _few_curve(task: Task, rows: Sequence[Row]) -> list[Curve]:
+def _few_curve(task: ProbeTask, rows: Sequence[Row]) -> list[Curve]:
     """Return accuracy over images per class."""
     every = len(task.train.ids) / task.classes
     means = [each for each in rows if set(each.at) == {"shots"}]
@@ -163,7 +163,7 @@ def _curves(over: str, points: Sequence[tuple[float, float | None]]) -> list[Cur
     return [Curve(name="held_out_top1" if over == "C" else "top1", at={"over": over}, x=x, y=y)]
 
 
-def draw_shots(train: Set, shots: int, seed: int) -> NDArray[np.int64]:
+def draw_shots(train: FeatureSet, shots: int, seed: int) -> NDArray[np.int64]:
     """Return the places of so many images of each class, those of smallest hash.
 
     More shots of one seed hold all of the fewer ones.
@@ -176,7 +176,7 @@ def draw_shots(train: Set, shots: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(chosen))
 
 
-def _own_among(task: Task, places: NDArray[np.int64]) -> Tensor | None:
+def _own_among(task: ProbeTask, places: NDArray[np.int64]) -> Tensor | None:
     """Return where each test image stands among the drawn ones, -1 where it does not."""
     if task.own is None:
         return None
@@ -185,7 +185,7 @@ def _own_among(task: Task, places: NDArray[np.int64]) -> Tensor | None:
     return torch.where(task.own < 0, task.own, among[task.own])
 
 
-def _classify(task: Task, choices: Choices) -> Tensor:
+def _classify(task: ProbeTask, choices: ProbeConfig) -> Tensor:
     """Return logits of the test images by a classifier of these training images."""
     train = task.train
     if choices.probe == "linear":
@@ -198,19 +198,21 @@ def _classify(task: Task, choices: Choices) -> Tensor:
     return vote(near, train.labels, task.classes, k).cpu()
 
 
-def _hits(task: Task, logits: Tensor) -> Tensor:
+def _hits(task: ProbeTask, logits: Tensor) -> Tensor:
     """Return 1 for each test image that is right, else 0; logits that are not finite are wrong."""
     right = (logits.argmax(1) == task.test.labels.cpu()) & logits.isfinite().all(1)
     return right.double()
 
 
-def _accuracy_row(task: Task, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]) -> Row:
+def _accuracy_row(
+    task: ProbeTask, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]
+) -> Row:
     top1 = weights @ _hits(task, logits) / weights.sum(1)
     return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class ProbeConfig:
     """Which classifier, on which features, of how many images."""
 
     probe: Probe
@@ -237,7 +239,7 @@ class Choices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Set:
+class FeatureSet:
     """Images with their features, those that were read alone."""
 
     features: Tensor
@@ -248,10 +250,10 @@ class Set:
     places: NDArray[np.int64]
     """Where each image stands in the source."""
 
-    def part(self, places: NDArray[np.int64]) -> Set:
+    def part(self, places: NDArray[np.int64]) -> FeatureSet:
         """Return some of the images."""
         index = torch.from_numpy(places).to(self.labels.device)
-        return Set(
+        return FeatureSet(
             features=self.features[index],
             labels=self.labels[index],
             ids=tuple(self.ids[place] for place in places),
@@ -259,12 +261,12 @@ class Set:
         )
 
 
-def make_set(source: Source, features: Features, device: torch.device) -> Set:
+def make_set(source: Source, features: Features, device: torch.device) -> FeatureSet:
     """Return a source's readable images with their features, on the device."""
     assert source.labels is not None
     gone = {place for place, _ in features.unreadable}
     places = np.array([i for i in range(len(source)) if i not in gone], dtype=np.int64)
-    return Set(
+    return FeatureSet(
         features=torch.from_numpy(np.array(features.values[places])).to(device),
         labels=torch.from_numpy(source.labels[places]).to(device),
         ids=tuple(source.ids[place] for place in places),
@@ -273,20 +275,20 @@ def make_set(source: Source, features: Features, device: torch.device) -> Set:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class ProbeTask:
     """What one model's features are to be used for."""
 
     name: str
     """Of the model."""
-    train: Set
-    test: Set
+    train: FeatureSet
+    test: FeatureSet
     classes: int
     own: Tensor | None = None
     """The place of each test image among the training images, where they are the same."""
     unreadable: int = 0
     """Training images that could not be read, and are left out."""
 
-    def check(self, choices: Choices) -> None:
+    def check(self, choices: ProbeConfig) -> None:
         """Refuse features and classes of which no classifier can be made.
 
         Raises:
@@ -301,7 +303,7 @@ class Task:
         check_amounts(self.train.labels, self.classes, choices, left_out=self.own is not None)
 
 
-def check_amounts(labels: Tensor, classes: int, choices: Choices, *, left_out: bool) -> None:
+def check_amounts(labels: Tensor, classes: int, choices: ProbeConfig, *, left_out: bool) -> None:
     """Refuse training images that are too few for what is chosen.
 
     Raises:

@@ -19,7 +19,7 @@ LEAK = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class TransferSplit:
     """Images to learn from and images to report on."""
 
     train: Source
@@ -39,7 +39,7 @@ def open_pair(
     labels: Path | None = None,
     leave_one_out: bool = False,
     seed: int = 0,
-) -> Pair:
+) -> TransferSplit:
     """Open the training and the test images of `data`, or the training images of `train_data`.
 
     A set without splits is told apart by class and the hash of the ids, unless each image can be
@@ -64,12 +64,12 @@ def open_pair(
         )
     classes = _count(train, test)
     note = _check_apart(train, test)
-    return Pair(
+    return TransferSplit(
         train=train.for_head(classes), test=test.for_head(classes), classes=classes, note=note
     )
 
 
-def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> Pair:
+def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> TransferSplit:
     """Return a set without splits as both sides, or cut in two."""
     classes = _count(source, source)
     source = source.for_head(classes)
@@ -79,7 +79,7 @@ def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> Pair
             f"{source.name}: training and test images are the same; each is classified by all "
             "others"
         )
-        return Pair(train=source, test=source, classes=classes, same=True, note=note)
+        return TransferSplit(train=source, test=source, classes=classes, same=True, note=note)
     tested = hold_out(source.labels, source.ids, seed, TEST_SHARE)
     if not tested.any():
         raise SubjectError(
@@ -91,7 +91,7 @@ def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> Pair
         f"{source.name}: training and test images are the same; {len(test):,} of {len(source):,}, "
         f"drawn by class (seed {seed}), are tested, the others trained on"
     )
-    return Pair(train=train, test=test, classes=classes, note=note)
+    return TransferSplit(train=train, test=test, classes=classes, note=note)
 
 
 def _labeled(source: Source) -> Source:

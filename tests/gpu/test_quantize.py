@@ -10,7 +10,7 @@ from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
 from illama_eval.quantize.ptq import quantize
-from illama_eval.quantize.schemes import Choices
+from illama_eval.quantize.schemes import QuantizationConfig
 from illama_eval.subjects.checkpoint import ModelSubject
 
 pytestmark = [
@@ -36,7 +36,7 @@ def ratio(exact: torch.Tensor, found: torch.Tensor) -> float:
 def test_a_quantized_file_loads_bit_equal_on_a_gpu(tmp_path, subject, scheme):
     if scheme == "fp8" and torch.cuda.get_device_capability() < (8, 9):
         pytest.skip("fp8 needs compute capability 8.9")
-    made = quantize(subject, Choices(scheme=scheme))
+    made = quantize(subject, QuantizationConfig(scheme=scheme))
     path = tmp_path / "model.safetensors"
     path.write_bytes(made.file)
     images = torch.randn(32, 3, 64, 64, device="cuda")
@@ -49,7 +49,7 @@ def test_a_quantized_file_loads_bit_equal_on_a_gpu(tmp_path, subject, scheme):
 @pytest.mark.parametrize("scheme", ["w8a8-dynamic", "w4"])
 def test_a_file_says_the_same_on_both_devices(tmp_path, subject, scheme):
     path = tmp_path / "model.safetensors"
-    path.write_bytes(quantize(subject, Choices(scheme=scheme)).file)
+    path.write_bytes(quantize(subject, QuantizationConfig(scheme=scheme)).file)
     images = torch.randn(8, 3, 64, 64)
     with torch.no_grad():
         assert ratio(load(path)(images), load(path, device="cuda")(images.cuda()).cpu()) > 40

@@ -12,12 +12,12 @@ from illama.distributed import World
 from illama.sources.source import make_source
 from illama.training.classification import loss_and_accuracy
 from illama.training.loader import (
+    ImageDataset,
     LoaderError,
-    Pictures,
-    deal_test,
     draw_batches,
     load_batches,
     order_epoch,
+    shard_test,
 )
 from illama.training.recipe import find_recipe
 from illama.transforms import ImageError
@@ -95,15 +95,15 @@ def test_drawing_goes_on_from_any_step():
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_test_image_is_dealt_once(size):
-    dealt = [deal_test(10, 3, World(rank, size)) for rank in range(size)]
+    dealt = [shard_test(10, 3, World(rank, size)) for rank in range(size)]
     seen = np.concatenate([each.positions for share in dealt for each in share])
     assert sorted(seen) == list(range(10))
-    assert deal_test(1, 3, World(1, 2)) == []
+    assert shard_test(1, 3, World(1, 2)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_nothing(workers):
-    pictures = Pictures(source(broken=(7,)), show, seed=0, substitutes=True)
+    pictures = ImageDataset(source(broken=(7,)), show, seed=0, substitutes=True)
     recipe = replace(SMALL, micro_batch=5)
     first = list(load_batches(pictures, draw_batches(50, recipe, 0, 2, World()), 0, CPU))
     batches = list(load_batches(pictures, draw_batches(50, recipe, 0, 2, World()), workers, CPU))
@@ -115,7 +115,7 @@ def test_workers_change_nothing(workers):
 
 
 def test_the_next_image_takes_the_place_of_a_broken_one():
-    pictures = Pictures(source(broken=(7, 8)), show, seed=0, substitutes=True)
+    pictures = ImageDataset(source(broken=(7, 8)), show, seed=0, substitutes=True)
     drawn = next(iter(draw_batches(50, replace(SMALL, batch_size=50), 0, 1, World())))
     (batch,) = load_batches(pictures, [drawn], 0, CPU)
     assert len(batch.images) == 50
@@ -132,10 +132,10 @@ def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
     logits[2, :6] = 5
     logits[3, 2] = 1
     given = replace(source(5, broken=(4,)), labels=labels)
-    pictures = Pictures(given, show, seed=0, substitutes=False)
+    pictures = ImageDataset(given, show, seed=0, substitutes=False)
     seen = loss_and_accuracy(
         {"": lambda images: logits[images[:, 0].long()], "_other": lambda images: -logits[:4]},
-        load_batches(pictures, deal_test(5, 5, World()), 0, CPU),
+        load_batches(pictures, shard_test(5, 5, World()), 0, CPU),
         World(),
     )
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[:4])).item()
@@ -150,7 +150,7 @@ def test_a_worker_that_dies_is_reported_in_one_line():
     def kill(image, random):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    pictures = Pictures(source(), kill, seed=0, substitutes=True)
+    pictures = ImageDataset(source(), kill, seed=0, substitutes=True)
     with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
         list(load_batches(pictures, draw_batches(50, SMALL, 0, 2, World()), 1, CPU))
 
@@ -159,6 +159,6 @@ def test_what_a_picture_raises_in_this_process_is_not_hidden():
     def fail(image, random):
         raise RuntimeError("a shape")
 
-    pictures = Pictures(source(), fail, seed=0, substitutes=True)
+    pictures = ImageDataset(source(), fail, seed=0, substitutes=True)
     with pytest.raises(RuntimeError, match="a shape"):
         list(load_batches(pictures, draw_batches(50, SMALL, 0, 2, World()), 0, CPU))

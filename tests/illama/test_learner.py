@@ -12,7 +12,7 @@ from illama.model import Model
 from illama.training.initial import build
 from illama.training.loader import Batch
 from illama.training.recipe import RecipeError, find_recipe
-from illama.training.trainer import Learner, LossError, draw_kept, follow, parameter_groups
+from illama.training.trainer import LossError, Trainer, draw_kept, follow, parameter_groups
 
 SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
@@ -31,7 +31,7 @@ def batch(images=20, index=0, value=None):
 
 
 def losses(recipe, steps=20):
-    learner = Learner(recipe, 1000)
+    learner = Trainer(recipe, 1000)
     return [learner.take_step(100 + k, [batch()]).record["train_loss"] for k in range(steps)]
 
 
@@ -43,7 +43,7 @@ def test_the_loss_falls_on_a_few_images():
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_low_products_leave_the_weights_in_fp32(dtype):
-    learner = Learner(replace(SMALL, dtype=dtype), 1000)
+    learner = Trainer(replace(SMALL, dtype=dtype), 1000)
     seen = [learner.take_step(100 + k, [batch()]).record["train_loss"] for k in range(8)]
     assert seen[-1] < seen[0]
     assert seen == pytest.approx(losses(SMALL, 8), abs=0.03)
@@ -67,7 +67,7 @@ def test_every_optimizer_step_gets_its_own_rates_and_soft_mask(monkeypatch):
     recipe = replace(
         SMALL, mask_schedule="linear", cutoff_soft=2, soft_mask=0.9, weight_decay_end=0.2
     )
-    learner = Learner(recipe, 50)
+    learner = Trainer(recipe, 50)
     seen, run = [], learner.run
     monkeypatch.setattr(
         learner,
@@ -85,7 +85,7 @@ def test_every_optimizer_step_gets_its_own_rates_and_soft_mask(monkeypatch):
 
 
 def test_micro_batches_add_up_to_the_whole_step():
-    whole, cut = Learner(SMALL, 50), Learner(replace(SMALL, micro_batch=8), 50)
+    whole, cut = Trainer(SMALL, 50), Trainer(replace(SMALL, micro_batch=8), 50)
     images, parts = batch(), []
     for index in range(3):
         own = slice(index, None, 3)
@@ -99,7 +99,7 @@ def test_micro_batches_add_up_to_the_whole_step():
 
 def test_gradients_are_clipped_with_and_without_a_scaler():
     for dtype in ("fp32", "fp16"):
-        learner = Learner(replace(SMALL, dtype=dtype, clip_grad=1e-3), 50)
+        learner = Trainer(replace(SMALL, dtype=dtype, clip_grad=1e-3), 50)
         learner.take_step(5, [batch()])
         norm = torch.stack([p.grad.norm() for p in learner.model.parameters()]).norm()
         assert norm.item() == pytest.approx(1e-3, rel=1e-3)
@@ -107,7 +107,7 @@ def test_gradients_are_clipped_with_and_without_a_scaler():
 
 def test_the_average_follows_the_weights():
     recipe = replace(SMALL, ema=0.75)
-    learner = Learner(recipe, 50)
+    learner = Trainer(recipe, 50)
     before = learner.average.head.weight.clone()
     learner.take_step(5, [batch()])
     expected = 0.75 * before + 0.25 * learner.model.head.weight
@@ -154,7 +154,7 @@ def test_recomputed_blocks_have_the_same_gradients(draw, pictures):
 
 
 def test_a_loss_that_is_not_finite_names_its_images_and_changes_nothing():
-    learner = Learner(replace(SMALL, micro_batch=10), 50)
+    learner = Trainer(replace(SMALL, micro_batch=10), 50)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
     batches = [batch(10), batch(10, index=1, value=float("nan"))]
     with pytest.raises(LossError, match=r"recipe demo: loss nan in step 7; lower lr") as error:
@@ -184,7 +184,7 @@ def test_a_micro_batch_that_leaves_a_process_idle_is_refused():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile itself
 def test_a_compiled_step_is_the_same_step_at_any_soft_mask():
     recipe = replace(SMALL, mask_schedule="linear", cutoff_soft=2, drop_path=0.3)
-    plain, compiled = Learner(recipe, 50), Learner(recipe, 50, compiled=True)
+    plain, compiled = Trainer(recipe, 50), Trainer(recipe, 50, compiled=True)
     for step in range(6):
         one, two = (each.take_step(step, [batch()]).record for each in (plain, compiled))
         assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-4)

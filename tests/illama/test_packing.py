@@ -23,7 +23,7 @@ from illama.checkpoint.quantized import (
     serialize,
     unpack_bits,
 )
-from illama.checkpoint.quantized_weight import Form, QuantizedWeight
+from illama.checkpoint.quantized_weight import QuantizedWeight, WeightLayout
 from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError
@@ -40,7 +40,7 @@ def quantized_layer(layer: nn.Linear, bits: int, **more: object) -> QuantizedWei
     generator = torch.Generator().manual_seed(out + bits)
     values = torch.randint(-half, half, (out, width), generator=generator).to(torch.int8)
     scale = torch.rand(out, width // group, generator=generator).add(0.01).bfloat16().float()
-    form = Form(shape=(out, width), bits=bits, group=group, **more)
+    form = WeightLayout(shape=(out, width), bits=bits, group=group, **more)
     zero = torch.ones_like(scale).to(torch.int8) if form.zero else None
     return QuantizedWeight(form=form, values=values, scale=scale, zero=zero)
 

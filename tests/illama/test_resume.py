@@ -27,11 +27,11 @@ from illama.sources.demo import draw
 from illama.sources.source import hash_arrays, make_source
 from illama.training import folder
 from illama.training.augmentation import Augmentation
-from illama.training.loader import Pictures, draw_batches, load_batches, open_splits
+from illama.training.loader import ImageDataset, draw_batches, load_batches, open_splits
 from illama.training.loop import Execution, fit
 from illama.training.recipe import find_recipe
 from illama.training.task import TrainingError
-from illama.training.trainer import Learner
+from illama.training.trainer import Trainer
 from illama.transforms import evaluation_transform
 
 MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
@@ -86,14 +86,14 @@ def whole(tmp_path_factory):
 
 def interrupt(monkeypatch, after, number=signal.SIGTERM):
     """Let the process receive a signal inside an optimizer step."""
-    take = Learner.take_step
+    take = Trainer.take_step
 
     def taken(self, step, batches, asked):
         if step == after:
             os.kill(os.getpid(), number)
         return take(self, step, batches, asked)
 
-    monkeypatch.setattr(Learner, "take_step", taken)
+    monkeypatch.setattr(Trainer, "take_step", taken)
 
 
 @pytest.mark.parametrize("after", [0, 2, 3])
@@ -121,11 +121,11 @@ def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
     recipe = SMALL.override(["epochs=15", "cutoff_soft=10", "mask_schedule=linear"])
     losses = []
     for resumed in (False, True):
-        learner = Learner(recipe, 50)
-        book = folder.Journal(tmp_path, learner, "", 3, Console(quiet=True))
+        learner = Trainer(recipe, 50)
+        book = folder.TrainingFolder(tmp_path, learner, "", 3, Console(quiet=True))
         first = book.restore(tmp_path / "checkpoint-7.pth") if resumed else 0
         vary = Augmentation(recipe, evaluation_transform(8))
-        pictures = Pictures(small_source(), vary, recipe.seed, substitutes=True)
+        pictures = ImageDataset(small_source(), vary, recipe.seed, substitutes=True)
         drawn = draw_batches(50, recipe, first, 27, World())
         batches = load_batches(pictures, drawn, 0, torch.device("cpu"))
         for step in range(first, 27):

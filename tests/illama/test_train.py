@@ -25,7 +25,7 @@ from illama.training.loader import open_splits
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, RecipeError, find_recipe
 from illama.training.task import TrainingError
-from illama.training.trainer import Learner
+from illama.training.trainer import Trainer
 from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(
@@ -189,7 +189,7 @@ def test_a_model_is_not_cut_over_one_process_nor_with_an_average(tmp_path):
     with pytest.raises(TrainingError, match="start several by torchrun"):
         fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
     with pytest.raises(RecipeError, match="set ema=none and dtype=bf16 or fp32"):
-        Learner(replace(SMALL, ema=0.9), 50, World(0, 2), sharded=True)
+        Trainer(replace(SMALL, ema=0.9), 50, World(0, 2), sharded=True)
 
 
 @pytest.mark.parametrize("step", ["vit", "class-first-causal", "modified-mask", "rope-only"])

@@ -22,7 +22,7 @@ from illama_eval.studies import STUDIES
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.segmentation import MODES, Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
-from illama_eval.study import Findings, Study, Sums, accumulate
+from illama_eval.study import Study, StudyResult, Sums, accumulate
 
 IMAGES = 24
 CLASSES = 5
@@ -118,7 +118,7 @@ def options(name: str) -> tuple[Study, ...]:
     return OPTIONS.get(name) or (STUDIES[name](),)
 
 
-def assert_same(left: Findings, right: Findings) -> None:
+def assert_same(left: StudyResult, right: StudyResult) -> None:
     assert [place(row) for row in left.rows] == [place(row) for row in right.rows]
     for one, other in zip(left.rows, right.rows, strict=True):
         assert one.images == other.images

@@ -17,7 +17,7 @@ from illama.sources.source import Source, make_source
 from illama.transforms import ImageError, evaluation_transform
 from illama_eval.run.loop import (
     OutOfMemoryError,
-    Seen,
+    SubjectPiece,
     automatic_batch_size,
     is_out_of_memory,
     observe_source,
@@ -75,7 +75,7 @@ def _source(count: int = 20, broken: Iterable[int] = (), labels: bool = True) ->
     )
 
 
-def _first_logits(pieces: Iterator[Seen]) -> list[tuple[int, float]]:
+def _first_logits(pieces: Iterator[SubjectPiece]) -> list[tuple[int, float]]:
     return [
         (int(position), float(value))
         for _, piece in pieces
@@ -113,7 +113,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_no_image() -> None:
 
 
 def test_memory_that_ends_inside_the_measurement_is_retried_without_double_counting() -> None:
-    def greedy(pieces: Iterator[Seen]) -> int:
+    def greedy(pieces: Iterator[SubjectPiece]) -> int:
         count = sum(piece.batch.size for _, piece in pieces)
         if count > 5:
             raise torch.OutOfMemoryError("in the study")
@@ -175,7 +175,7 @@ def test_a_class_subset_keeps_its_logits_and_renumbers_labels() -> None:
     object.__setattr__(source, "labels", np.ones(20, dtype=np.int64))
     object.__setattr__(source, "class_subset", (1,))
 
-    def check(pieces: Iterator[Seen]) -> bool:
+    def check(pieces: Iterator[SubjectPiece]) -> bool:
         (_, piece), *_ = pieces
         return piece.logits.shape[1] == 1 and bool((piece.batch.labels == 0).all())
 
@@ -192,7 +192,7 @@ def test_two_subjects_go_in_lockstep_and_the_second_carries_its_reference() -> N
     wanted = frozenset({"used", "logits"})
     seen: list[tuple[int, str, bool]] = []
 
-    def note(pieces: Iterator[Seen]) -> None:
+    def note(pieces: Iterator[SubjectPiece]) -> None:
         for number, piece in pieces:
             seen.append((number, type(piece).__name__, piece.reference is not None))
 
@@ -222,7 +222,7 @@ def test_an_output_meets_the_first_output_whatever_the_number_of_blocks() -> Non
     for subjects, blocks in (((flat, deep), [1, 3, 0]), ((Brightness(), deep), [0, 3, 0])):
         outputs, layers = [], [0, 0, 0]
 
-        def note(pieces: Iterator[Seen], outputs=outputs, layers=layers) -> None:
+        def note(pieces: Iterator[SubjectPiece], outputs=outputs, layers=layers) -> None:
             for number, piece in pieces:
                 if isinstance(piece, OutputSeen):
                     outputs.append((number, piece.reference is not None))

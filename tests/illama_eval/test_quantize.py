@@ -17,16 +17,16 @@ from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.transforms import evaluation_transform
-from illama_eval.quantize.activations import Inputs, choose_range, watch
+from illama_eval.quantize.activations import Inputs, choose_range, observe_inputs
 from illama_eval.quantize.mixed import mix, read_mixed, weight_bytes
 from illama_eval.quantize.ptq import (
-    Calibration,
+    CalibrationSet,
     as_subject,
     calibrate_on,
     check_quantized,
     quantize,
 )
-from illama_eval.quantize.schemes import SCHEMES, Choices, make_plan
+from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan
 from illama_eval.quantize.sensitivity import find_effects
 from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.checkpoint import ModelSubject
@@ -65,8 +65,8 @@ def images() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def calibration(images) -> Calibration:
-    return Calibration(images=images, record={"images": len(images)})
+def calibration(images) -> CalibrationSet:
+    return CalibrationSet(images=images, record={"images": len(images)})
 
 
 def make_source(tmp_path, name: str, images: int, first: int = 0) -> Source:
@@ -86,14 +86,16 @@ ON_CPU = [name for name in SCHEMES if name != "fp8"]
 @pytest.mark.parametrize(
     "choices",
     [
-        *(Choices(scheme=name) for name in ON_CPU),
-        Choices(scheme="w4", asymmetric=True),
-        Choices(scheme="w8a8-dynamic", asymmetric=True),
-        Choices(scheme="w8a8-static", asymmetric=True, smooth=0.5),
-        Choices(scheme="w3", rounding="gptq", group_size=64),
-        Choices(scheme="w2", rounding="mse", exclude=()),
-        Choices(scheme="w8a8-static", exclude=()),
-        Choices(scheme="mixed", layers={"head": "w4", "blocks.1.attention.qkv": "w8"}, exclude=()),
+        *(QuantizationConfig(scheme=name) for name in ON_CPU),
+        QuantizationConfig(scheme="w4", asymmetric=True),
+        QuantizationConfig(scheme="w8a8-dynamic", asymmetric=True),
+        QuantizationConfig(scheme="w8a8-static", asymmetric=True, smooth=0.5),
+        QuantizationConfig(scheme="w3", rounding="gptq", group_size=64),
+        QuantizationConfig(scheme="w2", rounding="mse", exclude=()),
+        QuantizationConfig(scheme="w8a8-static", exclude=()),
+        QuantizationConfig(
+            scheme="mixed", layers={"head": "w4", "blocks.1.attention.qkv": "w8"}, exclude=()
+        ),
     ],
     ids=lambda c: f"{c.scheme} {c.rounding} {c.smooth or ''} {c.asymmetric}",
 )
@@ -110,7 +112,7 @@ def test_a_quantized_file_loads_bit_equal(tmp_path, subject, images, calibration
 
 def test_the_exact_model_stays_as_it_is(subject, images, calibration):
     before = copy.deepcopy(subject.model.state_dict())
-    quantize(subject, Choices(scheme="w8a8-static", smooth=0.5), calibration)
+    quantize(subject, QuantizationConfig(scheme="w8a8-static", smooth=0.5), calibration)
     after = subject.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -119,14 +121,17 @@ def test_more_bits_are_nearer_to_the_exact_model(subject, images):
     with torch.no_grad():
         exact = subject.model(images)
         errors = [
-            (quantize(subject, Choices(scheme=name)).model(images) - exact).square().mean().item()
+            (quantize(subject, QuantizationConfig(scheme=name)).model(images) - exact)
+            .square()
+            .mean()
+            .item()
             for name in ("w8", "w6", "w4", "w3", "w2")
         ]
     assert errors == sorted(errors)
 
 
 def test_a_quantized_layer_multiplies_what_its_integers_stand_for(subject):
-    made = quantize(subject, Choices(scheme="w4", exclude=()))
+    made = quantize(subject, QuantizationConfig(scheme="w4", exclude=()))
     layer = made.model.head
     tokens = torch.randn(5, 64)
     exact = tokens @ made.weights["head"].dequantize().T + layer.bias
@@ -135,7 +140,8 @@ def test_a_quantized_layer_multiplies_what_its_integers_stand_for(subject):
 
 def test_files_of_few_bits_are_really_small(subject):
     size = {
-        name: quantize(subject, Choices(scheme=name)).describe()["bytes"] for name in ("w8", "w4")
+        name: quantize(subject, QuantizationConfig(scheme=name)).describe()["bytes"]
+        for name in ("w8", "w4")
     }
     weights = 3 * (4 * 64 * 64 + 3 * 64 * 256)
     assert size["w8"]["values"] == weights
@@ -144,7 +150,7 @@ def test_files_of_few_bits_are_really_small(subject):
 
 
 def test_what_is_left_in_float_is_listed_with_its_reason(subject):
-    plan = make_plan(subject.model, Choices(), CPU)
+    plan = make_plan(subject.model, QuantizationConfig(), CPU)
     assert set(plan.left) == {"patch_embedding", "head"}
     assert "convolution" in plan.left["patch_embedding"]
     assert "excluded" in plan.left["head"]
@@ -152,14 +158,14 @@ def test_what_is_left_in_float_is_listed_with_its_reason(subject):
 
 def test_layers_that_a_gpu_would_hand_to_the_cpu_are_left_and_listed():
     odd = make_subject(classes=10)
-    plan = make_plan(odd.model, Choices(exclude=()), CPU)
+    plan = make_plan(odd.model, QuantizationConfig(exclude=()), CPU)
     assert "10 outputs, no multiple of 8" in plan.left["head"]
-    assert "head" in make_plan(odd.model, Choices(scheme="w4", exclude=()), CPU).chosen
+    assert "head" in make_plan(odd.model, QuantizationConfig(scheme="w4", exclude=()), CPU).chosen
 
 
 def test_a_layer_that_was_skipped_silently_is_found(subject):
-    made = quantize(subject, Choices(scheme="w8"))
-    plan = make_plan(subject.model, Choices(scheme="w8"), CPU)
+    made = quantize(subject, QuantizationConfig(scheme="w8"))
+    plan = make_plan(subject.model, QuantizationConfig(scheme="w8"), CPU)
     check_quantized(made.model, plan)
     layer = made.model.blocks[1].feed_forward.up
     layer.weight = nn.Parameter(layer.weight.dequantize())
@@ -187,14 +193,14 @@ def test_a_layer_that_was_skipped_silently_is_found(subject):
 )
 def test_what_cannot_be_done_is_refused_in_one_line(subject, changes, words):
     with pytest.raises(SubjectError, match=words) as refused:
-        quantize(subject, Choices(**changes))
+        quantize(subject, QuantizationConfig(**changes))
     assert "\n" not in str(refused.value)
 
 
 def test_a_quantized_model_is_not_quantized_again(subject):
-    made = quantize(subject, Choices(scheme="w8"))
+    made = quantize(subject, QuantizationConfig(scheme="w8"))
     with pytest.raises(SubjectError, match="quantized already"):
-        quantize(as_subject(made, subject), Choices(scheme="w4"))
+        quantize(as_subject(made, subject), QuantizationConfig(scheme="w4"))
 
 
 @pytest.mark.parametrize("mlp", ["swiglu", "gelu"])
@@ -203,9 +209,9 @@ def test_smoothing_changes_no_logit(images, mlp, norm):
     subject = make_subject(mlp=mlp, norm=norm)
     model = copy.deepcopy(subject.model)
     names = [n for n, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    seen = watch(model, images, names, 0.0)
+    seen = observe_inputs(model, images, names, 0.0)
     folded = smooth(model, seen, 0.5)
-    again = watch(model, images, names, 0.0)
+    again = observe_inputs(model, images, names, 0.0)
     with torch.no_grad():
         exact, smoothed = subject.model(images), model(images)
     assert torch.allclose(exact, smoothed, atol=1e-3 * exact.abs().max().item())
@@ -235,7 +241,7 @@ def test_static_ranges_hold_zero_and_pay_for_outliers():
 def test_inputs_that_are_not_finite_are_refused(subject):
     broken = torch.full((8, 3, SIDE, SIDE), torch.nan)
     with pytest.raises(SubjectError, match="not finite"):
-        watch(subject.model, broken, ["blocks.0.attention.qkv"], 0.0)
+        observe_inputs(subject.model, broken, ["blocks.0.attention.qkv"], 0.0)
 
 
 def test_calibration_images_are_never_the_reported_ones(tmp_path, subject):
@@ -260,13 +266,13 @@ def test_too_few_calibration_images_are_refused(tmp_path, subject, images):
 def test_a_swap_of_one_layer_is_exact_although_most_of_the_model_is_not_run_again(
     subject, images, scheme
 ):
-    choices = Choices(scheme=scheme, exclude=())
+    choices = QuantizationConfig(scheme=scheme, exclude=())
     effects = find_effects(subject, images, choices)
     assert len(effects) == 3 * 4 + 1
     assert not any(is_quantized(weight) for weight in subject.model.parameters())
     for effect in (effects[0], effects[6], effects[-1]):
         layers = dict.fromkeys(effect.group.layers, scheme)
-        made = quantize(subject, Choices(layers=layers, exclude=()))
+        made = quantize(subject, QuantizationConfig(layers=layers, exclude=()))
         with torch.no_grad():
             first = subject.model(images).double().log_softmax(-1)
             second = made.model(images).double().log_softmax(-1)
@@ -275,11 +281,11 @@ def test_a_swap_of_one_layer_is_exact_although_most_of_the_model_is_not_run_agai
 
 
 def test_a_mixed_scheme_fits_its_budget_and_spares_what_minds_most(subject, images):
-    choices = Choices()
+    choices = QuantizationConfig()
     effects = [
         effect
         for name in ("w8", "w4", "w2")
-        for effect in find_effects(subject, images, Choices(scheme=name))
+        for effect in find_effects(subject, images, QuantizationConfig(scheme=name))
     ]
     shapes = [layer.weight.shape for name, layer in subject.model.named_modules()
               if isinstance(layer, nn.Linear) and name != "head"]  # fmt: skip

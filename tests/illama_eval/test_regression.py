@@ -13,7 +13,7 @@ from illama.checkpoint.load import load, save_checkpoint
 from illama.model import Model
 from illama.sources import open_source
 from illama_eval import Run, evaluate
-from illama_eval.compare.gate import Verdicts, check, write_baseline
+from illama_eval.compare.gate import GateResult, check, write_baseline
 from illama_eval.render.gate.words import sentence
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
@@ -38,7 +38,7 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "baseline.json"
 
 
-def judge(change: Callable[[Model], object], baseline: Path, folder: Path) -> Verdicts:
+def judge(change: Callable[[Model], object], baseline: Path, folder: Path) -> GateResult:
     """Change the bundled model, save it as a valid checkpoint, measure it, and judge it."""
     model = load(DEMO_CHECKPOINT)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer import features as features_module
 from illama_eval.transfer.finetune import make_recipe, write_start
-from illama_eval.transfer.probe import Choices, Set, Task, draw_shots, probe
+from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
 from illama_eval.transfer.splits import open_pair
 
 FEW = ("--train-limit", 200, "--limit", 60)
@@ -197,13 +197,13 @@ def test_options_without_meaning_are_refused(command, words):
     assert command("transfer", "--data", "digits", *words)[0] == 2
 
 
-def make_task(images: int = 40, classes: int = 4) -> Task:
+def make_task(images: int = 40, classes: int = 4) -> ProbeTask:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(images) % classes
     features = torch.randn(images, 6, generator=generator) + 3 * torch.eye(classes, 6)[labels]
     ids = tuple(f"i/{number}" for number in range(images))
-    one = Set(features=features, labels=labels, ids=ids, places=np.arange(images))
-    return Task(name="made", train=one, test=one, classes=classes)
+    one = FeatureSet(features=features, labels=labels, ids=ids, places=np.arange(images))
+    return ProbeTask(name="made", train=one, test=one, classes=classes)
 
 
 def test_features_that_are_not_finite_are_refused():
@@ -212,7 +212,7 @@ def test_features_that_are_not_finite_are_refused():
     broken[3, 2] = torch.nan
     with pytest.raises(SubjectError, match="features of 1 training images are not finite"):
         probe(replace(task, train=replace(task.train, features=broken)),
-              Choices(probe="linear", grid=(1.0,)))  # fmt: skip
+              ProbeConfig(probe="linear", grid=(1.0,)))  # fmt: skip
 
 
 def test_test_features_that_are_not_finite_count_as_wrong():
@@ -220,7 +220,7 @@ def test_test_features_that_are_not_finite_count_as_wrong():
     broken = task.test.features.clone()
     broken[:10] = torch.nan
     worse = replace(task, test=replace(task.test, features=broken))
-    choices = Choices(probe="linear", grid=(1.0,), shots=("all",))
+    choices = ProbeConfig(probe="linear", grid=(1.0,), shots=("all",))
     top1 = next(row for row in probe(worse, choices).findings.rows if row.metric == "top1")
     assert top1.value <= 0.75
 
@@ -237,7 +237,7 @@ def test_an_image_is_left_out_of_its_own_few_neighbours():
     task = replace(make_task(), own=torch.arange(40))
     lonely = replace(task, train=replace(task.train, labels=torch.arange(40)), classes=40,
                      test=replace(task.test, labels=torch.arange(40)))  # fmt: skip
-    choices = Choices(probe="knn", neighbours=(1,), shots=(1,), draws=1)
+    choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=1)
     rows = [row for row in probe(lonely, choices).findings.rows if row.metric == "top1"]
     assert [row.value for row in rows] == [0.0, 0.0]
 

@@ -15,7 +15,7 @@ from illama_eval.render.figures.canvas import SMALL, WIDTH, Drawing, add_legend,
 from illama_eval.render.style.palette import AXIS, HAIRLINE, RUNS, TEXT
 
 if TYPE_CHECKING:
-    from illama_eval.render.roadmap_runs import Road, Travelled
+    from illama_eval.render.roadmap_runs import RoadmapRun, RoadmapRuns
 
 ROW = 0.3
 """Height of a step in inches."""
@@ -31,15 +31,15 @@ class Panel:
 
     title: str
     unit: str
-    series: Sequence[tuple[str, Callable[[Travelled], float | None], int]]
+    series: Sequence[tuple[str, Callable[[RoadmapRun], float | None], int]]
     """Label, value of a run, and which of the looks."""
     floor: float | None = 0.0
     """Where the axis begins; None: where the values do."""
     top: float | None = None
 
 
-def _stored(name: str, scale: float = 1) -> Callable[[Travelled], float | None]:
-    def value(run: Travelled) -> float | None:
+def _stored(name: str, scale: float = 1) -> Callable[[RoadmapRun], float | None]:
+    def value(run: RoadmapRun) -> float | None:
         found = run.values[name]
         return None if found is None else scale * found
 
@@ -70,7 +70,7 @@ PANELS: Sequence[Panel] = (
 )
 
 
-def draw_road(road: Road) -> Drawing:
+def draw_road(road: RoadmapRuns) -> Drawing:
     """Return the figure of all runs."""
     arms = road.arms
     left = label_width(arms) + 0.1
@@ -97,7 +97,7 @@ def _line(look: int) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4)
 
 
-def _draw(axes: Axes, panel: Panel, road: Road, arms: Sequence[str]) -> None:
+def _draw(axes: Axes, panel: Panel, road: RoadmapRuns, arms: Sequence[str]) -> None:
     axes.set_title(panel.title, size=SMALL, pad=4)
     axes.set_xlabel(panel.unit, size=SMALL)
     axes.grid(visible=False)
@@ -127,7 +127,7 @@ def _mark(axes: Axes, row: int, values: Sequence[float | None], colour: str, mar
     axes.plot([fmean(known)], [row], marker, color=colour, markersize=4.5, clip_on=False, zorder=3)
 
 
-def _mark_isolated(axes: Axes, road: Road, arms: Sequence[str]) -> None:
+def _mark_isolated(axes: Axes, road: RoadmapRuns, arms: Sequence[str]) -> None:
     """Say of a class token that sees no image that it is isolated."""
     for row, arm in enumerate(arms):
         if all(run.verdict == _ISOLATED for run in road.of(arm)):
@@ -138,7 +138,7 @@ def _mark_isolated(axes: Axes, road: Road, arms: Sequence[str]) -> None:
     axes.tick_params(axis="y", labelcolor=TEXT, color=AXIS)
 
 
-def _caption(road: Road) -> str:
+def _caption(road: RoadmapRuns) -> str:
     recipe, train, test = (road.plan[name] for name in ("recipe", "train", "test"))
     best = max(road.arms, key=lambda arm: fmean(run.values["top1"] or 0 for run in road.of(arm)))
     isolated = [arm for arm in road.arms if all(r.verdict == _ISOLATED for r in road.of(arm))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from illama_eval.compare.change import Change
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import ARROWS, metric_label, unit_label
 from illama_eval.render.format.numbers import MISSING, show_number, signed
 
@@ -39,7 +39,7 @@ class ShownChange:
 def show_change(change: Change) -> ShownChange:
     """Return the change's numbers as text; fractions become percent."""
     unit = "%" if change.unit == "fraction" else unit_label(change.unit)
-    place = "".join(f", {plain(key)} {plain(value)}" for key, value in change.at.items())
+    place = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in change.at.items())
     named = f"{metric_label(change.metric)}{place}" + (f" ({unit})" if unit else "")
     known = change.low is not None and change.high is not None
     ends = [_signed(change, end) for end in (change.low, change.high)]

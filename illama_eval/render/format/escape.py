@@ -25,7 +25,7 @@ _IN_ASCII = str.maketrans(
 )
 
 
-def plain(text: object, longest: int | None = None) -> str:
+def sanitize(text: object, longest: int | None = None) -> str:
     """Return the text as one line of printable characters, cut in its middle if too long."""
     line = _UNSAFE.sub("", _SPACES.sub(" ", str(text))).strip()
     if longest is None or len(line) <= longest:
@@ -40,13 +40,13 @@ def csv_cell(value: object) -> object:
         return ""
     if isinstance(value, int | float):
         return value
-    line = plain(value)
+    line = sanitize(value)
     return "'" + line if line.startswith(_FORMULA) else line
 
 
 def markdown_cell(text: object) -> str:
     """Return the text for a cell of a Markdown table: it neither breaks the row nor marks up."""
-    return _MARKDOWN.sub(r"\\\1", plain(text))
+    return _MARKDOWN.sub(r"\\\1", sanitize(text))
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.results import Row
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
@@ -256,17 +256,17 @@ def in_order(studies: list[str]) -> list[str]:
 
 def metric_label(metric: str) -> str:
     """Return the metric's name for readers; an unlisted one with spaces for underscores."""
-    return _METRICS.get(metric) or plain(metric.replace("_", " "), _LONGEST_NAME)
+    return _METRICS.get(metric) or sanitize(metric.replace("_", " "), _LONGEST_NAME)
 
 
 def map_label(name: str) -> str:
     """Return the attention map's name for readers."""
-    return _MAPS.get(name) or plain(name, _LONGEST_NAME)
+    return _MAPS.get(name) or sanitize(name, _LONGEST_NAME)
 
 
 def study_label(study: str) -> str:
     """Return the study's name for readers."""
-    return plain(study.replace("_", " "), _LONGEST_NAME)
+    return sanitize(study.replace("_", " "), _LONGEST_NAME)
 
 
 def study_title(study: str) -> str:
@@ -282,10 +282,10 @@ def anchor(name: str) -> str:
 
 def unit_label(unit: str) -> str:
     """Return the unit, short enough for a column."""
-    return _UNITS.get(unit) or plain(unit, _LONGEST_UNIT)
+    return _UNITS.get(unit) or sanitize(unit, _LONGEST_UNIT)
 
 
 def heading(rows: Sequence[Row]) -> str:
     """Return whose numbers these are: `subject on source`, both cut if very long."""
     first = rows[0]
-    return f"{plain(first.subject, _LONGEST_NAME)} on {plain(first.source, _LONGEST_NAME)}"
+    return f"{sanitize(first.subject, _LONGEST_NAME)} on {sanitize(first.source, _LONGEST_NAME)}"

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from illama_eval.compare.comparison import Comparison
-from illama_eval.compare.gate import Judged, Verdicts
+from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import markdown_cell, plain
+from illama_eval.render.format.escape import markdown_cell, sanitize
 from illama_eval.render.format.glossary import metric_label, study_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import by_outcome, notes_on, remark, sentence, state_label
@@ -27,9 +27,9 @@ _SPARE = 600
 _FOLDED = {"same", "not gated"}
 
 
-def to_summary(verdicts: Verdicts, largest: int = LARGEST) -> str:
+def to_summary(verdicts: GateResult, largest: int = LARGEST) -> str:
     """Return the verdicts as Markdown of at most so many bytes, cut between rows."""
-    paths = (markdown_cell(plain(path, _LONGEST)) for path in (verdicts.run, verdicts.baseline))
+    paths = (markdown_cell(sanitize(path, _LONGEST)) for path in (verdicts.run, verdicts.baseline))
     blocks = [f"### {markdown_cell(sentence(verdicts))}", " against ".join(paths)]
     left = largest - _SPARE - sum(len(block.encode()) + 2 for block in blocks)
     for number, comparison in enumerate(verdicts.comparisons):
@@ -42,7 +42,7 @@ def to_summary(verdicts: Verdicts, largest: int = LARGEST) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def append_summary(verdicts: Verdicts, path: Path) -> None:
+def append_summary(verdicts: GateResult, path: Path) -> None:
     """Append the summary to a file, as a CI's step summary wants it.
 
     Raises:
@@ -57,14 +57,14 @@ def append_summary(verdicts: Verdicts, path: Path) -> None:
         raise ResultError(f"{path}: cannot be written ({problem.strerror})") from problem
 
 
-def _of_subject(verdicts: Verdicts, comparison: Comparison, largest: int) -> str:
+def _of_subject(verdicts: GateResult, comparison: Comparison, largest: int) -> str:
     """Return what changed, what stayed, and the notes on one subject, within so many bytes."""
     mine = by_outcome([e for e in verdicts.judged if e.subject == comparison.subjects[1]])
     changed = [each for each in mine if each.state not in _FOLDED]
     folded = [each for each in mine if each.state in _FOLDED]
     notes = notes_on(comparison, [each for each in mine if each.outcome != "info"])
-    closing = "\n".join(f"- {markdown_cell(plain(note, 3 * _LONGEST))}" for note in notes)
-    title = f"#### {markdown_cell(plain(comparison.subjects[1], _LONGEST))}"
+    closing = "\n".join(f"- {markdown_cell(sanitize(note, 3 * _LONGEST))}" for note in notes)
+    title = f"#### {markdown_cell(sanitize(comparison.subjects[1], _LONGEST))}"
     left = largest - len((title + closing + _FOLD).encode()) - _SPARE
     upper = "\n".join(_table(changed, left)) if changed else ""
     lower = "\n".join(_table(folded, left - len(upper.encode()))) if folded else ""
@@ -72,7 +72,7 @@ def _of_subject(verdicts: Verdicts, comparison: Comparison, largest: int) -> str
     return "\n\n".join(filter(None, [title, upper, details, closing]))
 
 
-def _table(judged: Sequence[Judged], largest: int) -> Iterator[str]:
+def _table(judged: Sequence[MetricVerdict], largest: int) -> Iterator[str]:
     """Yield the lines of a table, as many rows as fit, and how many did not."""
     for line in (_HEAD, _RULE):
         yield (text := _line(line))
@@ -87,7 +87,7 @@ def _table(judged: Sequence[Judged], largest: int) -> Iterator[str]:
         yield text
 
 
-def _cells(judged: Judged) -> list[str]:
+def _cells(judged: MetricVerdict) -> list[str]:
     named = [state_label(judged), study_label(judged.study), metric_label(judged.metric)]
     change = judged.change
     if change is None:
@@ -96,7 +96,7 @@ def _cells(judged: Judged) -> list[str]:
     margin = MISSING if judged.margin is None else show_margin(change, judged.margin)
     return [*named[:2], shown.name, shown.baseline, shown.candidate, shown.difference,
             shown.interval, margin, shown.p, f"{change.images:,}",
-            plain(remark(judged), _LONGEST)]  # fmt: skip
+            sanitize(remark(judged), _LONGEST)]  # fmt: skip
 
 
 def _line(cells: Iterable[str]) -> str:

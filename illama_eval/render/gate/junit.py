@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from illama_eval.compare.gate import Judged, Verdicts
+from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.gate.words import remark, sentence, state_label
 from illama_eval.results import ResultError
 
@@ -15,7 +15,7 @@ _KINDS = {"fail": "failure", "error": "error", "warn": "skipped"}
 _LONGEST = 500
 
 
-def to_junit(verdicts: Verdicts) -> str:
+def to_junit(verdicts: GateResult) -> str:
     """Return the verdicts as JUnit XML.
 
     A regression is a failure, what could not be judged an error, a warning (inconclusive, or a loss
@@ -25,7 +25,7 @@ def to_junit(verdicts: Verdicts) -> str:
     cases = [_case(each) for each in gated]
     if verdicts.problem:
         case = ET.Element("testcase", classname="gate", name="baseline")
-        ET.SubElement(case, "error", message=plain(verdicts.problem, _LONGEST))
+        ET.SubElement(case, "error", message=sanitize(verdicts.problem, _LONGEST))
         cases.insert(0, case)
     counts = {kind: str(sum(case.find(kind) is not None for case in cases))
               for kind in _KINDS.values()}  # fmt: skip
@@ -36,13 +36,13 @@ def to_junit(verdicts: Verdicts) -> str:
     facts = {"verdict": sentence(verdicts), "exit_code": str(verdicts.exit_code),
              "run": verdicts.run, "baseline": verdicts.baseline}  # fmt: skip
     for name, value in facts.items():
-        ET.SubElement(properties, "property", name=name, value=plain(value, _LONGEST))
+        ET.SubElement(properties, "property", name=name, value=sanitize(value, _LONGEST))
     suite.extend(cases)
     ET.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, "unicode") + "\n"
 
 
-def write_junit(verdicts: Verdicts, path: Path) -> None:
+def write_junit(verdicts: GateResult, path: Path) -> None:
     """Write the verdicts as JUnit XML.
 
     Raises:
@@ -54,10 +54,10 @@ def write_junit(verdicts: Verdicts, path: Path) -> None:
         raise ResultError(f"{path}: cannot be written ({problem.strerror})") from problem
 
 
-def _case(judged: Judged) -> ET.Element:
+def _case(judged: MetricVerdict) -> ET.Element:
     """Return the test case of one metric, its numbers as properties."""
-    case = ET.Element("testcase", classname=plain(judged.subject, _LONGEST),
-                       name=plain(judged.name, _LONGEST))  # fmt: skip
+    case = ET.Element("testcase", classname=sanitize(judged.subject, _LONGEST),
+                       name=sanitize(judged.name, _LONGEST))  # fmt: skip
     message = state_label(judged)
     if judged.change:
         shown = show_change(judged.change)
@@ -69,7 +69,7 @@ def _case(judged: Judged) -> ET.Element:
         properties = ET.SubElement(case, "properties")
         for name, value in facts.items():
             ET.SubElement(properties, "property", name=name, value=value)
-    message = plain("; ".join(filter(None, (message, remark(judged)))), _LONGEST)
+    message = sanitize("; ".join(filter(None, (message, remark(judged)))), _LONGEST)
     kind = _KINDS.get(judged.outcome)
     if kind:
         ET.SubElement(case, kind, message=message)

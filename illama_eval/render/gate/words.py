@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from illama_eval.compare.comparison import Comparison
-from illama_eval.compare.gate import NEAR_CALIBRATED, Judged, State, Verdicts
+from illama_eval.compare.gate import NEAR_CALIBRATED, GateResult, MetricVerdict, State
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.escape import encodable, sanitize
 from illama_eval.render.format.numbers import show_number
 
 SCHEMA_VERSION = 1
@@ -35,7 +35,7 @@ _NAMED = 3
 """Metrics that the sentence names before it counts the rest."""
 
 
-def sentence(verdicts: Verdicts) -> str:
+def sentence(verdicts: GateResult) -> str:
     """Return the verdict in one sentence: whether it passes, which metric decided, by how much."""
     worse, unjudged = verdicts.of("fail"), verdicts.of("error")
     gated = verdicts.of("pass", "warn", "fail", "error")
@@ -44,9 +44,9 @@ def sentence(verdicts: Verdicts) -> str:
         tail = f"; {len(unjudged)} could not be judged" if unjudged else ""
         return f"Regression in {len(worse)} of {len(gated)} gated metrics: {named}{tail}."
     if verdicts.problem:
-        return f"Not judged: {plain(verdicts.problem, LONGEST_TEXT)}."
+        return f"Not judged: {sanitize(verdicts.problem, LONGEST_TEXT)}."
     if unjudged:
-        named = "; ".join(f"{name_of_metric(each)} is {each.state}, {plain(each.reason, LONGEST_TEXT)}"
+        named = "; ".join(f"{name_of_metric(each)} is {each.state}, {sanitize(each.reason, LONGEST_TEXT)}"
                           for each in unjudged[:_NAMED])  # fmt: skip
         return f"Not judged: {named}{_more(unjudged)}."
     counts = Counter(map(_state_in_words, by_outcome(gated)))
@@ -54,26 +54,26 @@ def sentence(verdicts: Verdicts) -> str:
     return f"No regression found in {len(gated)} gated metrics: {counted}."
 
 
-def by_outcome(judged: Sequence[Judged]) -> list[Judged]:
+def by_outcome(judged: Sequence[MetricVerdict]) -> list[MetricVerdict]:
     """Return the verdicts with the most telling states first."""
     order = list(SYMBOLS)
     return sorted(judged, key=lambda each: order.index(each.state))
 
 
-def state_label(judged: Judged) -> str:
+def state_label(judged: MetricVerdict) -> str:
     """Return symbol and words of a state; a loss that is not fatal says so."""
     fatal = judged.state != "worse" or judged.outcome == "fail"
     return f"{SYMBOLS[judged.state]} {_state_in_words(judged)}" + ("" if fatal else " (warning)")
 
 
-def remark(judged: Judged) -> str:
+def remark(judged: MetricVerdict) -> str:
     """Return what else there is to say of a verdict; may be empty."""
     if judged.images_wanted is None:
-        return plain(judged.reason, LONGEST_TEXT)
+        return sanitize(judged.reason, LONGEST_TEXT)
     return f"a loss of the margin takes about {_images_wanted(judged)} images to see"
 
 
-def notes_on(comparison: Comparison, judged: Sequence[Judged]) -> list[str]:
+def notes_on(comparison: Comparison, judged: Sequence[MetricVerdict]) -> list[str]:
     """Return what stands below the table of one subject: flips, circumstances, and remarks."""
     notes = [flips_in_words(comparison), circumstances_in_words(comparison), *comparison.notes]
     wanted = [f"{name_of_metric(each)} {_images_wanted(each)}" for each in judged
@@ -82,7 +82,7 @@ def notes_on(comparison: Comparison, judged: Sequence[Judged]) -> list[str]:
         notes.append(f"images on which a loss of the margin would be seen: {', '.join(wanted)}")
     by_reason: dict[str, list[str]] = {}
     for each in judged:
-        by_reason.setdefault(plain(each.reason, LONGEST_TEXT), []).append(name_of_metric(each))
+        by_reason.setdefault(sanitize(each.reason, LONGEST_TEXT), []).append(name_of_metric(each))
     notes += [f"{', '.join(names)}: {why}" for why, names in by_reason.items() if why]
     return [note for note in notes if note]
 
@@ -103,12 +103,12 @@ def flips_in_words(comparison: Comparison) -> str:
 
 def circumstances_in_words(comparison: Comparison) -> str:
     """Return what else differs between the two sides; may be empty."""
-    named = [f"{plain(each.field)} {plain(each.baseline)} / {plain(each.candidate)}"
+    named = [f"{sanitize(each.field)} {sanitize(each.baseline)} / {sanitize(each.candidate)}"
              for each in comparison.circumstances]  # fmt: skip
     return f"also different: {', '.join(named)}" if named else ""
 
 
-def to_json(verdicts: Verdicts) -> str:
+def to_json(verdicts: GateResult) -> str:
     """Return the verdicts as JSON, names escaped; the exit code is in it."""
     listed = [
         {**asdict(each), "name": each.name, "change": each.change and asdict(each.change)}
@@ -129,7 +129,7 @@ def to_json(verdicts: Verdicts) -> str:
     return json.dumps(plain_form, indent=1, allow_nan=False) + "\n"
 
 
-def _loss(judged: Judged) -> str:
+def _loss(judged: MetricVerdict) -> str:
     """Return the metric, its change and the margin that it exceeds."""
     if judged.change is None or judged.margin is None:
         return name_of_metric(judged)
@@ -137,23 +137,23 @@ def _loss(judged: Judged) -> str:
     return f"{name_of_metric(judged)} {show_change(judged.change).full}, margin {margin}"
 
 
-def _state_in_words(judged: Judged) -> str:
+def _state_in_words(judged: MetricVerdict) -> str:
     if judged.state != "same":
         return judged.state
     return "near calibrated" if judged.reason == NEAR_CALIBRATED else "same within margin"
 
 
-def _images_wanted(judged: Judged) -> str:
+def _images_wanted(judged: MetricVerdict) -> str:
     """Return the number with two significant digits."""
     wanted = judged.images_wanted or 0
     return f"{round(wanted, 2 - len(str(wanted))):,}"
 
 
-def name_of_metric(judged: Judged) -> str:
-    return plain(judged.name, LONGEST_NAME)
+def name_of_metric(judged: MetricVerdict) -> str:
+    return sanitize(judged.name, LONGEST_NAME)
 
 
-def _more(judged: Sequence[Judged]) -> str:
+def _more(judged: Sequence[MetricVerdict]) -> str:
     return f"; and {len(judged) - _NAMED} more" if len(judged) > _NAMED else ""
 
 

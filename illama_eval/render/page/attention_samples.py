@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from illama_eval.render.figures.attention import attention_finding, called
-from illama_eval.render.format.escape import plain
-from illama_eval.render.models import Model
+from illama_eval.render.format.escape import sanitize
+from illama_eval.render.models import ReportModel
 from illama_eval.render.page.document import Sample, Samples
 from illama_eval.render.page.embed import embed_picture
 from illama_eval.render.samples import Images
@@ -25,14 +25,14 @@ LEVELS = 16
 _LONGEST = 60
 
 
-def samples_of(model: Model, run: Run, stored: Stored | None) -> Samples | None:
+def samples_of(model: ReportModel, run: Run, stored: Stored | None) -> Samples | None:
     """Return the stored samples as pictures, or None where there are none."""
     if stored is None or not len(stored.ids):
         return None
     names = class_names(run)
     shown = [
         Sample(
-            name=plain(name, _LONGEST),
+            name=sanitize(name, _LONGEST),
             said=" ".join(called(stored, names, number)),
             picture=_photograph(stored.images[number]),
             maps=[_heat(map_) for map_ in stored.attention[number]],

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import anchor, metric_label, study_title, unit_label
 from illama_eval.render.format.numbers import show_row, show_value
-from illama_eval.render.models import Lineup
+from illama_eval.render.models import ReportModels
 from illama_eval.render.page.document import Cell, Column, Table
 from illama_eval.render.page.headline import spaced
-from illama_eval.render.select import better
+from illama_eval.render.select import direction
 from illama_eval.results import Row
 
 Keys = tuple[str, ...]
@@ -30,7 +30,7 @@ _LONGEST = 80
 
 
 @dataclass(kw_only=True)
-class Grid:
+class Breakdown:
     """Rows of one study that share the keys of their places."""
 
     study: str
@@ -60,7 +60,7 @@ class Grid:
         )
 
 
-def grids_of(lineup: Lineup, study: str) -> list[Grid]:
+def grids_of(lineup: ReportModels, study: str) -> list[Breakdown]:
     """Return the study's rows by place, a grid for each set of keys."""
     labels = {model.name: model.label for model in lineup.models}
     first = ("model",) if len(labels) > 1 else ()
@@ -71,14 +71,14 @@ def grids_of(lineup: Lineup, study: str) -> list[Grid]:
         for own, rows in _by_keys(found)
     ]
     keys_of = _keys_of(own for _, _, own, _ in groups)
-    grids: dict[Keys, Grid] = {}
+    grids: dict[Keys, Breakdown] = {}
     given: object = None
     places: list[Place] = []
     for subject, metric, own, rows in groups:
         keys = keys_of[own]
         if not keys:
             continue
-        grid = grids.setdefault(keys, Grid(study=study, keys=(*first, *keys)))
+        grid = grids.setdefault(keys, Breakdown(study=study, keys=(*first, *keys)))
         grid.metrics.setdefault(metric, unit_label(show_row(rows[0]).unit))
         wanted = ([row.at for row in rows], keys, subject)
         if wanted != given:  # metrics mostly lie at the places of the one before
@@ -100,7 +100,7 @@ def _places_of(rows: Iterable[Row], keys: Keys, first: Place) -> list[Place]:
     return [(*first, *(str(row.at.get(key, DEFAULTS.get(key))) for key in keys)) for row in rows]
 
 
-def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
+def to_table(lineup: ReportModels, grid: Breakdown, most: int, file: str) -> Table:
     """Return at most so many lines of the grid as a table, and how they were chosen."""
     places: Sequence[Place] = grid.places
     chosen = ""
@@ -108,7 +108,7 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
         places, chosen = _most_telling(lineup, grid, places, most)
     columns = [
         Column(
-            label=plain(key, _LONGEST),
+            label=sanitize(key, _LONGEST),
             place=True,
             number=all(place[at].isdecimal() for place in grid.places),
         )
@@ -120,10 +120,10 @@ def to_table(lineup: Lineup, grid: Grid, most: int, file: str) -> Table:
     ]
     by_metric = [_cells(grid, metric, places) for metric in grid.metrics]
     rows = [
-        [*(Cell(text=plain(word, _LONGEST)) for word in place), *cells]
+        [*(Cell(text=sanitize(word, _LONGEST)) for word in place), *cells]
         for place, *cells in zip(places, *by_metric, strict=True)
     ]
-    words = ", ".join(plain(key, _LONGEST) for key in grid.keys if key != "model")
+    words = ", ".join(sanitize(key, _LONGEST) for key in grid.keys if key != "model")
     return Table(key=grid.key, caption=f"{study_title(grid.study)} by {words}", columns=columns,
                  rows=rows, total=len(grid.places), chosen=chosen, file=file,
                  long=True)  # fmt: skip
@@ -142,12 +142,12 @@ def _keys_of(given: Iterable[Keys]) -> dict[Keys, Keys]:
 
 
 def _most_telling(
-    lineup: Lineup, grid: Grid, places: Sequence[Place], most: int
+    lineup: ReportModels, grid: Breakdown, places: Sequence[Place], most: int
 ) -> tuple[list[Place], str]:
     """Return the places whose first metric is worst, in their order, and which those are."""
     metric = next(iter(grid.metrics))
     rows = grid.cells[metric]
-    high = better(lineup.run, next(iter(rows.values()))) == "lower" or metric in HIGH_IS_TELLING
+    high = direction(lineup.run, next(iter(rows.values()))) == "lower" or metric in HIGH_IS_TELLING
     sign = -1 if high else 1
 
     def telling(place: Place) -> tuple[bool, float]:
@@ -160,7 +160,7 @@ def _most_telling(
     return [place for place in places if place in kept], words
 
 
-def _cells(grid: Grid, metric: str, places: Sequence[Place]) -> list[Cell]:
+def _cells(grid: Breakdown, metric: str, places: Sequence[Place]) -> list[Cell]:
     rows = list(map(grid.cells[metric].get, places))
     values = spaced([show_value(row) if row else "" for row in rows])
     full = len(places) <= WITH_INTERVALS
@@ -173,5 +173,5 @@ def _cells(grid: Grid, metric: str, places: Sequence[Place]) -> list[Cell]:
 def _note(row: Row, *, full: bool) -> str:
     """Return why there is no value, or its interval where cells show them."""
     if row.value is None:
-        return plain(row.reason, _LONGEST)
+        return sanitize(row.reason, _LONGEST)
     return show_row(row).interval if full and row.low is not None and row.high is not None else ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from illama_eval.compare.gate import Verdicts
+from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import DEFINED, metric_label
-from illama_eval.render.models import Lineup
+from illama_eval.render.models import ReportModels
 from illama_eval.render.page.differences import (
     changes_of,
     changes_section,
@@ -43,13 +43,13 @@ Fractions are shown as percent; the CSV files hold all rows as fractions with fu
 
 
 def document_of(
-    lineup: Lineup,
+    lineup: ReportModels,
     drawings: Sequence[Drawing],
     stored: Mapping[str, Stored],
     *,
     most_rows: int = MOST_ROWS,
     left_out: Sequence[str] = (),
-    verdicts: Verdicts | None = None,
+    verdicts: GateResult | None = None,
 ) -> Document:
     """Return the report of these models.
 
@@ -84,13 +84,13 @@ def document_of(
     )
 
 
-def _title(lineup: Lineup) -> str:
+def _title(lineup: ReportModels) -> str:
     source = lineup.run.rows[0].source if lineup.run.rows else ""
     names = name_of(lineup.models) or "nothing measured"
-    return f"{names} on {plain(source)}" if source else names
+    return f"{names} on {sanitize(source)}" if source else names
 
 
-def _judgement(lineup: Lineup) -> Judgement:
+def _judgement(lineup: ReportModels) -> Judgement:
     """Return the first sentence of a page without a gate."""
     sentence = f"{summary(lineup)} No baseline was given: nothing was gated.".strip()
     return Judgement(symbol="\N{MIDDLE DOT}", word="Not gated", tone="neutral", sentence=sentence)

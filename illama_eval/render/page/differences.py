@@ -7,13 +7,13 @@ from pathlib import Path
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
-from illama_eval.compare.gate import Judged, Verdicts
+from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import anchor, in_order, metric_label, study_title
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import by_outcome, flips_in_words, remark, sentence, state_label
-from illama_eval.render.models import Lineup, Model, without_paths
+from illama_eval.render.models import ReportModel, ReportModels, without_paths
 from illama_eval.render.page.document import (
     Cell,
     Column,
@@ -22,7 +22,7 @@ from illama_eval.render.page.document import (
     Table,
     difference_mark,
 )
-from illama_eval.render.select import better
+from illama_eval.render.select import direction
 from illama_eval.results import Row
 
 _JUDGEMENTS: Mapping[int, tuple[str, str, str]] = {
@@ -57,11 +57,11 @@ PAIRED = (
 _LONGEST = 300
 
 
-def best_of(lineup: Lineup, rows: Mapping[str, Row]) -> str | None:
+def best_of(lineup: ReportModels, rows: Mapping[str, Row]) -> str | None:
     """Return the model whose number is better than every other's, each interval excluding zero."""
     known = {name: row.value for name, row in rows.items() if row.value is not None}
     some = next(iter(rows.values()))
-    way = better(lineup.run, some)
+    way = direction(lineup.run, some)
     if way is None or len(known) < len(lineup.models):
         return None
     best = (max if way == "higher" else min)(known, key=lambda name: known[name])
@@ -101,7 +101,9 @@ def change_cells(
     return [cell, Cell(text="", mark=mark)]
 
 
-def finding_cell(lineup: Lineup, pair: tuple[Model, Model], change: Change | None) -> Cell:
+def finding_cell(
+    lineup: ReportModels, pair: tuple[ReportModel, ReportModel], change: Change | None
+) -> Cell:
     """Return which of two models is better, as far as that is clear."""
     if change is None:
         return Cell(text="not paired" if lineup.apart else "no paired interval", tone="neutral")
@@ -114,7 +116,7 @@ def finding_cell(lineup: Lineup, pair: tuple[Model, Model], change: Change | Non
     return Cell(text=f"{pair[change.finding == 'better'].symbol} better", tone="better")
 
 
-def changes_of(lineup: Lineup) -> Section | None:
+def changes_of(lineup: ReportModels) -> Section | None:
     """Return what differs between the first model and each other one; None if nothing is known."""
     if len(lineup.models) < PAIR:
         return None
@@ -134,7 +136,7 @@ def changes_of(lineup: Lineup) -> Section | None:
     return Section(
         key="changes",
         title="What differs",
-        findings=[f"{model.symbol} {model.label}, beside {first.symbol}: {plain(words, _LONGEST)}."
+        findings=[f"{model.symbol} {model.label}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
                   for model, words in said if words],
         tables=tables,
         meaning=PAIRED,
@@ -162,7 +164,10 @@ def circumstances_table(
 ) -> Iterator[Table]:
     """Yield the fields that may differ, and do."""
     rows = [
-        [Cell(text=plain(text, _LONGEST)) for text in (each.field, each.baseline, each.candidate)]
+        [
+            Cell(text=sanitize(text, _LONGEST))
+            for text in (each.field, each.baseline, each.candidate)
+        ]
         for each in comparison.circumstances
     ]
     if rows:
@@ -172,7 +177,7 @@ def circumstances_table(
 
 
 def _changes_table(
-    lineup: Lineup, key: str, pair: tuple[Model, Model], comparison: Comparison
+    lineup: ReportModels, key: str, pair: tuple[ReportModel, ReportModel], comparison: Comparison
 ) -> Table:
     """Return all numbers for the whole source that differ clearly."""
     every = [each for each in comparison.changes if not each.at]
@@ -205,13 +210,13 @@ def _name(change: Change) -> str:
     )
 
 
-def judgement_of(verdicts: Verdicts) -> Judgement:
+def judgement_of(verdicts: GateResult) -> Judgement:
     """Return the verdict as the page's first sentence."""
     symbol, word, tone = _JUDGEMENTS[verdicts.exit_code]
     return Judgement(symbol=symbol, word=word, tone=tone, sentence=sentence(verdicts))
 
 
-def gated_table(verdicts: Verdicts) -> Table:
+def gated_table(verdicts: GateResult) -> Table:
     """Return the gated metrics as a table, the most telling verdicts first."""
     shown = by_outcome([each for each in verdicts.judged if each.outcome != "info"])
     widest = widest_of(each.change for each in shown)
@@ -221,7 +226,7 @@ def gated_table(verdicts: Verdicts) -> Table:
             widest[unit] = max(widest.get(unit, 0.0), 1.2 * each.margin)
     return Table(
         key="headline",
-        caption=f"Gated numbers, against {plain(Path(verdicts.baseline).name, _LONGEST)}; the band "
+        caption=f"Gated numbers, against {sanitize(Path(verdicts.baseline).name, _LONGEST)}; the band "
         "in a mark is the loss or gain that passes",
         columns=_COLUMNS,
         rows=[_cells(each, widest) for each in shown],
@@ -229,12 +234,12 @@ def gated_table(verdicts: Verdicts) -> Table:
     )
 
 
-def changes_section(verdicts: Verdicts) -> Section:
+def changes_section(verdicts: GateResult) -> Section:
     """Return flips, further circumstances, and the metrics that are not gated."""
     tables: list[Table] = []
     findings: list[str] = []
     for number, comparison in enumerate(verdicts.comparisons):
-        before, after = (plain(name, _LONGEST) for name in comparison.subjects)
+        before, after = (sanitize(name, _LONGEST) for name in comparison.subjects)
         names = (f"{before} (baseline)", f"{after} (here)")
         tables += flips_table(f"flips-{number}", names, comparison)
         tables += circumstances_table(f"circumstances-{number}", names, comparison)
@@ -245,14 +250,14 @@ def changes_section(verdicts: Verdicts) -> Section:
     return Section(
         key="changes",
         title="What changed",
-        findings=[f"{plain(words, _LONGEST)}." for words in findings],
+        findings=[f"{sanitize(words, _LONGEST)}." for words in findings],
         tables=tables,
         meaning=PAIRED,
         paper="No gate, and no intervals, are given there.",
     )
 
 
-def _cells(judged: Judged, widest: Mapping[str, float]) -> list[Cell]:
+def _cells(judged: MetricVerdict, widest: Mapping[str, float]) -> list[Cell]:
     change = judged.change
     shown = show_change(change) if change else None
     margin = MISSING
@@ -267,13 +272,13 @@ def _cells(judged: Judged, widest: Mapping[str, float]) -> list[Cell]:
         Cell(text=margin),
         Cell(
             text=state_label(judged),
-            note=plain(remark(judged), _LONGEST),
+            note=sanitize(remark(judged), _LONGEST),
             tone=_TONES.get(judged.state, "neutral"),
         ),
     ]
 
 
-def _further(verdicts: Verdicts) -> Sequence[Table]:
+def _further(verdicts: GateResult) -> Sequence[Table]:
     """Return the numbers that are not gated and differ clearly."""
     rest = [each for each in verdicts.of("info") if each.change and each.change.finding]
     widest = widest_of(each.change for each in rest)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from illama_eval.render.tables.text import Block
+from illama_eval.render.tables.text import TextTable
 
 _MIDDLE, _HALF = 80.0, 75.0
 
@@ -208,14 +208,14 @@ class Document:
         return [*([self.changes] if self.changes else []), *self.sections]
 
 
-def block_of(table: Table) -> Block:
+def block_of(table: Table) -> TextTable:
     """Return a table of the page as text, without the columns that hold nothing but marks."""
     kept = [
         (place, column)
         for place, column in enumerate(table.columns)
         if not table.rows or any(row[place].text for row in table.rows)
     ]
-    return Block(
+    return TextTable(
         title=table.caption,
         head=[f"{each.label} ({each.unit})" if each.unit else each.label for _, each in kept],
         lines=[[_in_words(row[place]) for place, _ in kept] for row in table.rows],

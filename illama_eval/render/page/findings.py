@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from illama_eval.render.attention_maps import threshold_of
 from illama_eval.render.format.changes import show_change
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.models import Lineup
+from illama_eval.render.models import ReportModels
 from illama_eval.render.page.differences import best_of
 from illama_eval.render.page.headline import TWO, headline_keys, name_of
 from illama_eval.results import Row, Verdict
@@ -25,7 +25,7 @@ _LONGEST = 300
 class Seen:
     """What one study says of one model."""
 
-    lineup: Lineup
+    lineup: ReportModels
     name: str
     rows: Rows
     """Metric -> row for the whole source."""
@@ -36,7 +36,7 @@ class Seen:
         return [self.rows[metric] for metric in metrics if metric in self.rows]
 
 
-def findings_of(lineup: Lineup, study: str) -> list[str]:
+def findings_of(lineup: ReportModels, study: str) -> list[str]:
     """Return a sentence per model, its name in front where there are several."""
     say = _SENTENCES.get(study, _say_anything)
     sentences = []
@@ -54,7 +54,7 @@ def _begun(sentence: str) -> str:
     return sentence if sentence[1:2].isupper() else f"{sentence[0].upper()}{sentence[1:]}"
 
 
-def _see(lineup: Lineup, study: str, name: str) -> Seen:
+def _see(lineup: ReportModels, study: str, name: str) -> Seen:
     rows = {
         metric: found[name]
         for (other, metric), found in lineup.headline.items()
@@ -64,7 +64,7 @@ def _see(lineup: Lineup, study: str, name: str) -> Seen:
     return Seen(lineup=lineup, name=name, rows=rows, verdicts=verdicts)
 
 
-def summary(lineup: Lineup) -> str:
+def summary(lineup: ReportModels) -> str:
     """Return what matters most of the whole page."""
     if len(lineup.models) == 1:
         parts = [part for part in _highlights(lineup) if part]
@@ -81,22 +81,22 @@ def summary(lineup: Lineup) -> str:
     return f"{ahead.symbol} {ahead.label} has the highest top-1 accuracy, {value}."
 
 
-def _highlights(lineup: Lineup) -> Iterator[str]:
+def _highlights(lineup: ReportModels) -> Iterator[str]:
     top1 = lineup.headline.get(("accuracy", "top1"), {})
     for row in top1.values():
         yield f"top-1 accuracy {show_row(row).full} on {row.images:,} images"
     for verdict in lineup.run.verdicts:
         if (verdict.study, verdict.name) == ("calibration", "calibration"):
-            yield plain(verdict.verdict, _LONGEST)
+            yield sanitize(verdict.verdict, _LONGEST)
         if (verdict.study, verdict.name) == ("collapse", "class_token_isolation"):
-            yield f"the class token {plain(verdict.verdict, _LONGEST)}"
+            yield f"the class token {sanitize(verdict.verdict, _LONGEST)}"
     if not top1:
         for study in dict.fromkeys(study for study, _ in lineup.headline):
             seen = _see(lineup, study, lineup.models[0].name)
             yield _SENTENCES.get(study, _say_anything)(seen)
 
 
-def _summary_of_two(lineup: Lineup) -> str:
+def _summary_of_two(lineup: ReportModels) -> str:
     """Return how many headline numbers differ clearly, and how accuracy does."""
     first, second = (model.name for model in lineup.models)
     changes = [lineup.change(first, second, *key) for key in headline_keys(lineup)]
@@ -118,7 +118,9 @@ def _say_accuracy(seen: Seen) -> str:
 
 
 def _say_calibration(seen: Seen) -> str:
-    words = [plain(each.verdict, _LONGEST) for each in seen.verdicts if each.name == "calibration"]
+    words = [
+        sanitize(each.verdict, _LONGEST) for each in seen.verdicts if each.name == "calibration"
+    ]
     parts = [*words, *(f"ECE {show_row(row).full}" for row in seen.some("ece"))]
     right = seen.lineup.headline.get(("accuracy", "top1"), {}).get(seen.name)
     for sure in seen.some("confidence"):
@@ -152,7 +154,7 @@ def _say_transfer(seen: Seen) -> str:
     """Return what was trained on how many images, and the accuracy that came of it."""
     parts = [f"{show_row(row).value} training images" for row in seen.some("training_images")]
     for metric, words in _TRANSFERRED.items():
-        parts += [f"{words} {show_row(row).value}, {plain(row.reason, _LONGEST)}"
+        parts += [f"{words} {show_row(row).value}, {sanitize(row.reason, _LONGEST)}"
                   for row in seen.some(metric)]  # fmt: skip
     top1 = seen.lineup.headline.get(("accuracy", "top1"), {}).get(seen.name)
     if top1 is not None:
@@ -163,7 +165,7 @@ def _say_transfer(seen: Seen) -> str:
 def _say_anything(seen: Seen) -> str:
     """Return all verdicts, or the first numbers where there is none."""
     verdicts = [
-        f"{plain(each.name.replace('_', ' '), _LONGEST)}: {plain(each.verdict, _LONGEST)}"
+        f"{sanitize(each.name.replace('_', ' '), _LONGEST)}: {sanitize(each.verdict, _LONGEST)}"
         for each in seen.verdicts
     ]
     rows = list(seen.rows.values())[:TWO]
@@ -173,7 +175,7 @@ def _say_anything(seen: Seen) -> str:
 
 
 def _say_shape_bias(seen: Seen) -> str:
-    words = [plain(each.verdict, _LONGEST) for each in seen.verdicts if each.name == "cue"]
+    words = [sanitize(each.verdict, _LONGEST) for each in seen.verdicts if each.name == "cue"]
     numbers = [
         f"{metric_label(row.metric)} {show_row(row).full}"
         for row in seen.some("shape_bias", "undecided", "error_consistency")

@@ -15,11 +15,11 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import MISSING, align, show_row
-from illama_eval.render.models import Lineup, Model
+from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.page.differences import best_of, change_cells, finding_cell, widest_of
 from illama_eval.render.page.document import Cell, Column, Table, interval_mark
 from illama_eval.render.paper import counterpart
-from illama_eval.render.select import better
+from illama_eval.render.select import direction
 from illama_eval.results import Row
 
 Key = tuple[str, str]
@@ -30,7 +30,7 @@ TWO = 2
 COVERED = "Intervals cover the choice of images, not training seeds."
 
 
-def headline_keys(lineup: Lineup) -> list[Key]:
+def headline_keys(lineup: ReportModels) -> list[Key]:
     """Return (study, metric) of the headline: of each study its most telling ones, in turns."""
     by_study: dict[str, list[str]] = {}
     for study, metric in lineup.headline:
@@ -42,7 +42,7 @@ def headline_keys(lineup: Lineup) -> list[Key]:
     return [key for study in in_order(list(wanted)) for key in chosen if key[0] == study]
 
 
-def headline_table(lineup: Lineup) -> Table:
+def headline_table(lineup: ReportModels) -> Table:
     """Return the headline: one model with intervals, two with a difference, or more in columns."""
     keys = headline_keys(lineup)
     build = {1: _of_one, TWO: _of_two}.get(len(lineup.models), _of_many)
@@ -51,7 +51,7 @@ def headline_table(lineup: Lineup) -> Table:
                  rows=rows, total=len(rows))  # fmt: skip
 
 
-def headline_note(lineup: Lineup) -> str:
+def headline_note(lineup: ReportModels) -> str:
     """Return how the headline is to be read."""
     if len(lineup.models) == 1:
         return "Marks: percent from 0 to 100, ranks from 1 to the number of tokens."
@@ -63,7 +63,7 @@ def headline_note(lineup: Lineup) -> str:
     return f"{note} Best is marked only where every paired difference excludes zero."
 
 
-def _names(lineup: Lineup, keys: Sequence[Key], number: int) -> list[Cell]:
+def _names(lineup: ReportModels, keys: Sequence[Key], number: int) -> list[Cell]:
     """Return study and metric of a row, with its unit and which way is better.
 
     Eyes see the study's name in its first row only.
@@ -73,7 +73,7 @@ def _names(lineup: Lineup, keys: Sequence[Key], number: int) -> list[Cell]:
     row = next(iter(lineup.headline[key].values()))
     unit = unit_label(show_row(row).unit)
     name = metric_label(row.metric) + (f" ({unit})" if unit else "")
-    arrow = ARROWS[better(lineup.run, row)]
+    arrow = ARROWS[direction(lineup.run, row)]
     study = Cell(text=study_title(row.study), link=anchor(row.study), tone="" if first else "again")
     return [study, Cell(text=f"{name} {arrow}".strip())]
 
@@ -95,7 +95,7 @@ def _telling(study: str, metrics: Sequence[str]) -> list[str]:
     return chosen or list(metrics[:TWO])
 
 
-def _of_one(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+def _of_one(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
     (model,) = lineup.models
     rows = [lineup.headline[key][model.name] for key in keys]
     papers = [counterpart(model, row) for row in rows]
@@ -121,7 +121,7 @@ def _interval(row: Row) -> Cell:
     return Cell(text=shown.interval) if shown.low else Cell(text=MISSING, note=row.reason)
 
 
-def _tokens(lineup: Lineup) -> int:
+def _tokens(lineup: ReportModels) -> int:
     return max((maps.tokens for maps in lineup.maps), default=0)
 
 
@@ -134,7 +134,7 @@ def _on_scale(row: Row, tokens: int) -> Cell:
     return Cell(text="", mark=interval_mark(*places))
 
 
-def _of_two(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+def _of_two(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
     first, second = lineup.models
     columns = [
         *_model_columns(lineup),
@@ -155,19 +155,19 @@ def _of_two(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[lis
     ]
 
 
-def _of_many(lineup: Lineup, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+def _of_many(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
     return _model_columns(lineup), [
         [*_names(lineup, keys, number), *_values(lineup, key)] for number, key in enumerate(keys)
     ]
 
 
-def _model_columns(lineup: Lineup) -> list[Column]:
+def _model_columns(lineup: ReportModels) -> list[Column]:
     names = [f"{model.symbol} {model.label}" for model in lineup.models]
     return [Column(label="study"), Column(label="metric"),
             *(Column(label=name, number=True) for name in names)]  # fmt: skip
 
 
-def _values(lineup: Lineup, key: Key) -> Iterator[Cell]:
+def _values(lineup: ReportModels, key: Key) -> Iterator[Cell]:
     rows = lineup.headline[key]
     best = best_of(lineup, rows)
     for model in lineup.models:
@@ -185,7 +185,7 @@ def value_cell(row: Row | None) -> Cell:
     return Cell(text=shown.value, note=shown.interval if shown.low else "")
 
 
-def name_of(models: Sequence[Model]) -> str:
+def name_of(models: Sequence[ReportModel]) -> str:
     """Return the models' names as one phrase."""
     names = [model.label for model in models]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

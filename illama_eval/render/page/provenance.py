@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import EXPLAINED
 from illama_eval.render.format.numbers import MISSING
-from illama_eval.render.models import Lineup, Model
+from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.page.document import Cell, Column, Subject, Table
 from illama_eval.render.select import studies_measured
 from illama_eval.render.style.theme import role_of
-from illama_eval.results import inside
+from illama_eval.results import nested_get
 
 _LONGEST = 200
 _SHA = 8
@@ -27,7 +27,7 @@ _PARAMETERS = {
 """Parameters of studies that the command line takes."""
 
 
-def identity_of(model: Model) -> Subject:
+def identity_of(model: ReportModel) -> Subject:
     """Return what a reader must know of a model at first sight."""
     known = model.described
     config = known.get("config")
@@ -43,32 +43,32 @@ def identity_of(model: Model) -> Subject:
         name=model.label,
         symbol=model.symbol,
         look=role_of(model.look.colour) or "axis",
-        facts=[plain(fact, _LONGEST) for fact in facts],
+        facts=[sanitize(fact, _LONGEST) for fact in facts],
     )
 
 
-def source_of(lineup: Lineup) -> list[str]:
+def source_of(lineup: ReportModels) -> list[str]:
     """Return what was measured on, with what, one phrase each."""
     header = lineup.run.header
-    source = inside(header, "source") or {}
+    source = nested_get(header, "source") or {}
     name = "/".join(str(source[key]) for key in ("name", "split") if source.get(key))
-    seen = inside(header, "images_seen")
+    seen = nested_get(header, "images_seen")
     phrases = [
         name or "source unknown",
         f"{seen:,} images" if isinstance(seen, int) else "images unknown",
         f"fingerprint {_short(source.get('fingerprint'))}",
         str(header.get("device") or "device unknown"),
-        f"illama {inside(header, 'code', 'version') or '?'} ({_commit(header)})",
+        f"illama {nested_get(header, 'code', 'version') or '?'} ({_commit(header)})",
     ]
-    return [plain(phrase, _LONGEST) for phrase in phrases]
+    return [sanitize(phrase, _LONGEST) for phrase in phrases]
 
 
-def boxes_of(lineup: Lineup) -> list[str]:
+def boxes_of(lineup: ReportModels) -> list[str]:
     """Return what limits the numbers, one sentence each."""
     return list(dict.fromkeys([*_limits(lineup)]))
 
 
-def commands_of(lineup: Lineup) -> list[str]:
+def commands_of(lineup: ReportModels) -> list[str]:
     """Return the commands that repeat the runs; a source stands for the place where it lies."""
     commands: dict[str, None] = {}
     for model in lineup.models:
@@ -77,7 +77,7 @@ def commands_of(lineup: Lineup) -> list[str]:
     return list(commands)
 
 
-def provenance_of(lineup: Lineup) -> list[Table]:
+def provenance_of(lineup: ReportModels) -> list[Table]:
     """Return a table of what the runs were made with, models as columns; differences are marked."""
     listed = [dict(_leaves(_told(model))) for model in lineup.models]
     keys = dict.fromkeys(key for each in listed for key in each)
@@ -92,7 +92,7 @@ def provenance_of(lineup: Lineup) -> list[Table]:
     return [table]
 
 
-def not_run(lineup: Lineup) -> list[tuple[str, str]]:
+def not_run(lineup: ReportModels) -> list[tuple[str, str]]:
     """Return the studies that were not measured, each with what measures it."""
     here = studies_measured(lineup.run)
     return [
@@ -102,51 +102,51 @@ def not_run(lineup: Lineup) -> list[tuple[str, str]]:
     ]
 
 
-def _limits(lineup: Lineup) -> Iterator[str]:
+def _limits(lineup: ReportModels) -> Iterator[str]:
     for model in lineup.models:
         lost = model.known("unreadable", "count")
         if lost:
             total = model.known("source", "images")
             yield f"{model.label}: {lost} of {total} images could not be read and are left out."
     for reason in lineup.apart:
-        yield f"Not comparable, so nothing is subtracted: {plain(reason, _LONGEST)}."
+        yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}."
     for row in (each for rows in lineup.headline.values() for each in rows.values()):
         if row.metric == "nonfinite" and row.value:
-            yield (f"{plain(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
+            yield (f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
                    f"{row.images:,} images, counted as wrong.")  # fmt: skip
 
 
-def _command(lineup: Lineup, model: Model) -> str:
+def _command(lineup: ReportModels, model: ReportModel) -> str:
     same = [each for each in lineup.models if each.directory == model.directory]
     studies = model.known("identity", "studies") or {}
     source = model.known("source") or {}
     words = ["illama-eval", _command_of(list(studies)), *_models_of(same)]
-    words += ["--data", plain(source.get("name", "SOURCE"))]
+    words += ["--data", sanitize(source.get("name", "SOURCE"))]
     if source.get("split") not in {None, "all", "test"}:
-        words += ["--split", plain(source["split"])]
+        words += ["--split", sanitize(source["split"])]
     if source.get("limit") is not None:
-        words += ["--limit", plain(source["limit"]), "--seed", plain(source.get("seed", 0))]
+        words += ["--limit", sanitize(source["limit"]), "--seed", sanitize(source.get("seed", 0))]
     if model.described.get("soft_mask"):
-        words += ["--soft-mask", plain(model.described["soft_mask"])]
+        words += ["--soft-mask", sanitize(model.described["soft_mask"])]
     for (study, name), flag in _PARAMETERS.items():
         if name in (studies.get(study) or {}):
             value = studies[study][name]
-            words += [flag, "all" if value is None else plain(value)]
-    words += ["--dtype", plain(model.described.get("dtype") or "fp32")]
+            words += [flag, "all" if value is None else sanitize(value)]
+    words += ["--dtype", sanitize(model.described.get("dtype") or "fp32")]
     return shlex.join(words)
 
 
-def _models_of(same: Sequence[Model]) -> Iterator[str]:
+def _models_of(same: Sequence[ReportModel]) -> Iterator[str]:
     """Yield the words that name the checkpoints, and then the other models with their weights."""
     others = [each.described for each in same if each.described.get("model")]
     for each in same:
         if not each.described.get("model"):
-            yield plain(each.described.get("file") or each.name)
+            yield sanitize(each.described.get("file") or each.name)
     for described in others:
-        yield from ("--model", plain(described["model"]))
+        yield from ("--model", sanitize(described["model"]))
     for described in others:
         weights = described.get("weights")
-        yield from ("--weights", plain(described.get("file") if weights == "file" else weights))
+        yield from ("--weights", sanitize(described.get("file") if weights == "file" else weights))
 
 
 def _command_of(studies: Sequence[str]) -> str:
@@ -155,7 +155,7 @@ def _command_of(studies: Sequence[str]) -> str:
     return "calibrate" if set(studies) == {"accuracy", "calibration"} else "run"
 
 
-def _told(model: Model) -> dict[str, Any]:
+def _told(model: ReportModel) -> dict[str, Any]:
     """Return what the header says of one model and its run."""
     shown = {key: value for key, value in model.described.items() if key not in {"name", "args"}}
     return {
@@ -176,10 +176,10 @@ def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted name, value as text) of everything in nested mappings."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
-            yield from _leaves(value, f"{name}.{plain(key)}" if name else plain(key))
+            yield from _leaves(value, f"{name}.{sanitize(key)}" if name else sanitize(key))
     elif tree is not None and tree != {}:
         text = tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)
-        yield plain(name, _LONGEST), plain(text, _LONGEST)
+        yield sanitize(name, _LONGEST), sanitize(text, _LONGEST)
 
 
 def _short(digest: object) -> str:
@@ -187,7 +187,7 @@ def _short(digest: object) -> str:
 
 
 def _commit(header: Mapping[str, Any]) -> str:
-    commit, dirty = (inside(header, "code", key) for key in ("commit", "dirty"))
+    commit, dirty = (nested_get(header, "code", key) for key in ("commit", "dirty"))
     if not commit:
         return "no checkout"
     return _short(commit) + (", with uncommitted changes" if dirty else "")

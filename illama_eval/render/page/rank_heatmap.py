@@ -10,7 +10,7 @@ import numpy as np
 from illama_eval.render.attention_maps import Maps, rank_method, show_rank, threshold_of
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import signed
-from illama_eval.render.models import Lineup
+from illama_eval.render.models import ReportModels
 from illama_eval.render.page.document import Cell, HeatMaps, Panel
 from illama_eval.render.select import Array
 from illama_eval.render.style.palette import SEQUENTIAL
@@ -30,7 +30,7 @@ PAIR = 2
 Curves = Mapping[str, Sequence[object]]
 
 
-def heat_maps(lineup: Lineup, table: str) -> HeatMaps | None:
+def heat_maps(lineup: ReportModels, table: str) -> HeatMaps | None:
     """Return the ranks as panels: per model and map, and between two models their difference.
 
     `table` is the id of the table with the same heads.
@@ -108,7 +108,7 @@ def _first_curve(curves: Curves, tokens: int) -> str:
     )
 
 
-def _change(lineup: Lineup, found: Sequence[Maps]) -> tuple[Panel, str] | None:
+def _change(lineup: ReportModels, found: Sequence[Maps]) -> tuple[Panel, str] | None:
     """Return the second model's ranks less the first's, and how they are read."""
     used = [maps for maps in found if maps.kind == "used"]
     if len(used) != PAIR or used[0].ranks.shape != used[1].ranks.shape:

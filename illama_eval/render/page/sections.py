@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from illama_eval.render.figures.canvas import Drawing
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     EXPLAINED,
@@ -17,9 +17,9 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.models import Lineup
+from illama_eval.render.models import ReportModels
 from illama_eval.render.page.attention_samples import samples_of
-from illama_eval.render.page.breakdowns import Grid, grids_of, to_table
+from illama_eval.render.page.breakdowns import Breakdown, grids_of, to_table
 from illama_eval.render.page.document import Cell, Column, Picture, Section, Table
 from illama_eval.render.page.embed import embed_figure
 from illama_eval.render.page.findings import findings_of
@@ -27,7 +27,7 @@ from illama_eval.render.page.headline import value_cell
 from illama_eval.render.page.rank_heatmap import heat_maps
 from illama_eval.render.paper import Published, published_of
 from illama_eval.render.samples import Samples as Stored
-from illama_eval.render.select import better, studies_measured
+from illama_eval.render.select import direction, studies_measured
 from illama_eval.results import Row
 
 MOST_ROWS = 1200
@@ -38,7 +38,7 @@ _LONGEST = 300
 
 
 def sections_of(
-    lineup: Lineup, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
+    lineup: ReportModels, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
 ) -> list[Section]:
     """Return a section per study, in the order of reading, of at most so many rows together."""
     studies = in_order(studies_measured(lineup.run))
@@ -64,7 +64,7 @@ def rows_of(section: Section) -> int:
 
 
 def _section(
-    lineup: Lineup, study: str, drawings: Sequence[Drawing], grids: Sequence[Grid]
+    lineup: ReportModels, study: str, drawings: Sequence[Drawing], grids: Sequence[Breakdown]
 ) -> Section:
     """Return the section without its numbers by place."""
     known = EXPLAINED.get(study)
@@ -81,7 +81,7 @@ def _section(
     )
 
 
-def samples_section(lineup: Lineup, stored: Mapping[str, Stored]) -> Section | None:
+def samples_section(lineup: ReportModels, stored: Mapping[str, Stored]) -> Section | None:
     """Return the section of the sample images, or None; `stored` maps models to their samples."""
     shown = [samples_of(model, lineup.run, stored.get(model.name)) for model in lineup.models]
     kept = [each for each in shown if each is not None]
@@ -130,7 +130,7 @@ def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:
     return found
 
 
-def numbers_of(lineup: Lineup, study: str) -> list[Table]:
+def numbers_of(lineup: ReportModels, study: str) -> list[Table]:
     """Return the table of the numbers for the whole source: models as columns."""
     mine = {key: rows for key, rows in lineup.headline.items() if key[0] == study}
     if not mine:
@@ -148,9 +148,9 @@ def numbers_of(lineup: Lineup, study: str) -> list[Table]:
                   total=len(lines))]  # fmt: skip
 
 
-def _numbers_line(lineup: Lineup, rows: Mapping[str, Row]) -> list[Cell]:
+def _numbers_line(lineup: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
     some = next(iter(rows.values()))
-    arrow = ARROWS[better(lineup.run, some)]
+    arrow = ARROWS[direction(lineup.run, some)]
     cells = [Cell(text=f"{metric_label(some.metric)} {arrow}".strip()),
              Cell(text=unit_label(show_row(some).unit))]  # fmt: skip
     if len(lineup.models) == 1:
@@ -160,10 +160,10 @@ def _numbers_line(lineup: Lineup, rows: Mapping[str, Row]) -> list[Cell]:
     images = sorted({row.images for row in rows.values()})
     remarks = dict.fromkeys(row.reason for row in rows.values() if row.reason)
     return [*cells, Cell(text=" / ".join(f"{count:,}" for count in images)),
-            Cell(text=plain("; ".join(remarks), _LONGEST))]  # fmt: skip
+            Cell(text=sanitize("; ".join(remarks), _LONGEST))]  # fmt: skip
 
 
-def verdicts_of(lineup: Lineup, study: str) -> list[Table]:
+def verdicts_of(lineup: ReportModels, study: str) -> list[Table]:
     """Return the table of the study's verdicts, with what decided each."""
     mine = [verdict for verdict in lineup.run.verdicts if verdict.study == study]
     if not mine:
@@ -172,11 +172,11 @@ def verdicts_of(lineup: Lineup, study: str) -> list[Table]:
     symbols = {model.name: f"{model.symbol} {model.label}" for model in lineup.models}
     lines = []
     for each in mine:
-        place = "".join(f", {plain(key)} {plain(value)}" for key, value in each.at.items())
-        cells = [Cell(text=plain(each.name.replace("_", " "), _LONGEST) + place),
-                 Cell(text=plain(each.verdict, _LONGEST)),
-                 Cell(text=plain(each.reason, _LONGEST))]  # fmt: skip
-        first = [Cell(text=symbols.get(each.subject, plain(each.subject)))] if several else []
+        place = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in each.at.items())
+        cells = [Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + place),
+                 Cell(text=sanitize(each.verdict, _LONGEST)),
+                 Cell(text=sanitize(each.reason, _LONGEST))]  # fmt: skip
+        first = [Cell(text=symbols.get(each.subject, sanitize(each.subject)))] if several else []
         lines.append([*first, *cells])
     columns = [Column(label=name) for name in ("question", "verdict", "decided by")]
     return [Table(key=f"{anchor(study)}-verdicts", caption=f"{study_title(study)}: verdicts",
@@ -201,6 +201,6 @@ def published_table(rows: Sequence[Published]) -> Table | None:
                  rows=lines, total=len(lines))  # fmt: skip
 
 
-def _heads_table(grids: Sequence[Grid]) -> str:
+def _heads_table(grids: Sequence[Breakdown]) -> str:
     """Return the id of the table by layer and head."""
     return next((grid.key for grid in grids if {"layer", "head"} <= set(grid.keys)), "")

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
 
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 
 FAMILY = "DejaVu Sans"
 """The font that comes with matplotlib, so that every machine draws alike."""
@@ -22,7 +22,7 @@ def drawable(text: object, longest: int | None = None) -> str:
     known = _characters()
     return "".join(
         letter if ord(letter) in known else "\N{REPLACEMENT CHARACTER}"
-        for letter in plain(text, longest)
+        for letter in sanitize(text, longest)
     )
 
 
@@ -38,9 +38,9 @@ def text_width(text: str, size: float) -> float:
 def fit(text: str, size: float, width: float) -> str:
     """Return the text cut in its middle until it is at most `width` inches wide."""
     longest = len(text)
-    while longest > 1 and text_width(plain(text, longest), size) > width:
+    while longest > 1 and text_width(sanitize(text, longest), size) > width:
         longest -= 1
-    return plain(text, longest)
+    return sanitize(text, longest)
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:

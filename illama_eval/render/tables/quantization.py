@@ -12,10 +12,10 @@ from typing import Any
 from illama_eval.compare.comparison import Comparison, compare
 from illama_eval.compare.subject_run import read_measured
 from illama_eval.render.format.changes import show_change
-from illama_eval.render.format.escape import csv_cell, plain
+from illama_eval.render.format.escape import csv_cell, sanitize
 from illama_eval.render.format.numbers import MISSING, show_row
 from illama_eval.render.select import headline
-from illama_eval.render.tables.text import Block, Part, to_latex, to_markdown
+from illama_eval.render.tables.text import TableGroup, TextTable, to_latex, to_markdown
 from illama_eval.results import Row, Run
 
 STEM = "quantization"
@@ -76,9 +76,9 @@ def write_quantization(directory: Path, run: Run) -> list[Path]:
     variants = variants_of(directory, run)
     if not variants:
         return []
-    block = Block(title=title_of(variants), head=HEAD, right=frozenset(range(1, len(HEAD) - 1)),
+    block = TextTable(title=title_of(variants), head=HEAD, right=frozenset(range(1, len(HEAD) - 1)),
                   lines=[exact_line(run, variants), *map(line_of, variants)])  # fmt: skip
-    parts = [Part(title="Quantization", blocks=[block])]
+    parts = [TableGroup(title="Quantization", blocks=[block])]
     texts = {".csv": to_csv(variants), ".md": to_markdown(parts), ".tex": to_latex(parts)}
     paths = []
     for suffix, text in texts.items():
@@ -122,7 +122,7 @@ def exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
     full = max(each.described["bytes"]["full_precision"] for each in variants)
     before = [headline(run, STUDY[metric], metric, name) for metric in ("top1", "top5", "ece")]
     top1, top5, ece = (MISSING if row is None else show_row(row).value for row in before)
-    return [plain(name), f"{full / _MB:.3f}", "1", top1, MISSING, MISSING, top5, ece,
+    return [sanitize(name), f"{full / _MB:.3f}", "1", top1, MISSING, MISSING, top5, ece,
             MISSING, MISSING, MISSING, "float"]  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def line_of(variant: Variant) -> list[str]:
     drop = show_change(changes["top1"]) if "top1" in changes else None
     p = variant.p_of("top1")
     return [
-        plain(variant.name),
+        sanitize(variant.name),
         f"{size['total'] / _MB:.3f}",
         f"{size['total'] / size['full_precision']:.3f}",
         shown["top1"],

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from illama_eval.render.format.escape import markdown_cell, plain
+from illama_eval.render.format.escape import markdown_cell, sanitize
 from illama_eval.render.format.glossary import ARROWS, heading, metric_label, study_label
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.select import better, subjects_of
+from illama_eval.render.select import direction, subjects_of
 from illama_eval.results import Row, Run
 
 _LONGEST_MARKDOWN_CELL = 200
@@ -50,7 +50,7 @@ _HEADLINE = ("study", "metric", "better", "value", "unit", "95 % interval", "ima
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class TextTable:
     """A table of text under a heading."""
 
     title: str
@@ -62,24 +62,24 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class TableGroup:
     """All tables of one subject."""
 
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[TextTable]
 
 
-def parts_of(run: Run, rows: Sequence[Row]) -> list[Part]:
+def parts_of(run: Run, rows: Sequence[Row]) -> list[TableGroup]:
     """Return the rows as tables, subject by subject."""
     parts = []
     for subject in subjects_of(run):
         mine = [row for row in rows if row.subject == subject]
         if mine:
-            parts.append(Part(title=heading(mine), blocks=list(_blocks_of(run, mine))))
+            parts.append(TableGroup(title=heading(mine), blocks=list(_blocks_of(run, mine))))
     return parts
 
 
-def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
+def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[TextTable]:
     whole = [row for row in rows if not row.at]
     if whole:
         yield _headline(run, whole)
@@ -90,7 +90,7 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
     for (study, *keys), here in by_place.items():
         count = len(here)
         if count > MOST:
-            yield Block(title=f"{study_label(study)}: {count:,} rows, in the CSV file",
+            yield TextTable(title=f"{study_label(study)}: {count:,} rows, in the CSV file",
                         head=keys, lines=[], right=frozenset())  # fmt: skip
         elif "head" in keys:
             yield from _by_head([key for key in keys if key != "head"], here)
@@ -98,17 +98,17 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[Block]:
             yield _pivot(study_label(study), keys, here, _metric)
 
 
-def _headline(run: Run, rows: Sequence[Row]) -> Block:
+def _headline(run: Run, rows: Sequence[Row]) -> TextTable:
     lines = []
     for row in rows:
         shown = show_row(row)
-        lines.append((study_label(row.study), metric_label(row.metric), ARROWS[better(run, row)],
+        lines.append((study_label(row.study), metric_label(row.metric), ARROWS[direction(run, row)],
                       shown.value, shown.unit, shown.interval, f"{row.images:,}",
                       row.reason))  # fmt: skip
-    return Block(title="", head=_HEADLINE, lines=lines, right=frozenset({3, 6}))
+    return TextTable(title="", head=_HEADLINE, lines=lines, right=frozenset({3, 6}))
 
 
-def _by_head(keys: Sequence[str], rows: Sequence[Row]) -> Iterator[Block]:
+def _by_head(keys: Sequence[str], rows: Sequence[Row]) -> Iterator[TextTable]:
     """Yield a table for each metric: a line per layer, a column per head."""
     for metric in dict.fromkeys(row.metric for row in rows):
         mine = [row for row in rows if row.metric == metric]
@@ -117,7 +117,7 @@ def _by_head(keys: Sequence[str], rows: Sequence[Row]) -> Iterator[Block]:
 
 def _pivot(
     title: str, keys: Sequence[str], rows: Sequence[Row], column_of: Callable[[Row], str]
-) -> Block:
+) -> TextTable:
     """Return a table with a line per place; `column_of` tells in which column a row's value is."""
     columns = list(dict.fromkeys(column_of(row) for row in rows))
     lines: dict[tuple[str, ...], dict[str, str]] = {}
@@ -126,7 +126,7 @@ def _pivot(
         lines.setdefault(place, {})[column_of(row)] = show_row(row).value
     cells = [[*place, *(found.get(name, "") for name in columns)] for place, found in lines.items()]
     numbers = frozenset(range(len(keys), len(keys) + len(columns)))
-    return Block(title=title, head=[*keys, *columns], lines=cells, right=numbers)
+    return TextTable(title=title, head=[*keys, *columns], lines=cells, right=numbers)
 
 
 def _metric(row: Row) -> str:
@@ -138,7 +138,7 @@ def _head(row: Row) -> str:
     return f"head {row.at['head']}"
 
 
-def to_latex(parts: Sequence[Part]) -> str:
+def to_latex(parts: Sequence[TableGroup]) -> str:
     """Return the tables as LaTeX, one `table` each; the preamble needs booktabs."""
     tables = [
         _table(block, ", ".join(filter(None, (part.title, block.title))))
@@ -150,7 +150,9 @@ def to_latex(parts: Sequence[Part]) -> str:
 
 def latex_cell(text: str) -> str:
     """Return the text for a cell: it neither ends the cell nor runs a command."""
-    letters = (_SPECIAL.get(letter, letter) for letter in _known(plain(text, _LONGEST_LATEX_CELL)))
+    letters = (
+        _SPECIAL.get(letter, letter) for letter in _known(sanitize(text, _LONGEST_LATEX_CELL))
+    )
     return "".join(letters)
 
 
@@ -158,7 +160,7 @@ def _known(line: str) -> str:
     return _SHOWN.sub(lambda found: found[0] if found[0] in _SPECIAL else "?", line)
 
 
-def _table(block: Block, caption: str) -> str:
+def _table(block: TextTable, caption: str) -> str:
     columns = "".join("r" if place in block.right else "l" for place in range(len(block.head)))
     head, *body = (
         " & ".join(map(latex_cell, line)) + r" \\" for line in (block.head, *block.lines)
@@ -181,7 +183,7 @@ def _table(block: Block, caption: str) -> str:
     )
 
 
-def to_markdown(parts: Sequence[Part]) -> str:
+def to_markdown(parts: Sequence[TableGroup]) -> str:
     """Return the tables as Markdown, each subject under its heading."""
     texts = []
     for part in parts:
@@ -199,7 +201,7 @@ def pipe_table(
     aligned = set(right)
     rule = ["---:" if column in aligned else ":---" for column in range(len(head))]
     body = [
-        [markdown_cell(plain(cell, _LONGEST_MARKDOWN_CELL)) for cell in line]
+        [markdown_cell(sanitize(cell, _LONGEST_MARKDOWN_CELL)) for cell in line]
         for line in (head, *lines)
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in (body[0], rule, *body[1:]))

@@ -12,7 +12,7 @@ from rich.text import Text
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
 from illama_eval.render.format.changes import show_change, show_seeds
-from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.escape import encodable, sanitize
 from illama_eval.render.format.glossary import study_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import circumstances_in_words, flips_in_words
@@ -33,20 +33,20 @@ _LEGEND = ", ".join(f"{mark} {finding}" for finding, mark in _MARKS.items() if f
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Print what changed, study by study, then flips, notes, and what intervals cover."""
-    source = f"{plain(comparison.source, _LONGEST_NAME)}, {comparison.images:,} images"
+    source = f"{sanitize(comparison.source, _LONGEST_NAME)}, {comparison.images:,} images"
     console.print(_text(source, console, "bold"))
     for letter, name in zip("AB", comparison.subjects, strict=True):
-        console.print(_text(f"{letter}  {plain(name, _LONGEST)}", console))
+        console.print(_text(f"{letter}  {sanitize(name, _LONGEST)}", console))
     compared = [change for change in comparison.changes if not change.problem]
     seeds = any(change.seeds_low is not None for change in compared)
     if compared:
         console.print(_table(compared, console))
     notes = [flips_in_words(comparison), *comparison.notes, circumstances_in_words(comparison)]
-    notes += [f"{study_label(change.study)} {plain(change.metric)}: {change.reason}"
+    notes += [f"{study_label(change.study)} {sanitize(change.metric)}: {change.reason}"
               for change in comparison.changes if change.problem and not change.at]  # fmt: skip
     notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
-        console.print(_text(f"  {plain(note, _LONGEST)}", console, "dim"))
+        console.print(_text(f"  {sanitize(note, _LONGEST)}", console, "dim"))
     console.print()
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.escape import encodable, sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.tables.quantization import (
@@ -53,7 +53,7 @@ def show_quantization(directory: Path, run: Run, console: Console) -> None:
         console.print(Text(encodable(title_of(variants), console.encoding), style="bold"))
         console.print(table)
     for note in notes:
-        console.print(Text(encodable(f"  {plain(note, LONGEST_TEXT)}", console.encoding)))
+        console.print(Text(encodable(f"  {sanitize(note, LONGEST_TEXT)}", console.encoding)))
 
 
 def account_of(variant: Variant) -> Iterator[str]:

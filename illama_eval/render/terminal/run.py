@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.format.escape import encodable, plain
+from illama_eval.render.format.escape import encodable, sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     heading,
@@ -18,7 +18,7 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
-from illama_eval.render.select import better, studies_of, subjects_of
+from illama_eval.render.select import direction, studies_of, subjects_of
 from illama_eval.results import Row, Run, Verdict
 
 MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
@@ -36,7 +36,7 @@ def show(run: Run, console: Console) -> None:
             console.print(_text(heading(rows), console, "bold"))
             console.print(_headline_table(run, rows, console))
         marks = enumerate(_reasons(rows), start=1)
-        notes = [(f"({n})", _text(plain(why, _LONGEST), console, "dim")) for n, why in marks]
+        notes = [(f"({n})", _text(sanitize(why, _LONGEST), console, "dim")) for n, why in marks]
         notes += [(MARK, _sentence(v, console)) for v in run.verdicts if v.subject == subject]
         if notes:
             console.print(_notes(notes, console))
@@ -64,7 +64,7 @@ def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
 
 
 def _name(run: Run, row: Row) -> str:
-    return f"  {metric_label(row.metric)} {ARROWS[better(run, row)]}".rstrip()
+    return f"  {metric_label(row.metric)} {ARROWS[direction(run, row)]}".rstrip()
 
 
 def _without(row: Row, reasons: Sequence[str]) -> str:
@@ -87,11 +87,11 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
 
 
 def _sentence(verdict: Verdict, console: Console) -> Text:
-    place = ", ".join(f"{plain(key)} {plain(value)}" for key, value in verdict.at.items())
-    name = plain(verdict.name.replace("_", " "), _LONGEST) + (f" ({place})" if place else "")
+    place = ", ".join(f"{sanitize(key)} {sanitize(value)}" for key, value in verdict.at.items())
+    name = sanitize(verdict.name.replace("_", " "), _LONGEST) + (f" ({place})" if place else "")
     sentence = _text(f"{name}: ", console)
-    sentence.append_text(_text(plain(verdict.verdict, _LONGEST), console, "bold"))
-    return sentence.append_text(_text(f". {plain(verdict.reason, _LONGEST)}", console, "dim"))
+    sentence.append_text(_text(sanitize(verdict.verdict, _LONGEST), console, "bold"))
+    return sentence.append_text(_text(f". {sanitize(verdict.reason, _LONGEST)}", console, "dim"))
 
 
 def _notes(notes: Sequence[tuple[str, Text]], console: Console) -> Table:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.results import Row, Run
 
 MIB = 2**20
@@ -19,7 +19,7 @@ def show_speed(run: Run, console: Console) -> None:
     share = 1 - counts["causal"] / counts["dense"]
     console.print(
         Text(
-            f"{plain(run.rows[0].subject)}: {counts['dense'] / 1e9:.4f} GMACs dense, "
+            f"{sanitize(run.rows[0].subject)}: {counts['dense'] / 1e9:.4f} GMACs dense, "
             f"{counts['causal'] / 1e9:.4f} with the paper's causal formula ({share:.1%} fewer)"
         )
     )

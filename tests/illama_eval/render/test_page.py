@@ -20,9 +20,9 @@ from msgspec import structs
 
 from illama_eval.compare.gate import check
 from illama_eval.render import render_directory, report, write_report
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import EXPLAINED
-from illama_eval.render.models import line_up
+from illama_eval.render.models import load_models
 from illama_eval.render.page.build import document_of
 from illama_eval.render.page.embed import embed_data
 from illama_eval.render.page.html import render_page
@@ -79,7 +79,7 @@ def page_of(write, read_page):
     """Return a function that gives the tree of a run's page, drawn without figures."""
 
     def page(run, **options):
-        document = document_of(line_up([write(run)]), [], {}, **options)
+        document = document_of(load_models([write(run)]), [], {}, **options)
         return read_page(render_page(document))
 
     return page
@@ -176,15 +176,15 @@ def test_hostile_names_are_text(run_of, page_of, stored_names):
     assert len(page.all("script")) == 2
     assert not page.all("img")
     for name in stored_names:
-        assert plain(name, 300) in page.text
-        assert name not in page.text or plain(name) == name
+        assert sanitize(name, 300) in page.text
+        assert name not in page.text or sanitize(name) == name
     for cell in page.all("td"):
         assert "\x1b" not in cell.text
     assert not any(name.startswith("on") for node in page.walk() for name in node.attributes)
 
 
 def test_hostile_names_are_text_in_the_markdown(run_of, write, stored_names):
-    document = document_of(line_up([write(hostile_run(run_of, stored_names))]), [], {})
+    document = document_of(load_models([write(hostile_run(run_of, stored_names))]), [], {})
     text = report_markdown(document)
     for line in text.splitlines():
         if line.startswith("    "):
@@ -298,8 +298,8 @@ def test_a_page_too_large_is_made_lean_and_says_so(reported, tmp_path, monkeypat
 
 
 def test_a_page_becomes_leaner_step_by_step(run_of, write):
-    lineup = line_up([write(run_of(layers=9, heads=9))])
-    pages = [render_page(document) for document in report._ever_leaner(lineup, [], {}, None)]
+    lineup = load_models([write(run_of(layers=9, heads=9))])
+    pages = [render_page(document) for document in report._smaller_versions(lineup, [], {}, None)]
     assert len(pages) == 4
     assert "Left out" not in pages[0]
     assert all("Left out" in page for page in pages[1:])
@@ -364,7 +364,7 @@ def test_the_headline_holds_the_most_telling_numbers_with_their_intervals(run_of
 
 
 def test_every_cell_of_the_heat_map_has_its_curve(run_of, write):
-    lineup = line_up([write(run_of(layers=3, heads=2, tokens=65))])
+    lineup = load_models([write(run_of(layers=3, heads=2, tokens=65))])
     heat = heat_maps(lineup, "rank-layer-head-map")
     assert [panel.title for panel in heat.panels] == ["used map", "softmax, masked",
                                                       "softmax, all keys"]  # fmt: skip
@@ -402,7 +402,7 @@ def test_two_runs_have_paired_differences_and_say_what_intervals_cover(write_run
 def test_best_is_marked_only_where_every_paired_interval_excludes_zero(write_run, tmp_path):
     runs = [write_run(tmp_path / name, accuracy=accuracy, seed=seed, subject=name)
             for name, accuracy, seed in (("a", 0.8, 0), ("b", 0.6, 1), ("c", 0.5, 2))]  # fmt: skip
-    lineup = line_up(runs)
+    lineup = load_models(runs)
     document = document_of(lineup, [], {})
     best = {row[1].text: [cell.text for cell in row[2:] if cell.text.endswith(" best")]
             for row in document.headline.rows}  # fmt: skip
@@ -410,7 +410,7 @@ def test_best_is_marked_only_where_every_paired_interval_excludes_zero(write_run
     assert best["rank per image (index)"] == []
     near = [write_run(tmp_path / name, seed=seed, subject=name)
             for seed, name in enumerate(("d", "e", "f"))]  # fmt: skip
-    document = document_of(line_up(near), [], {})
+    document = document_of(load_models(near), [], {})
     assert not any(cell.text.endswith("best") for row in document.headline.rows for cell in row)
 
 
@@ -418,7 +418,7 @@ def test_runs_over_other_images_stand_side_by_side_without_differences(write_run
     first = write_run(tmp_path / "a")
     second = write_run(tmp_path / "b", change=lambda header: header["identity"]["source"].update(
         fingerprint="0" * 64))  # fmt: skip
-    document = document_of(line_up([first, second]), [], {})
+    document = document_of(load_models([first, second]), [], {})
     assert [model.name for model in document.subjects] == ["nano (a)", "nano (b)"]
     assert any("source.fingerprint" in box for box in document.boxes)
     assert {row[-1].text for row in document.headline.rows} == {"not paired"}
@@ -443,7 +443,7 @@ def test_a_gate_is_the_first_sentence_and_its_metrics_the_headline(write_run, tm
 
 
 def test_page_and_markdown_tell_the_same_numbers(run_of, write):
-    document = document_of(line_up([write(run_of())]), [], {})
+    document = document_of(load_models([write(run_of())]), [], {})
     html, text = render_page(document), report_markdown(document)
     for row in document.headline.rows:
         for cell in row[2:4]:
@@ -456,7 +456,7 @@ def test_the_papers_numbers_belong_to_its_own_checkpoints_only(run_of, write):
     rows = read_published()
     assert all(0 < row.value <= 1 or row.unit != "fraction" for row in rows)
     assert all(re.fullmatch(r"(Table|Figure) \d+", row.table) for row in rows)
-    lineup = line_up([write(run_of())])
+    lineup = load_models([write(run_of())])
     (model,) = lineup.models
     ours = Row(study="accuracy", metric="top1", value=0.751, images=50_000)
     assert counterpart(model, ours) is None

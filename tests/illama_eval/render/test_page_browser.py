@@ -13,7 +13,7 @@ import pytest
 
 from illama_eval.compare.gate import check
 from illama_eval.render import write_report
-from illama_eval.render.format.escape import plain
+from illama_eval.render.format.escape import sanitize
 from illama_eval.results import Row, Run
 
 pytestmark = pytest.mark.browser
@@ -141,7 +141,7 @@ def test_hostile_names_do_nothing(visit, hostile, stored_names):
     assert page.said == []
     assert len(page.asked) == 1
     text = page.evaluate("document.body.textContent")
-    assert all(plain(name, 80) in text for name in stored_names)
+    assert all(sanitize(name, 80) in text for name in stored_names)
     assert page.locator("img, iframe, object").count() == 0
     assert page.locator("script").count() == 2
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from illama_eval.render import render_directory
-from illama_eval.render.format.escape import csv_cell, plain
+from illama_eval.render.format.escape import csv_cell, sanitize
 from illama_eval.render.format.numbers import align, show_number, show_row
 from illama_eval.render.tables.csv import to_csv, write_tables
 from illama_eval.render.tables.text import parts_of, to_markdown
@@ -150,7 +150,7 @@ def test_hostile_names_stay_cells_in_csv(run_of, hostile_names):
     read = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     assert len(read) == 2 * len(hostile_names)
     for cells, name in zip(read[::2], hostile_names, strict=True):
-        assert cells["subject"].removeprefix("'") == plain(name)
+        assert cells["subject"].removeprefix("'") == sanitize(name)
         assert cells["subject"][0] not in "=+-@"
         assert float(cells["value"]) == -0.5
 

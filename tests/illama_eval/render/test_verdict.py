@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from illama_eval.compare.comparison import compare_paths
-from illama_eval.compare.gate import Verdicts, check
-from illama_eval.render.format.escape import plain
+from illama_eval.compare.gate import GateResult, check
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.gate.github_summary import LARGEST, append_summary, to_summary
 from illama_eval.render.gate.junit import to_junit, write_junit
 from illama_eval.render.gate.words import sentence, state_label, to_json
@@ -219,7 +219,7 @@ def test_a_hostile_name_stays_a_name_in_every_form(hostile):
     assert {tag for tag, _ in cases} == {
         "testsuite", "properties", "property", "testcase", "failure", "system-out",
     }  # fmt: skip
-    assert len(plain(name)) > 200 or plain(name) in {a.get("classname") for _, a in cases}
+    assert len(sanitize(name)) > 200 or sanitize(name) in {a.get("classname") for _, a in cases}
     rows = rows_of(to_summary(verdicts))
     assert {len(row) for row in rows} == {11}
     summary = re.sub(r"</?(details|summary)>", "", to_summary(verdicts))
@@ -233,7 +233,7 @@ def test_a_hostile_name_stays_a_name_in_every_form(hostile):
 
 def test_a_hostile_problem_stays_a_sentence(hostile_names):
     for name in hostile_names:
-        found = Verdicts(run=name, baseline=name, problem=name)
+        found = GateResult(run=name, baseline=name, problem=name)
         assert xml_of(to_junit(found))
         assert len(to_summary(found).splitlines()) == 3
         assert json.loads(to_json(found))["problem"] == name
