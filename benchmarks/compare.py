@@ -87,8 +87,14 @@ def write_run(run: Run, path: Path, rows: int, images: int) -> None:
     np.savez_compressed(path / "replicates.npz", allow_pickle=False, **replicate_table(run.rows))
     ids = np.array([f"val/ILSVRC2012_val_{number:08d}" for number in range(images)])
     records = {name: random.integers(0, 9, (1, images)) for name in ("prediction", "rank")}
-    np.savez_compressed(path / "per_image.npz", allow_pickle=False, ids=ids, **records,
-                        subjects=np.array([subject]), seen=np.ones((1, images)))  # fmt: skip
+    np.savez_compressed(
+        path / "per_image.npz",
+        allow_pickle=False,
+        ids=ids,
+        **records,
+        subjects=np.array([subject]),
+        seen=np.ones((1, images)),
+    )
 
 
 def make_row(
@@ -97,9 +103,18 @@ def make_row(
     """Return a row with replicates about one half."""
     values = random.normal(0.5, 0.01, 201)
     low, high = np.partition(values[1:], (4, 195))[[4, 195]].tolist()
-    return Row(subject=subject, source="cifar10/test", study="collapse", metric=metric,
-               value=float(values[0]), low=low, high=high, images=images, at=at,
-               replicates=values[1:])  # fmt: skip
+    return Row(
+        subject=subject,
+        source="cifar10/test",
+        study="collapse",
+        metric=metric,
+        value=float(values[0]),
+        low=low,
+        high=high,
+        images=images,
+        at=at,
+        replicates=values[1:],
+    )
 
 
 def time_command(words: list[str], program: str = PROGRAM) -> tuple[float, float]:

@@ -96,13 +96,17 @@ def compare_linear(features: Array, labels: NDArray[np.int64], rounds: int) -> d
         for c, fit, model in zip(GRID, fits, models, strict=True)
     }
     return {
-        "seconds": {"ours": round(statistics.median(ours), 2),
-                    "scikit-learn": round(statistics.median(theirs), 2)},
+        "seconds": {
+            "ours": round(statistics.median(ours), 2),
+            "scikit-learn": round(statistics.median(theirs), 2),
+        },
         "ratio": round(statistics.median(theirs) / statistics.median(ours), 2),
-        "steps": {"ours": sum(fit.steps for fit in fits),
-                  "scikit-learn": sum(int(model.n_iter_[0]) for model in models)},
+        "steps": {
+            "ours": sum(fit.steps for fit in fits),
+            "scikit-learn": sum(int(model.n_iter_[0]) for model in models),
+        },
         "objective over scikit-learn's": objectives,
-    }  # fmt: skip
+    }
 
 
 def fit_reference(features: Array, labels: NDArray[np.int64], c: float) -> LogisticRegression:

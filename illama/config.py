@@ -143,14 +143,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "small": {"width": 384, "depth": 12, "heads": 6},
     "base": {"width": 768, "depth": 12, "heads": 12},
     "large": {"width": 1024, "depth": 24, "heads": 16},
-    "nano": {
-        "width": 96,
-        "depth": 6,
-        "heads": 3,
-        "image_size": 32,
-        "patch_size": 4,
-        "classes": 10,
-    },
+    "nano": {"width": 96, "depth": 6, "heads": 3, "image_size": 32, "patch_size": 4, "classes": 10},
 }
 """The published sizes (paper, Table 11), and nano, a laptop size for 32-pixel images."""
 

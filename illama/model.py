@@ -11,16 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from illama.config import Config
-from illama.layers import (
-    Attention,
-    GeluMLP,
-    LayerNorm,
-    Path,
-    RMSNorm,
-    RotaryTable,
-    SwiGLU,
-    attend,
-)
+from illama.layers import Attention, GeluMLP, LayerNorm, Path, RMSNorm, RotaryTable, SwiGLU, attend
 from illama.masking import MASKINGS, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
 

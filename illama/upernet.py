@@ -97,17 +97,19 @@ class Pyramid(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList((
-            nn.Sequential(
+        self.levels = nn.ModuleList(
+            (
+                nn.Sequential(
+                    nn.ConvTranspose2d(width, width, 2, 2),
+                    nn.BatchNorm2d(width),
+                    nn.GELU(),
+                    nn.ConvTranspose2d(width, width, 2, 2),
+                ),
                 nn.ConvTranspose2d(width, width, 2, 2),
-                nn.BatchNorm2d(width),
-                nn.GELU(),
-                nn.ConvTranspose2d(width, width, 2, 2),
-            ),
-            nn.ConvTranspose2d(width, width, 2, 2),
-            nn.Identity(),
-            nn.MaxPool2d(2, 2),
-        ))  # fmt: skip
+                nn.Identity(),
+                nn.MaxPool2d(2, 2),
+            )
+        )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the scaled features, finest first."""

@@ -270,10 +270,23 @@ def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[R
             f"median, 10th and 90th percentile of {len(each.seconds)} passes, {_where(subject)}"
         )
         yield speed_row(subject, "latency", middle, "s", at, passes, (low, high))
-        yield speed_row(subject, "images_per_second", batch / middle, "images/s", at, passes,
-                   (batch / high, batch / low))  # fmt: skip
-        yield speed_row(subject, "speedup", first / middle, "factor", at,
-                   "median latency of the first subject over this one's")  # fmt: skip
+        yield speed_row(
+            subject,
+            "images_per_second",
+            batch / middle,
+            "images/s",
+            at,
+            passes,
+            (batch / high, batch / low),
+        )
+        yield speed_row(
+            subject,
+            "speedup",
+            first / middle,
+            "factor",
+            at,
+            "median latency of the first subject over this one's",
+        )
 
 
 def _where(subject: ModelSubject) -> str:

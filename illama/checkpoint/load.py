@@ -194,9 +194,7 @@ def read_checkpoint(
     )
 
 
-def _unpack_weights(
-    archive: Archive,
-) -> tuple[Mapping[str, Any], dict[str, QuantizedWeight]]:
+def _unpack_weights(archive: Archive) -> tuple[Mapping[str, Any], dict[str, QuantizedWeight]]:
     """Return a file's payload in floating point, and its quantized weights if it has any."""
     record = archive.metadata.get("quantization")
     if record is None:

@@ -110,10 +110,7 @@ def unpack_bits(packed: Tensor, bits: int, shape: tuple[int, int]) -> Tensor:
 
 
 def serialize(
-    model: Model,
-    weights: Mapping[str, QuantizedWeight],
-    about: Mapping[str, Any],
-    soft_mask: float,
+    model: Model, weights: Mapping[str, QuantizedWeight], about: Mapping[str, Any], soft_mask: float
 ) -> bytes:
     """Return the bytes of a quantized model's file.
 

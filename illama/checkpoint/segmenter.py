@@ -95,12 +95,7 @@ def save_segmenter(
         "names": list(names),
     }
     about_training = jsonable(dict(args or {}))
-    record = {
-        RECORD: built,
-        "soft_mask": float(soft_mask),
-        "epoch": epoch,
-        "args": about_training,
-    }
+    record = {RECORD: built, "soft_mask": float(soft_mask), "epoch": epoch, "args": about_training}
     if path.suffix == ".safetensors" and not extra:
         header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         content = safetensors.torch.save(state, {"illama": header})

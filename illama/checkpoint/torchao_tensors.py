@@ -68,19 +68,13 @@ def _unfit(error: Exception) -> str:
 
 def _import() -> Names:
     from torchao.float8.inference import Float8MMConfig  # noqa: PLC0415 - torchao is optional until used
-    from torchao.quantization import (  # noqa: PLC0415
-        Float8Tensor,
-        Int8Tensor,
-        IntxUnpackedToInt8Tensor,
-    )
+    from torchao.quantization import Float8Tensor, Int8Tensor, IntxUnpackedToInt8Tensor  # noqa: PLC0415
     from torchao.quantization.granularity import PerRow, PerTensor  # noqa: PLC0415
     from torchao.quantization.quant_primitives import MappingType  # noqa: PLC0415
     from torchao.quantization.quantize_.workflows.float8.float8_tensor import (  # noqa: PLC0415
         QuantizeTensorToFloat8Kwargs,
     )
-    from torchao.quantization.quantize_.workflows.int8.int8_tensor import (  # noqa: PLC0415
-        QuantizeTensorToInt8Kwargs,
-    )
+    from torchao.quantization.quantize_.workflows.int8.int8_tensor import QuantizeTensorToInt8Kwargs  # noqa: PLC0415
 
     return Names(
         int8_tensor=Int8Tensor,

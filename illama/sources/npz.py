@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from illama.sources.source import (
-    Source,
-    SourceError,
-    hash_arrays,
-    make_source,
-    read_array,
-)
+from illama.sources.source import Source, SourceError, hash_arrays, make_source, read_array
 from illama.transforms import ImageError, check_size
 
 if TYPE_CHECKING:

@@ -144,8 +144,9 @@ def _name_runs(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> 
     handles = [Line2D([], [], color=colour) for colour in colours]
     labels = [name.replace("$", r"\$") for name in names]
     columns = max(1, min(len(names), WIDEST // max(map(len, names))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8,
-                  frameon=False)  # fmt: skip
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
 
 
 def _names(logs: Sequence[Path]) -> list[str]:

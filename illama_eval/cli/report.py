@@ -84,8 +84,14 @@ def report(
         return write(runs or [], out, None)
     if len(runs or []) != 1:
         raise typer.BadParameter("--baseline judges exactly one run", param_hint="RUN")
-    gate = Gate(baseline=baseline, policy=policy, junit=junit, summary=summary,
-                update=update_baseline, as_json=as_json)  # fmt: skip
+    gate = Gate(
+        baseline=baseline,
+        policy=policy,
+        junit=junit,
+        summary=summary,
+        update=update_baseline,
+        as_json=as_json,
+    )
     return write(runs or [], out, gate)
 
 

@@ -54,8 +54,7 @@ def transfer(
         str, option("knn: values of k; the first is the classifier's.", STUDY)
     ] = "20,10,100,200",
     shots: Annotated[
-        str | None,
-        option("Also with so few training images per class, such as 1,5,10,all.", STUDY),
+        str | None, option("Also with so few training images per class, such as 1,5,10,all.", STUDY)
     ] = None,
     draws: Annotated[int, option("Draws of so few images.", STUDY, min=1)] = 5,
     preset: Annotated[

@@ -20,13 +20,7 @@ from illama_eval.bootstrap import REPLICATE_SCHEME
 from illama_eval.commands.evaluate import run_and_report
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, default_out, resolve
-from illama_eval.quantize.mixed import (
-    LADDER,
-    allowed_bytes,
-    mix,
-    mixed_json,
-    read_mixed,
-)
+from illama_eval.quantize.mixed import LADDER, allowed_bytes, mix, mixed_json, read_mixed
 from illama_eval.quantize.ptq import (
     LABEL,
     CalibrationSet,

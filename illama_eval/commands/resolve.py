@@ -220,10 +220,7 @@ def choose_source(
     spec = shared.data or (os.environ.get("ILLAMA_DATA") if given else "demo")
     if spec is not None:
         source = open_source(
-            spec,
-            split=shared.split.value,
-            labels=shared.labels,
-            class_subset=shared.class_subset,
+            spec, split=shared.split.value, labels=shared.labels, class_subset=shared.class_subset
         )
         return _limited(source, shared), ""
     asking = next((study for study in studies if study.requires), None)

@@ -63,11 +63,14 @@ that mask. The paper's soft-mask row also changes mixup and cutmix; here nothing
 QUESTIONS: Sequence[tuple[str, str, str]] = (
     ("class-first-causal", "post-sequence-class", "Does moving the class token cure collapse?"),
     ("class-first-causal", "modified-mask", "Does opening the class token's row cure it as well?"),
-    ("class-first-causal", "class-first-multiplicative",
-     "Does a class token in front learn through the softmax's denominator alone?"),
+    (
+        "class-first-causal",
+        "class-first-multiplicative",
+        "Does a class token in front learn through the softmax's denominator alone?",
+    ),
     ("rope-and-learned", "multiplicative-mask", "Does the mask's form matter, at equal schedule?"),
     ("multiplicative-mask", "soft-mask", "Does the soft schedule matter, at equal mask?"),
-)  # fmt: skip
+)
 """Pairs of arms that differ in one thing, and what their difference tells."""
 
 

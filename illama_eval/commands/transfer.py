@@ -183,10 +183,13 @@ def _probe(
     place = {one: number for number, one in enumerate(known.ids)}
     own = torch.tensor([place.get(one, -1) for one in tested.ids], device=base.device)
     task = ProbeTask(
-        name=base.name, train=known, test=tested, classes=pair.classes,
+        name=base.name,
+        train=known,
+        test=tested,
+        classes=pair.classes,
         own=own if pair.same else None,
         unreadable=len(train.unreadable),
-    )  # fmt: skip
+    )
     found = probe(task, choices)
     logits = torch.full((len(pair.test), pair.classes), torch.nan, dtype=torch.float64)
     logits[torch.from_numpy(tested.places)] = found.logits

@@ -65,8 +65,9 @@ class Policy:
     @property
     def named(self) -> list[tuple[str, str]]:
         """Study and metric of the rules that name one metric and do not ignore it."""
-        return [key for key, rule in self.rules.items()
-                if key[1] != ANY and rule.severity != "ignore"]  # fmt: skip
+        return [
+            key for key, rule in self.rules.items() if key[1] != ANY and rule.severity != "ignore"
+        ]
 
 
 def read_policy(path: Path) -> Policy:

@@ -17,11 +17,7 @@ from illama_eval.results import Curve, Run
 
 Dash: TypeAlias = Literal["-"] | tuple[float, Sequence[float]]
 
-DASHES: Mapping[str, Dash] = {
-    "used": "-",
-    "masked": (0, (5, 2)),
-    "softmax": (0, (1, 1.6)),
-}
+DASHES: Mapping[str, Dash] = {"used": "-", "masked": (0, (5, 2)), "softmax": (0, (1, 1.6))}
 """How the line of each map is drawn: the used one first, then the controls."""
 
 MOST_WITH_CONTROLS = 2

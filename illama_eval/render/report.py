@@ -83,8 +83,9 @@ def _write(
 
 def _samples(lineup: ReportModels) -> dict[str, Samples]:
     """Return the samples that lie beside the runs; a run has those of its first model."""
-    found = {model.name: read_samples(model.directory)
-             for model in lineup.models if model.number == 0}  # fmt: skip
+    found = {
+        model.name: read_samples(model.directory) for model in lineup.models if model.number == 0
+    }
     return {name: samples for name, samples in found.items() if samples is not None}
 
 

@@ -129,8 +129,11 @@ def answers(road: RoadmapRuns) -> Iterator[tuple[str, str]]:
         sides = [[read_measured(run.path) for run in road.of(arm)] for arm in (before, after)]
         if all(sides):
             (compared,) = compare_runs(*sides)
-            change = next(each for each in compared.changes
-                          if (each.study, each.metric) == ("accuracy", "top1"))  # fmt: skip
+            change = next(
+                each
+                for each in compared.changes
+                if (each.study, each.metric) == ("accuracy", "top1")
+            )
             yield question, _answer(change, before, after, [len(side) for side in sides])
 
 

@@ -31,14 +31,29 @@ QUANTITIES: Sequence[Quantity] = (
     Quantity(name="nll", label="test NLL", study="accuracy", metric="nll", at={}),
     Quantity(name="ece", label="ECE %", study="calibration", metric="ece", at={}, percent=True),
     Quantity(name="rank_used", label="rank, used", study="rank", metric="rank_of_mean_map", at={}),
-    Quantity(name="rank_softmax", label="rank, before the mask", study="rank",
-             metric="rank_of_mean_map", at={"map": "softmax"}),
-    Quantity(name="rank_masked", label="rank, mask laid over", study="rank",
-             metric="rank_of_mean_map", at={"map": "masked"}),
+    Quantity(
+        name="rank_softmax",
+        label="rank, before the mask",
+        study="rank",
+        metric="rank_of_mean_map",
+        at={"map": "softmax"},
+    ),
+    Quantity(
+        name="rank_masked",
+        label="rank, mask laid over",
+        study="rank",
+        metric="rank_of_mean_map",
+        at={"map": "masked"},
+    ),
     Quantity(name="reach", label="reach", study="collapse", metric="reach", at={}),
-    Quantity(name="feature_spread", label="feature spread", study="collapse",
-             metric="feature_spread", at={}),
-)  # fmt: skip
+    Quantity(
+        name="feature_spread",
+        label="feature spread",
+        study="collapse",
+        metric="feature_spread",
+        at={},
+    ),
+)
 """What is shown of every run, beside the training loss of its log."""
 
 
@@ -92,8 +107,9 @@ def read_road(out: Path) -> RoadmapRuns:
         raise ResultError(f"{out}: holds no readable roadmap ({problem})") from problem
     if not runs:
         raise ResultError(f"{out / 'runs'}: holds no finished run")
-    return RoadmapRuns(plan=plan, runs=sorted(runs, key=lambda run: (list(plan["arms"]).index(run.arm),
-                                                              run.seed)))  # fmt: skip
+    return RoadmapRuns(
+        plan=plan, runs=sorted(runs, key=lambda run: (list(plan["arms"]).index(run.arm), run.seed))
+    )
 
 
 def _read(path: Path, arm: str, seed: int) -> RoadmapRun:
@@ -111,6 +127,10 @@ def _read(path: Path, arm: str, seed: int) -> RoadmapRun:
 
 
 def _value(run: Run, quantity: Quantity) -> float | None:
-    found = [row.value for row in run.rows if (row.study, row.metric) == (quantity.study,
-             quantity.metric) and dict(row.at) == dict(quantity.at)]  # fmt: skip
+    found = [
+        row.value
+        for row in run.rows
+        if (row.study, row.metric) == (quantity.study, quantity.metric)
+        and dict(row.at) == dict(quantity.at)
+    ]
     return found[0] if found else None

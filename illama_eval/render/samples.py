@@ -55,6 +55,9 @@ def _checked(arrays: dict[str, NDArray[Any]]) -> Samples:
         raise ValueError("arrays of unfitting shapes")
     if images.dtype != np.uint8 or attention.dtype != np.uint8 or 0 in images.shape:
         raise ValueError("images or attention that are not uint8")
-    known = {name: arrays[name].astype(int).tolist() for name in ("labels", "predictions")
-             if name in arrays}  # fmt: skip
+    known = {
+        name: arrays[name].astype(int).tolist()
+        for name in ("labels", "predictions")
+        if name in arrays
+    }
     return Samples(ids=ids, images=images, attention=attention, **known)

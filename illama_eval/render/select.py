@@ -71,8 +71,12 @@ def layer_values(run: Run, study: str, metric: str, subject: str) -> Array:
     rows = rows_at(run, study, metric, subject, ("layer",))
     if not rows:
         grid = head_grid(run, study, metric, subject)
-        return np.array([layer[np.isfinite(layer)].mean() if np.isfinite(layer).any() else np.nan
-                         for layer in grid])  # fmt: skip
+        return np.array(
+            [
+                layer[np.isfinite(layer)].mean() if np.isfinite(layer).any() else np.nan
+                for layer in grid
+            ]
+        )
     values = np.full(max(int(row.at["layer"]) for row in rows), np.nan)
     for row in rows:
         values[int(row.at["layer"]) - 1] = _number(row)

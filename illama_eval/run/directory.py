@@ -145,9 +145,7 @@ def load_partial(path: Path, identity: Mapping[str, Any]) -> Partial | None:
         return None
     try:
         plain = torch.load(path, weights_only=True)
-        partial = Partial(
-            **{**plain, "identity": json.loads(plain["identity"])},
-        )
+        partial = Partial(**{**plain, "identity": json.loads(plain["identity"])})
     except Exception as problem:
         raise ResultError(f"{path}: damaged; start again with --overwrite") from problem
     _check_same(path.parent, partial.identity, identity)

@@ -95,7 +95,7 @@ def _commit() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    if git("ls-files", "--error-unmatch", "illama_eval/environment.py") is None:
+    if git("ls-files", "--error-unmatch", "illama_eval/run/environment.py") is None:
         return {"commit": None, "dirty": None}
     changed = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}

@@ -151,8 +151,7 @@ class _Saver:
         begin = time.monotonic()
         self.progress.seconds = self.before + begin - self.started
         directory.save_partial(
-            self.path,
-            directory.Partial(identity=self.job.identity, **vars(self.progress)),
+            self.path, directory.Partial(identity=self.job.identity, **vars(self.progress))
         )
         self.saved = time.monotonic()
         self.cost = self.saved - begin

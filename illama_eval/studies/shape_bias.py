@@ -169,8 +169,14 @@ class ShapeBias:
         """Return the bias with Wilson's interval for these counts."""
         decided = float(shape + texture)
         metric = "shape_bias_wilson"
-        found = row(metric, share(shape, shape + texture), images, declared=self.metrics[metric],
-                    at=at, reason="" if decided else UNDECIDED)  # fmt: skip
+        found = row(
+            metric,
+            share(shape, shape + texture),
+            images,
+            declared=self.metrics[metric],
+            at=at,
+            reason="" if decided else UNDECIDED,
+        )
         if not decided:
             return found
         low, high = wilson_interval(float(shape), decided)

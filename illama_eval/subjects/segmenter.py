@@ -101,8 +101,9 @@ class SegmenterSubject:
         count = scaled.new_zeros(height, width)
         for first in range(0, len(corners), max(1, WINDOWS // len(scaled))):
             chosen = corners[first : first + max(1, WINDOWS // len(scaled))]
-            windows = [scaled[:, :, top:, left:][:, :, : self.side, : self.side]
-                       for top, left in chosen]  # fmt: skip
+            windows = [
+                scaled[:, :, top:, left:][:, :, : self.side, : self.side] for top, left in chosen
+            ]
             logits = self._logits(torch.cat(windows))
             parts = logits.chunk(len(chosen))
             for (top, left), part in zip(chosen, parts, strict=True):
@@ -209,8 +210,9 @@ def write_segments(subject: SegmenterSubject, source: Source, out: Path) -> None
         number = len(arrays) // 3
         parts = {"image": image, "mask": mask, "predicted": last.predicted[0].cpu().numpy()}
         step = 1 + max(image.shape[:2]) // LARGEST_SAMPLE
-        arrays |= {f"{name}{number}": part[::step, ::step].astype(np.uint8)
-                   for name, part in parts.items()}  # fmt: skip
+        arrays |= {
+            f"{name}{number}": part[::step, ::step].astype(np.uint8) for name, part in parts.items()
+        }
     with replacing(out / "segments.npz") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -222,8 +224,10 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 def normalize(images: Tensor) -> Tensor:
     """Return uint8 images [image, 3, row, column] as the network wants them."""
-    mean, std = (images.new_tensor(each, dtype=torch.float32)[:, None, None]
-                 for each in (IMAGENET_MEAN, IMAGENET_STD))  # fmt: skip
+    mean, std = (
+        images.new_tensor(each, dtype=torch.float32)[:, None, None]
+        for each in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return (images.float() / 255 - mean) / std
 
 

@@ -140,9 +140,14 @@ def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, reading: 
     saved = time.monotonic()
     with deferring() as asked:
         for step in observe_source(
-            [subject], source, wanted, partial(read_kind, subject, kind),
-            batch_size=size, workers=reading.workers, first=first,
-        ):  # fmt: skip
+            [subject],
+            source,
+            wanted,
+            partial(read_kind, subject, kind),
+            batch_size=size,
+            workers=reading.workers,
+            first=first,
+        ):
             for positions, values in step.results:
                 store.put(positions, values)
             unreadable += [list(each) for each in step.unreadable]
@@ -236,8 +241,9 @@ class _Store:
             SubjectError: no image could be read.
         """
         if self.array is None:
-            raise SubjectError("none of the images can be read; the first: "
-                               f"{record['unreadable'][0][1]}")  # fmt: skip
+            raise SubjectError(
+                f"none of the images can be read; the first: {record['unreadable'][0][1]}"
+            )
         self.array.flush()  # type: ignore[attr-defined]  # a memmap
         self.array = None
         self.half.replace(self.path)

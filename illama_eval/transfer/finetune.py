@@ -197,11 +197,15 @@ def findings_of_training(pair: TransferSplit, log: Sequence[Mapping[str, Any]]) 
         "no fair estimate"
     )
     rows = (
-        row("training_images", float(images), images, declared=METRICS["training_images"],
-            reason="a count"),
-        row("best_epoch", float(best), len(pair.test), declared=METRICS["best_epoch"],
-            reason=said),
-    )  # fmt: skip
+        row(
+            "training_images",
+            float(images),
+            images,
+            declared=METRICS["training_images"],
+            reason="a count",
+        ),
+        row("best_epoch", float(best), len(pair.test), declared=METRICS["best_epoch"], reason=said),
+    )
     kept = np.unique(np.linspace(0, len(log) - 1, min(len(log), CURVE_POINTS)).round().astype(int))
     curve = Curve(
         name="top1",

@@ -62,8 +62,16 @@ def probe(task: ProbeTask, choices: ProbeConfig) -> ProbeResult:
     else:
         logits, rows, curves = _probe_neighbours(task, choices, weights)
     images = float(len(task.train.ids))
-    rows = [row("training_images", images, len(task.train.ids),
-                declared=METRICS["training_images"], reason=_count_told(task)), *rows]  # fmt: skip
+    rows = [
+        row(
+            "training_images",
+            images,
+            len(task.train.ids),
+            declared=METRICS["training_images"],
+            reason=_count_told(task),
+        ),
+        *rows,
+    ]
     few = list(_few_shot_rows(task, choices, logits, weights))
     return ProbeResult(
         logits=logits,
@@ -113,8 +121,15 @@ def _probe_neighbours(
     logits = {k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours}
     first = choices.neighbours[0]
     said = "the image itself left out" if task.own is not None else "given beforehand"
-    rows = [row("neighbours", float(first), len(task.train.ids), declared=METRICS["neighbours"],
-                reason=said)]  # fmt: skip
+    rows = [
+        row(
+            "neighbours",
+            float(first),
+            len(task.train.ids),
+            declared=METRICS["neighbours"],
+            reason=said,
+        )
+    ]
     rows += [_accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)]
     curves = _curves("k", [(float(each.at["k"]), each.value) for each in rows[1:]])
     return logits[first], rows, curves
@@ -139,8 +154,9 @@ def _few_shot_rows(
         mean = torch.stack(made).mean(0)
         said = f"mean of {choices.draws} draws" if choices.draws > 1 else ""
         top1 = weights @ mean / weights.sum(1)
-        yield row("top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots},
-                  reason=said)  # fmt: skip
+        yield row(
+            "top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots}, reason=said
+        )
 
 
 def _few_curve(task: ProbeTask, rows: Sequence[Row]) -> list[Curve]:
@@ -149,9 +165,11 @@ def _few_curve(task: ProbeTask, rows: Sequence[Row]) -> list[Curve]:
     means = [each for each in rows if set(each.at) == {"shots"}]
     return _curves(
         "shots",
-        [(every if each.at["shots"] == "all" else float(each.at["shots"]), each.value)
-         for each in means],
-    )  # fmt: skip
+        [
+            (every if each.at["shots"] == "all" else float(each.at["shots"]), each.value)
+            for each in means
+        ],
+    )
 
 
 def _curves(over: str, points: Sequence[tuple[float, float | None]]) -> list[Curve]:

@@ -87,9 +87,16 @@ def test_an_image_of_a_small_models_size_is_untouched():
 
 @pytest.mark.parametrize(
     ("image_size", "resize", "short_side"),
-    [(28, "direct", None), (32, "direct", None), (33, "short-side", 37), (224, "short-side", 256),
-     (383, "short-side", 437), (384, "warp", None), (512, "warp", None)],
-)  # fmt: skip
+    [
+        (28, "direct", None),
+        (32, "direct", None),
+        (33, "short-side", 37),
+        (224, "short-side", 256),
+        (383, "short-side", 437),
+        (384, "warp", None),
+        (512, "warp", None),
+    ],
+)
 def test_the_rule_follows_the_models_size(image_size, resize, short_side):
     described = evaluation_transform(image_size).describe()
     assert (described["resize"], described["short_side"]) == (resize, short_side)

@@ -82,8 +82,11 @@ def test_features_are_the_image_tokens_in_raster_order_without_the_class_token(s
     built = Segmenter(SegmenterConfig(backbone=config, classes=3)).eval()
     images = torch.randn(2, 3, 32, 32)
     maps = built.observe(images)
-    seen = [piece.tokens for piece in built.backbone.observe(images, {"tokens"})
-            if hasattr(piece, "tokens")]  # fmt: skip
+    seen = [
+        piece.tokens
+        for piece in built.backbone.observe(images, {"tokens"})
+        if hasattr(piece, "tokens")
+    ]
     for found, tokens in zip(maps, seen, strict=True):
         image = tokens[:, 1:] if config.class_token == "first" else tokens[:, :-1]
         torch.testing.assert_close(found[:, :, 2, 5], image[:, 2 * 8 + 5])
@@ -127,10 +130,12 @@ def test_other_files_are_refused(segmenter, golden_checkpoint, tmp_path):
     ("record", "words"),
     [
         ({"backbone": {}}, "does not fit"),
-        ({"backbone": {**TINY.to_dict(), "depth": 9}, "classes": 5, "blocks": [1, 2, 3, 4]},
-         "weights do not fit its config"),
+        (
+            {"backbone": {**TINY.to_dict(), "depth": 9}, "classes": 5, "blocks": [1, 2, 3, 4]},
+            "weights do not fit its config",
+        ),
     ],
-)  # fmt: skip
+)
 def test_damaged_records_are_refused(segmenter, tmp_path, record, words):
     path = tmp_path / "file.pth"
     save_segmenter(segmenter, path)
@@ -163,8 +168,10 @@ def test_areas_are_those_of_a_plain_loop(seed):
             kept = truth[image] != IGNORED
             mine, true = (guess[image] == klass) & kept, truth[image] == klass
             assert counted[image, :, klass].tolist() == [
-                (mine & true).sum(), mine.sum(), true.sum(),
-            ]  # fmt: skip
+                (mine & true).sum(),
+                mine.sum(),
+                true.sum(),
+            ]
 
 
 @settings(max_examples=20, deadline=None)
@@ -277,8 +284,16 @@ def test_missing_and_unfit_masks_are_refused(tmp_path):
 
 
 def small(**changes):
-    given = {"image_size": 16, "classes": 150, "epochs": 2, "batch_size": 2, "size": "nano",
-             "micro_batch": "none", "start": "none", "short_side": 20}  # fmt: skip
+    given = {
+        "image_size": 16,
+        "classes": 150,
+        "epochs": 2,
+        "batch_size": 2,
+        "size": "nano",
+        "micro_batch": "none",
+        "start": "none",
+        "short_side": 20,
+    }
     given |= changes
     return ADE.override([f"{name}={value}" for name, value in given.items()])
 

@@ -168,13 +168,26 @@ def _row(
     unit: str = "fraction",
 ) -> Row:
     low, high = percentile_interval(values[1:])
-    return Row(study=study, metric=metric, value=float(values[0]), low=low, high=high, unit=unit,
-               images=IMAGES, at=at or {}, replicates=values[1:])  # fmt: skip
+    return Row(
+        study=study,
+        metric=metric,
+        value=float(values[0]),
+        low=low,
+        high=high,
+        unit=unit,
+        images=IMAGES,
+        at=at or {},
+        replicates=values[1:],
+    )
 
 
 def _header(subject: str, source: str, seed: int) -> dict[str, Any]:
-    identity = {"weights_sha256": f"{seed:064x}", "soft_mask": 0.0, "dtype": "fp32",
-                "transform": {"image_size": 32, "interpolation": "bicubic"}}  # fmt: skip
+    identity = {
+        "weights_sha256": f"{seed:064x}",
+        "soft_mask": 0.0,
+        "dtype": "fp32",
+        "transform": {"image_size": 32, "interpolation": "bicubic"},
+    }
     accuracy = {
         "top1": {"better": "higher", "tolerance": 1e-3, "interval": "percentile"},
         "top5": {"better": "higher", "tolerance": 1e-3, "interval": "percentile"},

@@ -219,10 +219,7 @@ def test_unusable_input_is_one_line_and_the_right_exit_code(
 
 
 def test_speed_compares_with_the_bidirectional_twin(
-    command: Command,
-    golden_checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command, golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("illama_eval.speed.SECONDS", 0.1)
     monkeypatch.setattr("illama_eval.speed._peak", lambda *_: 2**20)

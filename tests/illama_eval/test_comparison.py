@@ -142,9 +142,13 @@ def test_rounding_is_no_difference(pair):
 def test_records_in_another_order_are_put_in_order_by_id(pair):
     straight = compared(pair)
     order = np.random.default_rng(3).permutation(400)
-    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays.update(
-        {name: values[..., order] for name, values in arrays.items() if name != "subjects"}
-    ))  # fmt: skip
+    rewrite_arrays(
+        pair[1],
+        "per_image.npz",
+        lambda arrays: arrays.update(
+            {name: values[..., order] for name, values in arrays.items() if name != "subjects"}
+        ),
+    )
     assert compared(pair).flips == straight.flips
 
 
@@ -267,9 +271,11 @@ def test_damaged_records_are_refused(pair):
 
 
 def test_replicates_of_another_number_are_refused(pair):
-    rewrite_arrays(pair[1], "replicates.npz", lambda arrays: arrays.update(
-        replicates=arrays["replicates"][:, :100]
-    ))  # fmt: skip
+    rewrite_arrays(
+        pair[1],
+        "replicates.npz",
+        lambda arrays: arrays.update(replicates=arrays["replicates"][:, :100]),
+    )
     with pytest.raises(ResultError, match=r"accuracy\.top1: damaged replicates"):
         compared(pair)
 
@@ -384,7 +390,5 @@ def test_the_json_is_strict_and_whole(pair):
 
 
 def test_comparing_does_not_load_torch():
-    program = (
-        "import sys, illama_eval.compare.comparison, illama_eval.compare.gate; sys.exit('torch' in sys.modules)"
-    )
+    program = "import sys, illama_eval.compare.comparison, illama_eval.compare.gate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

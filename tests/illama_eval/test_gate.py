@@ -15,9 +15,21 @@ from illama_eval.results import ResultError, Run
 
 
 def make_change(low, value, high, **changes):
-    given = {"study": "accuracy", "metric": "top1", "at": {}, "unit": "fraction", "images": 1000,
-             "better": "higher", "tolerance": 0.01, "baseline": 0.5, "candidate": 0.5 + value,
-             "difference": value, "low": low, "high": high, "detectable": 0.02}  # fmt: skip
+    given = {
+        "study": "accuracy",
+        "metric": "top1",
+        "at": {},
+        "unit": "fraction",
+        "images": 1000,
+        "better": "higher",
+        "tolerance": 0.01,
+        "baseline": 0.5,
+        "candidate": 0.5 + value,
+        "difference": value,
+        "low": low,
+        "high": high,
+        "detectable": 0.02,
+    }
     return Change(**{**given, **changes})
 
 
@@ -58,8 +70,9 @@ def test_without_an_interval_the_margin_alone_decides_and_the_verdict_says_so(va
 
 
 def test_an_error_near_calibrated_on_both_sides_never_fails():
-    change = make_change(0.02, 0.03, 0.04, study="calibration", metric="ece", better="lower",
-                         calibrated=True)  # fmt: skip
+    change = make_change(
+        0.02, 0.03, 0.04, study="calibration", metric="ece", better="lower", calibrated=True
+    )
     strict = Policy(inconclusive="fail")
     assert judge(replace(change, calibrated=False)).state == "worse"
     found = judge(change, policy=strict)
@@ -125,8 +138,12 @@ def test_an_equal_run_passes(write_run, tmp_path, baseline):
     assert found.exit_code == 0
     assert {each.state for each in found.of("pass")} == {"same"}
     assert [each.name for each in found.of("pass")] == [
-        "accuracy.top1", "accuracy.top5", "accuracy.nll", "accuracy.nonfinite", "calibration.ece",
-    ]  # fmt: skip
+        "accuracy.top1",
+        "accuracy.top5",
+        "accuracy.nll",
+        "accuracy.nonfinite",
+        "calibration.ece",
+    ]
     assert {each.outcome for each in found.judged} == {"pass", "info"}
 
 

@@ -20,8 +20,9 @@ def subjects(monkeypatch) -> list[ModelSubject]:
 
     def pretend(forwards, images):
         seconds = dict(zip(forwards, (4.0, 2.0, 1.0), strict=False))
-        return {name: Timed(batch=len(images), seconds=(taken,) * 9)
-                for name, taken in seconds.items()}  # fmt: skip
+        return {
+            name: Timed(batch=len(images), seconds=(taken,) * 9) for name, taken in seconds.items()
+        }
 
     monkeypatch.setattr(speed, "time_interleaved", pretend)
     return [ModelSubject(name=name, model=model, transform=transform) for name in "abc"]

@@ -29,8 +29,17 @@ better = "higher"
 
 
 def make_change(study="accuracy", metric="top1", better="higher"):
-    return Change(study=study, metric=metric, at={}, unit="fraction", images=10, better=better,
-                  tolerance=0.001, baseline=0.5, candidate=0.5)  # fmt: skip
+    return Change(
+        study=study,
+        metric=metric,
+        at={},
+        unit="fraction",
+        images=10,
+        better=better,
+        tolerance=0.001,
+        baseline=0.5,
+        candidate=0.5,
+    )
 
 
 @pytest.fixture

@@ -68,12 +68,22 @@ def test_the_default_measures_all_before_and_after_and_leaves_a_file(quantize, t
 @pytest.mark.slow
 def test_a_quantized_file_is_measured_like_any_other(quantize, command, small_images, tmp_path):
     quantize("--bits", 4)
-    code, _, err = command("accuracy", tmp_path / "here" / "model.safetensors",
-                           "--data", small_images, "--limit", 24, "--out", "again")  # fmt: skip
+    code, _, err = command(
+        "accuracy",
+        tmp_path / "here" / "model.safetensors",
+        "--data",
+        small_images,
+        "--limit",
+        24,
+        "--out",
+        "again",
+    )
     assert code == 0, err
     name = Run.load(tmp_path / "here").header["subjects"][1]["name"]
-    rows = [Run.load(tmp_path / "here").value("accuracy", "nll", subject=name),
-            Run.load(tmp_path / "again").value("accuracy", "nll")]  # fmt: skip
+    rows = [
+        Run.load(tmp_path / "here").value("accuracy", "nll", subject=name),
+        Run.load(tmp_path / "again").value("accuracy", "nll"),
+    ]
     assert rows[0].value == pytest.approx(rows[1].value, rel=1e-6)
     assert rows[0].low == pytest.approx(rows[1].low, rel=1e-6)
     code, _, err = quantize("--overwrite", checkpoint=tmp_path / "here" / "model.safetensors")
@@ -182,8 +192,16 @@ def test_bad_input_is_one_line(quantize, words, said):
 
 
 def test_calibrating_on_the_reported_images_is_refused(command, golden_checkpoint, small_images):
-    code, _, err = command("quantize", golden_checkpoint, "--data", small_images,
-                           "--scheme", "w8a8-static", "--calibration-images", 20)  # fmt: skip
+    code, _, err = command(
+        "quantize",
+        golden_checkpoint,
+        "--data",
+        small_images,
+        "--scheme",
+        "w8a8-static",
+        "--calibration-images",
+        20,
+    )
     assert code == 3
     assert "shares images with the reported ones" in err
 

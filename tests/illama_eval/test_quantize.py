@@ -287,8 +287,11 @@ def test_a_mixed_scheme_fits_its_budget_and_spares_what_minds_most(subject, imag
         for name in ("w8", "w4", "w2")
         for effect in find_effects(subject, images, QuantizationConfig(scheme=name))
     ]
-    shapes = [layer.weight.shape for name, layer in subject.model.named_modules()
-              if isinstance(layer, nn.Linear) and name != "head"]  # fmt: skip
+    shapes = [
+        layer.weight.shape
+        for name, layer in subject.model.named_modules()
+        if isinstance(layer, nn.Linear) and name != "head"
+    ]
     full = sum(4 * shape.numel() for shape in shapes)
     for share in (0.5, 0.25, 0.15):
         layers, expected = mix(subject.model, effects, choices, share * full)

@@ -113,8 +113,9 @@ def test_a_policy_is_followed_and_refused_by_name(command, quick, write_run, tmp
     policy.write_text("strict = true", encoding="utf-8")
     code, _, err = command("report", "b", "--baseline", "a", "--policy", policy)
     assert (code, err) == (
-        3, "illama-eval: gate.toml: strict: unknown key; known are inconclusive, new, removed\n"
-    )  # fmt: skip
+        3,
+        "illama-eval: gate.toml: strict: unknown key; known are inconclusive, new, removed\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,8 +138,9 @@ def test_without_runs_every_run_below_reports_gets_its_page(command, quick, writ
         write_run(tmp_path / "reports" / name / "run")
     assert command("report")[0] == 0
     assert [[str(path) for path in runs] for runs, _, _ in quick] == [
-        ["reports/one/run"], ["reports/two/run"],
-    ]  # fmt: skip
+        ["reports/one/run"],
+        ["reports/two/run"],
+    ]
     assert command("report", "reports/one/run", "reports/two/run", "--out", "both")[0] == 0
     assert (len(quick[-1][0]), quick[-1][1]) == (2, Path("both"))
 
@@ -168,7 +170,8 @@ for words in (["compare", "a", "b"], ["report", "b", "--baseline", "a"]):
 """
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", seed=1)
-    done = subprocess.run([sys.executable, "-c", program], check=False, cwd=tmp_path,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b" / "report.html").stat().st_size > 10_000

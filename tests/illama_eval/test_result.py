@@ -120,9 +120,18 @@ def test_rows_that_leave_fields_out_are_read_as_those_that_do_not():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("value", "0.5"), ("low", True), ("high", 10**400), ("images", 1.5), ("unit", None),
-     ("at", {"layer": 1.0}), ("at", []), ("subject", 3), ("value", [])],
-)  # fmt: skip
+    [
+        ("value", "0.5"),
+        ("low", True),
+        ("high", 10**400),
+        ("images", 1.5),
+        ("unit", None),
+        ("at", {"layer": 1.0}),
+        ("at", []),
+        ("subject", 3),
+        ("value", []),
+    ],
+)
 def test_a_field_of_another_type_is_refused_wherever_it_stands(field, value):
     found = json.loads(make_run().to_json())
     found["rows"][1][field] = value
@@ -208,10 +217,16 @@ def stored_run(directory):
     random = np.random.default_rng(0)
     places = [{"layer": 1}, {}, {"layer": 2}, {}]
     rows = tuple(
-        Row(study="rank", metric=f"m{number}", value=0.5, images=4, at=place,
-            replicates=random.normal(size=200))
+        Row(
+            study="rank",
+            metric=f"m{number}",
+            value=0.5,
+            images=4,
+            at=place,
+            replicates=random.normal(size=200),
+        )
         for number, place in enumerate(places)
-    )  # fmt: skip
+    )
     curve = Curve(study="rank", name="c", x=(1.0,), y=(1.0,))
     run = Run(header={}, rows=rows, curves=(curve,))
     (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
@@ -293,8 +308,7 @@ def test_a_run_edited_by_hand_into_nonsense_is_refused(tmp_path, found, put):
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
-    [(b"\xff", "no UTF-8 text"), (b"\\udcff", "surrogate"), (b"\x00", "malformed")],
+    ("name", "why"), [(b"\xff", "no UTF-8 text"), (b"\\udcff", "surrogate"), (b"\x00", "malformed")]
 )
 def test_a_run_that_is_no_text_is_refused(tmp_path, name, why):
     text = make_run(header={"name": "here"}).to_json().encode()

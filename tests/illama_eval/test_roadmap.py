@@ -20,8 +20,18 @@ from illama_eval.render.roadmap import answers, table_of, write_roadmap
 from illama_eval.render.roadmap_runs import read_road
 from illama_eval.results import ResultError, Run
 
-OPTIONS = ("--epochs", "2", "--images", "32", "--set", "batch_size=16",
-           "--step", "class-first-causal", "--step", "post-sequence-class")  # fmt: skip
+OPTIONS = (
+    "--epochs",
+    "2",
+    "--images",
+    "32",
+    "--set",
+    "batch_size=16",
+    "--step",
+    "class-first-causal",
+    "--step",
+    "post-sequence-class",
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +77,17 @@ def planned(tmp_path, pictures):
 
 def test_every_step_of_the_road_is_an_arm_and_in_its_order():
     assert list(dict.fromkeys(arm.step for arm in ARMS.values())) == [
-        "vit", "swiglu", "rmsnorm", "class-first-causal", "modified-mask", "post-sequence-class",
-        "rope-only", "rope-and-learned", "soft-mask", "class-first-multiplicative",
-    ]  # fmt: skip
+        "vit",
+        "swiglu",
+        "rmsnorm",
+        "class-first-causal",
+        "modified-mask",
+        "post-sequence-class",
+        "rope-only",
+        "rope-and-learned",
+        "soft-mask",
+        "class-first-multiplicative",
+    ]
     assert {arm.step for arm in ARMS.values()} == set(STEPS)
     assert all({before, after} <= set(ARMS) for before, after, _ in QUESTIONS)
 
@@ -109,8 +127,11 @@ def test_what_cannot_be_planned_is_refused(pictures):
 
 def test_each_run_is_named_by_step_and_seed_and_keeps_its_log(road):
     names = sorted(path.name for path in (road / "runs").iterdir())
-    assert names == ["class-first-causal-seed0", "post-sequence-class-seed0",
-                     "post-sequence-class-seed1"]  # fmt: skip
+    assert names == [
+        "class-first-causal-seed0",
+        "post-sequence-class-seed0",
+        "post-sequence-class-seed1",
+    ]
     for name in names:
         run = Run.load(road / "runs" / name)
         assert {row.subject for row in run.rows} == {name}
@@ -127,8 +148,10 @@ def test_the_table_holds_what_the_runs_measured(road):
     with (road / "roadmap.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [(line["step"], line["seed"]) for line in lines] == [
-        ("class-first-causal", "0"), ("post-sequence-class", "0"), ("post-sequence-class", "1"),
-    ]  # fmt: skip
+        ("class-first-causal", "0"),
+        ("post-sequence-class", "0"),
+        ("post-sequence-class", "1"),
+    ]
     run = Run.load(road / "runs" / "post-sequence-class-seed1")
     assert float(lines[2]["top1"]) == run.value("accuracy", "top1").value
     control = run.value("rank", "rank_of_mean_map", map="softmax").value

@@ -77,10 +77,13 @@ def test_clipping_never_leaves_a_larger_error(weight, asymmetric):
 def test_gptq_halves_the_error_of_the_outputs(weight, inputs, bits):
     gram = inputs.double().T @ inputs.double()
     errors = {
-        name: ((restore(*round_weight(weight, bits, 16, rounding=name, gram=gram)) - weight)
-               @ inputs.T).square().sum()
+        name: (
+            (restore(*round_weight(weight, bits, 16, rounding=name, gram=gram)) - weight) @ inputs.T
+        )
+        .square()
+        .sum()
         for name in ("nearest", "gptq")
-    }  # fmt: skip
+    }
     assert errors["gptq"] < 0.6 * errors["nearest"]
 
 

@@ -23,13 +23,7 @@ from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
 from illama_eval.subjects.predictions import open_predictions
 from illama_eval.subjects.subject import SubjectError
 
-WRITTEN = {
-    "run.json",
-    "timing.json",
-    "replicates.npz",
-    "per_image.npz",
-    "samples.npz",
-}
+WRITTEN = {"run.json", "timing.json", "replicates.npz", "per_image.npz", "samples.npz"}
 """What a finished run leaves behind; nothing temporary, no lock."""
 
 SCRIPT = textwrap.dedent("""

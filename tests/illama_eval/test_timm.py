@@ -252,8 +252,10 @@ def test_checkpoints_and_other_models_share_a_run_and_show_what_they_can(
     assert "convolutions: rank needs attention" in err.replace("\n", " ")
     assert "left out of it: rank, collapse" in err.replace("\n", " ")
     rows = Run.load(tmp_path / "it").rows
-    studies = {name: {row.study for row in rows if row.subject == name} for name in
-               ("official_micro", "vit", "convolutions")}  # fmt: skip
+    studies = {
+        name: {row.study for row in rows if row.subject == name}
+        for name in ("official_micro", "vit", "convolutions")
+    }
     assert studies["official_micro"] == {"accuracy", "calibration", "rank", "collapse"}
     assert studies["vit"] == studies["official_micro"] | {"agreement"}
     assert studies["convolutions"] == {"accuracy", "calibration", "agreement"}
@@ -280,8 +282,7 @@ def test_features_are_what_the_head_reads(timm: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"crop_mode": "border"}, {"interpolation": "lanczos"}, {"input_size": (3, 64, 96)}],
+    "changes", [{"crop_mode": "border"}, {"interpolation": "lanczos"}, {"input_size": (3, 64, 96)}]
 )
 def test_a_transform_that_is_not_ours_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SubjectError, match="evaluation transform"):

@@ -46,8 +46,11 @@ def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
     for subject in ("illama_demo_nano+linear", "random+linear"):
         top1 = run.value("accuracy", "top1", subject)
         everything = run.value("transfer", "top1", subject, shots="all")
-        assert (top1.value, top1.low, top1.high) == (everything.value, everything.low,
-                                                     everything.high)  # fmt: skip
+        assert (top1.value, top1.low, top1.high) == (
+            everything.value,
+            everything.low,
+            everything.high,
+        )
         assert top1.value > 0.3
         one = run.value("transfer", "top1", subject, shots=1)
         drawn = [run.value("transfer", "top1", subject, shots=1, draw=draw) for draw in (1, 2)]
@@ -96,8 +99,23 @@ def test_neighbours_vote_and_share_the_features(command, undrawn, tmp_path):
 
 
 def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undrawn, tmp_path):
-    words = ("transfer", "--data", "digits", "--train-limit", 64, "--limit", 40, "--out", "run",
-             "--probe", "finetune", "--set", "epochs=2", "--set", "warmup_epochs=0")  # fmt: skip
+    words = (
+        "transfer",
+        "--data",
+        "digits",
+        "--train-limit",
+        64,
+        "--limit",
+        40,
+        "--out",
+        "run",
+        "--probe",
+        "finetune",
+        "--set",
+        "epochs=2",
+        "--set",
+        "warmup_epochs=0",
+    )
     code, _, err = command(*words, "--no-samples")
     assert code == 0, err
     run = Run.load(tmp_path / "run")
@@ -190,9 +208,14 @@ def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
 
 @pytest.mark.parametrize(
     "words",
-    [("--shots", "0"), ("--shots", "some"), ("--set", "epochs=1"),
-     ("--probe", "finetune", "--shots", "1"), ("--probe", "knn", "--neighbours", "a")],
-)  # fmt: skip
+    [
+        ("--shots", "0"),
+        ("--shots", "some"),
+        ("--set", "epochs=1"),
+        ("--probe", "finetune", "--shots", "1"),
+        ("--probe", "knn", "--neighbours", "a"),
+    ],
+)
 def test_options_without_meaning_are_refused(command, words):
     assert command("transfer", "--data", "digits", *words)[0] == 2
 
@@ -211,8 +234,10 @@ def test_features_that_are_not_finite_are_refused():
     broken = task.train.features.clone()
     broken[3, 2] = torch.nan
     with pytest.raises(SubjectError, match="features of 1 training images are not finite"):
-        probe(replace(task, train=replace(task.train, features=broken)),
-              ProbeConfig(probe="linear", grid=(1.0,)))  # fmt: skip
+        probe(
+            replace(task, train=replace(task.train, features=broken)),
+            ProbeConfig(probe="linear", grid=(1.0,)),
+        )
 
 
 def test_test_features_that_are_not_finite_count_as_wrong():
@@ -235,8 +260,12 @@ def test_shots_of_one_seed_are_nested_and_stratified():
 
 def test_an_image_is_left_out_of_its_own_few_neighbours():
     task = replace(make_task(), own=torch.arange(40))
-    lonely = replace(task, train=replace(task.train, labels=torch.arange(40)), classes=40,
-                     test=replace(task.test, labels=torch.arange(40)))  # fmt: skip
+    lonely = replace(
+        task,
+        train=replace(task.train, labels=torch.arange(40)),
+        classes=40,
+        test=replace(task.test, labels=torch.arange(40)),
+    )
     choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=1)
     rows = [row for row in probe(lonely, choices).findings.rows if row.metric == "top1"]
     assert [row.value for row in rows] == [0.0, 0.0]

@@ -104,13 +104,15 @@ def reversed_source(source: Source) -> Source:
     [
         (make_subject(seed=1), lambda source: source),
         (replace(make_subject(), soft_mask=0.5), lambda source: source),
-        (replace(make_subject(), transform=evaluation_transform(32, "paper-calibration")),
-         lambda source: source),
+        (
+            replace(make_subject(), transform=evaluation_transform(32, "paper-calibration")),
+            lambda source: source,
+        ),
         (make_subject(), lambda source: source.limit(20, 0)),
         (make_subject(), reversed_source),
     ],
     ids=["weights", "soft mask", "transform", "images", "order"],
-)  # fmt: skip
+)
 def test_other_features_are_not_taken_for_these(tmp_path, source, passes, subject, change):
     extract(make_subject(), source, "class", tmp_path)
     count = len(passes)

@@ -56,5 +56,11 @@ def _mark(axes: Axes, place: int, look: Identity, row: Row, percent: float) -> N
     if row.low is not None and row.high is not None:
         axes.plot([100 * row.low, 100 * row.high], [place, place], color=look.colour, linewidth=2.5)
     axes.plot(percent, place, look.marker, color=look.colour, markersize=6.5)
-    axes.text(1.02, place, show_row(row).value, transform=axes.get_yaxis_transform(), va="center",
-              size=SMALL)  # fmt: skip
+    axes.text(
+        1.02,
+        place,
+        show_row(row).value,
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        size=SMALL,
+    )

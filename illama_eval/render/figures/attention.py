@@ -46,8 +46,9 @@ def draw_samples(run: Run, samples: Samples) -> Iterator[Drawing]:
     )
     across, down = columns * side * (1 + _GAP), rows * side * (1 + _GAP)
     axes = drawing.axes(_NAMES, 0.3, across, down)
-    axes.imshow(_compose(samples, layers), interpolation="none", aspect="auto",
-                extent=(0, columns, rows, 0))  # fmt: skip
+    axes.imshow(
+        _compose(samples, layers), interpolation="none", aspect="auto", extent=(0, columns, rows, 0)
+    )
     axes.axis("off")
     for column, name in enumerate(["image", *(f"layer {layer + 1}" for layer in layers)]):
         axes.text(column, -0.05, name, size=SMALL, color=MUTED)
@@ -69,8 +70,15 @@ def _compose(samples: Samples, layers: Sequence[int]) -> Images:
     for image, maps in zip(samples.images, samples.attention, strict=True):
         picture = _resize(image / 255, side)
         pictures = [picture, *(_overlay(picture, maps[layer]) for layer in layers)]
-        rows.append(np.concatenate([np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=1.0)
-                                    for one in pictures], axis=1))  # fmt: skip
+        rows.append(
+            np.concatenate(
+                [
+                    np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=1.0)
+                    for one in pictures
+                ],
+                axis=1,
+            )
+        )
     sheet_of_pictures: Images = np.rint(255 * np.concatenate(rows)).astype(np.uint8)
     return sheet_of_pictures
 

@@ -127,9 +127,15 @@ def _bins_of(run: Run, subject: str, **scaled: str) -> list[Bin]:
             accuracy.value if end is None else end for end in (accuracy.low, accuracy.high)
         )
         found.append(
-            Bin(number=int(number), images=round(counted.value), low=100 * low, high=100 * high,
-                confidence=100 * confidence.value, accuracy=100 * accuracy.value)
-        )  # fmt: skip
+            Bin(
+                number=int(number),
+                images=round(counted.value),
+                low=100 * low,
+                high=100 * high,
+                confidence=100 * confidence.value,
+                accuracy=100 * accuracy.value,
+            )
+        )
     return sorted(found, key=lambda one: one.number)
 
 
@@ -139,10 +145,23 @@ def _draw_diagram(axes: Axes, shown: Reliability) -> None:
     before, colour = shown.before, shown.look.colour
     confidence = [one.confidence for one in before]
     _mark(axes, shown, shown.after, facecolor=PAPER, edgecolor=colour, linewidth=1.0, zorder=3)
-    axes.vlines(confidence, [one.low for one in before], [one.high for one in before],
-                color=colour, linewidth=3.2, alpha=0.3, capstyle="round")  # fmt: skip
-    axes.vlines(confidence, confidence, [one.accuracy for one in before], color=colour,
-                linewidth=0.8, zorder=4)  # fmt: skip
+    axes.vlines(
+        confidence,
+        [one.low for one in before],
+        [one.high for one in before],
+        color=colour,
+        linewidth=3.2,
+        alpha=0.3,
+        capstyle="round",
+    )
+    axes.vlines(
+        confidence,
+        confidence,
+        [one.accuracy for one in before],
+        color=colour,
+        linewidth=0.8,
+        zorder=4,
+    )
     _mark(axes, shown, before, facecolor=colour, edgecolor=PAPER, linewidth=0.5, zorder=5)
     axes.text(3, 97, "under-confident", size=SMALL, color=MUTED, va="top")
     axes.text(97, 3, "over-confident", size=SMALL, color=MUTED, ha="right")
@@ -167,19 +186,31 @@ def _mark(axes: Axes, shown: Reliability, bins: Sequence[Bin], **style: Any) -> 
 def _draw_counts(axes: Axes, shown: Reliability, width: float) -> None:
     """Draw bars of images per bin, steps for after, and lines at the two means."""
     places = [(one.number - 0.5) * width for one in shown.before]
-    axes.bar(places, [one.images for one in shown.before], width=0.86 * width,
-             color=shown.look.colour, alpha=0.35)  # fmt: skip
+    axes.bar(
+        places,
+        [one.images for one in shown.before],
+        width=0.86 * width,
+        color=shown.look.colour,
+        alpha=0.35,
+    )
     ends = np.array([(one.number - 1, one.number) for one in shown.after]).reshape(-1, 2) * width
     axes.hlines(
         [one.images for one in shown.after], *ends.T, color=shown.look.colour, linewidth=1.1
     )
     for name, value in shown.means.items():
-        axes.axvline(value, color=TEXT, linewidth=0.9, linestyle=_MEANS[name],
-                     label=f"{name} {value:.1f} %")  # fmt: skip
+        axes.axvline(
+            value, color=TEXT, linewidth=0.9, linestyle=_MEANS[name], label=f"{name} {value:.1f} %"
+        )
     if shown.means:
         low = max(shown.means.values()) > _MIDDLE  # there are few images at the left
-        axes.legend(loc="upper left" if low else "upper right", frameon=False, fontsize=SMALL,
-                    handlelength=1.8, borderaxespad=0.1, labelspacing=0.25)  # fmt: skip
+        axes.legend(
+            loc="upper left" if low else "upper right",
+            frameon=False,
+            fontsize=SMALL,
+            handlelength=1.8,
+            borderaxespad=0.1,
+            labelspacing=0.25,
+        )
     axes.set(xlim=(0, 100), xticks=range(0, 101, 20), xlabel="mean confidence in the bin (%)")
 
 

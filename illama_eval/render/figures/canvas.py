@@ -95,8 +95,16 @@ def sheet(name: str, *, title: str, caption: str, height: float, width: float = 
     figure = Figure(figsize=(width, total))
     left, top = MARGIN / width, (below - MARGIN) / total
     figure.text(left, top, title, va="top", weight="bold", gid="title")
-    figure.text(left, top - NORMAL * LINE / POINTS / total, "\n".join(lines), va="top", size=SMALL,
-                color=MUTED, linespacing=LINE / 1.2, gid="caption")  # fmt: skip
+    figure.text(
+        left,
+        top - NORMAL * LINE / POINTS / total,
+        "\n".join(lines),
+        va="top",
+        size=SMALL,
+        color=MUTED,
+        linespacing=LINE / 1.2,
+        gid="caption",
+    )
     return Drawing(name=name, title=title, caption=caption, height=height, figure=figure)
 
 
@@ -119,8 +127,15 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: flo
     gap = SMALL * LINE / POINTS / height
     places = spread([(y - low) / (high - low) for y, _, _ in ordered], gap)
     for place, (_, text, colour) in zip(places, ordered, strict=True):
-        axes.text(1.01, place, text, color=colour, size=SMALL, va="center_baseline",
-                  transform=axes.transAxes)  # fmt: skip
+        axes.text(
+            1.01,
+            place,
+            text,
+            color=colour,
+            size=SMALL,
+            va="center_baseline",
+            transform=axes.transAxes,
+        )
 
 
 def label_width(labels: Iterable[str], size: float = SMALL) -> float:
@@ -135,9 +150,17 @@ def legend_height(names: Sequence[str]) -> float:
 
 def add_legend(drawing: Drawing, lines: Sequence[Line2D], names: Sequence[str]) -> None:
     """Name the lines along the top of the sheet, in as many columns as fit."""
-    drawing.figure.legend(lines, names, fontsize=SMALL, ncols=_legend_columns(names),
-                          loc="upper left", frameon=False, handlelength=2.2, columnspacing=1.5,
-                          borderaxespad=0.3)  # fmt: skip
+    drawing.figure.legend(
+        lines,
+        names,
+        fontsize=SMALL,
+        ncols=_legend_columns(names),
+        loc="upper left",
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.5,
+        borderaxespad=0.3,
+    )
 
 
 def _legend_columns(names: Sequence[str]) -> int:

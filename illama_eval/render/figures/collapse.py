@@ -50,19 +50,57 @@ class Panel:
 
 
 PANELS = (
-    Panel(verdict="class_token_isolation", title="class token", metric="reach",
-          label="attention to image (%)"),
-    Panel(verdict="layer_similarity", title="neighbouring layers", metric="similarity",
-          label="similarity (cosine)", limit="similar_above", default=0.9, percent=False),
-    Panel(verdict="entropy_collapse", title="entropy", metric="entropy_share",
-          label="share of largest (%)", limit="collapsed_below", default=0.1, side="below"),
-    Panel(verdict="row_mass", title="mass of rows", metric="row_mass", label="mass (%)",
-          limit="whole_above", default=0.99, side="below"),
-    Panel(verdict="attention_sinks", title="attention sinks", metric="sink_share",
-          label="images with sink (%)", limit="sink_share_above", default=0.5),
-    Panel(verdict="token_norm_outliers", title="outlying norms", metric="outlier_share",
-          label="image tokens (%)", limit="outliers_above", default=0.01, top=0.04),
-)  # fmt: skip
+    Panel(
+        verdict="class_token_isolation",
+        title="class token",
+        metric="reach",
+        label="attention to image (%)",
+    ),
+    Panel(
+        verdict="layer_similarity",
+        title="neighbouring layers",
+        metric="similarity",
+        label="similarity (cosine)",
+        limit="similar_above",
+        default=0.9,
+        percent=False,
+    ),
+    Panel(
+        verdict="entropy_collapse",
+        title="entropy",
+        metric="entropy_share",
+        label="share of largest (%)",
+        limit="collapsed_below",
+        default=0.1,
+        side="below",
+    ),
+    Panel(
+        verdict="row_mass",
+        title="mass of rows",
+        metric="row_mass",
+        label="mass (%)",
+        limit="whole_above",
+        default=0.99,
+        side="below",
+    ),
+    Panel(
+        verdict="attention_sinks",
+        title="attention sinks",
+        metric="sink_share",
+        label="images with sink (%)",
+        limit="sink_share_above",
+        default=0.5,
+    ),
+    Panel(
+        verdict="token_norm_outliers",
+        title="outlying norms",
+        metric="outlier_share",
+        label="image tokens (%)",
+        limit="outliers_above",
+        default=0.01,
+        top=0.04,
+    ),
+)
 
 
 def draw_collapse(run: Run) -> Iterator[Drawing]:
@@ -106,11 +144,20 @@ def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, I
         mean = scale * layer_values(run, _STUDY, panel.metric, name)
         heads = scale * head_grid(run, _STUDY, panel.metric, name)
         places = np.arange(1, len(mean) + 1)
-        axes.plot(places, mean, color=look.colour, marker=look.marker, markersize=3.5,
-                  linewidth=1.5, zorder=3, clip_on=False)  # fmt: skip
+        axes.plot(
+            places,
+            mean,
+            color=look.colour,
+            marker=look.marker,
+            markersize=3.5,
+            linewidth=1.5,
+            zorder=3,
+            clip_on=False,
+        )
         if heads.shape[1:] > (1,):
-            axes.fill_between(places, *range_of_heads(heads), color=look.colour, alpha=BAND,
-                              linewidth=0)  # fmt: skip
+            axes.fill_between(
+                places, *range_of_heads(heads), color=look.colour, alpha=BAND, linewidth=0
+            )
         seen = np.concatenate([mean, heads.ravel()])
         seen = seen[np.isfinite(seen)]
         bottom, top = min([bottom, *seen]), max([top, *seen])

@@ -90,8 +90,9 @@ def points_of(run: Run, study: str, metric: str) -> list[Point]:
         if record and row is not None and row.value is not None:
             label = each["name"].rpartition("+")[2]
             size = record["bytes"]["total"] / _MB
-            point = Point(label=drawable(label, 28), size=size, row=row,
-                          simulated=record["simulated"])  # fmt: skip
+            point = Point(
+                label=drawable(label, 28), size=size, row=row, simulated=record["simulated"]
+            )
             found.append(point)
     return sorted(found, key=lambda point: (point.size, -point.value))
 
@@ -113,16 +114,35 @@ def same_size(first: Point, second: Point) -> bool:
 
 def _draw_panel(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
     colour, marker = LOOKS[1]
-    axes.plot([p.size for p in front], [p.value for p in front], color=AXIS, linewidth=1.0,
-              drawstyle="steps-post", zorder=1)  # fmt: skip
+    axes.plot(
+        [p.size for p in front],
+        [p.value for p in front],
+        color=AXIS,
+        linewidth=1.0,
+        drawstyle="steps-post",
+        zorder=1,
+    )
     for point in points:
         scale = 100 if point.row.unit == "fraction" else 1
         if point.row.low is not None and point.row.high is not None:
-            axes.plot([point.size] * 2, [scale * point.row.low, scale * point.row.high],
-                      color=colour, linewidth=0.8, zorder=2)  # fmt: skip
+            axes.plot(
+                [point.size] * 2,
+                [scale * point.row.low, scale * point.row.high],
+                color=colour,
+                linewidth=0.8,
+                zorder=2,
+            )
         inside = "none" if point.simulated else colour
-        axes.plot(point.size, point.value, marker=marker, color=colour, markerfacecolor=inside,
-                  markersize=4, linestyle="none", zorder=3)  # fmt: skip
+        axes.plot(
+            point.size,
+            point.value,
+            marker=marker,
+            color=colour,
+            markerfacecolor=inside,
+            markersize=4,
+            linestyle="none",
+            zorder=3,
+        )
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.22 * (high - low))
     for group in _groups(points):
@@ -150,9 +170,15 @@ def _label(axes: Axes, group: Sequence[Point], front: Sequence[Point]) -> None:
     for point, height in zip(ordered, heights, strict=True):
         y = low + height * (high - low)
         axes.plot([point.size, x], [point.value, y], color=HAIRLINE, linewidth=0.6, zorder=0)
-        axes.text(x, y, f" {point.label}", size=SMALL, va="center_baseline",
-                  color=TEXT if point in front else MUTED,
-                  bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5})  # fmt: skip
+        axes.text(
+            x,
+            y,
+            f" {point.label}",
+            size=SMALL,
+            va="center_baseline",
+            color=TEXT if point in front else MUTED,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
+        )
 
 
 def draw_sensitivity(run: Run) -> Iterator[Drawing]:
@@ -184,9 +210,15 @@ def _draw(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
     )
     axes = drawing.axes(0.5, 0.4, len(kinds) * _KIND_WIDTH, layers * _DOWN)
     norm = _scale(grid)
-    axes.pcolormesh(np.arange(len(kinds) + 1), np.arange(layers + 1) + 0.5,
-                    np.ma.masked_invalid(grid), cmap=ListedColormap(SEQUENTIAL), norm=norm,
-                    edgecolor=PAPER, linewidth=0.8)  # fmt: skip
+    axes.pcolormesh(
+        np.arange(len(kinds) + 1),
+        np.arange(layers + 1) + 0.5,
+        np.ma.masked_invalid(grid),
+        cmap=ListedColormap(SEQUENTIAL),
+        norm=norm,
+        edgecolor=PAPER,
+        linewidth=0.8,
+    )
     axes.grid(visible=False)
     axes.invert_yaxis()
     axes.set_yticks(range(1, layers + 1))
@@ -198,8 +230,15 @@ def _draw(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
     for (layer, kind), value in np.ndenumerate(grid):
         if np.isfinite(value):
             colour = ON_SEQUENTIAL[int(np.clip(norm(value), 0, len(SEQUENTIAL) - 1))]
-            axes.text(kind + 0.5, layer + 1, f"{1e3 * value:.3g}", color=colour, size=SMALL,
-                      ha="center", va="center_baseline")  # fmt: skip
+            axes.text(
+                kind + 0.5,
+                layer + 1,
+                f"{1e3 * value:.3g}",
+                color=colour,
+                size=SMALL,
+                ha="center",
+                va="center_baseline",
+            )
     return drawing
 
 

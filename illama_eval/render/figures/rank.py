@@ -96,9 +96,15 @@ def draw_rank_by_layer(run: Run) -> Iterator[Drawing]:
 def _draw_depth(axes: Axes, maps: Maps) -> None:
     layers = np.arange(1, len(maps.ranks) + 1)
     used = maps.kind == "used"
-    axes.plot(layers, maps.median, color=maps.look.colour, linestyle=DASHES[maps.kind],
-              linewidth=1.8 if used else 1.2, marker=maps.look.marker,
-              markersize=4.5 if used else 2.5)  # fmt: skip
+    axes.plot(
+        layers,
+        maps.median,
+        color=maps.look.colour,
+        linestyle=DASHES[maps.kind],
+        linewidth=1.8 if used else 1.2,
+        marker=maps.look.marker,
+        markersize=4.5 if used else 2.5,
+    )
     if used and maps.ranks.shape[1] > 1:
         axes.fill_between(
             layers, *range_of_heads(maps.ranks), color=maps.look.colour, alpha=BAND, linewidth=0
@@ -170,8 +176,14 @@ def _draw_scale(axes: Axes, norm: BoundaryNorm, colours: ListedColormap) -> None
     edges = list(map(float, norm.boundaries))
     bar.set_ticks(edges, labels=[f"{edge:.0f}" for edge in edges])
     bar.outline.set_linewidth(0.5)
-    axes.text(1.02, 0.5, f"rank (of {edges[-1]:.0f})", size=SMALL, va="center_baseline",
-              transform=axes.transAxes)  # fmt: skip
+    axes.text(
+        1.02,
+        0.5,
+        f"rank (of {edges[-1]:.0f})",
+        size=SMALL,
+        va="center_baseline",
+        transform=axes.transAxes,
+    )
 
 
 def _draw_panel(
@@ -179,8 +191,15 @@ def _draw_panel(
 ) -> None:
     layers, heads = maps.ranks.shape
     x, y = np.arange(heads + 1) + 0.5, np.arange(layers + 1) + 0.5
-    axes.pcolormesh(x, y, np.ma.masked_invalid(maps.ranks), cmap=colours, norm=norm,
-                    edgecolor=PAPER, linewidth=0.8)  # fmt: skip
+    axes.pcolormesh(
+        x,
+        y,
+        np.ma.masked_invalid(maps.ranks),
+        cmap=colours,
+        norm=norm,
+        edgecolor=PAPER,
+        linewidth=0.8,
+    )
     axes.grid(visible=False)
     axes.invert_yaxis()
     axes.set_xticks(_ticks(heads))
@@ -193,8 +212,15 @@ def _draw_panel(
         if np.isfinite(rank) and not numbers:
             continue
         colour = ON_SEQUENTIAL[int(np.clip(norm(rank), 0, 6))] if np.isfinite(rank) else AXIS
-        axes.text(head + 1, layer + 1, show_rank(rank), color=colour, size=SMALL, ha="center",
-                  va="center_baseline")  # fmt: skip
+        axes.text(
+            head + 1,
+            layer + 1,
+            show_rank(rank),
+            color=colour,
+            size=SMALL,
+            ha="center",
+            va="center_baseline",
+        )
 
 
 def _ticks(count: int) -> list[int]:
@@ -236,8 +262,10 @@ def draw_spectra(run: Run) -> Iterator[Drawing]:
             0.75 + len(shown) * (_PANEL + 0.2), WIDTH if len(found) > _FEW else _NARROWEST_SPECTRA
         ),
     )
-    panels = [drawing.axes(0.62 + place * (_PANEL + 0.2), above, _PANEL, _PANEL)
-              for place in range(len(shown))]  # fmt: skip
+    panels = [
+        drawing.axes(0.62 + place * (_PANEL + 0.2), above, _PANEL, _PANEL)
+        for place in range(len(shown))
+    ]
     for axes, layer in zip(panels, shown, strict=True):
         _draw_spectrum(axes, found, layer, threshold_of(run))
         axes.set_title(f"layer {layer}")
@@ -257,17 +285,37 @@ def _draw_spectrum(axes: Axes, found: Sequence[Maps], layer: int, threshold: flo
             continue
         (x, y), used, colour = lines, maps.kind == "used", maps.look.colour
         rank = maps.median[layer - 1] if layer <= len(maps.median) else np.nan
-        axes.plot(x, np.median(y, axis=0), color=colour, linestyle=DASHES[maps.kind],
-                  linewidth=1.7 if used else 1.2, label=show_rank(rank))  # fmt: skip
-        axes.plot(rank, 100 * threshold, maps.look.marker, color=colour if used else PAPER,
-                  markeredgecolor=colour, markersize=4.5, zorder=4)  # fmt: skip
+        axes.plot(
+            x,
+            np.median(y, axis=0),
+            color=colour,
+            linestyle=DASHES[maps.kind],
+            linewidth=1.7 if used else 1.2,
+            label=show_rank(rank),
+        )
+        axes.plot(
+            rank,
+            100 * threshold,
+            maps.look.marker,
+            color=colour if used else PAPER,
+            markeredgecolor=colour,
+            markersize=4.5,
+            zorder=4,
+        )
         if used and len(y) > 1:
             axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=BAND, linewidth=0)
     axes.set(xlim=(0, max(maps.tokens for maps in found)), ylim=(0, 101))
     if len(found) <= _MOST_RANKS:
-        axes.legend(loc="lower right", frameon=False, fontsize=SMALL, title_fontsize=SMALL,
-                    title="rank", handlelength=2.2, borderaxespad=0.2,
-                    labelspacing=0.3)  # fmt: skip
+        axes.legend(
+            loc="lower right",
+            frameon=False,
+            fontsize=SMALL,
+            title_fontsize=SMALL,
+            title="rank",
+            handlelength=2.2,
+            borderaxespad=0.2,
+            labelspacing=0.3,
+        )
 
 
 def _spectrum_finding(found: Sequence[Maps], shown: Sequence[int], threshold: float) -> str:

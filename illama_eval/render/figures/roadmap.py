@@ -77,9 +77,11 @@ def draw_road(road: RoadmapRuns) -> Drawing:
     across = (WIDTH - left - 0.15 - GAP * (len(PANELS) - 1)) / len(PANELS)
     down = ROW * len(arms)
     drawing = sheet(
-        "roadmap", title="The road from ViT to iLLaMA", caption=_caption(road),
+        "roadmap",
+        title="The road from ViT to iLLaMA",
+        caption=_caption(road),
         height=ABOVE + down + BELOW,
-    )  # fmt: skip
+    )
     for place, panel in enumerate(PANELS):
         axes = drawing.axes(left + place * (across + GAP), ABOVE, across, down)
         _draw(axes, panel, road, arms)
@@ -119,8 +121,9 @@ def _mark(axes: Axes, row: int, values: Sequence[float | None], colour: str, mar
     if not known:
         return
     if len(known) > 1:
-        axes.plot(known, [row] * len(known), marker, color=colour, markersize=3, alpha=0.35,
-                  clip_on=False)  # fmt: skip
+        axes.plot(
+            known, [row] * len(known), marker, color=colour, markersize=3, alpha=0.35, clip_on=False
+        )
         spread = stdev(known)
         ends = [fmean(known) - spread, fmean(known) + spread]
         axes.plot(ends, [row, row], color=colour, linewidth=1.4, clip_on=False)

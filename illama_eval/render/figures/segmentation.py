@@ -59,11 +59,7 @@ def _by_class(run: Run, subject: str, way: str) -> dict[str, Row]:
 
 
 def _draw(
-    run: Run,
-    subject: str,
-    found: Mapping[str, Mapping[str, Row]],
-    ways: Sequence[str],
-    suffix: str,
+    run: Run, subject: str, found: Mapping[str, Mapping[str, Row]], ways: Sequence[str], suffix: str
 ) -> Drawing:
     last = found[ways[-1]]
     ordered = sorted(last, key=lambda name: -(last[name].value or 0.0))
@@ -100,8 +96,14 @@ def _mark(axes: Axes, rows: Sequence[Row | None], place: int, ways: int) -> None
             continue
         y = number + (place - (ways - 1) / 2) * 0.2
         if row.low is not None and row.high is not None:
-            axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, alpha=0.5,
-                      linewidth=1.4, solid_capstyle="butt")  # fmt: skip
+            axes.plot(
+                [100 * row.low, 100 * row.high],
+                [y, y],
+                color=colour,
+                alpha=0.5,
+                linewidth=1.4,
+                solid_capstyle="butt",
+            )
         axes.plot(100 * row.value, y, marker, color=colour, markersize=4, clip_on=False, zorder=3)
 
 

@@ -92,10 +92,15 @@ def deciders_of(run: Run) -> list[Decider]:
     """
     models = looks_of(run)
     found = [
-        Decider(label=look.label, counts=_counts(run, name, None), colour=look.colour,
-                marker=look.marker, ours=True)
+        Decider(
+            label=look.label,
+            counts=_counts(run, name, None),
+            colour=look.colour,
+            marker=look.marker,
+            ours=True,
+        )
         for name, look in models
-    ]  # fmt: skip
+    ]
     found = [decider for decider in found if decider.counts]
     if not found:
         return []
@@ -114,11 +119,13 @@ def _counts(run: Run, subject: str, observer: str | None) -> dict[str, tuple[flo
     both = []
     for metric in ("shape_decisions", "texture_decisions"):
         rows = run.by_metric.get((subject, _STUDY, metric), ())
-        both.append({
-            str(row.at["category"]): row.value or 0.0
-            for row in rows
-            if "category" in row.at and row.at.get("observer") == observer
-        })  # fmt: skip
+        both.append(
+            {
+                str(row.at["category"]): row.value or 0.0
+                for row in rows
+                if "category" in row.at and row.at.get("observer") == observer
+            }
+        )
     return {name: (shape, both[1].get(name, 0.0)) for name, shape in both[0].items()}
 
 
@@ -203,13 +210,33 @@ def _draw(axes: Axes, decider: Decider, categories: Sequence[str], shift: float)
         if value is None:
             continue
         ends = wilson_interval(shape, shape + texture)
-        axes.plot(ends, [row + shift] * 2, color=decider.colour, alpha=0.5 * strong,
-                  linewidth=1.6 if decider.ours else 0.9, solid_capstyle="butt")  # fmt: skip
-        axes.plot(value, row + shift, decider.marker, color=decider.colour, alpha=strong,
-                  markersize=5.5 if decider.ours else 3.2, clip_on=False, zorder=3)  # fmt: skip
+        axes.plot(
+            ends,
+            [row + shift] * 2,
+            color=decider.colour,
+            alpha=0.5 * strong,
+            linewidth=1.6 if decider.ours else 0.9,
+            solid_capstyle="butt",
+        )
+        axes.plot(
+            value,
+            row + shift,
+            decider.marker,
+            color=decider.colour,
+            alpha=strong,
+            markersize=5.5 if decider.ours else 3.2,
+            clip_on=False,
+            zorder=3,
+        )
     if decider.bias is not None:
-        axes.axvline(decider.bias, color=decider.colour, linewidth=1.2 if decider.ours else 0.8,
-                     linestyle="--", alpha=0.7 * strong, zorder=1)  # fmt: skip
+        axes.axvline(
+            decider.bias,
+            color=decider.colour,
+            linewidth=1.2 if decider.ours else 0.8,
+            linestyle="--",
+            alpha=0.7 * strong,
+            zorder=1,
+        )
 
 
 def _write_counts(axes: Axes, decider: Decider, categories: Sequence[str]) -> None:

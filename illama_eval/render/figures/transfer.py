@@ -57,11 +57,16 @@ class Line:
 def draw_transfer(run: Run) -> Iterator[Drawing]:
     """Yield accuracy over images per class, then over C, k or epochs: whatever there is."""
     for name, title, metric, key, label in (
-        ("few_shot", "Accuracy with few training images", "top1", "shots",
-         "training images per class"),
+        (
+            "few_shot",
+            "Accuracy with few training images",
+            "top1",
+            "shots",
+            "training images per class",
+        ),
         ("by_c", "How the penalty was chosen", "held_out_top1", "C", "C (large: weak penalty)"),
         ("by_k", "Accuracy by the number of neighbours", "top1", "k", "neighbours k"),
-    ):  # fmt: skip
+    ):
         lines = _lines(run, metric, key)
         if lines:
             caption, banded = _CAPTIONS[name](run, lines), run if key == "shots" else None
@@ -90,9 +95,10 @@ def _place(run: Run, row: Row, key: str) -> float:
     if row.at[key] != "all":
         return float(row.at[key])
     curve = next(
-        each for each in run.curves
+        each
+        for each in run.curves
         if (each.study, each.subject, each.at.get("over")) == (STUDY, row.subject, key)
-    )  # fmt: skip
+    )
     return max(curve.x)
 
 
@@ -121,21 +127,32 @@ def _mark_chosen(axes: Axes, run: Run, lines: Sequence[Line]) -> None:
         chosen = headline(run, STUDY, "chosen_c", line.subject)
         best = headline(run, STUDY, "held_out_top1", line.subject)
         if chosen and best and chosen.value is not None and best.value is not None:
-            axes.plot(chosen.value, 100 * best.value, "o", color=line.look.colour, markersize=9,
-                      markerfacecolor="none", markeredgewidth=1.4)  # fmt: skip
+            axes.plot(
+                chosen.value,
+                100 * best.value,
+                "o",
+                color=line.look.colour,
+                markersize=9,
+                markerfacecolor="none",
+                markeredgewidth=1.4,
+            )
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
     """Draw the points, with their intervals where there is room."""
     look, many = line.look, len(line.points) > _INTERVALS
-    axes.plot(line.x, line.percent, color=look.colour, marker=look.marker,
-              markersize=2.5 if many else 4.5)  # fmt: skip
+    axes.plot(
+        line.x, line.percent, color=look.colour, marker=look.marker, markersize=2.5 if many else 4.5
+    )
     known = [(x, row) for x, row in line.points if row.low is not None and row.high is not None]
-    low, high = ([100 * (end or 0.0) for end in ends] for ends in
-                 ([row.low for _, row in known], [row.high for _, row in known]))  # fmt: skip
+    low, high = (
+        [100 * (end or 0.0) for end in ends]
+        for ends in ([row.low for _, row in known], [row.high for _, row in known])
+    )
     if many:
-        axes.fill_between([x for x, _ in known], low, high, color=look.colour, alpha=BAND,
-                          linewidth=0)  # fmt: skip
+        axes.fill_between(
+            [x for x, _ in known], low, high, color=look.colour, alpha=BAND, linewidth=0
+        )
     else:
         axes.vlines([x for x, _ in known], low, high, color=look.colour, linewidth=0.9)
 
@@ -145,9 +162,14 @@ def _draw_band(axes: Axes, run: Run, line: Line) -> None:
     found = [(x, _range_of_draws(run, line.subject, row)) for x, row in line.points]
     shown = [(x, ends) for x, ends in found if ends is not None]
     if shown:
-        axes.fill_between([x for x, _ in shown], [100 * ends[0] for _, ends in shown],
-                          [100 * ends[1] for _, ends in shown], color=line.look.colour,
-                          alpha=BAND, linewidth=0)  # fmt: skip
+        axes.fill_between(
+            [x for x, _ in shown],
+            [100 * ends[0] for _, ends in shown],
+            [100 * ends[1] for _, ends in shown],
+            color=line.look.colour,
+            alpha=BAND,
+            linewidth=0,
+        )
 
 
 def _range_of_draws(run: Run, subject: str, row: Row) -> tuple[float, float] | None:
@@ -216,21 +238,21 @@ def _neighbour_caption(run: Run, lines: Sequence[Line]) -> str:
     )
 
 
-_CAPTIONS = {
-    "few_shot": _few_shot_caption,
-    "by_c": _grid_caption,
-    "by_k": _neighbour_caption,
-}
+_CAPTIONS = {"few_shot": _few_shot_caption, "by_c": _grid_caption, "by_k": _neighbour_caption}
 
 
 def _draw_epochs(run: Run) -> Iterator[Drawing]:
     """Yield the accuracy on the test images over the epochs of a fine-tuning."""
     found = {
-        curve.subject: curve for curve in run.curves
+        curve.subject: curve
+        for curve in run.curves
         if curve.study == STUDY and curve.at.get("over") == "epoch" and len(curve.x) >= _FEWEST
-    }  # fmt: skip
-    looks = [(look, found[name]) for name, look in looks_of(run)
-             if name in found and not name.endswith("-best")]  # fmt: skip
+    }
+    looks = [
+        (look, found[name])
+        for name, look in looks_of(run)
+        if name in found and not name.endswith("-best")
+    ]
     if not looks:
         return
     parts = [
@@ -248,8 +270,9 @@ def _draw_epochs(run: Run) -> Iterator[Drawing]:
     names = label_width(look.label for look, _ in looks)
     axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, _HIGH)
     for look, curve in looks:
-        axes.plot(curve.x, [100 * y for y in curve.y], color=look.colour, marker=look.marker,
-                  markersize=3)  # fmt: skip
+        axes.plot(
+            curve.x, [100 * y for y in curve.y], color=look.colour, marker=look.marker, markersize=3
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)")
     label_ends(axes, [(100 * c.y[-1], look.label, look.colour) for look, c in looks], _HIGH)

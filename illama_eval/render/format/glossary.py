@@ -66,11 +66,7 @@ _METRICS = {
     "rank_per_image": "rank per image",
 }
 
-_MAPS = {
-    "used": "used map",
-    "softmax": "softmax, all keys",
-    "masked": "softmax, masked",
-}
+_MAPS = {"used": "used map", "softmax": "softmax, all keys", "masked": "softmax, masked"}
 
 
 @dataclass(frozen=True, kw_only=True)

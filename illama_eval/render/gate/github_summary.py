@@ -17,8 +17,19 @@ from illama_eval.results import ResultError
 LARGEST = 60_000
 """Bytes of one summary: a step's may have 1 MiB, a check's 64 KiB."""
 
-_HEAD = ("verdict", "study", "metric", "baseline", "here", "change", "95 % interval", "margin",
-         "p (Holm)", "images", "remark")  # fmt: skip
+_HEAD = (
+    "verdict",
+    "study",
+    "metric",
+    "baseline",
+    "here",
+    "change",
+    "95 % interval",
+    "margin",
+    "p (Holm)",
+    "images",
+    "remark",
+)
 _RULE = (":---", ":---", ":---", "---:", "---:", "---:", ":---", "---:", "---:", "---:", ":---")
 _LONGEST = 200
 _FOLD = "<details><summary>{rows} more: same, or not gated</summary>\n\n{table}\n\n</details>"
@@ -81,8 +92,13 @@ def _table(judged: Sequence[MetricVerdict], largest: int) -> Iterator[str]:
         text = _line(map(markdown_cell, _cells(each)))
         largest -= len(text.encode()) + 1
         if largest < 0:
-            yield _line(["\N{HORIZONTAL ELLIPSIS}", f"{len(judged) - number} rows more",
-                         *[""] * (len(_HEAD) - 2)])  # fmt: skip
+            yield _line(
+                [
+                    "\N{HORIZONTAL ELLIPSIS}",
+                    f"{len(judged) - number} rows more",
+                    *[""] * (len(_HEAD) - 2),
+                ]
+            )
             return
         yield text
 
@@ -94,9 +110,18 @@ def _cells(judged: MetricVerdict) -> list[str]:
         return [*named, *[MISSING] * 6, "", remark(judged)]
     shown = show_change(change)
     margin = MISSING if judged.margin is None else show_margin(change, judged.margin)
-    return [*named[:2], shown.name, shown.baseline, shown.candidate, shown.difference,
-            shown.interval, margin, shown.p, f"{change.images:,}",
-            sanitize(remark(judged), _LONGEST)]  # fmt: skip
+    return [
+        *named[:2],
+        shown.name,
+        shown.baseline,
+        shown.candidate,
+        shown.difference,
+        shown.interval,
+        margin,
+        shown.p,
+        f"{change.images:,}",
+        sanitize(remark(judged), _LONGEST),
+    ]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -27,14 +27,24 @@ def to_junit(verdicts: GateResult) -> str:
         case = ET.Element("testcase", classname="gate", name="baseline")
         ET.SubElement(case, "error", message=sanitize(verdicts.problem, _LONGEST))
         cases.insert(0, case)
-    counts = {kind: str(sum(case.find(kind) is not None for case in cases))
-              for kind in _KINDS.values()}  # fmt: skip
-    suite = ET.Element("testsuite", name="illama-eval gate", tests=str(len(cases)),
-                        failures=counts["failure"], errors=counts["error"],
-                        skipped=counts["skipped"])  # fmt: skip
+    counts = {
+        kind: str(sum(case.find(kind) is not None for case in cases)) for kind in _KINDS.values()
+    }
+    suite = ET.Element(
+        "testsuite",
+        name="illama-eval gate",
+        tests=str(len(cases)),
+        failures=counts["failure"],
+        errors=counts["error"],
+        skipped=counts["skipped"],
+    )
     properties = ET.SubElement(suite, "properties")
-    facts = {"verdict": sentence(verdicts), "exit_code": str(verdicts.exit_code),
-             "run": verdicts.run, "baseline": verdicts.baseline}  # fmt: skip
+    facts = {
+        "verdict": sentence(verdicts),
+        "exit_code": str(verdicts.exit_code),
+        "run": verdicts.run,
+        "baseline": verdicts.baseline,
+    }
     for name, value in facts.items():
         ET.SubElement(properties, "property", name=name, value=sanitize(value, _LONGEST))
     suite.extend(cases)
@@ -56,13 +66,20 @@ def write_junit(verdicts: GateResult, path: Path) -> None:
 
 def _case(judged: MetricVerdict) -> ET.Element:
     """Return the test case of one metric, its numbers as properties."""
-    case = ET.Element("testcase", classname=sanitize(judged.subject, _LONGEST),
-                       name=sanitize(judged.name, _LONGEST))  # fmt: skip
+    case = ET.Element(
+        "testcase",
+        classname=sanitize(judged.subject, _LONGEST),
+        name=sanitize(judged.name, _LONGEST),
+    )
     message = state_label(judged)
     if judged.change:
         shown = show_change(judged.change)
-        facts = {"baseline": shown.baseline, "candidate": shown.candidate,
-                 "difference": shown.full, "images": str(judged.change.images)}  # fmt: skip
+        facts = {
+            "baseline": shown.baseline,
+            "candidate": shown.candidate,
+            "difference": shown.full,
+            "images": str(judged.change.images),
+        }
         if judged.margin is not None:
             facts["margin"] = show_margin(judged.change, judged.margin)
             message = f"{message}: {shown.full}, margin {facts['margin']}"

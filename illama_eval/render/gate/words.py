@@ -46,8 +46,10 @@ def sentence(verdicts: GateResult) -> str:
     if verdicts.problem:
         return f"Not judged: {sanitize(verdicts.problem, LONGEST_TEXT)}."
     if unjudged:
-        named = "; ".join(f"{name_of_metric(each)} is {each.state}, {sanitize(each.reason, LONGEST_TEXT)}"
-                          for each in unjudged[:_NAMED])  # fmt: skip
+        named = "; ".join(
+            f"{name_of_metric(each)} is {each.state}, {sanitize(each.reason, LONGEST_TEXT)}"
+            for each in unjudged[:_NAMED]
+        )
         return f"Not judged: {named}{_more(unjudged)}."
     counts = Counter(map(_state_in_words, by_outcome(gated)))
     counted = ", ".join(f"{count} {words}" for words, count in counts.items())
@@ -76,8 +78,11 @@ def remark(judged: MetricVerdict) -> str:
 def notes_on(comparison: Comparison, judged: Sequence[MetricVerdict]) -> list[str]:
     """Return what stands below the table of one subject: flips, circumstances, and remarks."""
     notes = [flips_in_words(comparison), circumstances_in_words(comparison), *comparison.notes]
-    wanted = [f"{name_of_metric(each)} {_images_wanted(each)}" for each in judged
-              if each.images_wanted is not None]  # fmt: skip
+    wanted = [
+        f"{name_of_metric(each)} {_images_wanted(each)}"
+        for each in judged
+        if each.images_wanted is not None
+    ]
     if wanted:
         notes.append(f"images on which a loss of the margin would be seen: {', '.join(wanted)}")
     by_reason: dict[str, list[str]] = {}
@@ -103,8 +108,10 @@ def flips_in_words(comparison: Comparison) -> str:
 
 def circumstances_in_words(comparison: Comparison) -> str:
     """Return what else differs between the two sides; may be empty."""
-    named = [f"{sanitize(each.field)} {sanitize(each.baseline)} / {sanitize(each.candidate)}"
-             for each in comparison.circumstances]  # fmt: skip
+    named = [
+        f"{sanitize(each.field)} {sanitize(each.baseline)} / {sanitize(each.candidate)}"
+        for each in comparison.circumstances
+    ]
     return f"also different: {', '.join(named)}" if named else ""
 
 

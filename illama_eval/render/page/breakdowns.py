@@ -124,9 +124,16 @@ def to_table(lineup: ReportModels, grid: Breakdown, most: int, file: str) -> Tab
         for place, *cells in zip(places, *by_metric, strict=True)
     ]
     words = ", ".join(sanitize(key, _LONGEST) for key in grid.keys if key != "model")
-    return Table(key=grid.key, caption=f"{study_title(grid.study)} by {words}", columns=columns,
-                 rows=rows, total=len(grid.places), chosen=chosen, file=file,
-                 long=True)  # fmt: skip
+    return Table(
+        key=grid.key,
+        caption=f"{study_title(grid.study)} by {words}",
+        columns=columns,
+        rows=rows,
+        total=len(grid.places),
+        chosen=chosen,
+        file=file,
+        long=True,
+    )
 
 
 def _keys_of(given: Iterable[Keys]) -> dict[Keys, Keys]:

@@ -131,17 +131,22 @@ def changes_of(lineup: ReportModels) -> Section | None:
         tables += flips_table(f"flips-{number}", names, each)
         tables.append(_changes_table(lineup, f"changes-{number}", pair, each))
         tables += circumstances_table(f"circumstances-{number}", names, each)
-    said = [(pair[1], " ".join(filter(None, (flips_in_words(each), *each.notes))))
-            for pair, each in known]  # fmt: skip
+    said = [
+        (pair[1], " ".join(filter(None, (flips_in_words(each), *each.notes))))
+        for pair, each in known
+    ]
     return Section(
         key="changes",
         title="What differs",
-        findings=[f"{model.symbol} {model.label}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
-                  for model, words in said if words],
+        findings=[
+            f"{model.symbol} {model.label}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
+            for model, words in said
+            if words
+        ],
         tables=tables,
         meaning=PAIRED,
         paper="No intervals are given there.",
-    )  # fmt: skip
+    )
 
 
 def flips_table(key: str, names: tuple[str, str], comparison: Comparison) -> Iterator[Table]:
@@ -155,8 +160,13 @@ def flips_table(key: str, names: tuple[str, str], comparison: Comparison) -> Ite
         [Cell(text=f"{names[0]} {word}"), *(Cell(text=f"{count:,}") for count in line)]
         for word, line in counts.items()
     ]
-    yield Table(key=key, caption="Images by who gets them right", rows=rows, total=len(rows),
-                columns=[Column(label="images"), *columns])  # fmt: skip
+    yield Table(
+        key=key,
+        caption="Images by who gets them right",
+        rows=rows,
+        total=len(rows),
+        columns=[Column(label="images"), *columns],
+    )
 
 
 def circumstances_table(
@@ -172,8 +182,13 @@ def circumstances_table(
     ]
     if rows:
         columns = [Column(label=name) for name in ("field", *names)]
-        yield Table(key=key, caption="What else differs between the runs", columns=columns,
-                    rows=rows, total=len(rows))  # fmt: skip
+        yield Table(
+            key=key,
+            caption="What else differs between the runs",
+            columns=columns,
+            rows=rows,
+            total=len(rows),
+        )
 
 
 def _changes_table(
@@ -199,8 +214,7 @@ def _changes_table(
         f"{second.symbol} {second.label} less {first.symbol} {first.label}: "
         f"{len(clear)} of {len(every)} numbers differ clearly"
     )
-    return Table(key=key, caption=caption, columns=columns, rows=lines,
-                 total=len(lines))  # fmt: skip
+    return Table(key=key, caption=caption, columns=columns, rows=lines, total=len(lines))
 
 
 def _name(change: Change) -> str:
@@ -285,5 +299,12 @@ def _further(verdicts: GateResult) -> Sequence[Table]:
     if not rest:
         return []
     caption = "Numbers that are not gated and differ clearly"
-    return [Table(key="further", caption=caption, columns=_COLUMNS[:_NUMBERS], total=len(rest),
-                  rows=[_cells(each, widest)[:_NUMBERS] for each in rest])]  # fmt: skip
+    return [
+        Table(
+            key="further",
+            caption=caption,
+            columns=_COLUMNS[:_NUMBERS],
+            total=len(rest),
+            rows=[_cells(each, widest)[:_NUMBERS] for each in rest],
+        )
+    ]

@@ -154,8 +154,10 @@ def _say_transfer(seen: Seen) -> str:
     """Return what was trained on how many images, and the accuracy that came of it."""
     parts = [f"{show_row(row).value} training images" for row in seen.some("training_images")]
     for metric, words in _TRANSFERRED.items():
-        parts += [f"{words} {show_row(row).value}, {sanitize(row.reason, _LONGEST)}"
-                  for row in seen.some(metric)]  # fmt: skip
+        parts += [
+            f"{words} {show_row(row).value}, {sanitize(row.reason, _LONGEST)}"
+            for row in seen.some(metric)
+        ]
     top1 = seen.lineup.headline.get(("accuracy", "top1"), {}).get(seen.name)
     if top1 is not None:
         parts.append(f"top-1 accuracy {show_row(top1).full} on {top1.images:,} test images")

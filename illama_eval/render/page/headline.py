@@ -36,8 +36,9 @@ def headline_keys(lineup: ReportModels) -> list[Key]:
     for study, metric in lineup.headline:
         by_study.setdefault(study, []).append(metric)
     wanted = {study: _telling(study, metrics) for study, metrics in by_study.items()}
-    rounds = zip_longest(*([(study, each) for each in wanted[study]]
-                           for study in in_order(list(wanted))))  # fmt: skip
+    rounds = zip_longest(
+        *([(study, each) for each in wanted[study]] for study in in_order(list(wanted)))
+    )
     chosen = [key for turn in rounds for key in turn if key is not None][:MOST]
     return [key for study in in_order(list(wanted)) for key in chosen if key[0] == study]
 
@@ -47,8 +48,13 @@ def headline_table(lineup: ReportModels) -> Table:
     keys = headline_keys(lineup)
     build = {1: _of_one, TWO: _of_two}.get(len(lineup.models), _of_many)
     columns, rows = build(lineup, keys)
-    return Table(key="headline", caption="Headline numbers with 95 % intervals", columns=columns,
-                 rows=rows, total=len(rows))  # fmt: skip
+    return Table(
+        key="headline",
+        caption="Headline numbers with 95 % intervals",
+        columns=columns,
+        rows=rows,
+        total=len(rows),
+    )
 
 
 def headline_note(lineup: ReportModels) -> str:
@@ -99,17 +105,27 @@ def _of_one(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], li
     (model,) = lineup.models
     rows = [lineup.headline[key][model.name] for key in keys]
     papers = [counterpart(model, row) for row in rows]
-    columns = [Column(label="study"), Column(label="metric"), Column(label="value", number=True),
-               Column(label="95 % interval"), Column(label="on its scale"),
-               Column(label="images", number=True)]  # fmt: skip
+    columns = [
+        Column(label="study"),
+        Column(label="metric"),
+        Column(label="value", number=True),
+        Column(label="95 % interval"),
+        Column(label="on its scale"),
+        Column(label="images", number=True),
+    ]
     if any(papers):
         columns.append(Column(label="the paper's", number=True))
     tokens = _tokens(lineup)
     lines = []
     values = spaced([show_row(row).value for row in rows])
     for number, (row, value, paper) in enumerate(zip(rows, values, papers, strict=True)):
-        cells = [*_names(lineup, keys, number), Cell(text=value), _interval(row),
-                 _on_scale(row, tokens), Cell(text=f"{row.images:,}")]  # fmt: skip
+        cells = [
+            *_names(lineup, keys, number),
+            Cell(text=value),
+            _interval(row),
+            _on_scale(row, tokens),
+            Cell(text=f"{row.images:,}"),
+        ]
         if any(papers):
             cells.append(Cell(text=f"{paper.shown} ({paper.table})" if paper else MISSING))
         lines.append(cells)
@@ -163,8 +179,11 @@ def _of_many(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], l
 
 def _model_columns(lineup: ReportModels) -> list[Column]:
     names = [f"{model.symbol} {model.label}" for model in lineup.models]
-    return [Column(label="study"), Column(label="metric"),
-            *(Column(label=name, number=True) for name in names)]  # fmt: skip
+    return [
+        Column(label="study"),
+        Column(label="metric"),
+        *(Column(label=name, number=True) for name in names),
+    ]
 
 
 def _values(lineup: ReportModels, key: Key) -> Iterator[Cell]:

@@ -21,15 +21,18 @@ def report_markdown(document: Document, figures: Collection[str] = ()) -> str:
         *(f"**!** {markdown_cell(box)}" for box in document.boxes),
         "\n".join(
             [
-                *(f"- {subject.symbol} **{markdown_cell(subject.name)}**: "
-                  f"{markdown_cell(' · '.join(subject.facts))}" for subject in document.subjects),
+                *(
+                    f"- {subject.symbol} **{markdown_cell(subject.name)}**: "
+                    f"{markdown_cell(' · '.join(subject.facts))}"
+                    for subject in document.subjects
+                ),
                 f"- measured on {markdown_cell(' · '.join(document.source))}",
             ]
         ),
         _table(document.headline),
         document.headline_note,
         *(block for section in document.all_sections for block in _section(section, figures)),
-    ]  # fmt: skip
+    ]
     return "\n\n".join(filter(None, [*blocks, *_closing(document)])) + "\n"
 
 

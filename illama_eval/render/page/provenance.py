@@ -33,8 +33,11 @@ def identity_of(model: ReportModel) -> Subject:
     config = known.get("config")
     facts = [f"sha256 {_short(known.get('file_sha256') or known.get('weights_sha256'))}"]
     if isinstance(config, Mapping):
-        facts.append("{depth} layers, {heads} heads, width {width}".format(
-            **{key: config.get(key, "?") for key in ("depth", "heads", "width")}))  # fmt: skip
+        facts.append(
+            "{depth} layers, {heads} heads, width {width}".format(
+                **{key: config.get(key, "?") for key in ("depth", "heads", "width")}
+            )
+        )
         facts.append(f"mask {config.get('masking', '?')}, soft mask {known.get('soft_mask', '?')}")
     facts.append(str(known.get("dtype") or "dtype unknown"))
     if known.get("released"):
@@ -87,8 +90,14 @@ def provenance_of(lineup: ReportModels) -> list[Table]:
         values = [each.get(key, MISSING) for each in listed]
         differs = "\N{NOT EQUAL TO} " if len(set(values)) > 1 else ""
         rows.append([Cell(text=differs + key), *(Cell(text=value) for value in values)])
-    table = Table(key="provenance-table", caption="What the numbers were made with",
-                  columns=columns, rows=rows, total=len(rows), long=True)  # fmt: skip
+    table = Table(
+        key="provenance-table",
+        caption="What the numbers were made with",
+        columns=columns,
+        rows=rows,
+        total=len(rows),
+        long=True,
+    )
     return [table]
 
 
@@ -112,8 +121,10 @@ def _limits(lineup: ReportModels) -> Iterator[str]:
         yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}."
     for row in (each for rows in lineup.headline.values() for each in rows.values()):
         if row.metric == "nonfinite" and row.value:
-            yield (f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
-                   f"{row.images:,} images, counted as wrong.")  # fmt: skip
+            yield (
+                f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
+                f"{row.images:,} images, counted as wrong."
+            )
 
 
 def _command(lineup: ReportModels, model: ReportModel) -> str:
@@ -161,15 +172,16 @@ def _told(model: ReportModel) -> dict[str, Any]:
     return {
         "model": shown,
         "trained with": model.described.get("args") or {},
-        "source": {key: value for key, value in (model.known("source") or {}).items()
-                   if key != "classes"},
+        "source": {
+            key: value for key, value in (model.known("source") or {}).items() if key != "classes"
+        },
         "studies": model.known("identity", "studies"),
         "replicate scheme": model.known("identity", "replicate_scheme"),
         "code": model.known("code"),
         "versions": model.known("versions"),
         "device": model.known("device"),
         "unreadable images": model.known("unreadable", "count"),
-    }  # fmt: skip
+    }
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -47,13 +47,18 @@ def sections_of(
     left = most_rows - sum(map(rows_of, sections))
     most = share_rows([len(grid.places) for each in grids.values() for grid in each], left)
     return [
-        replace(section, tables=[
-            *section.tables,
-            *(to_table(lineup, grid, most, f"tables/{anchor(study)}.csv")
-              for grid in grids[study]),
-        ])
+        replace(
+            section,
+            tables=[
+                *section.tables,
+                *(
+                    to_table(lineup, grid, most, f"tables/{anchor(study)}.csv")
+                    for grid in grids[study]
+                ),
+            ],
+        )
         for study, section in zip(studies, sections, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def rows_of(section: Section) -> int:
@@ -144,23 +149,35 @@ def numbers_of(lineup: ReportModels, study: str) -> list[Table]:
     columns += [Column(label="images", number=True), Column(label="remark")]
     lines = [_numbers_line(lineup, rows) for rows in mine.values()]
     caption = f"{study_title(study)}: all numbers for the whole source"
-    return [Table(key=f"{anchor(study)}-numbers", caption=caption, columns=columns, rows=lines,
-                  total=len(lines))]  # fmt: skip
+    return [
+        Table(
+            key=f"{anchor(study)}-numbers",
+            caption=caption,
+            columns=columns,
+            rows=lines,
+            total=len(lines),
+        )
+    ]
 
 
 def _numbers_line(lineup: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
     some = next(iter(rows.values()))
     arrow = ARROWS[direction(lineup.run, some)]
-    cells = [Cell(text=f"{metric_label(some.metric)} {arrow}".strip()),
-             Cell(text=unit_label(show_row(some).unit))]  # fmt: skip
+    cells = [
+        Cell(text=f"{metric_label(some.metric)} {arrow}".strip()),
+        Cell(text=unit_label(show_row(some).unit)),
+    ]
     if len(lineup.models) == 1:
         cells += [Cell(text=show_row(some).value), Cell(text=show_row(some).interval)]
     else:
         cells += [value_cell(rows.get(model.name)) for model in lineup.models]
     images = sorted({row.images for row in rows.values()})
     remarks = dict.fromkeys(row.reason for row in rows.values() if row.reason)
-    return [*cells, Cell(text=" / ".join(f"{count:,}" for count in images)),
-            Cell(text=sanitize("; ".join(remarks), _LONGEST))]  # fmt: skip
+    return [
+        *cells,
+        Cell(text=" / ".join(f"{count:,}" for count in images)),
+        Cell(text=sanitize("; ".join(remarks), _LONGEST)),
+    ]
 
 
 def verdicts_of(lineup: ReportModels, study: str) -> list[Table]:
@@ -173,32 +190,52 @@ def verdicts_of(lineup: ReportModels, study: str) -> list[Table]:
     lines = []
     for each in mine:
         place = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in each.at.items())
-        cells = [Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + place),
-                 Cell(text=sanitize(each.verdict, _LONGEST)),
-                 Cell(text=sanitize(each.reason, _LONGEST))]  # fmt: skip
+        cells = [
+            Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + place),
+            Cell(text=sanitize(each.verdict, _LONGEST)),
+            Cell(text=sanitize(each.reason, _LONGEST)),
+        ]
         first = [Cell(text=symbols.get(each.subject, sanitize(each.subject)))] if several else []
         lines.append([*first, *cells])
     columns = [Column(label=name) for name in ("question", "verdict", "decided by")]
-    return [Table(key=f"{anchor(study)}-verdicts", caption=f"{study_title(study)}: verdicts",
-                  columns=[*([Column(label="model")] if several else []), *columns], rows=lines,
-                  total=len(lines))]  # fmt: skip
+    return [
+        Table(
+            key=f"{anchor(study)}-verdicts",
+            caption=f"{study_title(study)}: verdicts",
+            columns=[*([Column(label="model")] if several else []), *columns],
+            rows=lines,
+            total=len(lines),
+        )
+    ]
 
 
 def published_table(rows: Sequence[Published]) -> Table | None:
     """Return the paper's numbers for a study as a table of their own, or None."""
     if not rows:
         return None
-    columns = [Column(label="model"), Column(label="number"),
-               Column(label="published", number=True), Column(label="images"),
-               Column(label="how"), Column(label="where")]  # fmt: skip
+    columns = [
+        Column(label="model"),
+        Column(label="number"),
+        Column(label="published", number=True),
+        Column(label="images"),
+        Column(label="how"),
+        Column(label="where"),
+    ]
     lines = [
-        [Cell(text=text) for text in (row.subject, row.number, row.shown, row.source, row.protocol,
-                                      row.table)]
+        [
+            Cell(text=text)
+            for text in (row.subject, row.number, row.shown, row.source, row.protocol, row.table)
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     caption = f"{study_title(rows[0].study)}: published in the paper, not measured here"
-    return Table(key=f"{anchor(rows[0].study)}-published", caption=caption, columns=columns,
-                 rows=lines, total=len(lines))  # fmt: skip
+    return Table(
+        key=f"{anchor(rows[0].study)}-published",
+        caption=caption,
+        columns=columns,
+        rows=lines,
+        total=len(lines),
+    )
 
 
 def _heads_table(grids: Sequence[Breakdown]) -> str:

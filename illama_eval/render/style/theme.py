@@ -54,8 +54,10 @@ def role_of(colour: str) -> str | None:
 
 def colour_rules() -> str:
     """Return the part of the style sheet that defines all colours and the classes they have."""
-    light, dark = (f"{{color-scheme:{name};{_variables(number)}}}"
-                   for number, name in enumerate(("light", "dark")))  # fmt: skip
+    light, dark = (
+        f"{{color-scheme:{name};{_variables(number)}}}"
+        for number, name in enumerate(("light", "dark"))
+    )
     asked = "@media screen and (prefers-color-scheme:dark)"
     themes = (
         f":root{light}",

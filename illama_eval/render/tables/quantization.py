@@ -29,8 +29,20 @@ STUDY = {
     "kl": "agreement",
     "logit_sqnr": "agreement",
 }
-HEAD = ("model", "MB", "of fp32", "top-1 %", "change pp (paired 95 %)", "p", "top-5 %",
-         "ECE %", "flips %", "KL nats", "SQNR dB", "arithmetic")  # fmt: skip
+HEAD = (
+    "model",
+    "MB",
+    "of fp32",
+    "top-1 %",
+    "change pp (paired 95 %)",
+    "p",
+    "top-5 %",
+    "ECE %",
+    "flips %",
+    "KL nats",
+    "SQNR dB",
+    "arithmetic",
+)
 _MB = 1e6
 LONGEST_TEXT = 300
 
@@ -76,8 +88,12 @@ def write_quantization(directory: Path, run: Run) -> list[Path]:
     variants = variants_of(directory, run)
     if not variants:
         return []
-    block = TextTable(title=title_of(variants), head=HEAD, right=frozenset(range(1, len(HEAD) - 1)),
-                  lines=[exact_line(run, variants), *map(line_of, variants)])  # fmt: skip
+    block = TextTable(
+        title=title_of(variants),
+        head=HEAD,
+        right=frozenset(range(1, len(HEAD) - 1)),
+        lines=[exact_line(run, variants), *map(line_of, variants)],
+    )
     parts = [TableGroup(title="Quantization", blocks=[block])]
     texts = {".csv": to_csv(variants), ".md": to_markdown(parts), ".tex": to_latex(parts)}
     paths = []
@@ -98,8 +114,13 @@ def to_csv(variants: Sequence[Variant]) -> str:
         line |= {f"bytes_{part}": count for part, count in each.described["bytes"].items()}
         for change in each.compared.changes:
             if change.metric in _SHOWN and not change.at:
-                ends = {"before": change.baseline, "after": change.candidate, "low": change.low,
-                        "high": change.high, "p": change.p}  # fmt: skip
+                ends = {
+                    "before": change.baseline,
+                    "after": change.candidate,
+                    "low": change.low,
+                    "high": change.high,
+                    "p": change.p,
+                }
                 line |= {f"{change.metric}_{name}": end for name, end in ends.items()}
         lines.append({name: csv_cell(cell) for name, cell in line.items()})
     text = io.StringIO()
@@ -122,8 +143,20 @@ def exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
     full = max(each.described["bytes"]["full_precision"] for each in variants)
     before = [headline(run, STUDY[metric], metric, name) for metric in ("top1", "top5", "ece")]
     top1, top5, ece = (MISSING if row is None else show_row(row).value for row in before)
-    return [sanitize(name), f"{full / _MB:.3f}", "1", top1, MISSING, MISSING, top5, ece,
-            MISSING, MISSING, MISSING, "float"]  # fmt: skip
+    return [
+        sanitize(name),
+        f"{full / _MB:.3f}",
+        "1",
+        top1,
+        MISSING,
+        MISSING,
+        top5,
+        ece,
+        MISSING,
+        MISSING,
+        MISSING,
+        "float",
+    ]
 
 
 def line_of(variant: Variant) -> list[str]:

@@ -90,8 +90,12 @@ def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[TextTable]:
     for (study, *keys), here in by_place.items():
         count = len(here)
         if count > MOST:
-            yield TextTable(title=f"{study_label(study)}: {count:,} rows, in the CSV file",
-                        head=keys, lines=[], right=frozenset())  # fmt: skip
+            yield TextTable(
+                title=f"{study_label(study)}: {count:,} rows, in the CSV file",
+                head=keys,
+                lines=[],
+                right=frozenset(),
+            )
         elif "head" in keys:
             yield from _by_head([key for key in keys if key != "head"], here)
         else:
@@ -102,9 +106,18 @@ def _headline(run: Run, rows: Sequence[Row]) -> TextTable:
     lines = []
     for row in rows:
         shown = show_row(row)
-        lines.append((study_label(row.study), metric_label(row.metric), ARROWS[direction(run, row)],
-                      shown.value, shown.unit, shown.interval, f"{row.images:,}",
-                      row.reason))  # fmt: skip
+        lines.append(
+            (
+                study_label(row.study),
+                metric_label(row.metric),
+                ARROWS[direction(run, row)],
+                shown.value,
+                shown.unit,
+                shown.interval,
+                f"{row.images:,}",
+                row.reason,
+            )
+        )
     return TextTable(title="", head=_HEADLINE, lines=lines, right=frozenset({3, 6}))
 
 

@@ -42,8 +42,11 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     if compared:
         console.print(_table(compared, console))
     notes = [flips_in_words(comparison), *comparison.notes, circumstances_in_words(comparison)]
-    notes += [f"{study_label(change.study)} {sanitize(change.metric)}: {change.reason}"
-              for change in comparison.changes if change.problem and not change.at]  # fmt: skip
+    notes += [
+        f"{study_label(change.study)} {sanitize(change.metric)}: {change.reason}"
+        for change in comparison.changes
+        if change.problem and not change.at
+    ]
     notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
         console.print(_text(f"  {sanitize(note, _LONGEST)}", console, "dim"))
@@ -69,8 +72,15 @@ def _table(changes: Sequence[Change], console: Console) -> Table:
 def _cells(change: Change) -> list[str]:
     shown, seeds = show_change(change), show_seeds(change)
     interval = shown.interval if seeds == MISSING else f"{shown.interval}\n{seeds}"
-    return [f"  {shown.name}", shown.baseline, shown.candidate, shown.difference, interval,
-            shown.p, _MARKS[change.finding]]  # fmt: skip
+    return [
+        f"  {shown.name}",
+        shown.baseline,
+        shown.candidate,
+        shown.difference,
+        interval,
+        shown.p,
+        _MARKS[change.finding],
+    ]
 
 
 def _text(line: str, console: Console, style: str = "") -> Text:

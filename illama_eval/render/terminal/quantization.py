@@ -74,8 +74,10 @@ def account_of(variant: Variant) -> Iterator[str]:
     for name in record["not_smoothed"]:
         yield f"not smoothed: {name} (nothing before it takes the factors)"
     size = record["bytes"]
-    parts = (f"{name.replace('_', ' ')} {size[name]:,}"
-             for name in ("values", "scale", "zero", "float", "header"))  # fmt: skip
+    parts = (
+        f"{name.replace('_', ' ')} {size[name]:,}"
+        for name in ("values", "scale", "zero", "float", "header")
+    )
     share = size["total"] / size["full_precision"]
     yield f"file: {size['total']:,} bytes, {share:.3f} of fp32 ({', '.join(parts)})"
 
@@ -86,8 +88,9 @@ def latency_of(directory: Path) -> Iterator[str]:
     if not path.is_file():
         return
     rows = [row for row in Run.from_json(path.read_text("utf-8")).rows if row.study == "speed"]
-    factors = {(row.subject, *row.at.values()): row.value for row in rows
-               if row.metric == "speedup"}  # fmt: skip
+    factors = {
+        (row.subject, *row.at.values()): row.value for row in rows if row.metric == "speedup"
+    }
     for row in rows:
         if row.metric == "latency" and row.value is None:
             yield f"{row.subject}: {row.reason}"

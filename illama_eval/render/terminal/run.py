@@ -50,15 +50,21 @@ def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
     for name, side in _NUMBERS.items():
         table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
     shown = [show_row(row) for row in rows]
-    numbers = list(zip(rows, shown, align([one.value for one in shown]), _intervals(shown),
-                       strict=True))  # fmt: skip
+    numbers = list(
+        zip(rows, shown, align([one.value for one in shown]), _intervals(shown), strict=True)
+    )
     reasons = _reasons(rows)
     for study in studies_of(rows):
         table.add_row(_text(study_label(study), console, "bold"))
         for row, one, value, interval in numbers:
             if row.study == study:
-                cells = (_name(run, row), value, unit_label(one.unit),
-                         interval or _without(row, reasons), f"{row.images:,}")  # fmt: skip
+                cells = (
+                    _name(run, row),
+                    value,
+                    unit_label(one.unit),
+                    interval or _without(row, reasons),
+                    f"{row.images:,}",
+                )
                 table.add_row(*(_text(cell, console) for cell in cells))
     return table
 

@@ -138,8 +138,7 @@ def test_the_marker_would_have_appeared(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["builtins.eval", "builtins.getattr", "numpy.load", "numpy.fromfile", "io.open"],
+    "name", ["builtins.eval", "builtins.getattr", "numpy.load", "numpy.fromfile", "io.open"]
 )
 def test_no_other_name_is_let_in(tmp_path, name):
     module, attribute = name.split(".")

@@ -13,8 +13,15 @@ from illama.sources.source import SourceError, make_source
 def folder(names, name="pictures"):
     classes = tuple(sorted({each.split("/")[0] for each in names}))
     labels = np.array([classes.index(each.split("/")[0]) for each in names], np.int64)
-    return make_source(name=name, split="all", names=names, labels=labels, classes=classes,
-                       contents=names, read=lambda _: np.zeros((8, 8, 3), np.uint8))  # fmt: skip
+    return make_source(
+        name=name,
+        split="all",
+        names=names,
+        labels=labels,
+        classes=classes,
+        contents=names,
+        read=lambda _: np.zeros((8, 8, 3), np.uint8),
+    )
 
 
 @pytest.mark.parametrize(
@@ -22,10 +29,13 @@ def folder(names, name="pictures"):
     [
         ("cat7-elephant2", ("cat", "elephant")),
         ("polar bear1-sports_car12", ("polar bear", "sports_car")),
-        ("cat7", None), ("cat-elephant", None), ("7-2", None), ("cat7-elephant2-x", None),
+        ("cat7", None),
+        ("cat-elephant", None),
+        ("7-2", None),
+        ("cat7-elephant2-x", None),
         ("n01440764-10026", None),
     ],
-)  # fmt: skip
+)
 def test_a_name_carries_a_shape_and_a_texture_or_nothing(stem, cues):
     assert read_name(stem) == cues
 

@@ -38,8 +38,17 @@ def reds(source) -> list[int]:
 
 
 def test_pairs_are_joined_by_their_key(tmp_path):
-    write(tmp_path / "a-0.tar", {"x.png": png(1), "x.cls": b"7\n", "y.cls": b"0", "y.seg.png": b"?",
-                                 "y.json": b"{}", "y.png": png(2)})  # fmt: skip
+    write(
+        tmp_path / "a-0.tar",
+        {
+            "x.png": png(1),
+            "x.cls": b"7\n",
+            "y.cls": b"0",
+            "y.seg.png": b"?",
+            "y.json": b"{}",
+            "y.png": png(2),
+        },
+    )
     write(tmp_path / "a-1.tar", {"x.cls": b" 3", "x.png": png(3)})
     source = open_source(str(tmp_path))
     assert source.ids == ("a-0/x", "a-0/y", "a-1/x")

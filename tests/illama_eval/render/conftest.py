@@ -42,9 +42,15 @@ def shape_rows(subject, layers, heads, tokens, steeper=0.0):
                 rank = int(np.argmax(1 - (1 - np.arange(1, tokens + 1) / tokens) ** power >= 0.8))
                 at = {"layer": layer, "head": head, **place}
                 curves.append(
-                    Curve(subject=subject, study="rank", name="cumulative_share", at=at,
-                          x=tuple(map(float, index)), y=tuple(share.round(6).tolist()))
-                )  # fmt: skip
+                    Curve(
+                        subject=subject,
+                        study="rank",
+                        name="cumulative_share",
+                        at=at,
+                        x=tuple(map(float, index)),
+                        y=tuple(share.round(6).tolist()),
+                    )
+                )
                 rows.append(_row(subject, "rank", "rank_of_mean_map", rank + 1, "index", at))
                 rows.append(_row(subject, "rank", "rank_per_image", rank + 1.31, "index", at, 0.8))
     for metric, value in {"rank_of_mean_map": tokens / 2, "rank_per_image": tokens / 2.2}.items():
@@ -65,8 +71,14 @@ def calibration_rows(subject, images=10_000):
             rows.append(_row(subject, "calibration", "bin_images", count, "images", at))
             rows.append(_row(subject, "calibration", "bin_confidence", confidence, at=at))
             rows.append(_row(subject, "calibration", "bin_accuracy", accuracy, at=at, half=half))
-    scalars = {"ece": 0.0411, "ece_scaled": 0.0123, "ece_floor": 0.0061, "confidence": 0.814,
-               "brier": 0.3188, "aurc": 0.0731}  # fmt: skip
+    scalars = {
+        "ece": 0.0411,
+        "ece_scaled": 0.0123,
+        "ece_floor": 0.0061,
+        "confidence": 0.814,
+        "brier": 0.3188,
+        "aurc": 0.0731,
+    }
     rows += [_row(subject, "calibration", m, v, half=v / 9) for m, v in scalars.items()]
     rows.append(_row(subject, "calibration", "temperature", 1.2345, "ratio"))
     return rows
@@ -100,9 +112,14 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
         more, lines = shape_rows(subject, layers, heads, tokens, number / 2)
         rows, curves = rows + more + collapse_rows(subject, layers, heads), curves + lines
         verdicts.append(
-            Verdict(subject=subject, study="collapse", name="class_token", verdict="attends",
-                    reason="reach 0.9 is above 1e-6")
-        )  # fmt: skip
+            Verdict(
+                subject=subject,
+                study="collapse",
+                name="class_token",
+                verdict="attends",
+                reason="reach 0.9 is above 1e-6",
+            )
+        )
     return Run(
         header={
             "metrics": {"accuracy": {"top1": {"better": "higher"}, "nll": {"better": "lower"}}},
@@ -117,8 +134,18 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
 def _row(subject, study, metric, value, unit="fraction", at=None, half=None):
     low, high = (None, None) if half is None else (value - half, value + half)
     reason = "one value for all images: no replicates" if half is None else ""
-    return Row(subject=subject, study=study, metric=metric, value=value, low=low, high=high,
-               unit=unit, images=10_000, at=at or {}, reason=reason)  # fmt: skip
+    return Row(
+        subject=subject,
+        study=study,
+        metric=metric,
+        value=value,
+        low=low,
+        high=high,
+        unit=unit,
+        images=10_000,
+        at=at or {},
+        reason=reason,
+    )
 
 
 @pytest.fixture(scope="session")

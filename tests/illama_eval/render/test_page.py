@@ -87,8 +87,10 @@ def page_of(write, read_page):
 
 def table(page, key):
     """Return a table's head and body as text, row by row."""
-    return [[cell.text.strip() for cell in row.children if not isinstance(cell, str)]
-            for row in page.one("table", id=key).all("tr")]  # fmt: skip
+    return [
+        [cell.text.strip() for cell in row.children if not isinstance(cell, str)]
+        for row in page.one("table", id=key).all("tr")
+    ]
 
 
 def test_the_page_is_whole_and_in_order(page):
@@ -97,8 +99,17 @@ def test_the_page_is_whole_and_in_order(page):
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     sections = [section.attributes["id"] for section in page.all("section")]
-    assert sections == ["headline-section", "accuracy", "calibration", "rank", "collapse",
-                        "samples", "not-measured", "provenance", "method"]  # fmt: skip
+    assert sections == [
+        "headline-section",
+        "accuracy",
+        "calibration",
+        "rank",
+        "collapse",
+        "samples",
+        "not-measured",
+        "provenance",
+        "method",
+    ]
     ids = [node.attributes["id"] for node in page.walk() if "id" in node.attributes]
     assert len(ids) == len(set(ids))
     for name in ("href", "aria-describedby", "aria-labelledby"):
@@ -151,22 +162,51 @@ def hostile_run(run_of, names):
     """Return a run in which every text is hostile."""
     run = run_of(subjects=names[:2], layers=1, heads=1, tokens=5)
     odd = [
-        Row(subject=names[0], study=name, metric=name, unit=name, reason=name, value=None, images=1,
-            at=at)
+        Row(
+            subject=names[0],
+            study=name,
+            metric=name,
+            unit=name,
+            reason=name,
+            value=None,
+            images=1,
+            at=at,
+        )
         for name in names
         for at in ({}, {name: name})
-    ]  # fmt: skip
-    words = [Verdict(subject=names[0], study="collapse", name=name, verdict=name, reason=name,
-                     at={name: name}) for name in names]  # fmt: skip
+    ]
+    words = [
+        Verdict(
+            subject=names[0],
+            study="collapse",
+            name=name,
+            verdict=name,
+            reason=name,
+            at={name: name},
+        )
+        for name in names
+    ]
     header = {
-        "subjects": [{"name": names[0], "file": names[1], "dtype": names[2], "notes": names,
-                      "config": {name: name for name in names}, "args": {"x": names}}],
+        "subjects": [
+            {
+                "name": names[0],
+                "file": names[1],
+                "dtype": names[2],
+                "notes": names,
+                "config": {name: name for name in names},
+                "args": {"x": names},
+            }
+        ],
         "source": {"name": names[3], "split": names[4], "classes": names},
         "code": {"version": names[5], "commit": names[6]},
         "device": names[7],
-    }  # fmt: skip
-    return replace(run, header={**run.header, **header}, rows=(*run.rows, *odd),
-                   verdicts=(*run.verdicts, *words))  # fmt: skip
+    }
+    return replace(
+        run,
+        header={**run.header, **header},
+        rows=(*run.rows, *odd),
+        verdicts=(*run.verdicts, *words),
+    )
 
 
 def test_hostile_names_are_text(run_of, page_of, stored_names):
@@ -219,8 +259,13 @@ write_report([Path(sys.argv[1])], Path(sys.argv[2]))
 """
     out = reported.parent / "again"
     environment = {**os.environ, "PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
-    done = subprocess.run([sys.executable, "-c", program, reported, out], check=False,
-                          env=environment, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, reported, out],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     written = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}
     assert len(written) == 17
@@ -257,8 +302,12 @@ def test_figures_take_all_colours_from_the_theme(page):
     for node in itertools.chain.from_iterable(plot.walk() for plot in plots):
         for name in ("fill", "stroke"):
             assert node.attributes.get(name, "none") == "none"
-    shapes = {node.attributes["id"]: node.attributes["d"] for plot in plots
-              for node in plot.all("path") if "id" in node.attributes}  # fmt: skip
+    shapes = {
+        node.attributes["id"]: node.attributes["d"]
+        for plot in plots
+        for node in plot.all("path")
+        if "id" in node.attributes
+    }
     for use in (use for plot in plots for use in plot.all("use")):
         assert "class" in use.attributes or "z" not in shapes[use.attributes["href"][1:]]
     texts = {node.text for plot in plots for node in plot.all("text")}
@@ -270,8 +319,11 @@ def test_rows_are_capped_and_the_page_says_so(run_of, page_of):
     rows = [row for body in page.all("tbody") for row in body.all("tr")]
     assert len(rows) <= MOST_ROWS
     text = " ".join(page.text.split())
-    found = re.search(r"(\d+) of 960 rows are shown, those of lowest rank of mean map; "
-                      r"all are in tables/rank.csv", text)  # fmt: skip
+    found = re.search(
+        r"(\d+) of 960 rows are shown, those of lowest rank of mean map; "
+        r"all are in tables/rank.csv",
+        text,
+    )
     shown = table(page, "rank-layer-head-map")[1:]
     assert len(shown) == int(found[1])
     cells = page.one("table", id="m0").all("td")
@@ -332,8 +384,19 @@ def test_a_run_without_rows_or_header_makes_a_page(page_of):
 
 
 def test_an_unknown_study_is_shown_all_the_same(page_of):
-    rows = [Row(subject="s", study="new_study", metric="m_n", value=0.5, low=0.4, high=0.6,
-                images=9, at=at) for at in ({}, {"class": "cat"}, {"class": "dog"})]  # fmt: skip
+    rows = [
+        Row(
+            subject="s",
+            study="new_study",
+            metric="m_n",
+            value=0.5,
+            low=0.4,
+            high=0.6,
+            images=9,
+            at=at,
+        )
+        for at in ({}, {"class": "cat"}, {"class": "dog"})
+    ]
     page = page_of(Run(header={}, rows=tuple(rows)))
     assert page.one("section", id="new_study").one("h2").text == "New study"
     lines = table(page, "new_study-class")
@@ -358,7 +421,11 @@ def test_the_headline_holds_the_most_telling_numbers_with_their_intervals(run_of
     assert head == ["study", "metric", "value", "95 % interval", "on its scale", "images"]
     assert len(lines) <= 9
     assert lines[0][:4] == [
-        "Accuracy", "top-1 accuracy (%) \N{UPWARDS ARROW}", "77.34", "76.53 to 78.15"]  # fmt: skip
+        "Accuracy",
+        "top-1 accuracy (%) \N{UPWARDS ARROW}",
+        "77.34",
+        "76.53 to 78.15",
+    ]
     assert {line[0] for line in lines} == {"Accuracy", "Calibration", "Attention rank"}
     assert "top-1 accuracy 77.34 % (76.53 to 78.15)" in page.one("p", role="status").text.lower()
 
@@ -366,8 +433,11 @@ def test_the_headline_holds_the_most_telling_numbers_with_their_intervals(run_of
 def test_every_cell_of_the_heat_map_has_its_curve(run_of, write):
     lineup = load_models([write(run_of(layers=3, heads=2, tokens=65))])
     heat = heat_maps(lineup, "rank-layer-head-map")
-    assert [panel.title for panel in heat.panels] == ["used map", "softmax, masked",
-                                                      "softmax, all keys"]  # fmt: skip
+    assert [panel.title for panel in heat.panels] == [
+        "used map",
+        "softmax, masked",
+        "softmax, all keys",
+    ]
     for panel in heat.panels:
         curves = heat.curves[panel.key]
         assert len(curves["y"]) == 6
@@ -379,16 +449,22 @@ def test_every_cell_of_the_heat_map_has_its_curve(run_of, write):
     assert [tone for tone, _ in heat.legend] == [f"q{number}" for number in range(7)]
 
 
-def test_two_runs_have_paired_differences_and_say_what_intervals_cover(write_run, tmp_path,
-                                                                       read_page):  # fmt: skip
-    runs = [write_run(tmp_path / name, accuracy=accuracy, seed=seed, subject=name)
-            for name, accuracy, seed in (("a", 0.8, 0), ("b", 0.6, 1))]  # fmt: skip
+def test_two_runs_have_paired_differences_and_say_what_intervals_cover(
+    write_run, tmp_path, read_page
+):
+    runs = [
+        write_run(tmp_path / name, accuracy=accuracy, seed=seed, subject=name)
+        for name, accuracy, seed in (("a", 0.8, 0), ("b", 0.6, 1))
+    ]
     out = tmp_path / "out"
     write_report(runs, out)
     page = read_page((out / "report.html").read_text("utf-8"))
     head, *lines = table(page, "headline")
-    assert head[2:5] == ["\N{BLACK CIRCLE} a", "\N{BLACK DIAMOND} b",
-                         "\N{BLACK DIAMOND} \N{MINUS SIGN} \N{BLACK CIRCLE}, paired"]  # fmt: skip
+    assert head[2:5] == [
+        "\N{BLACK CIRCLE} a",
+        "\N{BLACK DIAMOND} b",
+        "\N{BLACK DIAMOND} \N{MINUS SIGN} \N{BLACK CIRCLE}, paired",
+    ]
     found = {line[1]: line[-1] for line in lines}
     assert found["top-1 accuracy (%) \N{UPWARDS ARROW}"] == "\N{BLACK CIRCLE} better"
     assert found["rank per image (index)"] == "differs"
@@ -400,24 +476,32 @@ def test_two_runs_have_paired_differences_and_say_what_intervals_cover(write_run
 
 
 def test_best_is_marked_only_where_every_paired_interval_excludes_zero(write_run, tmp_path):
-    runs = [write_run(tmp_path / name, accuracy=accuracy, seed=seed, subject=name)
-            for name, accuracy, seed in (("a", 0.8, 0), ("b", 0.6, 1), ("c", 0.5, 2))]  # fmt: skip
+    runs = [
+        write_run(tmp_path / name, accuracy=accuracy, seed=seed, subject=name)
+        for name, accuracy, seed in (("a", 0.8, 0), ("b", 0.6, 1), ("c", 0.5, 2))
+    ]
     lineup = load_models(runs)
     document = document_of(lineup, [], {})
-    best = {row[1].text: [cell.text for cell in row[2:] if cell.text.endswith(" best")]
-            for row in document.headline.rows}  # fmt: skip
+    best = {
+        row[1].text: [cell.text for cell in row[2:] if cell.text.endswith(" best")]
+        for row in document.headline.rows
+    }
     assert len(best["top-1 accuracy (%) \N{UPWARDS ARROW}"]) == 1
     assert best["rank per image (index)"] == []
-    near = [write_run(tmp_path / name, seed=seed, subject=name)
-            for seed, name in enumerate(("d", "e", "f"))]  # fmt: skip
+    near = [
+        write_run(tmp_path / name, seed=seed, subject=name)
+        for seed, name in enumerate(("d", "e", "f"))
+    ]
     document = document_of(load_models(near), [], {})
     assert not any(cell.text.endswith("best") for row in document.headline.rows for cell in row)
 
 
 def test_runs_over_other_images_stand_side_by_side_without_differences(write_run, tmp_path):
     first = write_run(tmp_path / "a")
-    second = write_run(tmp_path / "b", change=lambda header: header["identity"]["source"].update(
-        fingerprint="0" * 64))  # fmt: skip
+    second = write_run(
+        tmp_path / "b",
+        change=lambda header: header["identity"]["source"].update(fingerprint="0" * 64),
+    )
     document = document_of(load_models([first, second]), [], {})
     assert [model.name for model in document.subjects] == ["nano (a)", "nano (b)"]
     assert any("source.fingerprint" in box for box in document.boxes)

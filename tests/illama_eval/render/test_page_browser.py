@@ -65,11 +65,25 @@ def report(tmp_path_factory, run_of):
 def hostile(tmp_path_factory, stored_names):
     """Return the page of a run in which every text is hostile."""
     names = stored_names
-    rows = [Row(subject=names[0], source=name, study="accuracy", metric="top1", unit=name,
-                reason=name, value=0.5, images=9, at=at) for name in names
-            for at in ({}, {"class": name})]  # fmt: skip
-    directory = save(Run(header={"device": names[1], "source": {"name": names[0]}},
-                         rows=tuple(rows)), tmp_path_factory.mktemp("h") / "run")  # fmt: skip
+    rows = [
+        Row(
+            subject=names[0],
+            source=name,
+            study="accuracy",
+            metric="top1",
+            unit=name,
+            reason=name,
+            value=0.5,
+            images=9,
+            at=at,
+        )
+        for name in names
+        for at in ({}, {"class": name})
+    ]
+    directory = save(
+        Run(header={"device": names[1], "source": {"name": names[0]}}, rows=tuple(rows)),
+        tmp_path_factory.mktemp("h") / "run",
+    )
     write_report([directory])
     return directory / "report.html"
 
@@ -80,8 +94,12 @@ def visit(browser):
     contexts = []
 
     def open_page(path, address="", width=1280, height=800, **options):
-        context = browser.new_context(viewport={"width": width, "height": height},
-                                      offline=True, reduced_motion="reduce", **options)  # fmt: skip
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            offline=True,
+            reduced_motion="reduce",
+            **options,
+        )
         contexts.append(context)
         page = context.new_page()
         page.said, page.asked = [], []
@@ -99,8 +117,10 @@ def visit(browser):
 def shown_rows(page, table):
     """Return the visible rows of a table's body as lists of their cells' first lines."""
     rows = page.locator(f"#{table} tbody tr:visible").all()
-    return [[cell.split("\n")[0].strip() for cell in row.locator("td,th").all_inner_texts()]
-            for row in rows]  # fmt: skip
+    return [
+        [cell.split("\n")[0].strip() for cell in row.locator("td,th").all_inner_texts()]
+        for row in rows
+    ]
 
 
 def open_table(page, table):
@@ -123,8 +143,10 @@ def test_the_first_screen_holds_verdict_identity_and_headline(visit, report):
 
 @pytest.mark.parametrize("kind", ["gated", "compared"])
 def test_a_verdict_on_every_number_is_on_the_first_screen(visit, write_run, tmp_path, kind):
-    runs = [write_run(tmp_path / name, accuracy=share, seed=seed, subject="illama_cifar10_nano")
-            for name, share, seed in (("before", 0.8, 0), ("after", 0.79, 1))]  # fmt: skip
+    runs = [
+        write_run(tmp_path / name, accuracy=share, seed=seed, subject="illama_cifar10_nano")
+        for name, share, seed in (("before", 0.8, 0), ("after", 0.79, 1))
+    ]
     if kind == "gated":
         write_report([runs[1]], tmp_path / "page", check(runs[1], runs[0]))
     else:
@@ -148,10 +170,12 @@ def test_hostile_names_do_nothing(visit, hostile, stored_names):
 
 def test_the_policy_stops_what_is_written_into_the_file(visit, report, tmp_path):
     bad = tmp_path / "bad.html"
-    injected = ("<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
-                "<p onclick='window.ran = 3' id=p>.</p><style>body{display:none}</style>"
-                "<link rel=stylesheet href=x.css><iframe src='data:text/html,x'></iframe>"
-                "<img src='https://example.org/x.png'>")  # fmt: skip
+    injected = (
+        "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
+        "<p onclick='window.ran = 3' id=p>.</p><style>body{display:none}</style>"
+        "<link rel=stylesheet href=x.css><iframe src='data:text/html,x'></iframe>"
+        "<img src='https://example.org/x.png'>"
+    )
     bad.write_text(report.read_text("utf-8").replace("<main", injected + "<main", 1), "utf-8")
     page = visit(bad)
     page.locator("#p").click()
@@ -206,7 +230,9 @@ def test_tables_filter_by_layer_head_and_text(visit, report):
     open_table(page, "calibration-bin-scaled")
     page.locator("[data-for=calibration-bin-scaled]").get_by_label("bin").select_option("7")
     assert [row[:2] for row in shown_rows(page, "calibration-bin-scaled")] == [
-        ["7", "no"], ["7", "temperature"]]  # fmt: skip
+        ["7", "no"],
+        ["7", "temperature"],
+    ]
 
 
 @pytest.mark.parametrize("address", ["#%E0%A4%A", "#rank-layer-head-map?sort=99d&0=%E0%A4", "#x?="])
@@ -248,8 +274,10 @@ def test_the_slider_shows_one_layer_over_the_image(visit, report):
     page.keyboard.press("Home")
     assert page.locator(".looks output").inner_text() == "1"
     assert page.locator(".map:visible img").first.get_attribute("alt") == "layer 1"
-    photo, map_ = (page.locator(f".strip >> nth=0 >> {part}").bounding_box()
-                   for part in (".frame img", ".map:visible img"))  # fmt: skip
+    photo, map_ = (
+        page.locator(f".strip >> nth=0 >> {part}").bounding_box()
+        for part in (".frame img", ".map:visible img")
+    )
     assert all(abs(photo[side] - map_[side]) < 1 for side in ("x", "y", "width", "height"))
     page.get_by_label("all layers").check()
     assert page.locator(".map:visible").count() == 6
@@ -286,8 +314,12 @@ def test_paper_is_white_and_holds_every_row(visit, report, tmp_path):
     assert page.locator("#rank-layer-head-map tbody tr:visible").count() == 3
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext on this machine: apt-get install poppler-utils")
-    text = subprocess.run(["pdftotext", "-layout", tmp_path / "page.pdf", "-"], check=True,
-                          capture_output=True, text=True).stdout  # fmt: skip
+    text = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "page.pdf", "-"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     line = re.compile(r"^ *(\d+) +(\d+) +(used|softmax|masked) ", re.MULTILINE)
     sheets = [sheet for sheet in text.split("\f") if line.search(sheet)]
     assert sum(len(line.findall(sheet)) for sheet in sheets) == 36
@@ -359,6 +391,8 @@ def test_a_scanner_finds_no_barrier(visit, report):
     for scheme in ("light", "dark"):
         page = visit(report, color_scheme=scheme, bypass_csp=True)
         page.add_script_tag(path=axe)
-        found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.id, "
-                              "v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)])")  # fmt: skip
+        found = page.evaluate(
+            "async () => (await axe.run()).violations.map(v => [v.id, "
+            "v.nodes.map(n => n.html.slice(0, 120)).slice(0, 3)])"
+        )
         assert found == []

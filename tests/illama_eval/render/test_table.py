@@ -127,11 +127,20 @@ def test_csv_holds_fractions_with_all_digits_and_a_column_per_place(run_of):
 def hostile_run(run_of, names):
     run = run_of(subjects=names[:2], source=names[2])
     rows = [
-        Row(subject=name, source=name, study="accuracy", metric=name, value=-0.5, unit=name,
-            images=1, at=at, reason=name)
+        Row(
+            subject=name,
+            source=name,
+            study="accuracy",
+            metric=name,
+            value=-0.5,
+            unit=name,
+            images=1,
+            at=at,
+            reason=name,
+        )
         for name in names
         for at in ({}, {"class": name, name: 1})
-    ]  # fmt: skip
+    ]
     return Run(header={}, rows=(*run.rows, *rows), curves=run.curves, verdicts=run.verdicts)
 
 

@@ -95,10 +95,15 @@ def test_a_problem_is_said_in_every_form(tmp_path, write_run):
 
 def test_what_could_not_be_judged_is_an_error_and_a_warning_is_skipped(worse):
     first, *others = worse.judged
-    mixed = replace(worse, judged=(
-        replace(first, state="missing", outcome="error", change=None, margin=None, reason="gone"),
-        *(replace(each, outcome="warn") if each.outcome == "fail" else each for each in others),
-    ))  # fmt: skip
+    mixed = replace(
+        worse,
+        judged=(
+            replace(
+                first, state="missing", outcome="error", change=None, margin=None, reason="gone"
+            ),
+            *(replace(each, outcome="warn") if each.outcome == "fail" else each for each in others),
+        ),
+    )
     assert mixed.exit_code == 3
     assert sentence(mixed) == "Not judged: accuracy.top1 is missing, gone."
     kinds = [tag for tag, _ in xml_of(to_junit(mixed))]
@@ -217,8 +222,13 @@ def test_a_hostile_name_stays_a_name_in_every_form(hostile):
     assert to_json(verdicts).isascii()
     cases = xml_of(to_junit(verdicts))
     assert {tag for tag, _ in cases} == {
-        "testsuite", "properties", "property", "testcase", "failure", "system-out",
-    }  # fmt: skip
+        "testsuite",
+        "properties",
+        "property",
+        "testcase",
+        "failure",
+        "system-out",
+    }
     assert len(sanitize(name)) > 200 or sanitize(name) in {a.get("classname") for _, a in cases}
     rows = rows_of(to_summary(verdicts))
     assert {len(row) for row in rows} == {11}

@@ -209,9 +209,17 @@ def test_pictures_are_measured_beside_observers(command, golden_checkpoint, pict
     ]
     observers = write_decisions(tmp_path / "people.csv", lines)
     code, printed, error = command(
-        "shape-bias", golden_checkpoint, "--data", pictures, "--categories", table,
-        "--observers", observers, "--out", tmp_path / "run",
-    )  # fmt: skip
+        "shape-bias",
+        golden_checkpoint,
+        "--data",
+        pictures,
+        "--categories",
+        table,
+        "--observers",
+        observers,
+        "--out",
+        tmp_path / "run",
+    )
     assert code == 0, error
     run = Run.load(tmp_path / "run")
     assert "shape bias" in printed
@@ -251,8 +259,11 @@ def test_the_demo_has_a_bias_of_its_own_and_observers_can_stand_alone(command, t
     assert code == 0, error
     bias = Run.load(tmp_path / "demo").value("shape_bias", "shape_bias")
     assert 0.3 < bias.value < 0.9
-    lines = [[who, "a", "b", said, f"a{k}-b{k}"]
-             for who, said in (("x", "a"), ("y", "na")) for k in range(3)]  # fmt: skip
+    lines = [
+        [who, "a", "b", said, f"a{k}-b{k}"]
+        for who, said in (("x", "a"), ("y", "na"))
+        for k in range(3)
+    ]
     table = write_decisions(tmp_path / "decisions.csv", lines)
     code, _, error = command("shape-bias", "--observers", table, "--out", tmp_path / "others")
     assert code == 0, error
@@ -268,16 +279,21 @@ def test_the_published_decisions_are_the_known_ones():
         for name, counts in published.items()
     }
     assert totals == {
-        "10 people": (9236, 398), "AlexNet": (283, 376), "GoogLeNet": (228, 503),
-        "VGG-16": (130, 625), "ResNet-50": (162, 572),
-    }  # fmt: skip
+        "10 people": (9236, 398),
+        "AlexNet": (283, 376),
+        "GoogLeNet": (228, 503),
+        "VGG-16": (130, 625),
+        "ResNet-50": (162, 572),
+    }
     assert all(set(counts) == set(ENTRY_LEVEL) for counts in published.values())
 
 
 KNOWN = {
-    "alexnet": (0.42944, 0.3922, 0.4675, 0.4508), "googlenet": (0.31190, 0.2794, 0.3464, 0.3908),
-    "vgg16": (0.17219, 0.1469, 0.2008, 0.3708), "resnet50": (0.22071, 0.1922, 0.2521, 0.3883),
-}  # fmt: skip
+    "alexnet": (0.42944, 0.3922, 0.4675, 0.4508),
+    "googlenet": (0.31190, 0.2794, 0.3464, 0.3908),
+    "vgg16": (0.17219, 0.1469, 0.2008, 0.3708),
+    "resnet50": (0.22071, 0.1922, 0.2521, 0.3883),
+}
 
 
 @pytest.mark.data
@@ -313,8 +329,12 @@ def test_kept_agreeing_pictures_would_raise_the_bias_of_resnet50(shared):
 def people(shared):
     """Return everyone's right answers by shape, [observer, picture], with their decisions."""
     read = read_observers([shared / "data" / "cue_conflict" / "human_decisions.csv"])
-    by_name = {name: sorted((line for line in read.lines if line.observer == name),
-                            key=lambda line: line.image) for name in read.names}  # fmt: skip
+    by_name = {
+        name: sorted(
+            (line for line in read.lines if line.observer == name), key=lambda line: line.image
+        )
+        for name in read.names
+    }
     right = [[line.decision == line.shape for line in lines] for lines in by_name.values()]
     return np.array(right), list(by_name.values())
 
@@ -337,8 +357,9 @@ def test_people_agree_in_their_errors_as_published(people):
 @pytest.mark.data
 def test_people_decide_by_shape_as_published(people):
     def count(lines, cue):
-        return sum(line.decision == getattr(line, cue) for line in lines
-                   if line.shape != line.texture)  # fmt: skip
+        return sum(
+            line.decision == getattr(line, cue) for line in lines if line.shape != line.texture
+        )
 
     counts = np.array([[count(lines, cue) for cue in ("shape", "texture")] for lines in people[1]])
     assert counts.sum(0).tolist() == [9236, 398]
