@@ -54,7 +54,7 @@ def test_wilson_gives_the_intervals_of_published_shape_biases(shape, texture, lo
 
 @pytest.mark.parametrize(("successes", "total"), [(1, 0), (0, 0), (-1, 5), (6, 5)])
 def test_wilson_refuses_what_is_no_proportion(successes, total):
-    with pytest.raises(ValueError, match="no proportion"):
+    with pytest.raises(ValueError, match="not a proportion"):
         wilson_interval(successes, total)
 
 
@@ -131,7 +131,7 @@ def test_mcnemar_without_discordant_images_shows_no_difference():
 
 
 def test_mcnemar_refuses_what_is_no_count():
-    with pytest.raises(ValueError, match="no counts"):
+    with pytest.raises(ValueError, match="not counts"):
         mcnemar(-1, 3)
 
 
