@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from illama_eval.cli.app import STUDY, app
-from illama_eval.commands.options import SharedOptions, Split, option, with_shared
-
-
-class CalibrationSplit(StrEnum):
-    """Which images fit the temperature, and which are scored with it."""
-
-    hash = "hash"
-    first_half = "first-half"
-
+from illama_eval.commands.options import SharedOptions, option, with_shared
 
 Bins = Annotated[int, option("Confidence bins of equal width.", STUDY, "--bins", min=1)]
 FittedOn = Annotated[
-    CalibrationSplit,
+    Literal["hash", "first-half"],
     option("Temperature from the other half by id hash, or from the first half.", STUDY),
 ]
 Threshold = Annotated[
@@ -35,7 +26,7 @@ Spectra = Annotated[str, option("Images with spectra of their own: a number, or 
 def run(
     shared: SharedOptions,
     bins: Bins = 15,
-    calibration_split: FittedOn = CalibrationSplit.hash,
+    calibration_split: FittedOn = "hash",
     threshold: Threshold = 0.8,
     spectra: Spectra = "256",
 ) -> int:
@@ -44,7 +35,7 @@ def run(
 
     studies: dict[str, dict[str, object]] = {
         "accuracy": {},
-        "calibration": {"bins": bins, "split": calibration_split.value},
+        "calibration": {"bins": bins, "split": calibration_split},
         "shape_bias": {},
         "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
         "collapse": {},
@@ -72,7 +63,7 @@ def accuracy(
 def calibrate(
     shared: SharedOptions,
     bins: Bins = 15,
-    calibration_split: FittedOn = CalibrationSplit.hash,
+    calibration_split: FittedOn = "hash",
     predictions: Annotated[
         Path | None, option("Saved predictions (.npz) instead of a checkpoint.", STUDY)
     ] = None,
@@ -80,7 +71,7 @@ def calibrate(
     """Calibration errors before and after temperature, with a reliability diagram."""
     from illama_eval.commands.evaluate import measure
 
-    given = {"bins": bins, "split": calibration_split.value}
+    given = {"bins": bins, "split": calibration_split}
     studies = {"accuracy": {}, "calibration": given}
     return measure(shared, "calibrate", studies, predictions)
 
@@ -126,8 +117,8 @@ def shape_bias(
     from illama_eval.commands.resolve import ShapeBiasInputs
 
     bundled = not (shared.checkpoints or shared.models) and shared.data is None
-    if (bundled or shared.data == "demo") and shared.split is Split.test:
-        shared = replace(shared, split=Split.cue_conflict)
+    if (bundled or shared.data == "demo") and shared.split == "test":
+        shared = replace(shared, split="cue-conflict")
     cues = ShapeBiasInputs(categories=categories, observers=tuple(observers or ()))
     return measure_shape_bias(shared, cues)
 

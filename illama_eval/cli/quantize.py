@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from illama_eval.cli.app import STUDY, app
 from illama_eval.commands.options import IMAGES, SharedOptions, option, with_shared
-
-
-class Rounding(StrEnum):
-    """How weights are rounded."""
-
-    nearest = "nearest"
-    mse = "mse"
-    gptq = "gptq"
-
-
-class Clipping(StrEnum):
-    """How the range of static activations is chosen."""
-
-    mse = "mse"
-    minmax = "minmax"
-    percentile = "percentile"
-
-
-class Latency(StrEnum):
-    """What is timed."""
-
-    both = "both"
-    eager = "eager"
-    none = "none"
 
 
 @app.command()
@@ -58,9 +33,11 @@ def quantize(
         float | None, option("SmoothQuant of this strength, 0 to 1.", STUDY, "--smooth")
     ] = None,
     rounding: Annotated[
-        Rounding, option("Nearest, with clip search, or GPTQ.", STUDY)
-    ] = Rounding.nearest,
-    clipping: Annotated[Clipping, option("Range of static inputs.", STUDY)] = Clipping.mse,
+        Literal["nearest", "mse", "gptq"], option("Nearest, with clip search, or GPTQ.", STUDY)
+    ] = "nearest",
+    clipping: Annotated[
+        Literal["mse", "minmax", "percentile"], option("Range of static inputs.", STUDY)
+    ] = "mse",
     exclude: Annotated[
         list[str] | None,
         option("Layers that stay in float, as patterns; none: no layer. Default: head.", STUDY),
@@ -69,9 +46,9 @@ def quantize(
         str | None, option("Images to calibrate on. Default: the train split of --data.", IMAGES)
     ] = None,
     calibration_images: Annotated[int, option("How many.", IMAGES)] = 128,
-    latency: Annotated[Latency, option("Time both modes, eager only, or none.", STUDY)] = (
-        Latency.both
-    ),
+    latency: Annotated[
+        Literal["both", "eager", "none"], option("Time both modes, eager only, or none.", STUDY)
+    ] = "both",
     sensitivity: Annotated[
         bool, option("Quantize each layer alone; a map of layer by kind.", STUDY, "--sensitivity")
     ] = False,
@@ -95,15 +72,15 @@ def quantize(
         group_size=group_size,
         asymmetric=asymmetric,
         smooth=smooth,
-        rounding=rounding.value,
-        clipping=clipping.value,
+        rounding=rounding,
+        clipping=clipping,
         exclude=excluded,
     )
     asked = QuantizeOptions(
         choices=choices,
         calibration_data=calibration_data,
         calibration_images=calibration_images,
-        latency=latency.value,
+        latency=latency,
         sensitivity=sensitivity,
         sweep=sweep,
         budget=budget if mixed else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,41 +11,18 @@ from illama_eval.cli.app import STUDY, app
 from illama_eval.commands.options import IMAGES, OUTPUT, SharedOptions, option, with_shared
 
 
-class ProbeName(StrEnum):
-    """What is trained on the other data set."""
-
-    linear = "linear"
-    knn = "knn"
-    finetune = "finetune"
-
-
-class FeatureKind(StrEnum):
-    """What of the model stands for an image."""
-
-    class_token = "class"
-    patches = "patches"
-    last4 = "last4"
-
-
-class Preset(StrEnum):
-    """How all weights are trained."""
-
-    paper = "paper"
-    quick = "quick"
-
-
 @app.command()
 @with_shared
 def transfer(
     shared: SharedOptions,
     probe: Annotated[
-        ProbeName,
+        Literal["linear", "knn", "finetune"],
         option("A linear classifier or neighbours on frozen features, or all weights.", STUDY),
-    ] = ProbeName.linear,
+    ] = "linear",
     features: Annotated[
-        FeatureKind,
+        Literal["class", "patches", "last4"],
         option("Class token, mean of the patches, or class tokens of the last 4 blocks.", STUDY),
-    ] = FeatureKind.class_token,
+    ] = "class",
     grid: Annotated[
         int, option("linear: values of C, from 1e-6 to 1e5.", STUDY, "--grid", min=1, max=64)
     ] = 45,
@@ -58,8 +34,9 @@ def transfer(
     ] = None,
     draws: Annotated[int, option("Draws of so few images.", STUDY, min=1)] = 5,
     preset: Annotated[
-        Preset, option("finetune: the paper's CIFAR recipe, or 20 epochs.", STUDY)
-    ] = Preset.quick,
+        Literal["paper", "quick"],
+        option("finetune: the paper's CIFAR recipe, or 20 epochs.", STUDY),
+    ] = "quick",
     changes: Annotated[
         list[str] | None,
         option("finetune: change a field of the recipe (FIELD=VALUE).", STUDY, "--set"),
@@ -84,23 +61,23 @@ def transfer(
     asked = TransferOptions(
         train_data=train_data, train_limit=train_limit, control=control, cache=cache
     )
-    if probe is ProbeName.finetune:
+    if probe == "finetune":
         from illama_eval.commands.finetune import run_finetune
 
-        if shots is not None or features is not FeatureKind.class_token:
+        if shots is not None or features != "class":
             raise typer.BadParameter(
                 "--shots and --features are about frozen features", param_hint="--probe finetune"
             )
-        return run_finetune(shared, asked, preset.value, tuple(changes or ()))
+        return run_finetune(shared, asked, preset, tuple(changes or ()))
     if changes:
         raise typer.BadParameter("is about --probe finetune", param_hint="--set")
     from illama_eval.transfer.linear import default_grid
     from illama_eval.transfer.probe import ProbeConfig
 
-    linear = probe is ProbeName.linear
+    linear = probe == "linear"
     choices = ProbeConfig(
-        probe="linear" if linear else "knn",
-        kind=features.value,
+        probe=probe,
+        kind=features,
         grid=default_grid(grid) if linear else (),
         neighbours=() if linear else _numbers(neighbours, "--neighbours"),
         shots=() if shots is None else _shots(shots),

@@ -107,7 +107,7 @@ def measure_segmentation(shared: SharedOptions) -> int:
     paths = shared.checkpoints or [DEMO_SEGMENTER]
     device = choose_device(shared.device)
     subjects = [
-        open_segmenter(path, device=device, dtype=shared.dtype.value, soft_mask=shared.soft_mask)
+        open_segmenter(path, device=device, dtype=shared.dtype, soft_mask=shared.soft_mask)
         for path in paths
     ]
     digests = [str(subject.provenance["file_sha256"]) for subject in subjects]
@@ -119,7 +119,7 @@ def measure_segmentation(shared: SharedOptions) -> int:
             "no --data: segmentation needs images with masks; --data takes an ADE20K folder, or "
             "demo-shapes"
         )
-    source = open_source(spec, split=shared.split.value)
+    source = open_source(spec, split=shared.split)
     if shared.limit is not None:
         source = source.limit(shared.limit, shared.seed)
     check_masks(source, subjects)

@@ -93,8 +93,8 @@ def _open_trained(
         open_checkpoint(
             path,
             device=base.device,
-            dtype=shared.dtype.value,
-            preprocess=shared.preprocess.value,
+            dtype=shared.dtype,
+            preprocess=shared.preprocess,
             compiled=shared.compiled,
             name=name,
         )

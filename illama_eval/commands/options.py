@@ -5,35 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-
-class Dtype(StrEnum):
-    """Precision of weights and activations."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Split(StrEnum):
-    """Part of a source."""
-
-    test = "test"
-    train = "train"
-    cue_conflict = "cue-conflict"
-
-
-class Preprocess(StrEnum):
-    """Evaluation transform: the model's own, or the paper's bilinear one for calibration."""
-
-    model = "model"
-    paper_calibration = "paper-calibration"
-
+Dtype = Literal["fp32", "bf16", "fp16"]
+"""Precision of weights and activations."""
+Split = Literal["test", "train", "cue-conflict"]
+"""Part of a source."""
+Preprocess = Literal["model", "paper-calibration"]
+"""Evaluation transform: the model's own, or the paper's bilinear one for calibration."""
 
 MODEL, IMAGES, OUTPUT, MACHINE = "Model", "Images", "Output", "Machine"
 
@@ -81,7 +63,7 @@ class SharedOptions:
             "--data",
         ),
     ] = None
-    split: Annotated[Split, option("Part of the source.", IMAGES)] = Split.test
+    split: Annotated[Split, option("Part of the source.", IMAGES)] = "test"
     labels: Annotated[
         Path | None, option("CSV with the labels of a flat folder (file,label).", IMAGES)
     ] = None
@@ -92,7 +74,7 @@ class SharedOptions:
         int | None, option("Measure the N images of smallest hash.", IMAGES, "--limit")
     ] = None
     seed: Annotated[int, option("Seed of --limit.", IMAGES)] = 0
-    preprocess: Annotated[Preprocess, option("Evaluation transform.", IMAGES)] = Preprocess.model
+    preprocess: Annotated[Preprocess, option("Evaluation transform.", IMAGES)] = "model"
     soft_mask: Annotated[
         float | None, option("Soft mask to run with: 0 causal, 1 bidirectional.", MODEL)
     ] = None
@@ -117,7 +99,7 @@ class SharedOptions:
     as_json: Annotated[bool, option("Print run.json instead of a table.", OUTPUT, "--json")] = False
     save_every: Annotated[float, option("Seconds between partial saves, at least.", OUTPUT)] = 60.0
     device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE)] = "auto"
-    dtype: Annotated[Dtype, option("Precision.", MACHINE)] = Dtype.fp32
+    dtype: Annotated[Dtype, option("Precision.", MACHINE)] = "fp32"
     batch_size: Annotated[str, option("auto, or images per pass.", MACHINE)] = "auto"
     workers: Annotated[int | None, option("Threads that read images ahead.", MACHINE)] = None
     compiled: Annotated[

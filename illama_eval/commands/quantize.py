@@ -90,10 +90,10 @@ def run_quantize(shared: SharedOptions, asked: QuantizeOptions) -> int:
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
-    if shared.dtype.value == "fp16":
+    if shared.dtype == "fp16":
         raise SubjectError("--dtype fp16: quantized models run in fp32 or bf16")
     command = "sensitivity" if asked.sensitivity else "sweep" if asked.sweep else "quantize"
-    plain = replace(shared, dtype=type(shared.dtype).fp32, compiled=False)
+    plain = replace(shared, dtype="fp32", compiled=False)
     studies = {name: dict(STUDIES[name]) for name in (SWEPT_STUDIES if asked.sweep else STUDIES)}
     request = resolve(plain, "quantize", studies)
     base = _only_subject(request)
@@ -171,10 +171,10 @@ def _subjects(base: ModelSubject, made: Sequence[Quantized]) -> Iterator[ModelSu
 
 def _cast(subject: ModelSubject, shared: SharedOptions) -> ModelSubject:
     """Return the subject in the precision asked for, compiled if asked for."""
-    model = subject.model.to(DTYPES[shared.dtype.value])
+    model = subject.model.to(DTYPES[shared.dtype])
     if shared.compiled:
         model.compile_paths()
-    return replace(subject, model=model, dtype=shared.dtype.value)
+    return replace(subject, model=model, dtype=shared.dtype)
 
 
 def _complete(

@@ -163,8 +163,8 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | TimmSubject, ..
     paths = shared.checkpoints or ([] if pairs else [DEMO_CHECKPOINT])
     same: Mapping[str, Any] = {
         "device": device,
-        "dtype": shared.dtype.value,
-        "preprocess": shared.preprocess.value,
+        "dtype": shared.dtype,
+        "preprocess": shared.preprocess,
         "compiled": shared.compiled,
         "ema": shared.ema,
     }
@@ -220,7 +220,7 @@ def choose_source(
     spec = shared.data or (os.environ.get("ILLAMA_DATA") if given else "demo")
     if spec is not None:
         source = open_source(
-            spec, split=shared.split.value, labels=shared.labels, class_subset=shared.class_subset
+            spec, split=shared.split, labels=shared.labels, class_subset=shared.class_subset
         )
         return _limited(source, shared), ""
     asking = next((study for study in studies if study.requires), None)

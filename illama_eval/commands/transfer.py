@@ -88,7 +88,7 @@ def open_task(
     pair = open_pair(
         given or "digits",
         train_data=asked.train_data,
-        split=shared.split.value,
+        split=shared.split,
         labels=shared.labels,
         leave_one_out=leave_one_out,
         seed=shared.seed,
