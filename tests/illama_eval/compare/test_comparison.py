@@ -120,7 +120,7 @@ def test_findings_follow_direction_and_interval(pair):
 
 def test_a_run_does_not_differ_from_itself(pair):
     found = compared((pair[0], pair[0]))
-    assert found.mismatches == found.circumstances == ()
+    assert found.mismatches == found.other_differences == ()
     assert {each.difference for each in found.changes} == {0}
     assert {each.p for each in found.changes if each.low is not None} == {1}
     assert {each.finding for each in found.changes} == {""}
@@ -241,7 +241,7 @@ def test_what_may_differ_is_named(write_run, tmp_path):
 
     paths = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1, change=change)
     found = compared(paths)
-    assert {each.field for each in found.circumstances} == {"weights_sha256", "dtype", "device"}
+    assert {each.field for each in found.other_differences} == {"weights_sha256", "dtype", "device"}
     assert found.mismatches == ()
 
 

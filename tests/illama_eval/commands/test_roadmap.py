@@ -17,7 +17,7 @@ from illama.sources import open_source
 from illama.training.recipe import RecipeError, find_recipe
 from illama_eval.commands.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
 from illama_eval.render.roadmap import answers, table_of, write_roadmap
-from illama_eval.render.roadmap_runs import read_road
+from illama_eval.render.roadmap_runs import read_runs
 from illama_eval.results import ResultError, Run
 
 OPTIONS = (
@@ -140,7 +140,7 @@ def test_each_run_is_named_by_step_and_seed_and_keeps_its_log(road):
 
 
 def test_the_class_token_in_front_is_isolated_and_behind_it_attends(road):
-    verdicts = {(run.arm, run.verdict) for run in read_road(road).runs}
+    verdicts = {(run.arm, run.verdict) for run in read_runs(road).runs}
     assert verdicts == {("class-first-causal", "isolated"), ("post-sequence-class", "attends")}
 
 
@@ -161,7 +161,7 @@ def test_the_table_holds_what_the_runs_measured(road):
 
 
 def test_several_seeds_become_a_mean_and_a_deviation(road):
-    head, lines = table_of(read_road(road))
+    head, lines = table_of(read_runs(road))
     shown = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
     assert shown["post-sequence-class"]["seeds"] == "2"
     assert "±" in shown["post-sequence-class"]["train loss"]
@@ -170,7 +170,7 @@ def test_several_seeds_become_a_mean_and_a_deviation(road):
 
 
 def test_a_question_is_answered_with_its_interval(road):
-    (found,) = answers(read_road(road))
+    (found,) = answers(read_runs(road))
     assert found[0] == "Does moving the class token cure collapse?"
     assert "post-sequence-class" in found[1]
     assert "95 % interval over images; 1 and 2 seeds: " in found[1]
@@ -194,7 +194,7 @@ def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("more", "named"),
-    [(("--set", "lr=0.5"), "lr=0.002, not 0.5"), (("--images", "16"), "train images=32, not 16")],
+    [(("--set", "lr=0.5"), "recipe.lr (0.002, not 0.5)"), (("--images", "16"), "train.images (32, not 16)")],
 )
 def test_runs_of_another_plan_are_refused(road, pictures, monkeypatch, capsys, more, named):
     assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS, *more) == 3
@@ -203,7 +203,7 @@ def test_runs_of_another_plan_are_refused(road, pictures, monkeypatch, capsys, m
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(ResultError, match="holds no readable roadmap"):
-        read_road(tmp_path)
+        read_runs(tmp_path)
     (tmp_path / "roadmap.json").write_text('{"arms": {}}', encoding="utf-8")
     with pytest.raises(ResultError, match="holds no finished run"):
-        read_road(tmp_path)
+        read_runs(tmp_path)

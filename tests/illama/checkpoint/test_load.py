@@ -26,7 +26,7 @@ from illama.model import Model
 
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
 VIT = Config.at("vit", "nano", width=24, heads=2, depth=2)
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "official_micro.pth"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "official_micro.pth"
 
 
 def fresh(config: Config, seed: int = 0) -> Model:

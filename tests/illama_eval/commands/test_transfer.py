@@ -24,7 +24,7 @@ from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer import features as features_module
 from illama_eval.transfer.finetune import make_recipe, write_start
 from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
-from illama_eval.transfer.splits import open_pair
+from illama_eval.transfer.splits import open_split
 
 FEW = ("--train-limit", 200, "--limit", 60)
 LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")
@@ -136,9 +136,9 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
     last = run.value("accuracy", "top1", "illama_demo_nano+finetune")
     assert last.value == pytest.approx(scores[-1] / 100)
     code, _, err = command(*words, "--set", "lr=1e-4")
-    assert (code, "trained with another lr" in err) == (3, True)
+    assert (code, "with another lr" in err) == (3, True)
     code, _, err = command(*words, "--train-limit", 70)
-    assert (code, "trained with another training images" in err) == (3, True)
+    assert (code, "with another training images" in err) == (3, True)
 
 
 def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(features_module._Store, "put", stop)
     code, _, err = command(*LINEAR, "--batch-size", 32)
     assert code == 128 + signal.SIGTERM
-    assert "go on with: illama-eval transfer --data digits" in err
+    assert "resume with: illama-eval transfer --data digits" in err
     assert not (tmp_path / "run" / "run.json").exists()
     assert command(*LINEAR, "--batch-size", 32)[0] == 0
     assert sum(calls) == 260  # no image twice
@@ -192,7 +192,7 @@ def test_a_set_without_splits_is_said_to_be_cut(command, undrawn, tmp_path):
         (("--data", "one"), "there is one class"),
         (("--train-data", "digits-again.npz"), "are also trained on"),
         (("--train-data", "nothing"), "nothing does not exist"),
-        (("--class-subset", "x.txt"), "about a model's own head"),
+        (("--class-subset", "x.txt"), "for a model's own head"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
@@ -246,7 +246,7 @@ def test_test_features_that_are_not_finite_count_as_wrong():
     broken[:10] = torch.nan
     worse = replace(task, test=replace(task.test, features=broken))
     choices = ProbeConfig(probe="linear", grid=(1.0,), shots=("all",))
-    top1 = next(row for row in probe(worse, choices).findings.rows if row.metric == "top1")
+    top1 = next(row for row in probe(worse, choices).result.rows if row.metric == "top1")
     assert top1.value <= 0.75
 
 
@@ -267,15 +267,15 @@ def test_an_image_is_left_out_of_its_own_few_neighbours():
         test=replace(task.test, labels=torch.arange(40)),
     )
     choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=1)
-    rows = [row for row in probe(lonely, choices).findings.rows if row.metric == "top1"]
+    rows = [row for row in probe(lonely, choices).result.rows if row.metric == "top1"]
     assert [row.value for row in rows] == [0.0, 0.0]
 
 
 def test_images_without_labels_or_with_other_classes_make_no_pair():
-    pair = open_pair("digits")
+    pair = open_split("digits")
     assert (len(pair.train), len(pair.test), pair.classes) == (1438, 359, 10)
     assert not set(pair.train.ids) & set(pair.test.ids)
-    assert open_pair("digits", train_data="digits").train.fingerprint == pair.train.fingerprint
+    assert open_split("digits", train_data="digits").train.fingerprint == pair.train.fingerprint
 
 
 @pytest.mark.parametrize("masking", ["multiplicative", "additive"])
@@ -284,7 +284,7 @@ def test_the_presets_follow_the_checkpoint(tmp_path, masking):
     step = "soft-mask" if masking == "multiplicative" else "rope-and-learned"
     model = Model(Config.at(step, "nano", classes=7))
     base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32, "model"))
-    pair = open_pair("digits")
+    pair = open_split("digits")
     paper = make_recipe(base, tmp_path, pair, "paper", (), 3)
     assert (paper.size, paper.step, paper.image_size, paper.classes) == ("nano", step, 32, 10)
     assert (paper.lr, paper.epochs, paper.batch_size, paper.mixup) == (2e-3, 300, 1024, 0.8)
@@ -302,4 +302,4 @@ def test_a_size_of_its_own_is_not_fine_tuned(tmp_path):
     model = Model(Config(image_size=32, patch_size=8, width=24, depth=2, heads=2, classes=3))
     base = ModelSubject(name="own", model=model, transform=evaluation_transform(32, "model"))
     with pytest.raises(SubjectError, match="none of the sizes tiny, small"):
-        make_recipe(base, tmp_path, open_pair("digits"), "quick", (), 0)
+        make_recipe(base, tmp_path, open_split("digits"), "quick", (), 0)

@@ -106,7 +106,7 @@ def test_a_constructor_that_could_fill_the_memory_is_refused(tmp_path):
 
 
 def test_no_source_file_falls_back_to_unsafe_loading():
-    folder = Path(__file__).resolve().parents[2]
+    folder = Path(__file__).resolve().parents[3]
     sources = [*folder.glob("illama/**/*.py"), *folder.glob("illama_eval/**/*.py")]
     assert sources
     for forbidden in ("weights_only=" + "False", "pickle.load(", "pickle.loads(", "extractall("):

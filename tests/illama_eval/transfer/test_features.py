@@ -17,10 +17,11 @@ from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.transforms import ImageError, evaluation_transform
+from illama_eval.run.job import Options
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer import features as features_module
-from illama_eval.transfer.features import Reading, extract
+from illama_eval.transfer.features import extract
 
 IMAGES = 30
 
@@ -73,14 +74,14 @@ def test_features_are_what_the_model_shows(tmp_path, source):
         "last4": torch.cat([each[:, place] for each in tokens], dim=1),
     }
     for kind, wanted in expected.items():
-        found = extract(subject, source, kind, tmp_path, Reading(batch_size=7))
+        found = extract(subject, source, kind, tmp_path, Options(batch_size=7))
         assert np.allclose(found.values, wanted.numpy(), atol=1e-5), kind
     assert len(list(tmp_path.glob("*.npy"))) == 3
 
 
 def test_the_batch_size_changes_no_feature(tmp_path, source):
     found = [
-        extract(make_subject(), source, "class", tmp_path / str(size), Reading(batch_size=size))
+        extract(make_subject(), source, "class", tmp_path / str(size), Options(batch_size=size))
         for size in (1, 8, 30)
     ]
     for each in found[1:]:
@@ -141,7 +142,7 @@ def test_a_damaged_file_is_made_again(tmp_path, source, damage):
 
 
 def test_an_interrupted_extraction_goes_on(tmp_path, source, passes):
-    exact = extract(make_subject(), source, "class", tmp_path / "whole", Reading(batch_size=5))
+    exact = extract(make_subject(), source, "class", tmp_path / "whole", Options(batch_size=5))
     passes.clear()
 
     def stop(_: int) -> None:
@@ -149,12 +150,12 @@ def test_an_interrupted_extraction_goes_on(tmp_path, source, passes):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:
-        extract(make_subject(), source, "class", tmp_path, Reading(batch_size=5, on_batch=stop))
+        extract(make_subject(), source, "class", tmp_path, Options(batch_size=5, on_batch=stop))
     assert ended.value.code == 128 + signal.SIGTERM
     assert len(passes) == 2
     heard: list[tuple[int, int]] = []
-    reading = Reading(batch_size=9, on_start=lambda *told: heard.append(told))
-    again = extract(make_subject(), source, "class", tmp_path, reading)
+    options = Options(batch_size=9, on_start=lambda *told: heard.append(told))
+    again = extract(make_subject(), source, "class", tmp_path, options)
     assert heard == [(IMAGES, 10)]
     assert len(passes) == 6
     assert np.array_equal(again.values, exact.values)

@@ -73,7 +73,7 @@ def test_the_gradient_is_that_of_autograd():
     logits = problem.rotated @ point.T
     value = functional.cross_entropy(logits, labels) + 0.05 * point[:, :-1].square().sum()
     value.backward()
-    seen, gradient = problem.look(point.detach(), 0.1)
+    seen, gradient = problem.loss_and_gradient(point.detach(), 0.1)
     assert seen == pytest.approx(value.item(), rel=1e-12)
     assert torch.allclose(gradient, point.grad, rtol=1e-10, atol=1e-12)
 
@@ -82,11 +82,11 @@ def test_blocks_of_images_change_nothing(monkeypatch):
     features, labels = draw(97)
     whole = Problem(features, labels, CLASSES)
     point = torch.randn(CLASSES, features.shape[1] + 1, dtype=torch.float64)
-    seen = whole.look(point, 0.1), whole.curvature(point, 0.1)
+    seen = whole.loss_and_gradient(point, 0.1), whole.curvature(point, 0.1)
     monkeypatch.setattr(
         "illama_eval.transfer.logistic_regression._AT_A_TIME", 7 * (features.shape[1] + CLASSES)
     )
-    again = whole.look(point, 0.1), whole.curvature(point, 0.1)
+    again = whole.loss_and_gradient(point, 0.1), whole.curvature(point, 0.1)
     assert seen[0][0] == pytest.approx(again[0][0], rel=1e-13)
     assert torch.allclose(seen[0][1], again[0][1])
     assert torch.allclose(seen[1], again[1])
