@@ -135,7 +135,7 @@ def test_each_masking_sees_what_the_paper_says():
 def test_additive_masks_renormalise_and_the_multiplicative_one_does_not():
     scores = heads(TOKENS, TOKENS)
     rows = {
-        name: MASKINGS[name](TOKENS).weigh(scores.clone(), 0.0, slice(None)).sum(-1)
+        name: MASKINGS[name](TOKENS).attention_weights(scores.clone(), 0.0, slice(None)).sum(-1)
         for name in MASKINGS
     }
     for name in ("none", "additive", "modified"):
@@ -149,7 +149,7 @@ def test_the_multiplicative_weights_are_softmax_times_the_factor(soft_mask):
     mask, scores = MASKINGS["multiplicative"](TOKENS), heads(TOKENS, TOKENS)
     factor = torch.full((TOKENS, TOKENS), soft_mask)
     factor[torch.ones(TOKENS, TOKENS).tril().bool()] = 1.0
-    seen = mask.weigh(scores.clone(), soft_mask, slice(None))
+    seen = mask.attention_weights(scores.clone(), soft_mask, slice(None))
     torch.testing.assert_close(mask.factor(soft_mask), factor)
     torch.testing.assert_close(seen, scores.softmax(-1) * factor)
 
@@ -158,7 +158,7 @@ def test_the_multiplicative_weights_are_softmax_times_the_factor(soft_mask):
 def test_a_soft_mask_is_refused_where_it_is_not_defined(masking):
     mask, queries = MASKINGS[masking](TOKENS), heads()
     calls = (
-        lambda: mask.weigh(heads(TOKENS, TOKENS), 0.5, slice(None)),
+        lambda: mask.attention_weights(heads(TOKENS, TOKENS), 0.5, slice(None)),
         lambda: mask.factor(0.5),
         lambda: mask.open(0.5),
         lambda: mask.fuse(queries, queries, queries, 0.5),

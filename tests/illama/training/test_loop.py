@@ -100,7 +100,7 @@ def test_equal_recipes_give_equal_weights_and_logs(trained, tmp_path):
 
 
 def test_a_training_that_ends_soft_is_saved_to_run_soft(tmp_path):
-    recipe = replace(SMALL, epochs=1, cutoff_soft=1, soft_mask=0.25, ends_soft=True)
+    recipe = replace(SMALL, epochs=1, cutoff_soft=1, soft_mask=0.25, keep_soft_mask=True)
     result = fit(recipe, small_source(), small_source("test", 10), tmp_path / "soft")
     assert read_checkpoint(result.checkpoint).soft_mask == 0.25
 
@@ -124,7 +124,9 @@ def test_trained_weights_are_not_overwritten(trained):
 
 
 def test_a_recipe_that_would_end_soft_is_refused_unless_that_is_asked_for(tmp_path):
-    with pytest.raises(RecipeError, match=r"the soft mask is 0.5 in the last step.*ends_soft=true"):
+    with pytest.raises(
+        RecipeError, match=r"the soft mask is 0.5 in the last step.*keep_soft_mask=true"
+    ):
         fit(
             replace(SMALL, cutoff_soft=3, soft_mask=0.5),
             small_source(),

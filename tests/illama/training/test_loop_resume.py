@@ -121,8 +121,8 @@ def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
     recipe = SMALL.override(["epochs=15", "cutoff_soft=10", "mask_schedule=linear"])
     losses = []
     for resumed in (False, True):
-        learner = Trainer(recipe, 50)
-        book = folder.TrainingFolder(tmp_path, learner, "", 3, Console(quiet=True))
+        trainer = Trainer(recipe, 50)
+        book = folder.TrainingFolder(tmp_path, trainer, "", 3, Console(quiet=True))
         first = book.restore(tmp_path / "checkpoint-7.pth") if resumed else 0
         vary = Augmentation(recipe, evaluation_transform(8))
         pictures = ImageDataset(small_source(), vary, recipe.seed, substitutes=True)
@@ -131,8 +131,8 @@ def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
         for step in range(first, 27):
             if step == 7 and not resumed:
                 book.save(step)
-            own = [next(batches) for _ in range(learner.passes)]
-            losses.append(learner.take_step(step, own).record["train_loss"])
+            own = [next(batches) for _ in range(trainer.passes)]
+            losses.append(trainer.take_step(step, own).record["train_loss"])
     assert losses[7:27] == losses[27:]
     assert len(losses[27:]) == 20
 

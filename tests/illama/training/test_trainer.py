@@ -31,8 +31,8 @@ def batch(images=20, index=0, value=None):
 
 
 def losses(recipe, steps=20):
-    learner = Trainer(recipe, 1000)
-    return [learner.take_step(100 + k, [batch()]).record["train_loss"] for k in range(steps)]
+    trainer = Trainer(recipe, 1000)
+    return [trainer.take_step(100 + k, [batch()]).record["train_loss"] for k in range(steps)]
 
 
 def test_the_loss_falls_on_a_few_images():
@@ -43,11 +43,11 @@ def test_the_loss_falls_on_a_few_images():
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_low_products_leave_the_weights_in_fp32(dtype):
-    learner = Trainer(replace(SMALL, dtype=dtype), 1000)
-    seen = [learner.take_step(100 + k, [batch()]).record["train_loss"] for k in range(8)]
+    trainer = Trainer(replace(SMALL, dtype=dtype), 1000)
+    seen = [trainer.take_step(100 + k, [batch()]).record["train_loss"] for k in range(8)]
     assert seen[-1] < seen[0]
     assert seen == pytest.approx(losses(SMALL, 8), abs=0.03)
-    assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
 
 
 def test_vectors_biases_positions_and_class_token_do_not_decay():
@@ -67,18 +67,18 @@ def test_every_optimizer_step_gets_its_own_rates_and_soft_mask(monkeypatch):
     recipe = replace(
         SMALL, mask_schedule="linear", cutoff_soft=2, soft_mask=0.9, weight_decay_end=0.2
     )
-    learner = Trainer(recipe, 50)
-    seen, run = [], learner.run
+    trainer = Trainer(recipe, 50)
+    seen, run = [], trainer.run
     monkeypatch.setattr(
-        learner,
+        trainer,
         "run",
         lambda images, soft_mask, kept: seen.append(soft_mask) or run(images, soft_mask, kept),
     )
-    taken = [learner.take_step(step, [batch()]).record for step in range(6)]
+    taken = [trainer.take_step(step, [batch()]).record for step in range(6)]
     assert seen == pytest.approx([0.9, 0.6, 0.3, 0.0, 0.0, 0.0])
     assert [each["train_soft_mask_rate"] for each in taken] == seen
     assert [each["train_lr"] for each in taken[:3]] == [0, 2e-3, 2e-3]
-    decayed, spared = learner.optimizer.param_groups
+    decayed, spared = trainer.optimizer.param_groups
     assert decayed["lr"] == spared["lr"] == taken[-1]["train_lr"]
     assert (decayed["weight_decay"], spared["weight_decay"]) == (taken[-1]["train_weight_decay"], 0)
     assert 0.05 < taken[1]["train_weight_decay"] < taken[2]["train_weight_decay"] < 0.2
@@ -99,21 +99,21 @@ def test_micro_batches_add_up_to_the_whole_step():
 
 def test_gradients_are_clipped_with_and_without_a_scaler():
     for dtype in ("fp32", "fp16"):
-        learner = Trainer(replace(SMALL, dtype=dtype, clip_grad=1e-3), 50)
-        learner.take_step(5, [batch()])
-        norm = torch.stack([p.grad.norm() for p in learner.model.parameters()]).norm()
+        trainer = Trainer(replace(SMALL, dtype=dtype, clip_grad=1e-3), 50)
+        trainer.take_step(5, [batch()])
+        norm = torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm()
         assert norm.item() == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_the_average_follows_the_weights():
     recipe = replace(SMALL, ema=0.75)
-    learner = Trainer(recipe, 50)
-    before = learner.average.head.weight.clone()
-    learner.take_step(5, [batch()])
-    expected = 0.75 * before + 0.25 * learner.model.head.weight
-    assert torch.allclose(learner.average.head.weight, expected)
-    follow(learner.average, learner.model, 0.0)
-    assert torch.equal(learner.average.head.weight, learner.model.head.weight)
+    trainer = Trainer(recipe, 50)
+    before = trainer.average.head.weight.clone()
+    trainer.take_step(5, [batch()])
+    expected = 0.75 * before + 0.25 * trainer.model.head.weight
+    assert torch.allclose(trainer.average.head.weight, expected)
+    follow(trainer.average, trainer.model, 0.0)
+    assert torch.equal(trainer.average.head.weight, trainer.model.head.weight)
 
 
 def test_dropped_paths_grow_over_depth_and_keep_the_mean():
@@ -154,13 +154,13 @@ def test_recomputed_blocks_have_the_same_gradients(draw, pictures):
 
 
 def test_a_loss_that_is_not_finite_names_its_images_and_changes_nothing():
-    learner = Trainer(replace(SMALL, micro_batch=10), 50)
-    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    trainer = Trainer(replace(SMALL, micro_batch=10), 50)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     batches = [batch(10), batch(10, index=1, value=float("nan"))]
     with pytest.raises(LossError, match=r"recipe demo: loss nan in step 7; lower lr") as error:
-        learner.take_step(7, batches)
+        trainer.take_step(7, batches)
     assert error.value.positions == tuple(range(100, 110))
-    assert all(torch.equal(before[k], v) for k, v in learner.model.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in trainer.model.state_dict().items())
 
 
 def test_the_seed_alone_decides_the_fresh_weights():

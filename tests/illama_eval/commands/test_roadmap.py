@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from illama.cli import main
 from illama.config import STEPS
 from illama.sources import open_source
 from illama.training.recipe import RecipeError, find_recipe
+from illama_eval.cli import main
 from illama_eval.commands.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
 from illama_eval.render.roadmap import answers, table_of, write_roadmap
 from illama_eval.render.roadmap_runs import read_runs
@@ -50,7 +50,7 @@ def pictures(tmp_path_factory):
 
 
 def travel(monkeypatch, out, *options):
-    monkeypatch.setattr("sys.argv", ["illama", "roadmap", "--out", str(out), *options])
+    monkeypatch.setattr("sys.argv", ["illama-eval", "roadmap", "--out", str(out), *options])
     with pytest.raises(SystemExit) as stop:
         main()
     return stop.value.code or 0
@@ -119,7 +119,7 @@ def test_a_shorter_recipe_keeps_the_shares_of_warm_up_and_soft_phase(pictures):
 
 def test_what_cannot_be_planned_is_refused(pictures):
     source = open_source(str(pictures), split="train")
-    with pytest.raises(RecipeError, match="2 up"):
+    with pytest.raises(RecipeError, match="2 or more"):
         shared_recipe("cifar10-nano", "nano", source, 1, ())
     with pytest.raises(RecipeError, match="no step 'vti'; there are vit,"):
         choose_arms(["vti"])

@@ -225,7 +225,7 @@ def make_task(images: int = 40, classes: int = 4) -> ProbeTask:
     labels = torch.arange(images) % classes
     features = torch.randn(images, 6, generator=generator) + 3 * torch.eye(classes, 6)[labels]
     ids = tuple(f"i/{number}" for number in range(images))
-    one = FeatureSet(features=features, labels=labels, ids=ids, places=np.arange(images))
+    one = FeatureSet(features=features, labels=labels, ids=ids, positions=np.arange(images))
     return ProbeTask(name="made", train=one, test=one, classes=classes)
 
 

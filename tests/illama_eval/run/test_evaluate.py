@@ -32,9 +32,9 @@ SCRIPT = textwrap.dedent("""
     import torch
     torch.set_num_threads(1)
     from illama.sources import open_source
-    from illama_eval.run import Options, evaluate
+    from illama_eval.run.evaluate import Options, evaluate
     from illama_eval.studies import STUDIES
-    from illama_eval.subjects import open_checkpoint
+    from illama_eval.subjects.checkpoint import open_checkpoint
 
     checkpoint, images, out = map(Path, sys.argv[1:])
     subject = open_checkpoint(checkpoint, device=torch.device("cpu"))

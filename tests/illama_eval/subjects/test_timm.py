@@ -210,7 +210,7 @@ def test_names_from_elsewhere_are_translated_by_timm(timm: ModuleType, tmp_path:
         (["--model", "timm:convolutions"], "published weights cannot be had (no route)"),
         (["--model", "timm:vit", "--weights", "none.pth"], "does not exist"),
         (["--model", "timm:vit", "--model", "timm:vit", "--weights", "random"], "one --weights"),
-        (["--model", "timm:vit", "--weights", "random", "--heads", 2], "--heads is about"),
+        (["--model", "timm:vit", "--weights", "random", "--heads", 2], "--heads is for"),
     ],
 )
 def test_what_cannot_be_had_is_refused_in_one_line(

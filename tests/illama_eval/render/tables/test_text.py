@@ -10,7 +10,7 @@ from illama_eval.render import render_directory
 from illama_eval.render.format.escape import csv_cell, sanitize
 from illama_eval.render.format.numbers import align, show_number, show_row
 from illama_eval.render.tables.csv import to_csv, write_tables
-from illama_eval.render.tables.text import parts_of, to_markdown
+from illama_eval.render.tables.text import table_groups, to_markdown
 from illama_eval.render.terminal.run import show
 from illama_eval.results import ResultError, Row, Run
 
@@ -171,7 +171,7 @@ def test_no_cell_begins_a_formula(start):
 
 def test_hostile_names_neither_break_nor_mark_up_a_markdown_row(run_of, hostile_names):
     run = hostile_run(run_of, hostile_names)
-    text = to_markdown(parts_of(run, run.rows))
+    text = to_markdown(table_groups(run, run.rows))
     text.encode("utf-8")
     for block in text.split("\n\n"):
         lines = block.strip().splitlines()
