@@ -112,12 +112,12 @@ def our_steps(
 ) -> Step:
     """Return our loop's step, after the soft phase."""
     world = World(device=device)
-    learner = Trainer(
+    trainer = Trainer(
         recipe.override([f"dtype={dtype}"]), recipe.batch_size, world, compiled=compiled
     )
-    learner.model.train()
-    last = learner.steps - 1
-    return lambda: learner.take_step(last, [batch])
+    trainer.model.train()
+    last = trainer.steps - 1
+    return lambda: trainer.take_step(last, [batch])
 
 
 def deit_steps(recipe: Recipe, batch: Batch, device: torch.device) -> dict[str, Step]:

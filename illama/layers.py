@@ -217,7 +217,7 @@ def attend(
     keys = key.transpose(-2, -1)
     pieces = []
     for part, chunk in _chunks(query, rows, key.shape[-2]):
-        weights = masking.weigh(query[:, :, part] @ keys, soft_mask, chunk)
+        weights = masking.attention_weights(query[:, :, part] @ keys, soft_mask, chunk)
         seen = masking.visible(chunk.stop - 1, soft_mask)
         pieces.append(weights[..., :seen] @ value[:, :, :seen])
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-2)

@@ -27,15 +27,15 @@ class Unmasked(nn.Module):
         """Return which keys a query may see, bool [query, key]."""
         return torch.ones(tokens, tokens, dtype=torch.bool)
 
-    def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
+    def attention_weights(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
         """Return the weights that multiply the values, [image, head, query, key]."""
         _refuse(soft_mask)
         del rows
         return scores.softmax(-1)
 
-    def lay_open(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
+    def weights_and_softmax(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
         """Return the weights, and the softmax over all keys, which may be the same tensor."""
-        softmax = self.weigh(scores, soft_mask, slice(None))
+        softmax = self.attention_weights(scores, soft_mask, slice(None))
         return softmax, softmax
 
     def factor(self, soft_mask: float) -> Tensor | None:
@@ -74,14 +74,14 @@ class AdditiveMask(Unmasked):
         """Return the lower triangle with its diagonal."""
         return torch.ones(tokens, tokens, dtype=torch.bool).tril()
 
-    def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
+    def attention_weights(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
         """Return softmax over the allowed keys alone."""
         _refuse(soft_mask)
         return (scores + self.bias[rows].type_as(scores)).softmax(-1)
 
-    def lay_open(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
+    def weights_and_softmax(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
         """Return softmax over the allowed keys, and softmax over all."""
-        return self.weigh(scores, soft_mask, slice(None)), scores.softmax(-1)
+        return self.attention_weights(scores, soft_mask, slice(None)), scores.softmax(-1)
 
     def factor(self, soft_mask: float) -> Tensor | None:
         """Return None: this mask changes the softmax itself."""
@@ -135,13 +135,13 @@ class MultiplicativeMask(Unmasked):
         """Return the lower triangle with its diagonal."""
         return torch.ones(tokens, tokens, dtype=torch.bool).tril()
 
-    def weigh(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
+    def attention_weights(self, scores: Tensor, soft_mask: float, rows: slice) -> Tensor:
         """Return softmax over all keys times S; in place where no gradient needs the softmax."""
         attention = scores.softmax(-1)
         factor = self.factor(soft_mask)[rows].type_as(attention)
         return attention * factor if attention.requires_grad else attention.mul_(factor)
 
-    def lay_open(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
+    def weights_and_softmax(self, scores: Tensor, soft_mask: float) -> tuple[Tensor, Tensor]:
         """Return softmax times S, and softmax."""
         softmax = scores.softmax(-1)
         return softmax * self.factor(soft_mask).type_as(softmax), softmax

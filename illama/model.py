@@ -57,7 +57,7 @@ class Block(nn.Module):
         fed: Tensor = self.feed_forward(self.feed_forward_norm(tokens))
         return tokens + keep(fed, kept, 1)
 
-    def lay_open(
+    def forward_with_attention(
         self,
         tokens: Tensor,
         masking: Unmasked,
@@ -69,9 +69,9 @@ class Block(nn.Module):
         query, key, value = self.attention.split(self.attention_norm(tokens), rotary)
         scores = query @ key.transpose(-2, -1)
         if keep_softmax:
-            used, softmax = masking.lay_open(scores, soft_mask)
+            used, softmax = masking.weights_and_softmax(scores, soft_mask)
         else:
-            used, softmax = masking.weigh(scores, soft_mask, slice(None)), None
+            used, softmax = masking.attention_weights(scores, soft_mask, slice(None)), None
         return self.feed(tokens + self.attention.merge(used @ value)), used, softmax
 
 
@@ -182,7 +182,7 @@ class Model(nn.Module):
             previous: Tensor | None = None
             for index, block in enumerate(self.blocks, start=1):
                 assert isinstance(block, Block)
-                tokens, used, softmax = block.lay_open(
+                tokens, used, softmax = block.forward_with_attention(
                     tokens, self.masking, self.rotary, soft_mask, "softmax" in names
                 )
                 yield LayerSeen(
@@ -210,7 +210,7 @@ class Model(nn.Module):
         self.encode = torch.compile(self.encode)  # type: ignore[method-assign]
         for block in self.blocks:
             assert isinstance(block, Block)
-            block.lay_open = torch.compile(block.lay_open)  # type: ignore[method-assign]
+            block.forward_with_attention = torch.compile(block.forward_with_attention)  # type: ignore[method-assign]
 
     def recompute_blocks(self) -> None:
         """Let, in place, the backward pass compute blocks again instead of keeping their inside."""

@@ -191,19 +191,19 @@ def _read_layer(name: str, form: WeightLayout, state: dict[str, Tensor]) -> Quan
     packed = form.bits < WHOLE_BYTE
     size = (-(-out * width * form.bits // 8),) if packed else (out, width)
     whole = torch.float8_e4m3fn if floating else torch.int8
-    values = _take(state, f"{name}.values", torch.uint8 if packed else whole, size)
-    scale = _take(state, f"{name}.scale", torch.bfloat16, groups).float()
+    values = _pop_tensor(state, f"{name}.values", torch.uint8 if packed else whole, size)
+    scale = _pop_tensor(state, f"{name}.scale", torch.bfloat16, groups).float()
     if not ((scale > 0) & scale.isfinite()).all():
         raise CheckpointError(f"{name}.scale holds a scale that is not positive; it is damaged")
     return QuantizedWeight(
         form=form,
         values=unpack_bits(values, form.bits, form.shape) if packed else values,
         scale=scale,
-        zero=_take(state, f"{name}.zero", torch.int8, groups) if form.zero else None,
+        zero=_pop_tensor(state, f"{name}.zero", torch.int8, groups) if form.zero else None,
     )
 
 
-def _take(
+def _pop_tensor(
     state: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> Tensor:
     """Take a tensor of this type and shape out of `state`."""

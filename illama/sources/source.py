@@ -262,9 +262,9 @@ def _renumber(
         return labels, None
     index_of = {wnid: index for index, wnid in enumerate(imagenet_wnids())}
     if classes == IMAGENET_CLASSES and index_of.keys() >= set(names):
-        return _take([index_of[name] for name in names], labels), imagenet_wnids()
+        return _map_labels([index_of[name] for name in names], labels), imagenet_wnids()
     if subset is not None and len(names) == len(subset) != classes:
-        return _take(subset, labels), None
+        return _map_labels(subset, labels), None
     if len(names) != classes:
         raise SourceError(
             f"{source.name} has {len(names)} classes, the head {classes}; measure a set with the"
@@ -273,7 +273,7 @@ def _renumber(
     return labels, names
 
 
-def _take(indices: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _map_labels(indices: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(indices, np.int64)[labels]
 
 

@@ -45,7 +45,7 @@ class Classification:
             raise TrainingError(f"{source.name} has no labels to train on or to test with")
         return source.for_head(recipe.classes)
 
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
+    def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return the images as the recipe varies them, or as the evaluation sees them."""
         transform = evaluation_transform(recipe.image_size)
         vary = Augmentation(recipe, transform) if training else partial(_plainly, transform)

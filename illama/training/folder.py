@@ -45,11 +45,11 @@ class TrainingFolder:
     """
 
     def __init__(
-        self, out: Path, learner: Trainer, fingerprint: str, keep: int, console: Console
+        self, out: Path, trainer: Trainer, fingerprint: str, keep: int, console: Console
     ) -> None:
         self.out = out
-        self.learner = learner
-        self.given = {**learner.recipe.to_dict(), "train_fingerprint": fingerprint}
+        self.trainer = trainer
+        self.given = {**trainer.recipe.to_dict(), "train_fingerprint": fingerprint}
         self.keep = keep
         self.console = console
         self.log: list[Record] = []
@@ -93,8 +93,8 @@ class TrainingFolder:
 
     def _check_space(self) -> None:
         """Refuse a disk that the checkpoints would fill."""
-        weights = sum(p.numel() * p.element_size() for p in self.learner.model.parameters())
-        copies = 3 if self.learner.average is None else 4
+        weights = sum(p.numel() * p.element_size() for p in self.trainer.model.parameters())
+        copies = 3 if self.trainer.average is None else 4
         needed = weights * copies * (self.keep + 2)
         free = shutil.disk_usage(self.out).free
         if free < needed:
@@ -109,7 +109,7 @@ class TrainingFolder:
             **{name: fmean(each[name] for each in self.taken) for name in self.taken[0]},
             **tested,
             "epoch": len(self.log),
-            "n_parameters": sum(p.numel() for p in self.learner.model.parameters()),
+            "n_parameters": sum(p.numel() for p in self.trainer.model.parameters()),
         }
         if self.broken:
             record["broken_images"] = len(self.broken)
@@ -119,7 +119,7 @@ class TrainingFolder:
 
     def write_log(self) -> None:
         """Write recipe.json, log.jsonl and, if there are any, the names of broken images."""
-        recipe = json.dumps(self.learner.recipe.to_dict(), indent=2)
+        recipe = json.dumps(self.trainer.recipe.to_dict(), indent=2)
         texts = {
             "recipe.json": recipe,
             "log.jsonl": "\n".join(json.dumps(record) for record in self.log),
@@ -137,8 +137,8 @@ class TrainingFolder:
         training: there may be room the next time.
         """
         path = self.out / f"checkpoint-{step}.pth"
-        model, state = self.learner.whole(), self._state(step)
-        if not self.learner.world.is_main:
+        model, state = self.trainer.whole(), self._state(step)
+        if not self.trainer.world.is_main:
             return
         try:
             self.write_log()
@@ -159,11 +159,11 @@ class TrainingFolder:
         Raises:
             CheckpointError: they cannot be written; the last checkpoint has them.
         """
-        model = self.learner.whole()
-        if self.learner.world.is_main:
+        model = self.trainer.whole()
+        if self.trainer.world.is_main:
             self.write_log()
             for path in (self.target.with_suffix(".pth"), self.target):
-                self._write(model, path, self.learner.steps, {})
+                self._write(model, path, self.trainer.steps, {})
         return model
 
     def restore(self, path: Path) -> int:
@@ -178,12 +178,12 @@ class TrainingFolder:
         if state is None:
             raise TrainingError(f"{path}: holds no training to go on with, only weights")
         self._check_same(path, json.loads(state["given"]))
-        learner = self.learner
-        learner.take_up(learner.task.read(path), state["optimizer"])
-        if learner.average is not None:
-            averaged = learner.task.read(path, ema=True)
-            learner.average.load_state_dict(averaged.state_dict())
-        learner.scaler.load_state_dict(state["scaler"])
+        trainer = self.trainer
+        trainer.resume_from(trainer.task.read(path), state["optimizer"])
+        if trainer.average is not None:
+            averaged = trainer.task.read(path, ema=True)
+            trainer.average.load_state_dict(averaged.state_dict())
+        trainer.scaler.load_state_dict(state["scaler"])
         written = json.loads(state["written"])
         self.log, self.taken, self.broken = (written[k] for k in ("log", "taken", "broken"))
         return int(state["step"])
@@ -206,21 +206,21 @@ class TrainingFolder:
         written = {"log": self.log, "taken": self.taken, "broken": self.broken}
         return {
             "step": step,
-            "optimizer": self.learner.moments(),
-            "scaler": self.learner.scaler.state_dict(),
+            "optimizer": self.trainer.moments(),
+            "scaler": self.trainer.scaler.state_dict(),
             "given": json.dumps(self.given),
             "written": json.dumps(written),
         }
 
     def _write(self, model: Model, path: Path, step: int, extra: dict[str, Any]) -> None:
         """Write the weights, to be run with the soft mask of the last step."""
-        learner = self.learner
-        averaged = {} if path.suffix != ".pth" else _averaged(learner)
-        learner.task.save(
+        trainer = self.trainer
+        averaged = {} if path.suffix != ".pth" else _averaged(trainer)
+        trainer.task.save(
             model,
             path,
-            soft_mask=learner.soft_mask(max(step - 1, 0)),
-            epoch=step // learner.steps_per_epoch - 1 if step >= learner.steps_per_epoch else None,
+            soft_mask=trainer.soft_mask(max(step - 1, 0)),
+            epoch=step // trainer.steps_per_epoch - 1 if step >= trainer.steps_per_epoch else None,
             args=self.given,
             extra={**averaged, **extra},
         )
@@ -231,12 +231,12 @@ class TrainingFolder:
         return scores[-1] > max(scores[:-1], default=-1)
 
 
-def _averaged(learner: Trainer) -> dict[str, Any]:
+def _averaged(trainer: Trainer) -> dict[str, Any]:
     """Return the averaged weights as released files name them."""
-    if learner.average is None:
+    if trainer.average is None:
         return {}
-    mlp = learner.model.config.mlp
-    state = learner.average.state_dict()
+    mlp = trainer.model.config.mlp
+    state = trainer.average.state_dict()
     return {"model_ema": {to_official(name, mlp): state[name].cpu() for name in state}}
 
 

@@ -161,7 +161,7 @@ def dropout_seed(recipe: Recipe, step: int, index: int) -> int:
 
 @dataclass(frozen=True)
 class ImageDataset(Dataset[Batch]):
-    """From what was drawn to prepared batches; runs in loader workers."""
+    """Prepares the batches of given indices; runs in loader workers."""
 
     source: Source
     prepare: Callable[[NDArray[np.uint8], np.random.Generator], Tensor]
@@ -169,16 +169,16 @@ class ImageDataset(Dataset[Batch]):
     substitutes: bool
     """Whether the next image that can be read takes the place of a broken one."""
 
-    def __getitem__(self, drawn: BatchIndices) -> Batch:
+    def __getitem__(self, indices: BatchIndices) -> Batch:
         """Read and prepare the images."""
         kept, pixels, truths = [], [], []
         broken: dict[int, str] = {}
-        for slot, position in zip(drawn.slots, drawn.positions, strict=True):
+        for slot, position in zip(indices.slots, indices.positions, strict=True):
             for offset in range(LONGEST_GAP if self.substitutes else 1):
                 taken = int(position + offset) % len(self.source)
-                random = generator(self.seed, drawn.epoch, int(slot), _AUGMENTATION)
+                random = generator(self.seed, indices.epoch, int(slot), _AUGMENTATION)
                 try:
-                    seen, truth = self.look(taken, random)
+                    seen, truth = self.read_example(taken, random)
                 except ImageError as error:
                     broken[taken] = str(error)
                     continue
@@ -190,11 +190,11 @@ class ImageDataset(Dataset[Batch]):
             images=torch.stack(pixels) if pixels else torch.empty(0),
             labels=torch.stack(truths) if truths else torch.empty(0, dtype=torch.int64),
             positions=np.array(kept, np.int64),
-            index=drawn.index,
+            index=indices.index,
             broken=tuple(broken.items()),
         )
 
-    def look(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def read_example(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return an image as it is seen, [3, row, column], and what is true of it: its class.
 
         Raises:
@@ -206,8 +206,8 @@ class ImageDataset(Dataset[Batch]):
 
 
 def load_batches(
-    pictures: ImageDataset,
-    drawn: Iterator[BatchIndices] | list[BatchIndices],
+    dataset: ImageDataset,
+    indices: Iterator[BatchIndices] | list[BatchIndices],
     workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
@@ -217,9 +217,9 @@ def load_batches(
         LoaderError: a worker died or hung.
     """
     loader = DataLoader(
-        pictures,
+        dataset,
         batch_size=None,
-        sampler=drawn,
+        sampler=indices,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         timeout=WORKER_TIMEOUT if workers else 0,

@@ -103,20 +103,20 @@ def fit(
     with join(torch.device(execution.device)) as world:
         compiled, sharded = execution.compiled, execution.sharded
         images = len(train_source)
-        learner = Trainer(recipe, images, world, compiled=compiled, sharded=sharded)
+        trainer = Trainer(recipe, images, world, compiled=compiled, sharded=sharded)
         quiet = console if world.is_main else Console(quiet=True)
-        journal = TrainingFolder(out, learner, sources[0].fingerprint, execution.keep, quiet)
-        with journal.claim() if world.is_main else nullcontext(), deferring() as request:
+        folder = TrainingFolder(out, trainer, sources[0].fingerprint, execution.keep, quiet)
+        with folder.claim() if world.is_main else nullcontext(), deferring() as request:
             world.wait()
-            with live(quiet, learner.steps * recipe.batch_size) as line:
-                loop = _Loop(learner, journal, sources[0], sources[1], execution, line, request)
+            with live(quiet, trainer.steps * recipe.batch_size) as progress:
+                loop = _Loop(trainer, folder, sources[0], sources[1], execution, progress, request)
                 loop.run()
-            model = journal.finish()
+            model = folder.finish()
             world.wait()
         return Trained(
             model=model.eval(),
-            log=tuple(journal.log),
-            checkpoint=journal.target,
+            log=tuple(folder.log),
+            checkpoint=folder.target,
             is_main=world.is_main,
         )
 
@@ -125,49 +125,49 @@ def fit(
 class _Loop:
     """The loop over optimizer steps."""
 
-    learner: Trainer
-    journal: TrainingFolder
+    trainer: Trainer
+    folder: TrainingFolder
     train_source: Source
     test_source: Source
     execution: Execution
-    line: Progress
+    progress: Progress
     request: StopRequest
 
     def __post_init__(self) -> None:
-        recipe, task = self.learner.recipe, self.learner.task
-        self.train_pictures = task.pictures(self.train_source, recipe, training=True)
-        self.test_pictures = task.pictures(self.test_source, recipe, training=False)
+        recipe, task = self.trainer.recipe, self.trainer.task
+        self.train_images = task.dataset(self.train_source, recipe, training=True)
+        self.test_images = task.dataset(self.test_source, recipe, training=False)
 
     @property
     def world(self) -> World:
-        return self.learner.world
+        return self.trainer.world
 
     def run(self) -> None:
         """Train from the first step, or the one that was saved, to the last."""
-        learner, execution = self.learner, self.execution
+        trainer, execution = self.trainer, self.execution
         step = self._resume()
         if self.world.is_main:
-            self.journal.write_log()
-        scribe = TensorBoardLog(self.journal.out, self.journal.log, on=execution.tensorboard)
+            self.folder.write_log()
+        tensorboard = TensorBoardLog(self.folder.out, self.folder.log, on=execution.tensorboard)
         batches = self._train_batches(step)
-        while step < learner.steps:
-            learner.model.train()
-            stopping = self._take(step, batches)
+        while step < trainer.steps:
+            trainer.model.train()
+            stopping = self._take_step(step, batches)
             step += 1
-            if step % learner.steps_per_epoch == 0:
-                record = self.journal.close_epoch(self._test(step - 1))
-                scribe.write(record)
-                said = describe(record, learner.recipe.epochs)
-                self.line.console.print(said, highlight=False)
+            if step % trainer.steps_per_epoch == 0:
+                record = self.folder.close_epoch(self._test(step - 1))
+                tensorboard.write(record)
+                said = describe(record, trainer.recipe.epochs)
+                self.progress.console.print(said, highlight=False)
             due = execution.save_steps and step % execution.save_steps == 0
-            if due or stopping or step % learner.steps_per_epoch == 0:
-                self.journal.save(step)
+            if due or stopping or step % trainer.steps_per_epoch == 0:
+                self.folder.save(step)
             if stopping:
-                self._leave(step)
+                self._exit(step)
 
     def _resume(self) -> int:
         """Return the step to go on with."""
-        chosen, found = self.execution.resume, self.journal.checkpoints
+        chosen, found = self.execution.resume, self.folder.checkpoints
         if chosen == "no" and found:
             raise TrainingError(
                 f"{found[-1]}: a training was begun here; --resume auto goes on with it, or choose"
@@ -176,83 +176,85 @@ class _Loop:
         if chosen == "no" or (chosen == "auto" and not found):
             return 0
         path = found[-1] if chosen == "auto" else Path(chosen)
-        step = self.journal.restore(path)
-        self.line.console.print(f"going on from step {step} of {path}", highlight=False)
-        done = step * self.learner.recipe.batch_size
-        self.line.update(self.line.task_ids[0], completed=done)
+        step = self.folder.restore(path)
+        self.progress.console.print(f"going on from step {step} of {path}", highlight=False)
+        done = step * self.trainer.recipe.batch_size
+        self.progress.update(self.progress.task_ids[0], completed=done)
         return step
 
-    def _take(self, step: int, batches: Iterator[Batch]) -> bool:
+    def _take_step(self, step: int, batches: Iterator[Batch]) -> bool:
         """Take a step, and tell whether it is to be the last one for now."""
-        own = len(range(self.world.rank, self.learner.passes, self.world.size))
+        own = len(range(self.world.rank, self.trainer.passes, self.world.size))
         try:
-            taken = self.learner.take_step(step, islice(batches, own), self._asked_to_stop)
+            taken = self.trainer.take_step(step, islice(batches, own), self._stop_requested)
         except LossError as error:
-            self.journal.save(step)
+            self.folder.save(step)
             ids = [self.train_source.ids[position] for position in error.positions]
             raise TrainingError(
                 f"{error}; everything before it is saved; its images: {', '.join(ids)}"
             ) from None
         except SourceError:  # workers died, or too many images are broken
-            self.journal.save(step)
+            self.folder.save(step)
             raise
-        self.journal.taken.append(taken.record)
+        self.folder.taken.append(taken.record)
         loss = taken.record["train_loss"]
-        batch_size = self.learner.recipe.batch_size
-        self.line.update(self.line.task_ids[0], advance=batch_size, loss=loss)
+        batch_size = self.trainer.recipe.batch_size
+        self.progress.update(self.progress.task_ids[0], advance=batch_size, loss=loss)
         return taken.stopping
 
-    def _asked_to_stop(self) -> bool:
+    def _stop_requested(self) -> bool:
         return self.request.signal is not None
 
     def _train_batches(self, first: int) -> Iterator[Batch]:
         """Yield this process's batches from a step on."""
-        learner = self.learner
-        drawn = draw_batches(
-            len(self.train_source), learner.recipe, first, learner.steps, self.world
+        trainer = self.trainer
+        indices = draw_batches(
+            len(self.train_source), trainer.recipe, first, trainer.steps, self.world
         )
         workers = 0 if self.train_source.in_memory else self.execution.workers
-        batches = load_batches(self.train_pictures, drawn, workers, self.world.device)
-        return self._note(batches, self.train_source)
+        batches = load_batches(self.train_images, indices, workers, self.world.device)
+        return self._record_broken(batches, self.train_source)
 
     def _test(self, step: int) -> Record:
         """Return loss and accuracies at a step's soft mask, at 0, and of the average at 0."""
-        learner, soft_mask = self.learner, self.learner.soft_mask(step)
-        model = learner.whole().eval()
+        trainer, soft_mask = self.trainer, self.trainer.soft_mask(step)
+        model = trainer.whole().eval()
         runs: dict[str, Callable[[Tensor], Tensor]] = {"": partial(model, soft_mask=soft_mask)}
         if soft_mask:
             runs["_at_0"] = model
-        if learner.average is not None:
-            runs["_ema"] = learner.average
-        drawn = shard_test(len(self.test_source), learner.recipe.batch_size, self.world)
+        if trainer.average is not None:
+            runs["_ema"] = trainer.average
+        indices = shard_test(len(self.test_source), trainer.recipe.batch_size, self.world)
         workers = 0 if self.test_source.in_memory else self.execution.workers
-        batches = load_batches(self.test_pictures, drawn, workers, self.world.device)
-        tested = learner.task.evaluate(runs, self._note(batches, self.test_source), self.world)
+        batches = load_batches(self.test_images, indices, workers, self.world.device)
+        tested = trainer.task.evaluate(
+            runs, self._record_broken(batches, self.test_source), self.world
+        )
         if not soft_mask:
             now = {name: value for name, value in tested.items() if not name.endswith("_ema")}
             tested.update({f"{name}_at_0": value for name, value in now.items()})
         self._gather_broken()
         shown = tested["test_acc1_at_0"]
-        self.line.update(self.line.task_ids[0], accuracy=shown)
+        self.progress.update(self.progress.task_ids[0], accuracy=shown)
         return {**tested, "test_soft_mask_rate": soft_mask}
 
-    def _note(self, batches: Iterable[Batch], source: Source) -> Iterator[Batch]:
+    def _record_broken(self, batches: Iterable[Batch], source: Source) -> Iterator[Batch]:
         """Yield batches, and keep the names of the images that could not be read."""
         for batch in batches:
             for position, why in batch.broken:
-                self.journal.broken[f"{source.split}: {source.ids[position]}"] = why
+                self.folder.broken[f"{source.split}: {source.ids[position]}"] = why
             if batch.broken:
                 self._check_broken()
             yield batch
 
     def _gather_broken(self) -> None:
         """Let every process know of all broken images."""
-        for found in self.world.collect(self.journal.broken):
-            self.journal.broken.update(found)
+        for found in self.world.collect(self.folder.broken):
+            self.folder.broken.update(found)
         self._check_broken()
 
     def _check_broken(self) -> None:
-        broken = self.journal.broken
+        broken = self.folder.broken
         if len(broken) > self.execution.max_bad:
             name, why = list(broken.items())[-1]
             raise SourceError(
@@ -260,9 +262,9 @@ class _Loop:
                 f" or let --max-bad {len(broken)} pass"
             )
 
-    def _leave(self, step: int) -> None:
+    def _exit(self, step: int) -> None:
         """End the process with all saved."""
-        self.line.console.print(
+        self.progress.console.print(
             f"stopped after step {step}; the same command goes on from there", highlight=False
         )
         raise SystemExit(self.request.code)

@@ -76,7 +76,7 @@ class Recipe:
     """How the soft mask goes until it is cut off."""
     cutoff_soft: int
     """Epoch from which the soft mask is 0."""
-    ends_soft: bool = False
+    keep_soft_mask: bool = False
     """Allow a soft mask that is not 0 in the last step: the weights are then to be run with it."""
     drop_path: float = 0.0
     """Share of images for which the last block is skipped; less in the blocks before, linearly."""

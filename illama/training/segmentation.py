@@ -89,7 +89,7 @@ class Segmentation:
             )
         return source
 
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
+    def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return images with masks: varied, or squeezed to the model's size for the log."""
         transform = evaluation_transform(recipe.image_size)
         prepare: Any = Variation(recipe, transform) if training else partial(_squeeze, transform)
@@ -162,7 +162,7 @@ def _numbers(total: Tensor, ending: str) -> Record:
 class MaskedImageDataset(ImageDataset):
     """Pictures whose truth is a mask."""
 
-    def look(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def read_example(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return an image as it is seen, and the class of each of its pixels.
 
         Raises:

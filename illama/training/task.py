@@ -55,7 +55,7 @@ class Task(Protocol):
         """
         ...
 
-    def pictures(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
+    def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return what a training sees of the images, varied, or a test, plain."""
         ...
 

@@ -103,10 +103,10 @@ class Trainer:
     def _check_soft_mask(self) -> None:
         """Refuse a soft mask where there is none, and one that stays unless that is asked for."""
         last = self.soft_mask(self.steps - 1)
-        if last and not self.recipe.ends_soft:
+        if last and not self.recipe.keep_soft_mask:
             raise RecipeError(
                 f"recipe {self.recipe.name}: the soft mask is {last:.3g} in the last step, so the"
-                " model would not be causal; lower cutoff_soft, or set ends_soft=true"
+                " model would not be causal; lower cutoff_soft, or set keep_soft_mask=true"
             )
 
     def _check_sharding(self) -> None:
@@ -219,7 +219,7 @@ class Trainer:
         state: dict[str, Any] = fsdp.gather(self.optimizer.state_dict())
         return state
 
-    def take_up(self, model: Model, moments: dict[str, Any]) -> None:
+    def resume_from(self, model: Model, moments: dict[str, Any]) -> None:
         """Go on from saved weights and moments."""
         fsdp.fill(self.model, model)
         for own, saved in zip(self.model.buffers(), model.buffers(), strict=True):
