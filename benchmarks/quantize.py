@@ -113,8 +113,8 @@ def time_sensitivity() -> dict[str, object]:
     forwards = [processor_time(partial(subject.model, images)) for _ in range(4)][1:]
     found: dict[str, object] = {"forward": round(statistics.median(forwards), 3)}
     for scheme in ("w8a8-dynamic", "w4"):
-        choices = QuantizationConfig(scheme=scheme)
-        taken = processor_time(partial(find_effects, subject, images, choices))
+        config = QuantizationConfig(scheme=scheme)
+        taken = processor_time(partial(find_effects, subject, images, config))
         forwards.append(processor_time(partial(subject.model, images)))
         found[scheme] = {"forwards": round(taken / statistics.median(forwards), 1)}
     return found

@@ -1,4 +1,4 @@
-"""The command that quantizes a checkpoint and measures what that does."""
+"""`illama-eval quantize`: quantize a checkpoint and measure the effect."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def quantize(
     ] = 0.5,
 ) -> int:
     """Post-training quantization: files, speed, and every property before and after."""
-    from illama_eval.commands.quantize import QuantizeOptions, check_asked, choose, run_quantize
+    from illama_eval.commands.quantize import QuantizeOptions, make_config, run_quantize
 
     name = _scheme(bits, scheme)
     excluded = ("head",) if exclude is None else tuple(each for each in exclude if each != "none")
-    choices = choose(
+    config = make_config(
         name,
         group_size=group_size,
         asymmetric=asymmetric,
@@ -76,8 +76,8 @@ def quantize(
         clipping=clipping,
         exclude=excluded,
     )
-    asked = QuantizeOptions(
-        choices=choices,
+    options = QuantizeOptions(
+        config=config,
         calibration_data=calibration_data,
         calibration_images=calibration_images,
         latency=latency,
@@ -85,8 +85,7 @@ def quantize(
         sweep=sweep,
         budget=budget if mixed else None,
     )
-    check_asked(asked)
-    return run_quantize(shared, asked)
+    return run_quantize(shared, options)
 
 
 def _scheme(bits: int | None, scheme: str | None) -> str:

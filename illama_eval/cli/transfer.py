@@ -58,7 +58,7 @@ def transfer(
     """Transfer to other images: linear probe, nearest neighbours, or fine-tuning."""
     from illama_eval.commands.transfer import TransferOptions, run_transfer
 
-    asked = TransferOptions(
+    options = TransferOptions(
         train_data=train_data, train_limit=train_limit, control=control, cache=cache
     )
     if probe == "finetune":
@@ -68,14 +68,14 @@ def transfer(
             raise typer.BadParameter(
                 "--shots and --features are about frozen features", param_hint="--probe finetune"
             )
-        return run_finetune(shared, asked, preset, tuple(changes or ()))
+        return run_finetune(shared, options, preset, tuple(changes or ()))
     if changes:
         raise typer.BadParameter("is about --probe finetune", param_hint="--set")
     from illama_eval.transfer.linear import default_grid
     from illama_eval.transfer.probe import ProbeConfig
 
     linear = probe == "linear"
-    choices = ProbeConfig(
+    config = ProbeConfig(
         probe=probe,
         kind=features,
         grid=default_grid(grid) if linear else (),
@@ -84,7 +84,7 @@ def transfer(
         draws=draws,
         seed=shared.seed,
     )
-    return run_transfer(shared, asked, choices)
+    return run_transfer(shared, options, config)
 
 
 def _numbers(given: str, name: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Carry a measuring command out: progress, run, pictures, what is printed, exit code."""
+"""The commands that measure: resolve, evaluate, render, print, exit code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from illama.distributed import choose_device, is_main_process
+from illama.distributed import World, choose_device, is_main_process
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
@@ -43,8 +42,9 @@ from illama_eval.render import render_directory
 from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
 from illama_eval.results import Run
+from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
-from illama_eval.run.job import Options
+from illama_eval.run.job import Job, Options
 from illama_eval.speed import measure_speed
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
@@ -56,7 +56,7 @@ from illama_eval.subjects.segmenter import (
     open_segmenter,
     write_segments,
 )
-from illama_eval.subjects.subject import SubjectError, digest_of, unique_names
+from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
 
 INCOMPLETE = 4
 """Exit code of a run that finished, but with unreadable images or non-finite logits."""
@@ -71,8 +71,8 @@ def measure(
 ) -> int:
     """Run a measuring command and return its exit code, 0 or 4.
 
-    `parameters` maps the names of the studies to run to their parameters; of the command `run`,
-    those are left out that the source cannot feed.
+    `parameters` maps the names of the studies to their parameters; the command `run` leaves out
+    studies that the source cannot feed.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
@@ -81,7 +81,7 @@ def measure(
 
 
 def measure_shape_bias(shared: SharedOptions, cues: ShapeBiasInputs) -> int:
-    """Measure shape bias, of the observers alone where only they are given; return the exit code.
+    """Measure shape bias, of the observers alone if only they are given; return the exit code.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
@@ -136,22 +136,22 @@ def run_and_report(
     complete: Callable[[Path], object] | None = None,
     show_run: Callable[[Run, Console], None] = show,
 ) -> int:
-    """Measure what was resolved, draw it, print it, and return the exit code, 0 or 4.
+    """Evaluate the request, render and print the run, and return the exit code, 0 or 4.
 
-    `complete` adds its own files to the run directory before anything is drawn.
+    `complete` adds its own files to the run directory before it is rendered.
     """
     log = Console(stderr=True, highlight=False)
     if request.note:
         log.print(request.note, markup=False)
     try:
-        with progress(log) as hooks:
+        with progress(log, options_of(shared, request.source, request.subjects[0])) as options:
             run = evaluate(
                 request.subjects,
                 request.source,
                 request.studies,
                 request.out,
-                options_of(shared, request.source, request.subjects[0].device, hooks),
-                request.prior,
+                options,
+                request.precomputed,
             )
     except Interrupted:
         print_resume_command(log)
@@ -169,10 +169,24 @@ def run_and_report(
     return _warn(run, log)
 
 
+def is_finished(shared: SharedOptions, request: Request) -> bool:
+    """Return whether the request's directory has its finished run, which is to be shown again.
+
+    Raises:
+        ResultError: the directory has another run.
+    """
+    if shared.overwrite or not shared.resume:
+        return False
+    job = Job(
+        request.subjects, request.source, request.studies, Options(), World(), request.precomputed
+    )
+    return directory.finished_run(request.out, job.identity) is not None
+
+
 def print_resume_command(log: Console) -> None:
-    """Print the command that takes an interrupted run up again."""
+    """Print the command that resumes an interrupted run."""
     words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--no-resume"}]
-    log.print(f"go on with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
+    log.print(f"resume with: illama-eval {shlex.join(words)}", markup=False, soft_wrap=True)
 
 
 def compare_speed(shared: SharedOptions) -> int:
@@ -198,17 +212,9 @@ def compare_speed(shared: SharedOptions) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """What the progress bar wants to hear."""
-
-    on_start: Any
-    on_batch: Any
-
-
 @contextmanager
-def progress(console: Console, doing: str = "measuring") -> Iterator[Hooks]:
-    """Show a bar with images/s and the time left, if somebody is watching."""
+def progress(console: Console, options: Options, doing: str = "measuring") -> Iterator[Options]:
+    """Show a bar with images/s and the time left on a terminal; yield options that move it."""
     columns = (
         SpinnerColumn(),
         TextColumn(doing),
@@ -228,7 +234,7 @@ def progress(console: Console, doing: str = "measuring") -> Iterator[Hooks]:
         def batch(images: int) -> None:
             bar.advance(task, images)
 
-        yield Hooks(on_start=start, on_batch=batch)
+        yield replace(options, on_start=start, on_batch=batch)
 
 
 class _Speed(ProgressColumn):
@@ -239,14 +245,12 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
 
-def options_of(
-    shared: SharedOptions, source: Source, device: torch.device, hooks: Hooks
-) -> Options:
-    """Return the run options; images are read ahead for a GPU, a CPU is busy enough."""
+def options_of(shared: SharedOptions, source: Source, subject: Subject) -> Options:
+    """Return the run options; images are read ahead for a GPU only."""
     workers = shared.workers
     if workers is None:
         cores = os.cpu_count() or 1
-        workers = 0 if source.in_memory or device.type == "cpu" else min(8, cores)
+        workers = 0 if source.in_memory or subject.device.type == "cpu" else min(8, cores)
     return Options(
         batch_size=parse_batch_size(shared.batch_size),
         workers=workers,
@@ -256,13 +260,11 @@ def options_of(
         seed=shared.seed,
         samples=shared.samples,
         save_every=shared.save_every,
-        on_start=hooks.on_start,
-        on_batch=hooks.on_batch,
     )
 
 
 def _warn(run: Run, log: Console) -> int:
-    """Say what was wrong with the images or the logits, and return the exit code."""
+    """Print what was wrong with the images or the logits, and return the exit code."""
     unreadable = run.header["unreadable"]
     for image_id, reason in unreadable["first"][:5]:
         log.print(f"unreadable: {image_id}: {reason}", markup=False)

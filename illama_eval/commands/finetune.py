@@ -1,4 +1,4 @@
-"""The command `transfer --probe finetune`: train all weights, then measure the model."""
+"""`illama-eval transfer --probe finetune`: train all weights, then measure the model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_ch
 from illama_eval.subjects.subject import SubjectError, digest_of
 from illama_eval.transfer.finetune import (
     best_epoch,
-    findings_of_training,
     identity_of_training,
     make_recipe,
+    result_of_training,
     train,
 )
 from illama_eval.transfer.probe import METRICS, STUDY
@@ -31,7 +31,7 @@ from illama_eval.transfer.splits import TransferSplit
 
 
 def run_finetune(
-    shared: SharedOptions, asked: TransferOptions, preset: str, changes: Sequence[str]
+    shared: SharedOptions, options: TransferOptions, preset: str, changes: Sequence[str]
 ) -> int:
     """Fine-tune the checkpoints on other images and measure them; return the exit code, 0 or 4.
 
@@ -40,25 +40,25 @@ def run_finetune(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SubjectError("--probe finetune runs in one process; start it without torchrun")
-    bases, pair, note = open_task(shared, asked, leave_one_out=False)
+    bases, split, note = open_task(shared, options, leave_one_out=False)
     models = [
         as_checkpoint(base, "finetune trains checkpoints of illama, ViT and DeiT") for base in bases
     ]
-    command = f"{STUDY}-finetune-{pair.test.name}"
+    command = f"{STUDY}-finetune-{split.test.name}"
     digests = [digest_of(base) for base in bases]
     out = shared.out or default_out([base.name for base in bases], digests, command)
     folders = {base.name: out / f"{base.name}-finetune" for base in models}
     recipes = {
-        base.name: make_recipe(base, folders[base.name], pair, preset, changes, shared.seed)
+        base.name: make_recipe(base, folders[base.name], split, preset, changes, shared.seed)
         for base in models
     }
     subjects: list[ModelSubject] = []
-    findings: dict[str, StudyResult] = {}
+    results: dict[str, StudyResult] = {}
     for base in models:
         folder = folders[base.name]
         log = train(
             recipes[base.name],
-            pair,
+            split,
             folder,
             base,
             workers=shared.workers or 0,
@@ -67,16 +67,16 @@ def run_finetune(
         )
         made = _open_trained(shared, base, folder, log)
         subjects += made
-        findings.update({subject.name: findings_of_training(pair, log) for subject in made})
-    parameters = _parameters(models, recipes, pair, preset)
+        results.update({subject.name: result_of_training(split, log) for subject in made})
+    parameters = _parameters(models, recipes, split, preset)
     request = Request(
         subjects=tuple(subjects),
-        source=pair.test,
+        source=split.test,
         studies=tuple(STUDIES[name]() for name in MEASURED),
         out=out,
-        note="\n".join(filter(None, (note, pair.note))),
-        prior=PrecomputedStudy(
-            name=STUDY, metrics=METRICS, parameters=parameters, findings=findings
+        note="\n".join(filter(None, (note, split.note))),
+        precomputed=PrecomputedStudy(
+            name=STUDY, metrics=METRICS, parameters=parameters, results=results
         ),
     )
     return run_and_report(shared, request)
@@ -100,11 +100,11 @@ def _open_trained(
         )
         for name, path in files.items()
     ]
-    return [_without_places(subject) for subject in opened]
+    return [_without_paths(subject) for subject in opened]
 
 
-def _without_places(subject: ModelSubject) -> ModelSubject:
-    """Return the subject with the file it started from by its name, and no path."""
+def _without_paths(subject: ModelSubject) -> ModelSubject:
+    """Return the subject with the name instead of the path of the file it started from."""
     args = dict(subject.provenance["args"] or {})
     if args.get("start"):
         args["start"] = Path(args["start"]).name
@@ -112,9 +112,9 @@ def _without_places(subject: ModelSubject) -> ModelSubject:
 
 
 def _parameters(
-    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], pair: TransferSplit, preset: str
+    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], split: TransferSplit, preset: str
 ) -> dict[str, Any]:
-    """Return what decides the training, without places of this machine."""
-    trained = {base.name: identity_of_training(recipes[base.name], pair, base) for base in bases}
+    """Return what decides the training, without paths of this machine."""
+    trained = {base.name: identity_of_training(recipes[base.name], split, base) for base in bases}
     about = {"probe": "finetune", "preset": preset, "recipes": trained}
-    return {**about, "train": describe_train(pair.train)}
+    return {**about, "train": describe_train(split.train)}

@@ -1,4 +1,4 @@
-"""What a command's options mean: which subjects, which source, which studies, which directory."""
+"""From a command's options to a request: subjects, source, studies and run directory."""
 
 from __future__ import annotations
 
@@ -36,25 +36,62 @@ FIRST_LOOK = (
     "no --data: a first look on 30 crops of scikit-learn's two photographs. --data takes a folder "
     "of images, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
 )
-
-
+"""Note on images that were not chosen by the user."""
 LACKING: Mapping[str, str] = {
     "labels": "which this source lacks for this head; use class folders, or --labels CSV",
     "cues": "which this source lacks; use cue-conflict pictures: SHAPE/SHAPE1-TEXTURE2.jpg",
 }
-"""What a source can lack, and what to do."""
+"""Fields that a source may lack -> why that matters and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be measured, resolved from the options."""
+    """What is to be measured: the options, resolved."""
 
     subjects: tuple[Subject, ...]
     source: Source
     studies: tuple[Study, ...]
     out: Path
     note: str = ""
-    prior: PrecomputedStudy | None = None
+    precomputed: PrecomputedStudy | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeBiasInputs:
+    """Options of shape bias: categories and observers."""
+
+    categories: Path | None = None
+    """JSON of name: [indices of the head]; None: those known for the head."""
+    observers: tuple[Path, ...] = ()
+    """Tables of decisions (CSV)."""
+
+    def read(self) -> Decisions | None:
+        """Return the decisions of all observers, or None where there are none.
+
+        Raises:
+            SubjectError: a table is missing or damaged.
+        """
+        return read_observers(self.observers) if self.observers else None
+
+    def fit(self, study: ShapeBias, source: Source, subjects: Sequence[Subject]) -> ShapeBias:
+        """Return the study for the subjects' head and the source's cues, with the observers.
+
+        Raises:
+            SubjectError: the heads differ, or an observer decides on other categories.
+            CueConflictError: the head's classes make up no known categories, or not those.
+        """
+        heads = sorted({subject.classes for subject in subjects})
+        if len(heads) > 1:
+            raise SubjectError(
+                f"shape_bias: heads of {heads[0]} and {heads[1]} classes; measure them one by one"
+            )
+        categories = choose_categories(
+            source.categories or (), heads[0], table=self.categories, own=source.name == "demo"
+        )
+        decisions = self.read()
+        names = [name for name, _ in categories]
+        observers = () if decisions is None else number_decisions(decisions, names)
+        return replace(study, categories=categories, observers=observers)
 
 
 def resolve(
@@ -105,10 +142,10 @@ def _fit(
     *,
     everything: bool,
 ) -> tuple[list[Study], list[str]]:
-    """Return the studies that the source can feed, and why a study of its cues is left out.
+    """Return the studies that the source can feed, and notes on those of its cues left out.
 
     Raises:
-        SubjectError: a study that was asked for by name cannot be made.
+        SubjectError: a study that was named cannot be made.
         CueConflictError: the head's classes make up no known categories, or not those.
     """
     kept: list[Study] = []
@@ -134,10 +171,10 @@ def _fit(
 def _leave_out(
     studies: Sequence[Study], subjects: Sequence[Subject], *, everything: bool
 ) -> tuple[tuple[Study, ...], list[str]]:
-    """Return the studies that some subject can feed, and a note on each that one cannot.
+    """Return the studies that some subject can feed, and notes on those that one cannot.
 
     Raises:
-        SubjectError: a study that was asked for by name, or none at all, can be made.
+        SubjectError: a study that was named cannot be made.
     """
     notes = []
     for subject in subjects:
@@ -156,7 +193,7 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | TimmSubject, ..
 
     Raises:
         CheckpointError: a file is refused.
-        SubjectError: another model cannot be had.
+        SubjectError: another model cannot be loaded.
     """
     device = choose_device(shared.device)
     pairs = _pair_weights(shared)
@@ -180,7 +217,7 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | TimmSubject, ..
 def _open_checkpoints(
     shared: SharedOptions, paths: Sequence[Path], same: Mapping[str, Any]
 ) -> Iterator[ModelSubject]:
-    """Yield the checkpoints, as the options that are about them alone say."""
+    """Yield the checkpoints, with the options that are for checkpoints alone."""
     given = {
         name: getattr(shared, name)
         for name in ("soft_mask", "heads", "masking", "image_size")
@@ -188,7 +225,7 @@ def _open_checkpoints(
     }
     idle = sorted(set(given) - {"image_size"})
     if idle and not paths:
-        raise SubjectError(f"--{idle[0].replace('_', '-')} is about checkpoints; none is given")
+        raise SubjectError(f"--{idle[0].replace('_', '-')} is for checkpoints; none is given")
     yield from (open_checkpoint(path, **same, **given) for path in paths)
 
 
@@ -210,10 +247,10 @@ def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:
 def choose_source(
     shared: SharedOptions, studies: Sequence[Study], *, everything: bool
 ) -> tuple[Source, str]:
-    """Return the source, and a note where it was chosen for want of data.
+    """Return the source, and a note if no data was given.
 
     Raises:
-        SubjectError: labels are needed, and no labelled images were given.
+        SubjectError: labels are needed, and no images were given.
         SourceError: the images cannot be read.
     """
     given = shared.checkpoints or shared.models
@@ -256,41 +293,3 @@ def parse_batch_size(given: str) -> int | None:
             f"{given} is neither auto nor a positive whole number", param_hint="--batch-size"
         )
     return int(given)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShapeBiasInputs:
-    """The options of shape bias."""
-
-    categories: Path | None = None
-    """JSON of name: [indices of the head]; None: as the head is known to have them."""
-    observers: tuple[Path, ...] = ()
-    """Tables of decisions."""
-
-    def read(self) -> Decisions | None:
-        """Return the decisions of all observers, or None where there are none.
-
-        Raises:
-            SubjectError: a table is missing or damaged.
-        """
-        return read_observers(self.observers) if self.observers else None
-
-    def fit(self, study: ShapeBias, source: Source, subjects: Sequence[Subject]) -> ShapeBias:
-        """Return the study for the subjects' head and the source's cues, with the observers.
-
-        Raises:
-            SubjectError: the heads differ, or an observer decides on other categories.
-            CueConflictError: the head's classes make up no known categories, or not those.
-        """
-        heads = sorted({subject.classes for subject in subjects})
-        if len(heads) > 1:
-            raise SubjectError(
-                f"shape_bias: heads of {heads[0]} and {heads[1]} classes; measure them apart"
-            )
-        categories = choose_categories(
-            source.categories or (), heads[0], table=self.categories, own=source.name == "demo"
-        )
-        decisions = self.read()
-        names = [name for name, _ in categories]
-        observers = () if decisions is None else number_decisions(decisions, names)
-        return replace(study, categories=categories, observers=observers)

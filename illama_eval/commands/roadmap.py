@@ -1,8 +1,7 @@
-"""The road from ViT to iLLaMA as an experiment: every step trained alike, then measured alike."""
+"""`illama-eval roadmap`: train and measure every step from ViT to iLLaMA alike."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,27 +11,26 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from illama.files import replacing
 from illama.sources.source import Source
 from illama.training.loop import Execution, fit
 from illama.training.recipe import Recipe, RecipeError, find_recipe
-from illama_eval.results import ResultError
+from illama_eval.run.directory import claim
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import open_checkpoint
 
 PLAN = "roadmap.json"
-"""What the runs of a folder have in common; written once, and never contradicted."""
+"""File of what the runs of a folder have in common."""
 SHORTEST = 2
-"""Epochs that hold a soft phase and what comes after it."""
+"""Epochs of a training with a soft phase and a causal one, at least."""
 MEASURED = ("accuracy", "calibration", "rank", "collapse")
 """Studies that every trained model goes through."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One model of the experiment: an architecture, and how its mask comes about."""
+    """One model of the experiment: an architecture and its mask schedule."""
 
     step: str
     """Key of illama.STEPS."""
@@ -57,8 +55,8 @@ ARMS: Mapping[str, Arm] = {
 }
 """Every step of the road, in its order. Two arms are not in the paper: `multiplicative-mask` has
 the architecture of `soft-mask`, but its mask is closed from the first step on, so that the mask's
-form and its schedule are told apart; `class-first-multiplicative` puts the class token first under
-that mask. The paper's soft-mask row also changes mixup and cutmix; here nothing else changes."""
+form and its schedule are distinguished; `class-first-multiplicative` puts the class token first
+under that mask. The paper's soft-mask row also changes mixup and cutmix; here nothing else does."""
 
 QUESTIONS: Sequence[tuple[str, str, str]] = (
     ("class-first-causal", "post-sequence-class", "Does moving the class token cure collapse?"),
@@ -71,7 +69,7 @@ QUESTIONS: Sequence[tuple[str, str, str]] = (
     ("rope-and-learned", "multiplicative-mask", "Does the mask's form matter, at equal schedule?"),
     ("multiplicative-mask", "soft-mask", "Does the soft schedule matter, at equal mask?"),
 )
-"""Pairs of arms that differ in one thing, and what their difference tells."""
+"""Pairs of arms that differ in one thing, and the question that their difference answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +83,7 @@ class Roadmap:
     out: Path
     device: torch.device
 
-    def describe(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what must agree between all runs of the folder."""
         varied = ("name", "summary", "step", "seed", "data")
         shared = {k: v for k, v in self.recipe.to_dict().items() if k not in varied}
@@ -99,8 +97,6 @@ class Roadmap:
                 }
                 for part, source in (("train", self.train), ("test", self.test))
             },
-            "questions": [list(each) for each in QUESTIONS],
-            "arms": {name: {"step": arm.step, "paper": arm.paper} for name, arm in ARMS.items()},
         }
 
     def recipe_of(self, name: str, seed: int) -> Recipe:
@@ -130,7 +126,7 @@ def shared_recipe(
     epochs = epochs or recipe.epochs
     if epochs < SHORTEST:
         raise RecipeError(
-            f"roadmap: {epochs} epochs hold no soft phase and a causal one; give 2 up"
+            f"roadmap: {epochs} epochs are too few for a soft and a causal phase; give 2 or more"
         )
     scaled = {
         name: min(epochs - 1, max(1, round(getattr(recipe, name) * epochs / recipe.epochs)))
@@ -156,53 +152,47 @@ def choose_arms(names: Sequence[str]) -> tuple[str, ...]:
 def travel(roadmap: Roadmap, arms: Sequence[str], seeds: int, console: Console) -> Iterator[Path]:
     """Train and measure each arm with each seed, and yield the run directories as they are done.
 
-    A run that is there already is kept, a training that was interrupted is gone on with.
+    A finished run is kept, an interrupted training is continued.
 
     Raises:
-        ResultError: the folder holds runs of another recipe or other images.
-        TrainingError: a training cannot start or go on.
+        ResultError: the folder has runs of another recipe or other images.
+        TrainingError: a training cannot start or continue.
     """
-    _claim(roadmap)
+    claim(
+        roadmap.out / PLAN,
+        roadmap.identity(),
+        _notes(),
+        "choose another --out, or the same options",
+    )
     planned = [(name, seed) for seed in range(seeds) for name in arms]
     for number, (name, seed) in enumerate(planned, start=1):
         console.print(f"[{number}/{len(planned)}] {name}, seed {seed}", markup=False)
-        yield _go(roadmap, roadmap.recipe_of(name, seed), console)
+        yield _measure_arm(roadmap, roadmap.recipe_of(name, seed), console)
 
 
-def _claim(roadmap: Roadmap) -> None:
-    """Write what the runs share, or check that it is the same."""
-    path, described = roadmap.out / PLAN, roadmap.describe()
-    if not path.exists():
-        roadmap.out.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(f"{json.dumps(described, indent=1)}\n".encode())
-        return
-    stored = json.loads(path.read_text("utf-8"))
-    for part in ("recipe", "train", "test"):
-        here, there = described[part], stored.get(part, {})
-        field = next((key for key in here if there.get(key) != here[key]), None)
-        if field is not None:
-            raise ResultError(
-                f"{path}: its runs have {part} {field}={there.get(field)!r}, not {here[field]!r};"
-                " choose another --out, or the same options"
-            )
+def _notes() -> dict[str, Any]:
+    """Return what else the file of a folder says: the questions and the arms."""
+    return {
+        "questions": [list(each) for each in QUESTIONS],
+        "arms": {name: {"step": arm.step, "paper": arm.paper} for name, arm in ARMS.items()},
+    }
 
 
-def _go(roadmap: Roadmap, recipe: Recipe, console: Console) -> Path:
+def _measure_arm(roadmap: Roadmap, recipe: Recipe, console: Console) -> Path:
     """Train and measure one model; return its run directory."""
     training = roadmap.out / "training" / recipe.name
     weights = training / f"{recipe.name}.safetensors"
     if not weights.exists():
         execution = Execution(device=roadmap.device, keep=1)
         fit(recipe, roadmap.train, roadmap.test, training, execution=execution, console=console)
-    place = roadmap.out / "runs" / recipe.name
+    out = roadmap.out / "runs" / recipe.name
     evaluate(
         open_checkpoint(weights, device=roadmap.device),
         roadmap.test.for_head(recipe.classes),
         [STUDIES[name]() for name in MEASURED],
-        place,
+        out,
         Options(samples=False),
     )
     for name in ("log.jsonl", "recipe.json"):
-        shutil.copyfile(training / name, place / name)
-    return place
+        shutil.copyfile(training / name, out / name)
+    return out

@@ -1,4 +1,4 @@
-"""Carry `illama-eval transfer` out: features, a classifier on them, and the normal pipeline."""
+"""`illama-eval transfer`: features, a classifier on them, and the evaluation of its logits."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from rich.console import Console
 
 from illama.distributed import World, join
 from illama.sources.source import Source
-from illama_eval.commands.evaluate import options_of, print_resume_command, progress, run_and_report
+from illama_eval.commands.evaluate import (
+    is_finished,
+    options_of,
+    print_resume_command,
+    progress,
+    run_and_report,
+)
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, default_out, open_subjects, parse_batch_size
-from illama_eval.run import directory
-from illama_eval.run.job import Job, Options, PrecomputedStudy
+from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
 from illama_eval.study import StudyResult
 from illama_eval.subjects.checkpoint import as_checkpoint, with_random_weights
-from illama_eval.subjects.predictions import as_subject, with_logits
+from illama_eval.subjects.predictions import with_logits, with_probe
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of
-from illama_eval.transfer.features import Features, Kind, Reading, check_kind, extract
+from illama_eval.transfer.features import Features, Kind, check_kind, extract
 from illama_eval.transfer.probe import (
     METRICS,
     STUDY,
@@ -34,18 +39,19 @@ from illama_eval.transfer.probe import (
     make_set,
     probe,
 )
-from illama_eval.transfer.splits import TransferSplit, open_pair
+from illama_eval.transfer.splits import TransferSplit, open_split
 
 MEASURED = ("accuracy", "calibration")
 """Studies of the transferred model."""
 FEATURES = "features"
 """Folder of the kept features in a run directory."""
 FIRST_LOOK = "no --data: scikit-learn's handwritten digits. --data takes what `list` shows"
+"""Note on images that were not chosen by the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
-    """What the options of the command say, beside those of the classifier."""
+    """Options of the command, beside those of the classifier."""
 
     train_data: str | None = None
     train_limit: int | None = None
@@ -53,59 +59,59 @@ class TransferOptions:
     cache: Path | None = None
 
 
-def run_transfer(shared: SharedOptions, asked: TransferOptions, choices: ProbeConfig) -> int:
+def run_transfer(shared: SharedOptions, options: TransferOptions, config: ProbeConfig) -> int:
     """Probe the checkpoints' features on other images; return the exit code, 0 or 4.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
     parse_batch_size(shared.batch_size)
-    bases, pair, note = open_task(shared, asked, leave_one_out=choices.probe == "knn")
+    bases, split, note = open_task(shared, options, leave_one_out=config.probe == "knn")
     for base in bases:
-        check_kind(base, choices.kind)
-    assert pair.train.labels is not None
-    labels = torch.from_numpy(pair.train.labels)
-    check_amounts(labels, pair.classes, choices, left_out=pair.same)
-    request = _plan(shared, bases, pair, choices)
-    request = replace(request, note="\n".join(filter(None, (note, pair.note))))
+        check_kind(base, config.kind)
+    assert split.train.labels is not None
+    labels = torch.from_numpy(split.train.labels)
+    check_amounts(labels, split.classes, config, left_out=split.same)
+    request = _plan(shared, bases, split, config)
+    request = replace(request, note="\n".join(filter(None, (note, split.note))))
     with join(bases[0].device) as world:
         if not is_finished(shared, request):
-            request = _fit(shared, asked, request, bases, pair, choices, world)
+            request = _fit(shared, options, request, bases, split, config, world)
         return run_and_report(shared, request)
 
 
 def open_task(
-    shared: SharedOptions, asked: TransferOptions, *, leave_one_out: bool
+    shared: SharedOptions, options: TransferOptions, *, leave_one_out: bool
 ) -> tuple[tuple[Subject, ...], TransferSplit, str]:
-    """Return the models, the images, and a note where these were chosen for want of others.
+    """Return the models, the images, and a note if no images were given.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
     if shared.class_subset is not None:
-        raise SubjectError("--class-subset is about a model's own head; transfer has a new one")
+        raise SubjectError("--class-subset is for a model's own head; transfer has a new one")
     given = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else None)
-    pair = open_pair(
+    split = open_split(
         given or "digits",
-        train_data=asked.train_data,
+        train_data=options.train_data,
         split=shared.split,
         labels=shared.labels,
         leave_one_out=leave_one_out,
         seed=shared.seed,
     )
     if shared.limit is not None:
-        pair = replace(pair, test=pair.test.limit(shared.limit, shared.seed))
-    if asked.train_limit is not None:
-        pair = replace(pair, train=pair.train.limit(asked.train_limit, shared.seed))
+        split = replace(split, test=split.test.limit(shared.limit, shared.seed))
+    if options.train_limit is not None:
+        split = replace(split, train=split.train.limit(options.train_limit, shared.seed))
     bases: tuple[Subject, ...] = open_subjects(shared)
-    if asked.control:
+    if options.control:
         first = as_checkpoint(bases[0], "--control needs a checkpoint of illama")
         bases = (*bases, with_random_weights(first, shared.seed))
-    return bases, pair, "" if given else FIRST_LOOK
+    return bases, split, "" if given else FIRST_LOOK
 
 
 def describe_train(source: Source) -> dict[str, Any]:
-    """Return which images were learned from, for the header."""
+    """Return which images were trained on, for the header."""
     return {
         "name": source.name,
         "split": source.split,
@@ -114,85 +120,73 @@ def describe_train(source: Source) -> dict[str, Any]:
     }
 
 
-def is_finished(shared: SharedOptions, request: Request) -> bool:
-    """Return whether the run lies in its directory already, and is to be shown again.
-
-    Raises:
-        ResultError: another run lies there.
-    """
-    if shared.overwrite or not shared.resume:
-        return False
-    job = Job(request.subjects, request.source, request.studies, Options(), World(), request.prior)
-    return directory.finished_run(request.out, job.identity) is not None
-
-
 def _plan(
-    shared: SharedOptions, bases: Sequence[Subject], pair: TransferSplit, choices: ProbeConfig
+    shared: SharedOptions, bases: Sequence[Subject], split: TransferSplit, config: ProbeConfig
 ) -> Request:
-    """Return the request as it will be, but without logits and findings."""
+    """Return the request, without logits and results yet."""
     digests = [digest_of(base) for base in bases]
-    command = f"{STUDY}-{choices.probe}-{pair.test.name}"
-    parameters = {**choices.parameters(), "train": describe_train(pair.train)}
+    command = f"{STUDY}-{config.probe}-{split.test.name}"
+    parameters = {**config.parameters(), "train": describe_train(split.train)}
     return Request(
         subjects=tuple(
-            as_subject(base, choices.probe, choices.parameters(), number, pair.classes)
+            with_probe(base, config.probe, config.parameters(), number, split.classes)
             for number, base in enumerate(bases)
         ),
-        source=pair.test,
+        source=split.test,
         studies=tuple(STUDIES[name]() for name in MEASURED),
         out=shared.out or default_out([base.name for base in bases], digests, command),
-        prior=PrecomputedStudy(name=STUDY, metrics=METRICS, parameters=parameters),
+        precomputed=PrecomputedStudy(name=STUDY, metrics=METRICS, parameters=parameters),
     )
 
 
 def _fit(
     shared: SharedOptions,
-    asked: TransferOptions,
+    options: TransferOptions,
     request: Request,
     bases: Sequence[Subject],
-    pair: TransferSplit,
-    choices: ProbeConfig,
+    split: TransferSplit,
+    config: ProbeConfig,
     world: World,
 ) -> Request:
-    """Return the request with the logits of the test images, and what fitting found."""
-    assert request.prior is not None
-    folder = asked.cache or request.out / FEATURES
-    findings: dict[str, StudyResult] = {}
+    """Return the request with the logits of the test images and the results of the probes."""
+    assert request.precomputed is not None
+    folder = options.cache or request.out / FEATURES
+    results: dict[str, StudyResult] = {}
     logits: list[torch.Tensor] = []
     unreadable: dict[int, str] = {}
     for base, subject in zip(bases, request.subjects, strict=True):
-        train = _features(shared, base, pair.train, choices.kind, folder, world)
-        test = _features(shared, base, pair.test, choices.kind, folder, world)
-        found, made = _probe(base, pair, train, test, choices)
-        findings[subject.name] = found.findings
+        train = _features(shared, base, split.train, config.kind, folder, world)
+        test = _features(shared, base, split.test, config.kind, folder, world)
+        found, made = _probe(base, split, train, test, config)
+        results[subject.name] = found.result
         logits.append(made)
         unreadable.update(test.unreadable)
-    source = with_logits(pair.test, torch.stack(logits, dim=1).numpy(), tuple(unreadable.items()))
-    prior = replace(request.prior, findings=findings)
-    return replace(request, source=source, prior=prior)
+    source = with_logits(split.test, torch.stack(logits, dim=1).numpy(), tuple(unreadable.items()))
+    precomputed = replace(request.precomputed, results=results)
+    return replace(request, source=source, precomputed=precomputed)
 
 
 def _probe(
-    base: Subject, pair: TransferSplit, train: Features, test: Features, choices: ProbeConfig
+    base: Subject, split: TransferSplit, train: Features, test: Features, config: ProbeConfig
 ) -> tuple[ProbeResult, torch.Tensor]:
-    """Return what probing found, and the logits of every test image, NaN where unreadable."""
+    """Return the probe's result, and logits of every test image, NaN where unreadable."""
     known, tested = (
         make_set(source, features, base.device)
-        for source, features in ((pair.train, train), (pair.test, test))
+        for source, features in ((split.train, train), (split.test, test))
     )
-    place = {one: number for number, one in enumerate(known.ids)}
-    own = torch.tensor([place.get(one, -1) for one in tested.ids], device=base.device)
+    number = {one: index for index, one in enumerate(known.ids)}
+    own = torch.tensor([number.get(one, -1) for one in tested.ids], device=base.device)
     task = ProbeTask(
         name=base.name,
         train=known,
         test=tested,
-        classes=pair.classes,
-        own=own if pair.same else None,
+        classes=split.classes,
+        own=own if split.same else None,
         unreadable=len(train.unreadable),
     )
-    found = probe(task, choices)
-    logits = torch.full((len(pair.test), pair.classes), torch.nan, dtype=torch.float64)
-    logits[torch.from_numpy(tested.places)] = found.logits
+    found = probe(task, config)
+    logits = torch.full((len(split.test), split.classes), torch.nan, dtype=torch.float64)
+    logits[torch.from_numpy(tested.positions)] = found.logits
     return found, logits
 
 
@@ -202,16 +196,10 @@ def _features(
     """Return features of all images; under torchrun the first process extracts them."""
     log = Console(stderr=True, highlight=False)
     if world.is_main:
-        with progress(log, f"reading {source.split} features") as hooks:
-            options = options_of(shared, source, base.device, hooks)
-            reading = Reading(
-                batch_size=options.batch_size,
-                workers=options.workers,
-                on_start=hooks.on_start,
-                on_batch=hooks.on_batch,
-            )
+        given = options_of(shared, source, base)
+        with progress(log, given, f"reading {source.split} features") as options:
             try:
-                extract(base, source, kind, folder, reading)
+                extract(base, source, kind, folder, options)
             except SystemExit:
                 print_resume_command(log)
                 raise

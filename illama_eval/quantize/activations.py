@@ -1,4 +1,4 @@
-"""What the inputs of linear layers are like on calibration images: ranges, samples, products."""
+"""Inputs of linear layers on calibration images: ranges, samples, products, and int8 scales."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from illama_eval.subjects.subject import SubjectError
 Clipping = Literal["mse", "minmax", "percentile"]
 
 KEPT = 4096
-"""Values of every layer's input that are kept of a batch, drawn at random."""
+"""Values of a layer's input that are sampled from a batch."""
 BATCH = 32
 """Images per pass."""
 RATIOS = tuple(step / 80 for step in range(80, 7, -1))
 """Shares of the range that the clip search tries: 1 down to 0.1."""
 PERCENTILE = 0.9999
-"""Share of the values that the percentile range holds."""
+"""Share of the values inside the percentile range."""
 
 
 @dataclass
@@ -39,16 +39,16 @@ class Inputs:
     """Of the input tensor."""
     sample: list[Tensor] = field(default_factory=list)
     gram: Tensor | None = None
-    """Sum of x x^T, float64 [in, in]; only where asked for."""
+    """Sum of x x^T, float64 [in, in]; None unless wanted."""
 
 
 @torch.no_grad()
 def observe_inputs(
     model: Model, images: Tensor, names: Iterable[str], soft_mask: float, *, grams: bool = False
 ) -> dict[str, Inputs]:
-    """Return what the named layers' inputs are like on prepared images [image, 3, row, column].
+    """Return the named layers' inputs on prepared images [image, 3, row, column].
 
-    All tokens of the last block are watched too, though only one of them reaches the head.
+    All tokens of the last block are included, though only one of them reaches the head.
 
     Raises:
         SubjectError: an input is not finite.
@@ -75,10 +75,10 @@ def observe_inputs(
 def _hooks(
     model: Model, seen: Mapping[str, Inputs], generator: torch.Generator, grams: bool
 ) -> Iterator[None]:
-    """Let every named layer add what it sees, for a while."""
+    """Add every named layer's inputs while the context is open."""
     handles = [
         linear(model, name).register_forward_pre_hook(
-            partial(_take, inputs=inputs, generator=generator, grams=grams)
+            partial(_add, inputs=inputs, generator=generator, grams=grams)
         )
         for name, inputs in seen.items()
     ]
@@ -89,7 +89,7 @@ def _hooks(
             handle.remove()
 
 
-def _take(
+def _add(
     _: nn.Module,
     given: tuple[Tensor, ...],
     *,
@@ -139,7 +139,7 @@ def choose_range(inputs: Inputs, clipping: Clipping, *, asymmetric: bool) -> tup
 
 
 def _affine(low: float, high: float, *, asymmetric: bool) -> tuple[float, int]:
-    """Return scale and zero point of int8 for a range; zero is always a level."""
+    """Return scale and zero point of int8 for a range; zero is representable."""
     low, high = min(low, 0.0), max(high, 0.0)
     if not asymmetric:
         return float(round_scale(torch.tensor(max(-low, high) / 127.5))), 0

@@ -1,4 +1,4 @@
-"""Mixed schemes: each layer's bits within a budget of bytes, and the file that holds them."""
+"""Mixed schemes: bits of each layer within a budget of bytes, and their JSON file."""
 
 from __future__ import annotations
 
@@ -19,59 +19,28 @@ from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 LADDER = ("w8", "w6", "w4", "w3", "w2")
-"""Schemes that a mixed one is made of."""
-
+"""Schemes that a mixed one may use, from the most bits down."""
 MIXED_FORMAT = "illama-mixed-1"
-
-
-def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the schemes by layer of a JSON file, and the settings they were chosen with.
-
-    Raises:
-        SubjectError: the file is missing, or no such file.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SubjectError(f"{path}: no readable file of schemes by layer ({error})") from None
-    layers = data.get("layers") if isinstance(data, dict) else None
-    if not isinstance(layers, dict) or data.get("format") != MIXED_FORMAT:
-        raise SubjectError(f"{path}: is no {MIXED_FORMAT} file; --mixed --budget writes one")
-    wrong = [name for name, scheme in layers.items() if scheme not in (*SCHEMES, FLOAT)]
-    if wrong:
-        raise SubjectError(f"{path}: {wrong[0]} has scheme {layers[wrong[0]]!r}, which is unknown")
-    settings = {key: data[key] for key in ("group_size", "rounding") if key in data}
-    return layers, settings
-
-
-def weight_bytes(shape: Sequence[int], scheme: str, choices: QuantizationConfig) -> float:
-    """Return the bytes of a weight [out, in] under a scheme of LADDER, or in floating point."""
-    out, width = shape
-    if scheme == FLOAT:
-        return 4.0 * out * width
-    bits = SCHEMES[scheme].bits
-    groups = out * (1 if bits == WHOLE_BYTE else width // choices.group_size)
-    zero = 1 if choices.asymmetric and bits < WHOLE_BYTE else 0
-    return out * width * bits / 8 + groups * (2 + zero)
+"""Field `format` of the file."""
 
 
 def mix(
-    model: Model, effects: Sequence[Effect], choices: QuantizationConfig, allowed: float
+    model: Model, effects: Sequence[Effect], config: QuantizationConfig, allowed: float
 ) -> tuple[dict[str, str], float]:
     """Return a scheme for every layer, so that their weights take at most `allowed` bytes.
 
-    Greedy: of all steps down the ladder the one is taken that costs least divergence per byte
-    saved, effects being taken as additive. The second result is the divergence so expected.
+    Greedy: of all steps to fewer bits the one with the least divergence per saved byte is taken,
+    as if effects were additive. The second result is the divergence expected so.
 
     Raises:
-        SubjectError: even the fewest bits take more.
+        SubjectError: the fewest bits take more.
     """
     table: dict[tuple[str, ...], dict[str, tuple[float, float]]] = {}
     for effect in effects:
         layers = effect.group.layers
         shapes = [linear(model, name).weight.shape for name in layers]
-        size = sum(weight_bytes(shape, effect.scheme, choices) for shape in shapes)
-        full = sum(weight_bytes(shape, FLOAT, choices) for shape in shapes)
+        size = sum(weight_bytes(shape, effect.scheme, config) for shape in shapes)
+        full = sum(weight_bytes(shape, FLOAT, config) for shape in shapes)
         costs = table.setdefault(layers, {FLOAT: (full, 0.0)})
         costs[effect.scheme] = (size, float(effect.divergence.mean()))
     now = dict.fromkeys(table, FLOAT)
@@ -104,25 +73,16 @@ def _cheapest_step(
     return best
 
 
-def mixed_json(
-    layers: Mapping[str, str], choices: QuantizationConfig, about: Mapping[str, Any]
-) -> str:
-    """Return the file of schemes by layer that `--scheme` takes back."""
-    settings = {"group_size": choices.group_size, "rounding": choices.rounding}
-    data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
-    return json.dumps(data, indent=1) + "\n"
-
-
-def allowed_bytes(base: ModelSubject, choices: QuantizationConfig, budget: float) -> float:
-    """Return what the weights may take, so that the whole file stays within the budget.
+def allowed_bytes(base: ModelSubject, config: QuantizationConfig, budget: float) -> float:
+    """Return the bytes that the weights may take within the budget of the whole file.
 
     Raises:
-        SubjectError: what stays in floating point and the header alone take more.
+        SubjectError: the file is larger even at the fewest bits.
     """
-    probe = quantize(base, replace(choices, scheme=LADDER[-1], rounding="nearest"))
+    probe = quantize(base, replace(config, scheme=LADDER[-1], rounding="nearest"))
     size = probe.describe()["bytes"]
     weights = sum(
-        weight_bytes(each["shape"], LADDER[-1], choices) for each in probe.describe()["quantized"]
+        weight_bytes(each["shape"], LADDER[-1], config) for each in probe.describe()["quantized"]
     )
     rest = size["total"] - weights
     allowed: float = budget * size["full_precision"] - rest
@@ -132,3 +92,46 @@ def allowed_bytes(base: ModelSubject, choices: QuantizationConfig, budget: float
             f"--budget {budget:g}: at the fewest bits the file is {least:.3f} of fp32"
         )
     return allowed
+
+
+def weight_bytes(shape: Sequence[int], scheme: str, config: QuantizationConfig) -> float:
+    """Return the bytes of a weight [out, in] under a scheme of LADDER, or in floating point."""
+    out, width = shape
+    if scheme == FLOAT:
+        return 4.0 * out * width
+    bits = SCHEMES[scheme].bits
+    groups = out * (1 if bits == WHOLE_BYTE else width // config.group_size)
+    zero = 1 if config.asymmetric and bits < WHOLE_BYTE else 0
+    return out * width * bits / 8 + groups * (2 + zero)
+
+
+def mixed_json(
+    layers: Mapping[str, str], config: QuantizationConfig, about: Mapping[str, Any]
+) -> str:
+    """Return the text of the file of schemes by layer, which `--scheme` reads."""
+    settings = {"group_size": config.group_size, "rounding": config.rounding}
+    data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
+    return json.dumps(data, indent=1) + "\n"
+
+
+def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the schemes by layer of a JSON file, and the settings they were chosen with.
+
+    Raises:
+        SubjectError: the file is missing or damaged, or not of this format.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SubjectError(f"{path}: not a readable file of schemes by layer ({error})") from None
+    layers = data.get("layers") if isinstance(data, dict) else None
+    if not isinstance(layers, dict) or data.get("format") != MIXED_FORMAT:
+        raise SubjectError(f"{path}: not a {MIXED_FORMAT} file; --mixed --budget writes one")
+    wrong = [name for name, scheme in layers.items() if scheme not in (*SCHEMES, FLOAT)]
+    if wrong:
+        raise SubjectError(
+            f"{path}: {wrong[0]} has the unknown scheme {layers[wrong[0]]!r}; "
+            f"use {', '.join(SCHEMES)} or {FLOAT}"
+        )
+    settings = {key: data[key] for key in ("group_size", "rounding") if key in data}
+    return layers, settings

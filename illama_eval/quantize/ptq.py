@@ -1,7 +1,6 @@
-"""Post-training quantization: Model -> Model, with an account of every layer.
+"""Post-training quantization of a model, with a record of every layer.
 
-This is PTQ. The paper's 8-bit figures (Table 7) come from quantization-aware training, 300 epochs
-of it; the two are never the same number.
+The paper's 8-bit figures (Table 7) come from 300 epochs of quantization-aware training instead.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 LABEL = "PTQ; the paper's figures are QAT"
-"""Stands wherever a number of a quantized model is shown."""
+"""Shown beside the numbers of a quantized model."""
 
 LARGEST_FP8 = 448.0
 """Largest number of float8_e4m3fn."""
@@ -46,7 +45,7 @@ LARGEST_FP8 = 448.0
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet:
-    """Images that ranges, smoothing and GPTQ are fitted to; none of them is reported on."""
+    """Images that ranges, smoothing and GPTQ are fitted to; results are on other images."""
 
     images: Tensor
     """Prepared, fp32 [image, 3, row, column]."""
@@ -56,7 +55,7 @@ class CalibrationSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """A quantized model with an account of what was done."""
+    """A quantized model with a record of what was done."""
 
     model: Model
     weights: Mapping[str, QuantizedWeight]
@@ -97,7 +96,7 @@ class Quantized:
 def calibrate_on(
     source: Source, reported: Source | None, subject: ModelSubject, images: int, seed: int = 0
 ) -> CalibrationSet:
-    """Return calibration images of a source, none of which is reported on.
+    """Return calibration images of a source, none of them among the reported ones.
 
     Raises:
         SubjectError: there are too few, or some are among the reported ones.
@@ -110,10 +109,9 @@ def calibrate_on(
     if reported is not None:
         _check_apart(source, reported)
     chosen = source.limit(images, seed)
-    prepared = torch.stack([subject.transform(chosen.read(i)) for i in range(len(chosen))])
     digest = hashlib.sha256("\n".join(sorted(chosen.ids)).encode()).hexdigest()
     return CalibrationSet(
-        images=prepared.to(subject.device),
+        images=prepare_images(subject, chosen),
         record={
             "source": source.name,
             "split": source.split,
@@ -124,8 +122,14 @@ def calibrate_on(
     )
 
 
+def prepare_images(subject: ModelSubject, source: Source) -> Tensor:
+    """Return all images of a source as the subject takes them, [image, 3, row, column]."""
+    prepared = [subject.transform(source.read(i)) for i in range(len(source))]
+    return torch.stack(prepared).to(subject.device)
+
+
 def _check_apart(source: Source, reported: Source) -> None:
-    """Refuse sets that share an image, told by id and, where known, by content."""
+    """Refuse sets that share an image, compared by id and, if known, by content."""
     shared = set(source.ids) & set(reported.ids)
     contents = [{c for c in each.contents if isinstance(c, str)} for each in (source, reported)]
     if shared or contents[0] & contents[1]:
@@ -137,25 +141,25 @@ def _check_apart(source: Source, reported: Source) -> None:
 
 
 def quantize(
-    subject: ModelSubject, choices: QuantizationConfig, calibration: CalibrationSet | None = None
+    subject: ModelSubject, config: QuantizationConfig, calibration: CalibrationSet | None = None
 ) -> Quantized:
-    """Return the subject's model, quantized; the subject's own stays as it is.
+    """Return the subject's model, quantized; the subject itself is not changed.
 
     Raises:
-        SubjectError: what is asked cannot be done here, or needs calibration images.
+        SubjectError: the config cannot be done here, or needs calibration images.
         CheckpointError: torchao is missing or does not fit torch.
     """
-    plan = make_plan(subject.model, choices, subject.device)
-    if choices.needs_images and calibration is None:
-        raise SubjectError(f"{choices.needs_images} needs calibration images, and there are none")
+    plan = make_plan(subject.model, config, subject.device)
+    if config.needs_images and calibration is None:
+        raise SubjectError(f"{config.needs_images} needs calibration images, and there are none")
     model = copy.deepcopy(subject.model)
     folded: list[str] = []
-    if choices.smooth is not None and calibration is not None:
+    if config.smooth is not None and calibration is not None:
         seen = observe_inputs(model, calibration.images, plan.chosen, subject.soft_mask)
-        folded = smooth(model, seen, choices.smooth)
-    inputs = _inputs(model, plan, choices, calibration, subject.soft_mask)
+        folded = smooth(model, seen, config.smooth)
+    inputs = _inputs(model, plan, config, calibration, subject.soft_mask)
     weights = {
-        name: quantize_layer(linear(model, name), scheme, choices, inputs.get(name))
+        name: quantize_layer(linear(model, name), scheme, config, inputs.get(name))
         for name, scheme in plan.chosen.items()
     }
     layers = tuple(_describe_layer(model, name, weight) for name, weight in weights.items())
@@ -166,42 +170,42 @@ def quantize(
         weights=weights,
         soft_mask=subject.soft_mask,
         layers=layers,
-        record=_record(subject, choices, plan, calibration, folded),
+        record=_record(subject, config, plan, calibration, folded),
     )
 
 
 def _inputs(
     model: Model,
     plan: Plan,
-    choices: QuantizationConfig,
+    config: QuantizationConfig,
     calibration: CalibrationSet | None,
     soft_mask: float,
 ) -> Mapping[str, Inputs]:
-    """Return what the layers' inputs are like, where that is needed."""
+    """Return the inputs of the layers whose rounding or range depends on them."""
     static = [n for n, scheme in plan.chosen.items() if scheme.activation == "int8-static"]
-    grams = choices.rounding == "gptq"
-    watched = list(plan.chosen) if grams else static
-    if not watched or calibration is None:
+    grams = config.rounding == "gptq"
+    observed = list(plan.chosen) if grams else static
+    if not observed or calibration is None:
         return {}
-    return observe_inputs(model, calibration.images, watched, soft_mask, grams=grams)
+    return observe_inputs(model, calibration.images, observed, soft_mask, grams=grams)
 
 
 def quantize_layer(
-    layer: nn.Linear, scheme: Scheme, choices: QuantizationConfig, inputs: Inputs | None
+    layer: nn.Linear, scheme: Scheme, config: QuantizationConfig, inputs: Inputs | None
 ) -> QuantizedWeight:
-    """Return one layer's weight as integers with their scales, and how it is run."""
+    """Return one layer's weight as integers with scales, and its layout."""
     out, width = layer.weight.shape
     if scheme.activation == "fp8-dynamic":
         return _to_fp8(layer.weight.detach())
     few = scheme.bits < WHOLE_BYTE
-    asymmetric = choices.asymmetric and few
-    group = choices.group_size if few else width
+    asymmetric = config.asymmetric and few
+    group = config.group_size if few else width
     values, scale, zero = round_weight(
         layer.weight,
         scheme.bits,
         group,
         asymmetric=asymmetric,
-        rounding=choices.rounding,
+        rounding=config.rounding,
         gram=inputs.gram if inputs else None,
     )
     form = WeightLayout(
@@ -210,11 +214,11 @@ def quantize_layer(
         group=group,
         zero=asymmetric,
         activation=scheme.activation,
-        asymmetric=choices.asymmetric and scheme.activation.startswith("int8"),
+        asymmetric=config.asymmetric and scheme.activation.startswith("int8"),
         activation_scale=None if scheme.activation != "int8-static" else 1.0,
     )
     if scheme.activation == "int8-static" and inputs is not None:
-        step, at_zero = choose_range(inputs, choices.clipping, asymmetric=choices.asymmetric)
+        step, at_zero = choose_range(inputs, config.clipping, asymmetric=config.asymmetric)
         form = replace(
             form, activation_scale=step, activation_zero=at_zero, dimensions=inputs.dimensions
         )
@@ -232,7 +236,7 @@ def _to_fp8(weight: Tensor) -> QuantizedWeight:
 
 
 def _describe_layer(model: Model, name: str, weight: QuantizedWeight) -> dict[str, Any]:
-    """Return a layer's line in the account; SQNR = 10 log10(|w|^2 / |w - w_q|^2)."""
+    """Return the record of a layer; SQNR = 10 log10(|w|^2 / |w - w_q|^2)."""
     exact = linear(model, name).weight.detach().double()
     noise = (weight.dequantize().double() - exact).square().sum()
     ratio = float(exact.square().sum() / noise) if noise else math.inf
@@ -246,10 +250,10 @@ def _describe_layer(model: Model, name: str, weight: QuantizedWeight) -> dict[st
 
 
 def check_quantized(model: Model, plan: Plan) -> None:
-    """Make sure that every targeted weight is quantized, and no other: skips are never silent.
+    """Check that all layers of the plan are quantized, and no others.
 
     Raises:
-        SubjectError: a layer is not what the plan says.
+        SubjectError: a layer is not as planned.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
@@ -261,18 +265,18 @@ def check_quantized(model: Model, plan: Plan) -> None:
 
 def _record(
     subject: ModelSubject,
-    choices: QuantizationConfig,
+    config: QuantizationConfig,
     plan: Plan,
     calibration: CalibrationSet | None,
     folded: list[str],
 ) -> dict[str, Any]:
-    """Return what the file's header keeps."""
-    settings = {key: value for key, value in asdict(choices).items() if key != "layers"}
+    """Return the record for the file's header."""
+    settings = {key: value for key, value in asdict(config).items() if key != "layers"}
     rough = unfolded(subject.model, list(plan.chosen)) if folded else []
     return {
         **settings,
-        "exclude": list(choices.exclude),
-        "mixed": dict(choices.layers) or None,
+        "exclude": list(config.exclude),
+        "mixed": dict(config.layers) or None,
         "left": dict(plan.left),
         "smoothed": folded,
         "not_smoothed": rough,

@@ -1,9 +1,9 @@
-"""Weights to integers: rounding to the nearest, with clipped ranges, or with GPTQ's corrections.
+"""Weights to integers: nearest rounding, clip search, and GPTQ.
 
 A group of `group` input channels of one row shares a scale (and a zero point where asymmetric):
 w ~ (q - zero) * scale with q in [-2^(b-1), 2^(b-1) - 1]. The scale of the nearest rounding is
 torchao's: max |w| / ((2^b - 1) / 2), or (max - min) / (2^b - 1). Every scale is rounded to bf16
-before anything is rounded with it, so that a file holds exactly what was measured.
+before anything is rounded with it, so that a file has exactly what was measured.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def _kept(zero: Tensor, asymmetric: bool) -> Tensor | None:
 
 
 def _round_gptq(weight: Tensor, bits: int, group: int, asymmetric: bool, gram: Tensor) -> Rounded:
-    """Round column by column; later columns make up for the errors (Frantar et al. 2022).
+    """Round column by column; later columns compensate the errors (Frantar et al. 2022).
 
-    The error of column i, divided by U_ii, is taken from the columns behind it along U's row i,
+    The error of column i, divided by U_ii, is subtracted from the columns after it along U's row i,
     where U is the upper Cholesky factor of the inverse of the damped Hessian. A group's scale is
     chosen, with clip search, when its first column is reached.
     """
@@ -136,7 +136,7 @@ def _round_gptq(weight: Tensor, bits: int, group: int, asymmetric: bool, gram: T
 
 
 def _carry(settled: Tensor, errors: Tensor, upper: Tensor, inside: int) -> None:
-    """Apply this block's corrections to the columns of a group that lie behind the block."""
+    """Apply this block's corrections to the columns of a group that are after the block."""
     if settled.shape[1] > inside:
         settled[:, inside:] -= errors @ upper[:, inside:]
 

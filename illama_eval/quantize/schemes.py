@@ -1,4 +1,4 @@
-"""Which layers are quantized, and how: schemes by name, checked before any work is done."""
+"""Schemes by name, the config of a quantization, and the plan for every layer."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ SWEEP: tuple[Mapping[str, Any], ...] = (
     {"scheme": "w2", "rounding": "gptq"},
     {"scheme": "w4a4"},
 )
-"""What `--sweep` compares; fp8 besides where it runs."""
+"""What `--sweep` compares; also fp8 on a GPU that has it."""
 
 FLOAT = "float"
 """In a file of schemes by layer: leave this layer as it is."""
 SMALLEST_CALIBRATION = 8
-"""Images without which ranges mean nothing."""
+"""Fewest calibration images."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a layer's weight and input are stored and multiplied."""
+    """How a layer's weight is stored, and how its input is multiplied."""
 
     bits: int
     activation: Activation = "float"
@@ -73,7 +73,7 @@ class QuantizationConfig:
     scheme: str = "w8a8-dynamic"
     """A name of SCHEMES, or of a file of schemes by layer."""
     layers: Mapping[str, str] = field(default_factory=dict)
-    """Scheme by layer; those that are not named have `scheme`."""
+    """Scheme by layer, others stay in floating point; where empty, all layers have `scheme`."""
     group_size: int = 32
     asymmetric: bool = False
     smooth: float | None = None
@@ -94,7 +94,7 @@ class QuantizationConfig:
 
     @property
     def needs_images(self) -> str:
-        """Why calibration images are needed; empty where they are not."""
+        """Why calibration images are needed; empty if they are not."""
         if any(scheme.activation == "int8-static" for scheme in self.schemes):
             return "static ranges"
         if self.smooth is not None:
@@ -104,59 +104,57 @@ class QuantizationConfig:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of every layer that could be quantized."""
+    """The scheme of every layer that is quantized, and why the others are not."""
 
     chosen: Mapping[str, Scheme]
     left: Mapping[str, str]
     """Layers that stay in floating point, and why."""
 
 
-def make_plan(model: Model, choices: QuantizationConfig, device: torch.device) -> Plan:
-    """Return what becomes of every layer.
+def make_plan(model: Model, config: QuantizationConfig, device: torch.device) -> Plan:
+    """Return the plan for every layer of a model.
 
     Raises:
-        SubjectError: this machine, this model or these choices cannot do what is asked.
+        SubjectError: this machine or this model cannot do what the config says.
     """
-    check_choices(choices, device)
+    check_config(config, device)
     if any(is_quantized(weight) for weight in model.parameters()):
         raise SubjectError("the checkpoint is quantized already; give the full-precision one")
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
-    _check_names(layers, choices)
+    _check_names(layers, config)
     left = {
-        name: reason
-        for name, layer in layers.items()
-        if (reason := _why_left(name, layer, choices))
+        name: reason for name, layer in layers.items() if (reason := _why_left(name, layer, config))
     }
-    chosen = {name: SCHEMES[choices.scheme_of(name)] for name in layers if name not in left}
+    chosen = {name: SCHEMES[config.scheme_of(name)] for name in layers if name not in left}
     if not chosen:
         raise SubjectError("every layer is excluded: nothing is left to quantize")
     for name, scheme in chosen.items():
-        _check_group(name, model.get_submodule(name), scheme, choices)
+        _check_group(name, model.get_submodule(name), scheme, config)
     return Plan(chosen=chosen, left=left)
 
 
-def check_choices(choices: QuantizationConfig, device: torch.device) -> None:
-    """Refuse what this machine or the schemes cannot do."""
-    named = {*choices.layers.values()} - {FLOAT} if choices.layers else {choices.scheme}
+def check_config(config: QuantizationConfig, device: torch.device) -> None:
+    """Refuse a config that this machine or its schemes cannot do."""
+    named = {*config.layers.values()} - {FLOAT} if config.layers else {config.scheme}
     unknown = sorted(named - set(SCHEMES))
     if unknown:
         raise SubjectError(f"--scheme {unknown[0]}: use {', '.join(SCHEMES)}, or a file of layers")
-    if choices.group_size < 1:
-        raise SubjectError(f"--group-size {choices.group_size}: a positive number is needed")
-    if choices.smooth is not None and not 0 <= choices.smooth <= 1:
-        raise SubjectError(f"--smooth {choices.smooth}: a number from 0 to 1 is needed")
-    kinds = {scheme.activation for scheme in choices.schemes}
-    whole = any(s.bits == WHOLE_BYTE and s.activation == "float" for s in choices.schemes)
-    if choices.asymmetric and (whole or "fp8-dynamic" in kinds):
+    if config.group_size < 1:
+        raise SubjectError(f"--group-size {config.group_size}: a positive number is needed")
+    if config.smooth is not None and not 0 <= config.smooth <= 1:
+        raise SubjectError(f"--smooth {config.smooth}: a number from 0 to 1 is needed")
+    kinds = {scheme.activation for scheme in config.schemes}
+    whole = any(s.bits == WHOLE_BYTE and s.activation == "float" for s in config.schemes)
+    if config.asymmetric and (whole or "fp8-dynamic" in kinds):
         raise SubjectError("--asymmetric: w8 and fp8 have no zero points; use few bits or w8a8")
     if "fp8-dynamic" in kinds:
         _check_fp8(device)
-        if choices.rounding != "nearest":
-            raise SubjectError(f"--rounding {choices.rounding}: fp8 is no integer; use nearest")
+        if config.rounding != "nearest":
+            raise SubjectError(f"--rounding {config.rounding}: fp8 is not an integer; use nearest")
 
 
 def _check_fp8(device: torch.device) -> None:
-    """Refuse fp8 where no kernel multiplies it."""
+    """Refuse fp8 on a device without a kernel for it."""
     needed = "compute capability 8.9 (L4, RTX 40, H100)"
     if device.type != "cuda":
         raise SubjectError(
@@ -167,12 +165,12 @@ def _check_fp8(device: torch.device) -> None:
         raise SubjectError(f"--scheme fp8 needs {needed}; use --scheme w8a8-dynamic")
 
 
-def _check_names(layers: Mapping[str, nn.Module], choices: QuantizationConfig) -> None:
-    """Refuse names and patterns that match nothing: they are spelled wrongly."""
-    for pattern in choices.exclude:
+def _check_names(layers: Mapping[str, nn.Module], config: QuantizationConfig) -> None:
+    """Refuse names and patterns that match no layer."""
+    for pattern in config.exclude:
         if not any(fnmatch(name, pattern) for name in layers):
             raise SubjectError(f"--exclude {pattern}: matches no layer (such as {_some(layers)})")
-    unknown = [name for name in choices.layers if name not in layers]
+    unknown = [name for name in config.layers if name not in layers]
     if unknown:
         raise SubjectError(f"--scheme: the model has no layer {unknown[0]!r} ({_some(layers)})")
 
@@ -181,17 +179,17 @@ def _some(layers: Mapping[str, nn.Module]) -> str:
     return ", ".join(list(layers)[:3])
 
 
-def _why_left(name: str, layer: nn.Module, choices: QuantizationConfig) -> str:
-    """Return why a layer stays in floating point; empty where it does not."""
+def _why_left(name: str, layer: nn.Module, config: QuantizationConfig) -> str:
+    """Return why a layer stays in floating point; empty if it does not."""
     if isinstance(layer, nn.Conv2d):
         return "a convolution: torchao's integer tensors have none"
-    pattern = next((each for each in choices.exclude if fnmatch(name, each)), None)
+    pattern = next((each for each in config.exclude if fnmatch(name, each)), None)
     if pattern is not None:
         return f"excluded by {pattern!r}"
-    if choices.scheme_of(name) == FLOAT:
+    if config.scheme_of(name) == FLOAT:
         return "left by the schemes by layer"
     assert isinstance(layer, nn.Linear)
-    real = SCHEMES[choices.scheme_of(name)].activation in ("int8-dynamic", "int8-static")
+    real = SCHEMES[config.scheme_of(name)].activation in ("int8-dynamic", "int8-static")
     sizes = {"outputs": layer.out_features, "inputs": layer.in_features}
     odd = next((f"{n} {what}" for what, n in sizes.items() if n % 8), None)
     if real and odd:
@@ -199,29 +197,29 @@ def _why_left(name: str, layer: nn.Module, choices: QuantizationConfig) -> str:
     return ""
 
 
-def _check_group(name: str, layer: nn.Module, scheme: Scheme, choices: QuantizationConfig) -> None:
+def _check_group(name: str, layer: nn.Module, scheme: Scheme, config: QuantizationConfig) -> None:
     assert isinstance(layer, nn.Linear)
-    if scheme.bits < WHOLE_BYTE and layer.in_features % choices.group_size:
+    if scheme.bits < WHOLE_BYTE and layer.in_features % config.group_size:
         raise SubjectError(
-            f"--group-size {choices.group_size} does not divide the {layer.in_features} inputs of "
+            f"--group-size {config.group_size} does not divide the {layer.in_features} inputs of "
             f"{name}; use 32, or leave the layer out with --exclude"
         )
 
 
-def sweep_choices(given: QuantizationConfig, device: torch.device) -> list[QuantizationConfig]:
-    """Return all that a sweep compares here, with the group size and patterns given."""
+def sweep_configs(given: QuantizationConfig, device: torch.device) -> list[QuantizationConfig]:
+    """Return the configs of a sweep on this device, with the group size and patterns given."""
     shared: dict[str, Any] = {
         "group_size": given.group_size,
         "exclude": given.exclude,
         "clipping": given.clipping,
     }
     every = [QuantizationConfig(**each, **shared) for each in (*SWEEP, {"scheme": "fp8"})]
-    return [choices for choices in every if _can(choices, device)]
+    return [config for config in every if _is_possible(config, device)]
 
 
-def _can(choices: QuantizationConfig, device: torch.device) -> bool:
+def _is_possible(config: QuantizationConfig, device: torch.device) -> bool:
     try:
-        check_choices(choices, device)
+        check_config(config, device)
     except SubjectError:
         return False
     return True

@@ -1,40 +1,36 @@
-"""How much each layer minds: one group of layers quantized at a time, everything else exact.
+"""Sensitivity: quantize one group of layers at a time, and measure the divergence of the logits.
 
-The inputs of all blocks are kept from one exact pass; a swap in block i runs blocks i to the end
-alone. From the divergences follows a mixed scheme: bytes are saved where they cost least.
+The inputs of all blocks are kept from one exact pass; a swap in block i runs only blocks i to the
+end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from msgspec import structs
 from torch import Tensor
 
 from illama.checkpoint.quantized import install
 from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.model import Model
-from illama.sources.source import Source
 from illama_eval.bootstrap import keys_of, weights_of
 from illama_eval.quantize.activations import linear, observe_inputs
-from illama_eval.quantize.ptq import LABEL, CalibrationSet, quantize_layer
+from illama_eval.quantize.ptq import CalibrationSet, quantize_layer
 from illama_eval.quantize.schemes import Plan, QuantizationConfig, make_plan
 from illama_eval.results import At, Row
-from illama_eval.run import environment
 from illama_eval.study import Metric, row
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
+STUDY = "sensitivity"
 METRICS: Mapping[str, Metric] = {
     "kl": Metric(unit="nats", better="lower", tolerance=1e-3),
     "flips": Metric(better="lower", tolerance=1e-2),
 }
-"""Of the study `sensitivity`."""
-
+"""Name and metrics of the study in the run."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "qkv": ("attention.qkv",),
     "projection": ("attention.projection",),
@@ -42,8 +38,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "down": ("feed_forward.down",),
 }
 """Layers of a block that are swapped together; a GELU block has no gate."""
-
-
 IMAGES = 64
 """Images on which layers are compared."""
 CHUNK = 16
@@ -63,18 +57,18 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What one swap does to the logits, image by image."""
+    """Effect of one swap on the logits of each image."""
 
     group: Group
     scheme: str
     divergence: Tensor
     """KL(exact || swapped) in nats, float64 [image]."""
     flipped: Tensor
-    """Whether the answer changed, bool [image]."""
+    """Whether the predicted class changed, bool [image]."""
 
 
 def group_layers(model: Model, plan: Plan) -> list[Group]:
-    """Return the groups of the layers that are to be quantized, in the order of depth."""
+    """Return the groups of the planned layers, in the order of depth."""
     groups = []
     for number in range(model.config.depth):
         for kind, parts in KINDS.items():
@@ -93,17 +87,17 @@ def group_layers(model: Model, plan: Plan) -> list[Group]:
 def find_effects(
     subject: ModelSubject,
     images: Tensor,
-    choices: QuantizationConfig,
+    config: QuantizationConfig,
     calibration: CalibrationSet | None = None,
 ) -> list[Effect]:
     """Return the effect of quantizing each group alone, on prepared images.
 
     Raises:
-        SubjectError: what is asked cannot be done here.
+        SubjectError: the config cannot be done here.
     """
     model = subject.model
-    plan = make_plan(model, choices, subject.device)
-    weights = quantize_apart(subject, plan, choices, calibration)
+    plan = make_plan(model, config, subject.device)
+    weights = quantize_apart(subject, plan, config, calibration)
     groups = group_layers(model, plan)
     found: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for part in torch.split(images, CHUNK):
@@ -115,7 +109,7 @@ def find_effects(
     return [
         Effect(
             group=groups[number],
-            scheme=choices.scheme,
+            scheme=config.scheme,
             divergence=torch.cat([divergence for divergence, _ in parts]),
             flipped=torch.cat([flipped for _, flipped in parts]),
         )
@@ -126,23 +120,23 @@ def find_effects(
 def quantize_apart(
     subject: ModelSubject,
     plan: Plan,
-    choices: QuantizationConfig,
+    config: QuantizationConfig,
     calibration: CalibrationSet | None,
 ) -> dict[str, QuantizedWeight]:
-    """Return every layer's quantized weight, the inputs of all being those of the exact model."""
-    if choices.smooth is not None:
+    """Return every layer's quantized weight, each fitted to inputs of the exact model."""
+    if config.smooth is not None:
         raise SubjectError("--smooth changes several layers at once; leave it out here")
     inputs = {}
-    if choices.needs_images:
+    if config.needs_images:
         if calibration is None:
-            raise SubjectError(f"{choices.needs_images} needs calibration images; there are none")
-        grams = choices.rounding == "gptq"
+            raise SubjectError(f"{config.needs_images} needs calibration images; there are none")
+        grams = config.rounding == "gptq"
         given = calibration.images, plan.chosen, subject.soft_mask
         inputs = observe_inputs(subject.model, *given, grams=grams)
     weights = {}
     for name, scheme in plan.chosen.items():
         layer = linear(subject.model, name)
-        weights[name] = quantize_layer(layer, scheme, choices, inputs.get(name))
+        weights[name] = quantize_layer(layer, scheme, config, inputs.get(name))
     return weights
 
 
@@ -157,7 +151,7 @@ def _keep_inputs(model: Model, images: Tensor, soft_mask: float) -> tuple[list[T
 
 
 def _run_from(model: Model, entering: Sequence[Tensor], block: int, soft_mask: float) -> Tensor:
-    """Return the logits from block `block` on."""
+    """Return the logits, computed from block `block` on."""
     inside = block < len(model.blocks)
     feature = model.finish(entering[block], soft_mask, first=block) if inside else entering[block]
     logits: Tensor = model.head(feature)
@@ -166,7 +160,7 @@ def _run_from(model: Model, entering: Sequence[Tensor], block: int, soft_mask: f
 
 @contextmanager
 def _swapped(model: Model, weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
-    """Run with some layers quantized, and have the exact ones back afterwards."""
+    """Run with some layers quantized, and restore the exact ones afterwards."""
     before = {name: linear(model, name).weight for name in weights}
     handles = install(model, weights)
     try:
@@ -179,41 +173,17 @@ def _swapped(model: Model, weights: Mapping[str, QuantizedWeight]) -> Iterator[N
 
 
 def _compare(exact: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return KL(exact || logits) and whether the answer changed, [image]."""
+    """Return KL(exact || logits) and whether the predicted class changed, [image]."""
     first, second = exact.double().log_softmax(-1), logits.double().log_softmax(-1)
     divergence = (first.exp() * (first - second)).sum(-1)
     return divergence, exact.argmax(-1) != logits.argmax(-1)
 
 
-def sensitivity_header(
-    base: ModelSubject, source: Source, identity: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        **environment.describe(base.device),
-        "identity": identity,
-        "label": LABEL,
-        "subjects": [base.describe()],
-        "source": {
-            "name": source.name,
-            "split": source.split,
-            "images": len(source),
-            "fingerprint": source.fingerprint,
-        },
-        "metrics": {"sensitivity": {name: asdict(metric) for name, metric in METRICS.items()}},
-    }
-
-
-def effect_rows(base: ModelSubject, source: Source, effects: Sequence[Effect]) -> Iterator[Row]:
-    """Yield divergence and flips of every swap with their intervals, and the sums."""
-    weights = weights_of(keys_of(source.ids))
-    images = len(source)
+def effect_rows(effects: Sequence[Effect], ids: Sequence[str]) -> Iterator[Row]:
+    """Yield divergence and flips of every swap, with intervals; `ids` are those of the images."""
+    weights = weights_of(keys_of(ids))
     for effect in effects:
         at = {**effect.group.at, "scheme": effect.scheme}
         for metric, values in (("kl", effect.divergence), ("flips", effect.flipped)):
             mean = (weights @ values.cpu().double()) / weights.sum(1)
-            yield structs.replace(
-                row(metric, mean, images, declared=METRICS[metric], at=at),
-                subject=base.name,
-                source=source.name,
-                study="sensitivity",
-            )
+            yield row(metric, mean, len(ids), declared=METRICS[metric], at=at)

@@ -1,9 +1,9 @@
-"""SmoothQuant: move outlying channels from a layer's input into its weight, at no cost at all.
+"""SmoothQuant: move outlier channels from a layer's input into its weight, exactly.
 
 x W^T = (x / s)(W s)^T with s_j = max|x_j|^a / max|w_j|^(1-a) (Xiao et al. 2022). The division is
-folded into whatever makes x, exactly: the norm before qkv and before gate and up, the value rows
-of qkv before the projection (each channel of the values passes attention by itself), the rows of
-up before SwiGLU's down. GELU's down has nothing to fold into and stays as it is.
+folded into what computes x: the norm before qkv and before gate and up, the value rows of qkv
+before the projection (each channel of the values passes through attention by itself), the rows of
+up before SwiGLU's down. GELU's down has nothing to fold into and is not smoothed.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from illama.model import Block, Model
 from illama_eval.quantize.activations import Inputs
 
 NARROWEST = 1e-5
-"""Smallest magnitude of a channel; those below are taken for it."""
+"""Smallest magnitude of a channel; smaller ones count as this."""
 
 
 @dataclass(frozen=True)
 class SmoothingGroup:
-    """Layers that share an input, and the parameters that make it."""
+    """Layers that share an input, and the parameters that compute it."""
 
     consumers: tuple[nn.Linear, ...]
     makers: tuple[Tensor, ...]
     """Weights [channel, ...] and biases [channel] whose rows are divided."""
-    watched: str
+    first: str
     """Name of the first consumer."""
 
 
 @torch.no_grad()
 def smooth(model: Model, inputs: Mapping[str, Inputs], strength: float) -> list[str]:
-    """Smooth a model in place; return the names of the watched layers, one per fold.
+    """Smooth a model in place; return the names of the observed layers, one per group.
 
-    Logits stay what they were up to rounding. `strength` is a, 0 to 1.
+    Logits stay the same up to rounding. `strength` is a, 0 to 1.
     """
     folded = []
     for number, block in enumerate(model.blocks):
         assert isinstance(block, Block)
-        for fold in _folds(block, f"blocks.{number}"):
-            if fold.watched in inputs:
-                factor = _factor(fold, inputs[fold.watched].largest, strength)
-                for maker in fold.makers:
+        for group in _groups(block, f"blocks.{number}"):
+            if group.first in inputs:
+                factor = _factor(group, inputs[group.first].largest, strength)
+                for maker in group.makers:
                     maker.div_(factor.view(-1, *[1] * (maker.ndim - 1)))
-                for consumer in fold.consumers:
+                for consumer in group.consumers:
                     consumer.weight.mul_(factor)
-                folded.append(fold.watched)
+                folded.append(group.first)
     return folded
 
 
-def _factor(fold: SmoothingGroup, largest: Tensor, strength: float) -> Tensor:
+def _factor(group: SmoothingGroup, largest: Tensor, strength: float) -> Tensor:
     """Return s, fp32 [channel]."""
-    heaviest = torch.stack([each.weight.abs().amax(0) for each in fold.consumers]).amax(0)
+    heaviest = torch.stack([each.weight.abs().amax(0) for each in group.consumers]).amax(0)
     reach, weight = largest.clamp_min(NARROWEST), heaviest.clamp_min(NARROWEST)
     return (reach**strength / weight ** (1 - strength)).clamp(1e-3, 1e3)
 
 
-def _folds(block: Block, path: str) -> Iterator[SmoothingGroup]:
-    """Yield a block's folds; those that change a consumer's rows come before those of its input."""
+def _groups(block: Block, path: str) -> Iterator[SmoothingGroup]:
+    """Yield a block's groups; one that changes a layer's rows comes before that of its input."""
     qkv, projection = block.attention.qkv, block.attention.projection
     width = projection.in_features
     values = (qkv.weight[2 * width :], qkv.bias[2 * width :])
@@ -77,6 +77,6 @@ def _folds(block: Block, path: str) -> Iterator[SmoothingGroup]:
 
 
 def unfolded(model: Model, names: Sequence[str]) -> list[str]:
-    """Return the layers among `names` whose input cannot be smoothed at no cost."""
+    """Return the layers among `names` whose input cannot be smoothed."""
     gelu = model.config.mlp == "gelu"
     return [name for name in names if gelu and name.endswith("feed_forward.down")]

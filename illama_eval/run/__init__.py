@@ -1,1 +1,1 @@
-"""One evaluation: images through subjects into sums, rows and a run directory."""
+"""Evaluation: one pass over the images, sums of the studies, and the run directory."""

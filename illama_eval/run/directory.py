@@ -1,4 +1,4 @@
-"""The run directory while it is written: who owns it, what is already there, what is half done."""
+"""The run directory on disk: its lock, its identity, partials, and the finished files."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ OWNED = (
     "mixed.json",
 )
 FOLDERS = ("tables", "figures")
+START_FRESH = "choose another --out, or start fresh with --overwrite"
+_LONGEST = 20
+"""Characters of a differing value that a message shows, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partial:
-    """A run that was interrupted: what it had measured, and where it goes on."""
+    """An interrupted run: what it has measured, and where it continues."""
 
     identity: Mapping[str, Any]
     next_batch: int
@@ -82,10 +85,10 @@ def _owner(directory: Path) -> str:
 
 
 def finished_run(directory: Path, identity: Mapping[str, Any]) -> Run | None:
-    """Return the run that already lies there, if it is this one.
+    """Return the finished run in the directory; None if there is none.
 
     Raises:
-        ResultError: a run of another identity lies there; the first differing field is named.
+        ResultError: its identity is another; the first differing field is named.
     """
     if not (directory / "run.json").exists():
         return None
@@ -94,8 +97,32 @@ def finished_run(directory: Path, identity: Mapping[str, Any]) -> Run | None:
     return run
 
 
+def claim(
+    path: Path,
+    identity: Mapping[str, Any],
+    notes: Mapping[str, Any] | None = None,
+    advice: str = START_FRESH,
+) -> None:
+    """Write the identity of a folder of trainings into `path`, or check that it is the stored one.
+
+    `notes` are written beside it and not compared.
+
+    Raises:
+        ResultError: the stored identity is another; the first differing field is named.
+        CheckpointError: the file cannot be written.
+    """
+    if path.is_file():
+        stored = json.loads(path.read_text("utf-8"))
+        kept = {name: stored[name] for name in identity if name in stored}
+        _check_same(path.parent, kept, identity, advice)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(json.dumps({**identity, **(notes or {})}, indent=1).encode())
+
+
 def clear(directory: Path) -> None:
-    """Remove what an earlier run left; other files stay."""
+    """Remove the files of an earlier run; other files stay."""
     for name in OWNED:
         (directory / name).unlink(missing_ok=True)
     for name in FOLDERS:
@@ -110,12 +137,12 @@ def clear_partials(directory: Path) -> None:
 
 
 def partial_path(directory: Path, rank: int, world: int) -> Path:
-    """Return where a process keeps its partial."""
+    """Return the file of a process's partial."""
     return directory / f"partial-{rank + 1}of{world}.pt"
 
 
 def save_partial(path: Path, partial: Partial) -> None:
-    """Write a partial in one step.
+    """Write a partial, whole or not at all.
 
     Raises:
         CheckpointError: the disk is full; the partial before it is intact.
@@ -138,8 +165,8 @@ def load_partial(path: Path, identity: Mapping[str, Any]) -> Partial | None:
     others = [each for each in path.parent.glob("partial-*.pt") if _world(each) != _world(path)]
     if others:
         raise ResultError(
-            f"{path.parent}: holds a half-done run of {_world(others[0])} processes, "
-            f"this one has {_world(path)}; use as many, or start fresh with --overwrite"
+            f"{path.parent}: holds a half-done run of {_world(others[0])} processes, this one has "
+            f"{_world(path)}; use the same number, or start fresh with --overwrite"
         )
     if not path.exists():
         return None
@@ -156,14 +183,14 @@ def _world(path: Path) -> str:
     return path.stem.partition("of")[2]
 
 
-def _check_same(directory: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _check_same(
+    directory: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], advice: str = START_FRESH
+) -> None:
     """Raise, naming the first field in which two identities differ."""
-    field = next((key for key, there, here in _differences(stored, wanted)), None)
-    if field is not None:
-        raise ResultError(
-            f"{directory}: holds a run with another {field}; "
-            "choose another --out, or start fresh with --overwrite"
-        )
+    for field, *values in _differences(stored, wanted):
+        both = ", not ".join(map(repr, values))
+        shown = f" ({both})" if max(len(repr(each)) for each in values) <= _LONGEST else ""
+        raise ResultError(f"{directory}: holds a run with another {field}{shown}; {advice}")
 
 
 def _differences(stored: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -178,7 +205,7 @@ def _differences(stored: Any, wanted: Any, name: str = "") -> Iterator[tuple[str
 
 
 def has_timing(directory: Path, study: str) -> bool:
-    """Return whether timing.json holds rows of a study."""
+    """Return whether timing.json has rows of a study."""
     path = directory / "timing.json"
     return path.is_file() and any(
         row.study == study for row in Run.from_json(path.read_text("utf-8")).rows
@@ -199,7 +226,7 @@ def add_timing(directory: Path, rows: Iterable[Row]) -> None:
 
 
 def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[str, Any]]) -> None:
-    """Write a finished run; run.json comes last, so that its presence means that all is there.
+    """Write a finished run; run.json comes last, so where it exists the run is complete.
 
     `arrays` maps file stems (`per_image`, `samples`) to the arrays of an .npz.
 

@@ -1,4 +1,4 @@
-"""With what a run was made: code, versions, device, and how fast it was."""
+"""What a run was made with: code, versions and device; and its timing."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from illama_eval.results import Row, Run
+from illama_eval.run.job import Progress
 from illama_eval.subjects.subject import Subject
-
-
-class Progress(Protocol):
-    """What timing needs to know of a fold."""
-
-    batch_size: int
-    chunk: int
-    seconds: float
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -47,7 +40,7 @@ def device_name(device: torch.device) -> str:
 
 
 def timing(subject: Subject, progress: Progress, images: int, header: Mapping[str, Any]) -> Run:
-    """Return timing.json: rows of speed and memory, which differ from run to run."""
+    """Return the content of timing.json: speed and memory, which differ from run to run."""
     declared = {
         "images_per_second": (images / max(progress.seconds, 1e-9), "images/s"),
         "seconds": (progress.seconds, "s"),

@@ -1,4 +1,4 @@
-"""Fold studies over the loop: one pass over the images, and a run directory in the end."""
+"""`evaluate`: measure subjects on a source in one pass, and write the run directory."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def evaluate(
     studies: Sequence[Study],
     out: Path | None = None,
     options: Options | None = None,
-    prior: PrecomputedStudy | None = None,
+    precomputed: PrecomputedStudy | None = None,
 ) -> Run:
     """Measure subjects on a source with all studies in one pass.
 
-    `prior` holds what was found before, which becomes part of the run.
+    `precomputed` is a study that was computed before; its results become part of the run.
 
-    With `out`, the run directory is written there, and an interrupted run in it is gone on with.
+    With `out`, the run directory is written there, and an interrupted run in it is continued.
     Under torchrun every process measures its share, and all return the same run.
 
     Raises:
@@ -45,7 +45,7 @@ def evaluate(
     """
     subjects = tuple(subject) if isinstance(subject, Sequence) else (subject,)
     with join(subjects[0].device) as world:
-        job = Job(subjects, source, tuple(studies), options or Options(), world, prior)
+        job = Job(subjects, source, tuple(studies), options or Options(), world, precomputed)
         if out is None:
             return finalize(job, _fold(job, None)).run
         return _lead(job, out) if world.is_main else _follow(job, out)
@@ -54,22 +54,22 @@ def evaluate(
 def _lead(job: Job, out: Path) -> Run:
     """Measure this process's share, and write what all have measured."""
     with directory.owned(out):
-        found = _prepare(job, out)
-        job.world.collect(found is not None)
-        if found is not None:
-            return found
+        stored = _prepare(job, out)
+        job.world.collect(stored is not None)
+        if stored is not None:
+            return stored
         finished = finalize(job, _fold(job, out))
         directory.write_run(out, finished.run, finished.timing, finished.arrays)
         return finished.run
 
 
 def _prepare(job: Job, out: Path) -> Run | None:
-    """Make the directory ready; return the run if it is there already."""
+    """Prepare the directory; return the finished run if it has one."""
     if job.options.overwrite:
         directory.clear(out)
-    found = directory.finished_run(out, job.identity)
+    stored = directory.finished_run(out, job.identity)
     if job.options.resume:
-        return found
+        return stored
     directory.clear_partials(out)
     return None
 
@@ -89,7 +89,7 @@ def _fold(job: Job, out: Path | None) -> Progress:
     mine = len(job.world.positions(len(job.source)))
     if job.options.on_start:
         job.options.on_start(mine, min(mine, progress.next_batch * progress.batch_size))
-    with deferring() as request, saver:
+    with deferring() as interruption, saver:
         for step in observe_source(
             job.subjects,
             job.source,
@@ -104,14 +104,14 @@ def _fold(job: Job, out: Path | None) -> Progress:
             progress.take(step)
             if job.options.on_batch:
                 job.options.on_batch(len(step.positions) + len(step.unreadable))
-            if request.signal:
-                raise Interrupted(request.signal)
+            if interruption.signal:
+                raise Interrupted(interruption.signal)
             saver.save_if_due()
     return progress
 
 
 def _begin(job: Job, path: Path | None) -> Progress:
-    """Return the progress that a partial holds, or none yet."""
+    """Return the progress that the partial has stored, or a new one."""
     stored = path and directory.load_partial(path, job.identity)
     if stored:
         return Progress(**{name: getattr(stored, name) for name in Progress.__annotations__})
@@ -120,7 +120,7 @@ def _begin(job: Job, path: Path | None) -> Progress:
 
 
 class _Saver:
-    """Saves partials: now and then, and whatever ends the fold before its time."""
+    """Saves partials: from time to time, and when the pass ends early."""
 
     def __init__(self, job: Job, progress: Progress, path: Path | None) -> None:
         self.job, self.progress, self.path = job, progress, path
@@ -129,7 +129,7 @@ class _Saver:
         self.cost = 0.0
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Start."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.progress.seconds = self.before + time.monotonic() - self.started

@@ -1,4 +1,4 @@
-"""From the grand total to the finished run: header, rows, curves, verdicts, arrays."""
+"""The finished run of a job: header, rows, curves, verdicts and arrays from the summed totals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ UNREADABLE_NAMED = 100
 CLASSES_NAMED = 100
 """Class names that the header lists."""
 
-Found: TypeAlias = tuple[str, str, StudyResult]
-"""A subject's name, a study's, and what it found."""
+NamedResult: TypeAlias = tuple[str, str, StudyResult]
+"""Name of the subject, name of the study, and the result."""
 Unreadable: TypeAlias = Sequence[tuple[int, str]]
 """Positions and reasons."""
 
@@ -53,25 +53,27 @@ def finalize(job: Job, progress: Progress) -> FinishedRun:
             f"{job.source.name}: none of its {len(unreadable)} images can be read "
             f"(first: {unreadable[0][1]})"
         )
-    findings = [
+    results = [
         (subject.name, study.name, study.summarize(progress.of(number, study.name)))
         for number, subject in enumerate(job.subjects)
         for study in job.studies_of[number]
     ]
-    if job.prior is not None:
-        findings += [(name, job.prior.name, found) for name, found in job.prior.findings.items()]
+    if job.precomputed is not None:
+        results += [
+            (name, job.precomputed.name, result) for name, result in job.precomputed.results.items()
+        ]
     run = Run(
         header=_header(job, unreadable),
-        rows=tuple(_rows(job, findings, len(unreadable))),
+        rows=tuple(_rows(job, results, len(unreadable))),
         curves=tuple(
             replace(curve, subject=name, study=study)
-            for name, study, found in findings
-            for curve in found.curves
+            for name, study, result in results
+            for curve in result.curves
         ),
         verdicts=tuple(
             replace(verdict, subject=name, study=study)
-            for name, study, found in findings
-            for verdict in found.verdicts
+            for name, study, result in results
+            for verdict in result.verdicts
         ),
     )
     mine = len(job.world.positions(len(job.source)))
@@ -80,7 +82,7 @@ def finalize(job: Job, progress: Progress) -> FinishedRun:
 
 
 def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
-    """Return what was measured with what; no time, no path of this machine."""
+    """Return what was measured, on what and with what; no time, no path of this machine."""
     source = job.source
     named = [[source.ids[i], reason] for i, reason in unreadable[:UNREADABLE_NAMED]]
     return {
@@ -106,17 +108,17 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
 
 
 def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:
-    """Yield the studies, and what was found before, with their metrics."""
+    """Yield the names of the studies, the precomputed one included, with their metrics."""
     for study in job.studies:
         yield study.name, study.metrics
-    if job.prior is not None:
-        yield job.prior.name, job.prior.metrics
+    if job.precomputed is not None:
+        yield job.precomputed.name, job.precomputed.metrics
 
 
-def _rows(job: Job, findings: Iterable[Found], unreadable: int) -> Iterator[Row]:
+def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator[Row]:
     """Yield all rows with subject, source and study filled in."""
-    for name, study, found in findings:
-        for row in found.rows:
+    for name, study, result in results:
+        for row in result.rows:
             note = _over_all(row, unreadable) if study == "accuracy" else ""
             yield replace(
                 row,

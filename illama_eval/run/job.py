@@ -1,4 +1,4 @@
-"""One evaluation: what is measured, how, and how far it has come."""
+"""What one evaluation consists of: its options, its job, and its progress."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Options:
     workers: int = 0
     """Threads that read images ahead; 0 reads them between the passes."""
     resume: bool = True
-    """Whether a finished run is shown again, and an interrupted one gone on with."""
+    """Whether a finished run is shown again, and an interrupted one continued."""
     overwrite: bool = False
     """Whether a run of another identity is replaced."""
     limit: int | None = None
@@ -50,19 +50,19 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecomputedStudy:
-    """What was found before the pass over the images, as a study of the run beside the others."""
+    """A study that was computed before the pass over the images, and belongs to the run."""
 
     name: str
     """Row.study"""
     metrics: Mapping[str, Metric]
     parameters: Mapping[str, Any]
     """JSON-able; part of the run's identity."""
-    findings: Mapping[str, StudyResult] = field(default_factory=dict)
-    """By the subject's name; empty while only the identity is asked for."""
+    results: Mapping[str, StudyResult] = field(default_factory=dict)
+    """By the subject's name; empty while only the identity is needed."""
 
 
 class Collector(Protocol):
-    """What the fold asks of a study, and of the sample collector beside the studies."""
+    """What a pass over the images needs of a study, or of the sample collector."""
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ class Job:
     studies: tuple[Study, ...]
     options: Options
     world: World
-    prior: PrecomputedStudy | None = None
+    precomputed: PrecomputedStudy | None = None
 
     def __post_init__(self) -> None:
         for study in self.studies:
@@ -142,7 +142,7 @@ class Job:
 
     @cached_property
     def wanted(self) -> frozenset[str]:
-        """All that the studies ask of a model."""
+        """All that the studies want of a model."""
         return frozenset().union(*(study.wants for study in self.studies))
 
     @cached_property
@@ -161,7 +161,11 @@ class Job:
             },
             "studies": {
                 **{study.name: parameters(study) for study in self.studies},
-                **({} if self.prior is None else {self.prior.name: dict(self.prior.parameters)}),
+                **(
+                    {}
+                    if self.precomputed is None
+                    else {self.precomputed.name: dict(self.precomputed.parameters)}
+                ),
             },
             "replicate_scheme": REPLICATE_SCHEME,
         }
@@ -182,8 +186,8 @@ def unseen(study: Study, subject: Subject) -> str:
     missing = min(needs(study) - subject.shows)
     if missing in LAYER_WANTED:
         return (
-            f"{subject.name}: {study.name} needs attention, which is not seen here; give a "
-            "checkpoint of illama, a ViT or a DeiT"
+            f"{subject.name}: {study.name} needs attention, which this model does not show; "
+            "give a checkpoint of illama, a ViT or a DeiT"
         )
     return (
         f"{subject.name}: {study.name} needs {missing}, and this model shows only "

@@ -1,4 +1,4 @@
-"""Batches of images, read and prepared, ahead of the model where threads help."""
+"""Batches of images, read and prepared, ahead of the model if there are worker threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from illama_eval.bootstrap import keys_of, weights_of
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedBatch:
-    """A batch as the loader hands it over: one tensor per distinct way to prepare an image."""
+    """A batch from the loader: one tensor per distinct way to prepare an image."""
 
     positions: NDArray[np.int64]
     inputs: tuple[Tensor, ...]
@@ -34,7 +34,7 @@ class LoadedBatch:
     """Class of each pixel, per image; None unless segments are wanted."""
 
     def part(self, start: int, size: int) -> LoadedBatch:
-        """Return a run of the readable images."""
+        """Return a slice of the readable images."""
         rows = slice(start, start + size)
         return LoadedBatch(
             positions=self.positions[rows],
@@ -114,11 +114,11 @@ class BatchPlan:
         labels, subset = self.source.labels, self.source.class_subset
         if labels is None or subset is None:
             return None if labels is None else torch.from_numpy(labels)
-        place = {kept: i for i, kept in enumerate(subset)}
-        return torch.tensor([place[label] for label in labels.tolist()], dtype=torch.int64)
+        number = {kept: i for i, kept in enumerate(subset)}
+        return torch.tensor([number[label] for label in labels.tolist()], dtype=torch.int64)
 
     def batch(self, part: LoadedBatch, device: torch.device) -> Batch:
-        """Return who the images are, on the device where they are measured."""
+        """Return ids, labels and weights of the images, on the device where they are measured."""
         positions = part.positions
         index = torch.from_numpy(positions)
         keys = self.keys[index]

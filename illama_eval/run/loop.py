@@ -1,4 +1,4 @@
-"""The one generator over images: loading, sharding, lockstep of subjects, out-of-memory retry."""
+"""The generator over images: loading, sharding, subjects in lockstep, out-of-memory retry."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class OutOfMemoryError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult(Generic[Result]):
-    """What became of one loaded batch."""
+    """The results of one loaded batch."""
 
     next_batch: int
-    """Index of the batch to go on with after an interruption."""
+    """Index of the batch to continue with after an interruption."""
     positions: NDArray[np.int64]
     unreadable: tuple[tuple[int, str], ...]
     chunk: int
@@ -57,7 +57,7 @@ def observe_source(
     world: World | None = None,
     first: int = 0,
 ) -> Iterator[BatchResult[Result]]:
-    """Yield a Step per batch, holding what `consume` made of the pieces of all subjects.
+    """Yield a BatchResult per batch, with what `consume` returned for the pieces of all subjects.
 
     Subjects see each batch in lockstep, so that a piece can carry its `reference`. When memory
     runs out, inside the model or inside `consume`, the images per pass are halved and the failed
@@ -173,7 +173,7 @@ def _attempt(work: Callable[[], Result]) -> tuple[Result] | None:
 
 
 def is_out_of_memory(problem: RuntimeError) -> bool:
-    """Return whether the error says that memory ran out, on a GPU or on the CPU, and no other."""
+    """Return whether the error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(problem, torch.OutOfMemoryError):
         return True
     return "DefaultCPUAllocator" in str(problem) and "allocate memory" in str(problem)

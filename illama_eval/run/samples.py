@@ -1,4 +1,4 @@
-"""Where the class token looks, on a few sample images: kept while the other studies measure."""
+"""Attention of the class token on a few sample images, collected beside the studies."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class ClassAttention:
         batch = batch_of(piece)
         chosen = batch.order < SAMPLES
         row = present(piece.used, "used")[chosen, :, piece.class_index].double().mean(1)
-        place = batch.order[chosen].unsqueeze(0)
+        index = batch.order[chosen].unsqueeze(0)
         shape = (SAMPLES, row.shape[-1])
-        placed = torch.sparse_coo_tensor(place, row, shape, check_invariants=False)
-        return {f"layer/{piece.index}": placed}
+        sparse = torch.sparse_coo_tensor(index, row, shape, check_invariants=False)
+        return {f"layer/{piece.index}": sparse}
 
 
 def collect_samples(
@@ -65,13 +65,13 @@ def collect_samples(
     attention = np.rint(255 * patches / peak).astype(np.uint8).reshape(*maps.shape[:2], side, side)
     order = hash_order(source.ids)
     shown = [(int(order[i]), int(i)) for i in np.argsort(order)[:SAMPLES]]
-    pictures = {place: _view(source, position, subject.transform) for place, position in shown}
-    kept = [(place, position) for place, position in shown if pictures[place] is not None]
+    pictures = {rank: _view(source, position, subject.transform) for rank, position in shown}
+    kept = [(rank, position) for rank, position in shown if pictures[rank] is not None]
     index = np.array([position for _, position in kept], dtype=np.int64)
     arrays: dict[str, NDArray[Any]] = {
         "ids": np.array([source.ids[i] for i in index], dtype=np.str_),
-        "images": np.array([pictures[place] for place, _ in kept], dtype=np.uint8),
-        "attention": attention[[place for place, _ in kept]],
+        "images": np.array([pictures[rank] for rank, _ in kept], dtype=np.uint8),
+        "attention": attention[[rank for rank, _ in kept]],
     }
     if source.labels is not None:
         arrays["labels"] = source.labels[index]

@@ -129,7 +129,7 @@ def _to_logits(path: Path, probabilities: np.ndarray[Any, Any]) -> np.ndarray[An
     return logits
 
 
-def as_subject(
+def with_probe(
     base: Subject, probe: str, parameters: Mapping[str, Any], number: int, classes: int
 ) -> SavedPredictions:
     """Return a model with a probe on its frozen features as a subject.

@@ -1,8 +1,8 @@
-"""Frozen features of a source's images, extracted once and kept on the disk.
+"""Frozen features of a source's images, extracted once and kept on disk.
 
 A file of features is found by everything that decides them: the weights and how they are run, the
 transform, the images and their order, and the kind of feature. It is used again only if its bytes
-are those that were written; an extraction that was interrupted goes on.
+are those that were written; an interrupted extraction is continued.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from illama.files import replacing, sha256_of_file
 from illama.interruption import deferring
 from illama.observation import LayerSeen, OutputSeen, batch_of, present
 from illama.sources.source import Source
-from illama_eval.run.job import IDENTIFYING
+from illama_eval.run.job import IDENTIFYING, Options
 from illama_eval.run.loop import SubjectPiece, automatic_batch_size, observe_source
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import Subject, SubjectError
@@ -38,7 +38,7 @@ block after it. `last4`: the class tokens of the last four blocks after it, side
 LAST = 4
 FORMAT = 1
 SAVE_EVERY = 30.0
-"""Seconds between notes of how far an extraction has come."""
+"""Seconds between saves of the progress of an extraction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +51,14 @@ class Features:
     """Position and reason of each image that could not be read."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How images are read and how progress is heard of; nothing here changes a feature."""
-
-    batch_size: int | None = None
-    workers: int = 0
-    on_start: Callable[[int, int], object] | None = None
-    on_batch: Callable[[int], object] | None = None
-
-
 def extract(
-    subject: Subject, source: Source, kind: Kind, folder: Path, reading: Reading | None = None
+    subject: Subject, source: Source, kind: Kind, folder: Path, options: Options | None = None
 ) -> Features:
     """Return a subject's features of all images, from the folder if they are there.
 
     Raises:
-        SubjectError: the subject does not show what the kind is made of.
-        SystemExit: the process was asked to stop; what there is, is kept.
+        SubjectError: the subject does not show what the kind needs.
+        SystemExit: the process was asked to stop; what is extracted is kept.
     """
     check_kind(subject, kind)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,21 +67,21 @@ def extract(
     with FileLock(store.lock):
         found = store.finished()
         if found is None:
-            _fill(store, subject, source, kind, reading or Reading())
+            _fill(store, subject, source, kind, options or Options())
             found = store.finished()
         assert found is not None
         return found
 
 
 def check_kind(subject: Subject, kind: Kind) -> None:
-    """Refuse a kind of feature that cannot be made of the subject.
+    """Refuse a kind of feature that the subject does not show.
 
     Raises:
-        SubjectError: it cannot.
+        SubjectError: the subject does not show it.
     """
     if kind != "class" and not isinstance(subject, ModelSubject):
         raise SubjectError(
-            f"{subject.name}: shows no tokens, of which the features {kind} are made; use class"
+            f"{subject.name}: shows no tokens, which the features {kind} need; use class"
         )
     if "features" not in subject.shows:
         raise SubjectError(f"{subject.name}: shows no features; give a checkpoint")
@@ -122,48 +112,48 @@ def read_kind(
 
 def _tokens(piece: LayerSeen, kind: Kind) -> Tensor:
     """Return the class token [image, channel], or all patches [image, patch, channel]."""
-    tokens, place = present(piece.tokens, "tokens"), piece.class_index
+    tokens, index = present(piece.tokens, "tokens"), piece.class_index
     if kind == "last4":
-        return tokens[:, place]
-    return torch.cat((tokens[:, :place], tokens[:, place + 1 :]), dim=1)
+        return tokens[:, index]
+    return torch.cat((tokens[:, :index], tokens[:, index + 1 :]), dim=1)
 
 
-def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, reading: Reading) -> None:
-    """Extract what is missing, noting from time to time how far it has come."""
+def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, options: Options) -> None:
+    """Extract what is missing, saving the progress from time to time."""
     wanted = frozenset({"features"} if kind == "class" else {"features", "tokens"})
     progress = store.progress()
-    size = progress.get("batch_size") or reading.batch_size
+    size = progress.get("batch_size") or options.batch_size
     size = size or automatic_batch_size([subject], wanted)
     first, unreadable = progress.get("next_batch", 0), progress.get("unreadable", [])
-    if reading.on_start:
-        reading.on_start(len(source), min(len(source), first * size))
+    if options.on_start:
+        options.on_start(len(source), min(len(source), first * size))
     saved = time.monotonic()
-    with deferring() as asked:
+    with deferring() as interruption:
         for step in observe_source(
             [subject],
             source,
             wanted,
             partial(read_kind, subject, kind),
             batch_size=size,
-            workers=reading.workers,
+            workers=options.workers,
             first=first,
         ):
             for positions, values in step.results:
                 store.put(positions, values)
             unreadable += [list(each) for each in step.unreadable]
-            if reading.on_batch:
-                reading.on_batch(len(step.positions) + len(step.unreadable))
-            note = {"next_batch": step.next_batch, "batch_size": size, "unreadable": unreadable}
-            if asked.signal or time.monotonic() - saved > SAVE_EVERY:
-                store.note(note)
+            if options.on_batch:
+                options.on_batch(len(step.positions) + len(step.unreadable))
+            record = {"next_batch": step.next_batch, "batch_size": size, "unreadable": unreadable}
+            if interruption.signal or time.monotonic() - saved > SAVE_EVERY:
+                store.save(record)
                 saved = time.monotonic()
-            if asked.signal:
-                raise SystemExit(asked.code)
+            if interruption.signal:
+                raise SystemExit(interruption.code)
     store.finish({"batch_size": size, "unreadable": unreadable})
 
 
 def _key(subject: Subject, source: Source, kind: Kind) -> dict[str, Any]:
-    """Return all that decides the features."""
+    """Return all that decides the features, as JSON reads it back."""
     described = subject.describe()
     order = hashlib.sha256("\n".join(source.ids).encode("utf-8", "surrogatepass"))
     key = {
@@ -173,7 +163,7 @@ def _key(subject: Subject, source: Source, kind: Kind) -> dict[str, Any]:
         "source": source.fingerprint,
         "order": order.hexdigest(),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(key))  # as it will be read again
+    plain: dict[str, Any] = json.loads(json.dumps(key))
     return plain
 
 
@@ -200,11 +190,11 @@ class _Store:
         if sha256_of_file(self.path) != record["sha256"]:
             return None
         values = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        unreadable = tuple((int(place), str(why)) for place, why in record["unreadable"])
+        unreadable = tuple((int(position), str(why)) for position, why in record["unreadable"])
         return Features(values=values, unreadable=unreadable)
 
     def progress(self) -> dict[str, Any]:
-        """Return where to go on; nothing where there is nothing to go on with."""
+        """Return the record of an extraction to continue; empty if there is none."""
         record = self._read_record()
         if "next_batch" not in record or not self.half.is_file():
             return {}
@@ -228,8 +218,8 @@ class _Store:
             self.array[:] = np.nan
         self.array[positions.cpu().numpy()] = exact
 
-    def note(self, progress: dict[str, Any]) -> None:
-        """Write down how far the extraction has come, after what it has written."""
+    def save(self, progress: dict[str, Any]) -> None:
+        """Write how far the extraction has come, after the features themselves."""
         if self.array is not None:
             self.array.flush()  # type: ignore[attr-defined]  # a memmap
             self._write_record(progress)

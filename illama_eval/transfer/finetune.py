@@ -1,4 +1,4 @@
-"""Carry `illama-eval transfer --probe finetune` out: train all weights, then measure the model."""
+"""Fine-tuning: recipes, the training itself, and the result that it adds to the run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.console import Console
 
 from illama.checkpoint.load import save_checkpoint
 from illama.config import SIZES, STEPS, Config
-from illama.files import replacing
 from illama.model import Model
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, Recipe
 from illama_eval.results import CURVE_POINTS, Curve
+from illama_eval.run.directory import claim
 from illama_eval.study import StudyResult, row
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
@@ -37,17 +37,17 @@ QUICK: Mapping[str, Any] = {
 QUICK_BATCH, QUICK_STEPS = 128, 8
 """Images in a step at most, and steps in an epoch at least."""
 SHIFT = 16
-"""Share of the side, as a divisor, by which the quick recipe shifts images at most."""
+"""The quick recipe shifts images by at most the side over this."""
 START, TASK = "start.safetensors", "task.json"
-"""Files of the weights that a training starts from, and of all that decides it, in its folder."""
-_PLACES = ("name", "summary", "data", "start")
+"""Files in the folder of a training: the weights it starts from, and all that decides it."""
+_LOCAL = ("name", "summary", "data", "start")
 """Fields of a recipe that name things on this machine."""
 
 
 def make_recipe(
     base: ModelSubject,
     folder: Path,
-    pair: TransferSplit,
+    split: TransferSplit,
     preset: str,
     changes: Sequence[str],
     seed: int,
@@ -55,7 +55,7 @@ def make_recipe(
     """Return the recipe of a preset for this model and these images.
 
     Raises:
-        SubjectError: the model is none of our sizes.
+        SubjectError: the model is not of a size in SIZES.
         RecipeError: a change does not fit.
     """
     config = base.model.config
@@ -64,7 +64,7 @@ def make_recipe(
         "size": size,
         "step": step,
         "image_size": config.image_size,
-        "classes": pair.classes,
+        "classes": split.classes,
         "start": str(folder / START),
         "seed": seed,
         "data": None,
@@ -72,11 +72,11 @@ def make_recipe(
     if config.masking != "multiplicative":
         fields["soft_mask"] = 0.0
     if preset == "paper":
-        paper = RECIPES["tiny-cifar100" if pair.train.name == "cifar100" else "tiny-cifar10"]
+        paper = RECIPES["tiny-cifar100" if split.train.name == "cifar100" else "tiny-cifar10"]
         if base.device.type == "cpu":
             fields["dtype"] = "fp32"
         return replace(paper, **fields).override(changes)
-    batch = max(1, min(QUICK_BATCH, len(pair.train) // QUICK_STEPS))
+    batch = max(1, min(QUICK_BATCH, len(split.train) // QUICK_STEPS))
     return Recipe(
         name="quick",
         summary="20 epochs of all weights, images shifted at most",
@@ -89,7 +89,7 @@ def make_recipe(
 
 def train(
     recipe: Recipe,
-    pair: TransferSplit,
+    split: TransferSplit,
     folder: Path,
     base: ModelSubject,
     *,
@@ -97,65 +97,45 @@ def train(
     compiled: bool = False,
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Train, go on with an interrupted training, or find it done; return the log.
+    """Train, or continue an interrupted training, unless it is finished; return the log.
 
     Raises:
-        SubjectError: the folder holds another training.
-        SystemExit: the process was asked to stop; what was trained is kept.
+        ResultError: the folder holds another training.
+        SystemExit: the process was asked to stop; what is trained is kept.
     """
     if overwrite and (folder / TASK).is_file():
         shutil.rmtree(folder)
-    _claim(folder, identity_of_training(recipe, pair, base))
+    claim(folder / TASK, identity_of_training(recipe, split, base))
     if not (folder / f"{folder.name}.safetensors").is_file():
         execution = Execution(device=base.device, workers=workers, compiled=compiled, keep=1)
         console = Console(stderr=True, highlight=False)
-        write_start(base, folder / START, pair.classes, recipe.seed)
-        console.print(f"training {base.name} on {len(pair.train):,} images", markup=False)
-        fit(recipe, pair.train, pair.test, folder, execution=execution, console=console)
+        write_start(base, folder / START, split.classes, recipe.seed)
+        console.print(f"training {base.name} on {len(split.train):,} images", markup=False)
+        fit(recipe, split.train, split.test, folder, execution=execution, console=console)
     lines = (folder / "log.jsonl").read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
-def identity_of_training(recipe: Recipe, pair: TransferSplit, base: ModelSubject) -> dict[str, Any]:
+def identity_of_training(
+    recipe: Recipe, split: TransferSplit, base: ModelSubject
+) -> dict[str, Any]:
     """Return all that decides a training, as JSON reads it back."""
-    fields = {k: v for k, v in recipe.to_dict().items() if k not in _PLACES}
+    fields = {k: v for k, v in recipe.to_dict().items() if k not in _LOCAL}
     plain: dict[str, Any] = json.loads(
         json.dumps(
             {
                 **fields,
                 "start": base.describe()["weights_sha256"],
-                "training images": pair.train.fingerprint,
-                "test images": pair.test.fingerprint,
+                "training images": split.train.fingerprint,
+                "test images": split.test.fingerprint,
             }
         )
     )
     return plain
 
 
-def _claim(folder: Path, task: Mapping[str, Any]) -> None:
-    """Write down what is trained in a folder, or check that it is this.
-
-    Raises:
-        SubjectError: another training lies there.
-        CheckpointError: it cannot be written.
-    """
-    path = folder / TASK
-    if path.is_file():
-        stored = json.loads(path.read_text("utf-8"))
-        other = [name for name in task if stored.get(name) != task[name]]
-        if not other:
-            return
-        raise SubjectError(
-            f"{folder}: trained with another {other[0]}; choose another --out, or start fresh with "
-            "--overwrite"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as stream:
-        stream.write(json.dumps(task, indent=1).encode())
-
-
 def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None:
-    """Write the weights to start from: the model's own below a head that is drawn anew.
+    """Write the weights to start from: the model's own, with a new random head.
 
     Raises:
         CheckpointError: they cannot be written.
@@ -170,7 +150,7 @@ def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None
 
 
 def _find_size(base: ModelSubject, config: Config) -> tuple[str, str]:
-    """Return the size and the step of the road that a config stands at."""
+    """Return the size and the step of the road that a config is."""
     for size in SIZES:
         for step in STEPS:
             same = {"image_size": config.image_size, "classes": config.classes}
@@ -187,12 +167,12 @@ def best_epoch(log: Sequence[Mapping[str, Any]]) -> int:
     return 1 + int(np.argmax([record["test_acc1_at_0"] for record in log]))
 
 
-def findings_of_training(pair: TransferSplit, log: Sequence[Mapping[str, Any]]) -> StudyResult:
-    """Return how many images were learned from, the best epoch, and accuracy over the epochs."""
-    images = len(pair.train)
+def result_of_training(split: TransferSplit, log: Sequence[Mapping[str, Any]]) -> StudyResult:
+    """Return the number of training images, the best epoch, and accuracy over the epochs."""
+    images = len(split.train)
     best = best_epoch(log)
     reached = log[best - 1]["test_acc1_at_0"]
-    said = (
+    reason = (
         f"of {len(log)}; it reached {reached:.2f} % on the test images, which chose it, so it is "
         "no fair estimate"
     )
@@ -204,13 +184,19 @@ def findings_of_training(pair: TransferSplit, log: Sequence[Mapping[str, Any]]) 
             declared=METRICS["training_images"],
             reason="a count",
         ),
-        row("best_epoch", float(best), len(pair.test), declared=METRICS["best_epoch"], reason=said),
+        row(
+            "best_epoch",
+            float(best),
+            len(split.test),
+            declared=METRICS["best_epoch"],
+            reason=reason,
+        ),
     )
     kept = np.unique(np.linspace(0, len(log) - 1, min(len(log), CURVE_POINTS)).round().astype(int))
     curve = Curve(
         name="top1",
         at={"over": "epoch"},
-        x=tuple(float(place + 1) for place in kept),
-        y=tuple(log[place]["test_acc1_at_0"] / 100 for place in kept),
+        x=tuple(float(index + 1) for index in kept),
+        y=tuple(log[index]["test_acc1_at_0"] / 100 for index in kept),
     )
     return StudyResult(rows=rows, curves=(curve,))

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, and the votes of their classes, in memory that does not grow.
+"""Nearest neighbours by cosine, in bounded memory, and the votes of their classes.
 
 Votes are those of Wu et al. 2018, as DINO reports them: each of the k nearest training images votes
 for its class with exp(cosine / 0.07).
@@ -15,9 +15,9 @@ from torch.nn import functional
 
 TEMPERATURE = 0.07
 _QUERIES = 256
-"""Images whose neighbours are looked for at a time."""
+"""Images whose neighbours are searched at a time."""
 _TRAINED = 2**16
-"""Training images that they are compared with at a time: few long rows are sorted out fastest."""
+"""Training images that they are compared with at a time: few long rows are searched fastest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Neighbours:
     cosine: Tensor
     """float32 [query, neighbour]"""
     index: Tensor
-    """Places among the training images, int64 [query, neighbour]."""
+    """Positions among the training images, int64 [query, neighbour]."""
 
 
 def find_neighbours(
@@ -39,7 +39,7 @@ def find_neighbours(
         queries: features [query, channel].
         training: features [training image, channel].
         most: how many; with `own`, fewer than there are training images, else at most as many.
-        own: the place of each query among the training images, -1 for none, int64 [query]; an
+        own: the position of each query among the training images, -1 for none, int64 [query]; an
             image is never its own neighbour.
     """
     known = functional.normalize(training.float(), dim=1)
@@ -74,7 +74,7 @@ def vote(
 
 
 def _parts(queries: Tensor, own: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield normalised queries, so many at a time, with their places among the training images."""
+    """Yield normalised queries in chunks, with their positions among the training images."""
     for start in range(0, len(queries), _QUERIES):
         rows = slice(start, start + _QUERIES)
         part = functional.normalize(queries[rows].float(), dim=1)
@@ -84,9 +84,9 @@ def _parts(queries: Tensor, own: Tensor | None) -> Iterator[tuple[Tensor, Tensor
 def _nearest(
     part: tuple[Tensor, Tensor | None], known: Tensor, most: int, scratch: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return cosines and places of the nearest of all training images, block after block.
+    """Return cosines and positions of the nearest of all training images, block by block.
 
-    Cosines are written over `scratch`, which is paged in once.
+    Cosines are written into `scratch`, which is paged in once.
     """
     queries, own = part
     best = queries.new_full((len(queries), 0), 0.0)
@@ -96,9 +96,9 @@ def _nearest(
         cosine = scratch[: len(queries) * len(block)].view(len(queries), len(block))
         torch.mm(queries, block.T, out=cosine)
         if own is not None:
-            place = own - start
-            inside = (place >= 0) & (place < len(block))
-            cosine[inside, place[inside]] = -torch.inf
+            position = own - start
+            inside = (position >= 0) & (position < len(block))
+            cosine[inside, position[inside]] = -torch.inf
         near, where = cosine.topk(min(most, len(block)), dim=1)
         best, order = torch.cat((best, near), dim=1).topk(
             min(most, best.shape[1] + near.shape[1]), dim=1

@@ -1,6 +1,6 @@
-"""A linear probe: its penalty chosen on held-out training images, then fitted on all of them.
+"""Linear probe: C is chosen on held-out training images, then all of them are fitted.
 
-The test images take no part in the choice. The held-out tenth is drawn class by class by the hash
+The test images have no part in the choice. The held-out tenth is drawn class by class by the hash
 of the image ids, so that it depends neither on the order of the images nor on the machine.
 """
 
@@ -26,7 +26,7 @@ UNCHOSEN = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One C, and how the classifier that was fitted without the held-out images does on them."""
+    """One C with its classifier, fitted without the held-out images, and its errors on them."""
 
     fit: Fit
     hits: Tensor
@@ -41,7 +41,7 @@ class Candidate:
 
     @property
     def top1(self) -> float:
-        """Share of held-out images that it gets right."""
+        """Accuracy on the held-out images."""
         return float(self.hits.double().mean())
 
 
@@ -57,7 +57,7 @@ class LinearProbe:
 
 
 def default_grid(values: int = 45) -> tuple[float, ...]:
-    """Return so many values of C from 1e-6 to 1e5, evenly on a logarithmic scale."""
+    """Return `values` values of C from 1e-6 to 1e5, evenly spaced on a logarithmic scale."""
     return tuple(float(f"{c:.6g}") for c in np.logspace(-6, 5, values))
 
 
@@ -94,7 +94,7 @@ def fit_probe(
     return LinearProbe(
         fit=fit,
         candidates=tuple(candidates),
-        held_out=tuple(ids[place] for place in np.flatnonzero(mask).tolist()) if candidates else (),
+        held_out=tuple(ids[i] for i in np.flatnonzero(mask).tolist()) if candidates else (),
     )
 
 

@@ -2,7 +2,7 @@
 
 The objective is scikit-learn's, divided by C and the images: mean of -log p(true class) plus
 |W|^2 / (2 C images), the intercept without penalty. Rotating centred features into their principal
-axes changes neither, and there the Hessian is nearly diagonal: L-BFGS, begun from that diagonal,
+axes changes neither, and there the Hessian is nearly diagonal: L-BFGS, started from that diagonal,
 needs a fraction of the steps.
 """
 
@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 TOLERANCE = 1e-7
-"""Nats by which a finished fit's objective may still be expected to fall."""
+"""Expected decrease of the objective, in nats, below which a fit has converged."""
 MOST_STEPS = 1000
 MEMORY = 12
 """Pairs of steps and gradient changes that L-BFGS remembers."""
 _AT_A_TIME = 2**18
-"""Numbers of a block of images that is worked on at a time."""
+"""Numbers in a block of images, at most."""
 _SUFFICIENT = 1e-4
-"""Share of the decrease that the slope promises with which a step is taken."""
+"""Share of the decrease predicted by the slope that a step must reach (Armijo)."""
 _SMALLEST_STEP = 1e-10
 _CURVED = 1e-12
+"""Least curvature along a step, relative to the norms, with which the pair is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Fit:
 
 
 class Problem:
-    """Images to be told apart: their features, centred and rotated, and their classes.
+    """Images to be classified: their features, centred and rotated, and their classes.
 
     Args:
         features: [image, channel], finite.
@@ -68,12 +69,12 @@ class Problem:
         self.rotated = torch.cat((centred @ self.axes, ones), dim=1)
 
     def blocks(self) -> Iterator[slice]:
-        """Yield the images in runs that fit the cache."""
+        """Yield the images in blocks that fit the cache."""
         size = max(1, _AT_A_TIME // (self.channels + self.classes))
         for start in range(0, self.images, size):
             yield slice(start, start + size)
 
-    def look(self, point: Tensor, penalty: float) -> tuple[float, Tensor]:
+    def loss_and_gradient(self, point: Tensor, penalty: float) -> tuple[float, Tensor]:
         """Return the objective and its gradient at a point [class, channel + 1].
 
         Classes come first here: products with as few columns as there are classes are slow.
@@ -106,10 +107,12 @@ class Problem:
         return diagonal.clamp_min(1e-12 * float(diagonal.max()))
 
     def fit(self, inverse_penalty: float, start: Fit | None = None) -> Fit:
-        """Return the classifier of one C, found from a classifier that is like it, if given."""
+        """Return the classifier of one C, started from a similar one if given."""
         penalty = 1 / (inverse_penalty * self.images)
-        point = self._place(start)
-        found = minimise(lambda at: self.look(at, penalty), point, self.curvature(point, penalty))
+        point = self._to_point(start)
+        found = minimise(
+            lambda at: self.loss_and_gradient(at, penalty), point, self.curvature(point, penalty)
+        )
         weight = self.axes @ found.point[:, :-1].T
         return Fit(
             weight=weight,
@@ -120,8 +123,8 @@ class Problem:
             converged=found.converged,
         )
 
-    def _place(self, fit: Fit | None) -> Tensor:
-        """Return where a classifier of the features as given lies here, [class, channel + 1]."""
+    def _to_point(self, fit: Fit | None) -> Tensor:
+        """Return a classifier as a point in the rotated features, [class, channel + 1]."""
         if fit is None:
             return self.rotated.new_zeros(self.classes, self.channels + 1)
         intercept = fit.intercept + self.mean @ fit.weight
@@ -131,7 +134,7 @@ class Problem:
 def fit_path(
     features: Tensor, labels: Tensor, classes: int, inverse_penalties: Sequence[float]
 ) -> list[Fit]:
-    """Return a classifier for each C, each fit begun where the one of the next smaller C ended."""
+    """Return a classifier for each C, each fit started from the one of the next smaller C."""
     problem = Problem(features, labels, classes)
     fits: dict[float, Fit] = {}
     last: Fit | None = None
@@ -142,7 +145,7 @@ def fit_path(
 
 @dataclass(frozen=True, kw_only=True)
 class Minimum:
-    """Where a descent ended."""
+    """The end of a descent."""
 
     point: Tensor
     value: float
@@ -151,24 +154,24 @@ class Minimum:
 
 
 def minimise(
-    look: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, curvature: Tensor
+    objective: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, curvature: Tensor
 ) -> Minimum:
     """Descend a smooth convex function by L-BFGS (Liu and Nocedal 1989).
 
     Args:
-        look: from a point to value and gradient.
-        start: where to begin.
-        curvature: positive, the diagonal of the Hessian or a guess at it.
+        objective: from a point to value and gradient.
+        start: the first point.
+        curvature: positive, the diagonal of the Hessian or an estimate of it.
     """
     point = start
-    value, gradient = look(point)
+    value, gradient = objective(point)
     pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
     for step in range(MOST_STEPS):
         direction = _direction(gradient, curvature, pairs)
         slope = float((direction * gradient).sum())
         if -slope / 2 <= TOLERANCE:
             return Minimum(point=point, value=value, steps=step, converged=True)
-        taken = _search(look, point, value, direction, slope)
+        taken = _search(objective, point, value, direction, slope)
         if taken is None:
             return Minimum(point=point, value=value, steps=step, converged=False)
         moved, lower, after = taken
@@ -200,17 +203,17 @@ def _direction(
 
 
 def _search(
-    look: Callable[[Tensor], tuple[float, Tensor]],
+    objective: Callable[[Tensor], tuple[float, Tensor]],
     point: Tensor,
     value: float,
     direction: Tensor,
     slope: float,
 ) -> tuple[Tensor, float, Tensor] | None:
-    """Return the first point along a direction that is low enough; None if rounding hides all."""
+    """Return the first point along a direction that is low enough; None if rounding leaves none."""
     length = 1.0
     while length > _SMALLEST_STEP:
         moved = point + length * direction
-        lower, gradient = look(moved)
+        lower, gradient = objective(moved)
         if lower <= value + _SUFFICIENT * length * slope:
             return moved, lower, gradient
         bowl = 2 * (lower - value - length * slope)

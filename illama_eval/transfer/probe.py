@@ -1,6 +1,6 @@
-"""Transfer: a classifier on frozen features of another data set, and what it was found to do.
+"""Probes: a linear classifier or neighbours on frozen features, and the rows of their accuracy.
 
-Its choice sees training images alone; the test images are classified once for each classifier.
+Hyperparameters are chosen on training images; each classifier sees the test images once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from illama_eval.transfer.linear import HELD_OUT, LinearProbe, fit_probe
 Probe: TypeAlias = Literal["linear", "knn"]
 
 Shots: TypeAlias = "int | Literal['all']"
+"""Training images per class."""
 
 STUDY = "transfer"
 METRICS: Mapping[str, Metric] = {
@@ -41,26 +42,105 @@ METRICS: Mapping[str, Metric] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Which classifier, on which features, of how many images."""
+
+    probe: Probe
+    kind: Kind = "class"
+    grid: tuple[float, ...] = ()
+    """Values of C of a linear probe."""
+    neighbours: tuple[int, ...] = ()
+    """Values of k; the first is the classifier's."""
+    shots: tuple[Shots, ...] = ()
+    """Training images per class of a few-shot curve."""
+    draws: int = 5
+    """Draws of the images of each number of shots; `all` has one."""
+    seed: int = 0
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what decides the result, as JSON reads it back."""
+        own: dict[str, Any] = (
+            {"grid": list(self.grid), "held_out": HELD_OUT}
+            if self.probe == "linear"
+            else {"neighbours": list(self.neighbours), "temperature": TEMPERATURE}
+        )
+        drawn = {"shots": list(self.shots), "draws": self.draws} if self.shots else {}
+        return {"probe": self.probe, "features": self.kind, "seed": self.seed, **own, **drawn}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """The readable images of a source, with their features."""
+
+    features: Tensor
+    """float32 [image, channel]"""
+    labels: Tensor
+    """int64 [image]"""
+    ids: tuple[str, ...]
+    positions: NDArray[np.int64]
+    """Of each image in the source."""
+
+    def part(self, positions: NDArray[np.int64]) -> FeatureSet:
+        """Return some of the images."""
+        index = torch.from_numpy(positions).to(self.labels.device)
+        return FeatureSet(
+            features=self.features[index],
+            labels=self.labels[index],
+            ids=tuple(self.ids[i] for i in positions),
+            positions=self.positions[positions],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeTask:
+    """Training and test features of one model, to be probed."""
+
+    name: str
+    """Of the model."""
+    train: FeatureSet
+    test: FeatureSet
+    classes: int
+    own: Tensor | None = None
+    """Position of each test image among the training images, if both are the same set."""
+    unreadable: int = 0
+    """Training images that could not be read, and are left out."""
+
+    def check(self, config: ProbeConfig) -> None:
+        """Refuse features and classes that no classifier can be fitted to.
+
+        Raises:
+            SubjectError: features are not finite, a class has no image, or too few images.
+        """
+        bad = int((~self.train.features.isfinite().all(1)).sum())
+        if bad:
+            raise SubjectError(
+                f"{self.name}: features of {bad} training images are not finite; check the "
+                "checkpoint, or use --dtype fp32"
+            )
+        check_amounts(self.train.labels, self.classes, config, left_out=self.own is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """What probing a model found."""
+    """Logits and rows of one model's probe."""
 
     logits: Tensor
     """float64 [test image, class]"""
-    findings: StudyResult
+    result: StudyResult
 
 
-def probe(task: ProbeTask, choices: ProbeConfig) -> ProbeResult:
+def probe(task: ProbeTask, config: ProbeConfig) -> ProbeResult:
     """Fit the classifier and apply it to the test images, for all images and for few.
 
     Raises:
-        SubjectError: the features, the classes or the number of images do not allow it.
+        SubjectError: features, classes or the number of images do not allow it.
     """
-    task.check(choices)
+    task.check(config)
     weights = weights_of(keys_of(task.test.ids))
-    if choices.probe == "linear":
-        logits, rows, curves = _probe_linearly(task, choices)
+    if config.probe == "linear":
+        logits, rows, curves = _probe_linearly(task, config)
     else:
-        logits, rows, curves = _probe_neighbours(task, choices, weights)
+        logits, rows, curves = _probe_neighbours(task, config, weights)
     images = float(len(task.train.ids))
     rows = [
         row(
@@ -68,26 +148,26 @@ def probe(task: ProbeTask, choices: ProbeConfig) -> ProbeResult:
             images,
             len(task.train.ids),
             declared=METRICS["training_images"],
-            reason=_count_told(task),
+            reason=_count_note(task),
         ),
         *rows,
     ]
-    few = list(_few_shot_rows(task, choices, logits, weights))
+    few = list(_few_shot_rows(task, config, logits, weights))
     return ProbeResult(
         logits=logits,
-        findings=StudyResult(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few))),
+        result=StudyResult(rows=(*rows, *few), curves=(*curves, *_few_curve(task, few))),
     )
 
 
-def _count_told(task: ProbeTask) -> str:
+def _count_note(task: ProbeTask) -> str:
     return f"{task.unreadable} unreadable ones left out" if task.unreadable else "a count"
 
 
-def _probe_linearly(task: ProbeTask, choices: ProbeConfig) -> tuple[Tensor, list[Row], list[Curve]]:
-    """Return the logits of a linear probe, how C was chosen, and the same as a curve."""
+def _probe_linearly(task: ProbeTask, config: ProbeConfig) -> tuple[Tensor, list[Row], list[Curve]]:
+    """Return the logits of a linear probe, the rows of the choice of C, and their curve."""
     train = task.train
     found = fit_probe(
-        train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
+        train.features, train.labels, train.ids, task.classes, config.grid, config.seed
     )
     rows = list(_grid_rows(found))
     curves = _curves("C", [(each.inverse_penalty, each.top1) for each in found.candidates])
@@ -95,67 +175,67 @@ def _probe_linearly(task: ProbeTask, choices: ProbeConfig) -> tuple[Tensor, list
 
 
 def _grid_rows(found: LinearProbe) -> Iterator[Row]:
-    """Yield the chosen C, and the held-out accuracy of every C; that of the chosen one first."""
+    """Yield the chosen C, and the held-out accuracy of every C and of the chosen one."""
     chosen, images = found.fit.inverse_penalty, len(found.held_out)
-    said = f"chosen on {images} held-out training images" if images else "nothing held out"
+    reason = f"chosen on {images} held-out training images" if images else "nothing held out"
     if not found.fit.converged:
-        said += "; the fit stopped before it had converged"
-    yield row("chosen_c", chosen, images, declared=METRICS["chosen_c"], reason=said)
+        reason += "; the fit stopped before it had converged"
+    yield row("chosen_c", chosen, images, declared=METRICS["chosen_c"], reason=reason)
     weights = weights_of(keys_of(found.held_out))
     for each in found.candidates:
         top1 = weights @ each.hits.double() / weights.sum(1)
-        told = "" if each.fit.converged else "the fit stopped before it had converged"
-        made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=told)
+        note = "" if each.fit.converged else "the fit stopped before it had converged"
+        made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=note)
         if each.inverse_penalty == chosen:
             yield made
         yield structs.replace(made, at={"C": f"{each.inverse_penalty:.6g}"})
 
 
 def _probe_neighbours(
-    task: ProbeTask, choices: ProbeConfig, weights: Tensor
+    task: ProbeTask, config: ProbeConfig, weights: Tensor
 ) -> tuple[Tensor, list[Row], list[Curve]]:
-    """Return the logits of the first k, the accuracy of every k, and the same as a curve."""
+    """Return the logits of the first k, the rows of every k, and their curve."""
     near = find_neighbours(
-        task.test.features, task.train.features, max(choices.neighbours), task.own
+        task.test.features, task.train.features, max(config.neighbours), task.own
     )
-    logits = {k: vote(near, task.train.labels, task.classes, k).cpu() for k in choices.neighbours}
-    first = choices.neighbours[0]
-    said = "the image itself left out" if task.own is not None else "given beforehand"
+    logits = {k: vote(near, task.train.labels, task.classes, k).cpu() for k in config.neighbours}
+    first = config.neighbours[0]
+    reason = "the image itself left out" if task.own is not None else "given beforehand"
     rows = [
         row(
             "neighbours",
             float(first),
             len(task.train.ids),
             declared=METRICS["neighbours"],
-            reason=said,
+            reason=reason,
         )
     ]
-    rows += [_accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(choices.neighbours)]
+    rows += [_accuracy_row(task, logits[k], weights, {"k": k}) for k in sorted(config.neighbours)]
     curves = _curves("k", [(float(each.at["k"]), each.value) for each in rows[1:]])
     return logits[first], rows, curves
 
 
 def _few_shot_rows(
-    task: ProbeTask, choices: ProbeConfig, everything: Tensor, weights: Tensor
+    task: ProbeTask, config: ProbeConfig, everything: Tensor, weights: Tensor
 ) -> Iterator[Row]:
-    """Yield the accuracy with so many images per class: of each draw, and their mean."""
-    for shots in choices.shots:
+    """Yield the accuracy with few images per class: of each draw, and the mean."""
+    for shots in config.shots:
         if shots == "all":
             yield _accuracy_row(task, everything, weights, {"shots": "all"})
             continue
         made = []
-        for draw in range(1, choices.draws + 1):
-            places = draw_shots(task.train, shots, choices.seed + draw - 1)
-            few = replace(task, train=task.train.part(places), own=_own_among(task, places))
-            logits = _classify(few, choices)
+        for draw in range(1, config.draws + 1):
+            positions = draw_shots(task.train, shots, config.seed + draw - 1)
+            few = replace(task, train=task.train.part(positions), own=_own_among(task, positions))
+            logits = _classify(few, config)
             made.append(_hits(task, logits))
-            if choices.draws > 1:
+            if config.draws > 1:
                 yield _accuracy_row(task, logits, weights, {"shots": shots, "draw": draw})
         mean = torch.stack(made).mean(0)
-        said = f"mean of {choices.draws} draws" if choices.draws > 1 else ""
+        reason = f"mean of {config.draws} draws" if config.draws > 1 else ""
         top1 = weights @ mean / weights.sum(1)
         yield row(
-            "top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots}, reason=said
+            "top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots}, reason=reason
         )
 
 
@@ -182,9 +262,9 @@ def _curves(over: str, points: Sequence[tuple[float, float | None]]) -> list[Cur
 
 
 def draw_shots(train: FeatureSet, shots: int, seed: int) -> NDArray[np.int64]:
-    """Return the places of so many images of each class, those of smallest hash.
+    """Return the positions of `shots` images of each class, those of smallest hash.
 
-    More shots of one seed hold all of the fewer ones.
+    With the same seed, more shots include the fewer ones.
     """
     order, labels = hash_order(train.ids, seed), train.labels.cpu().numpy()
     chosen = [
@@ -194,30 +274,30 @@ def draw_shots(train: FeatureSet, shots: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(chosen))
 
 
-def _own_among(task: ProbeTask, places: NDArray[np.int64]) -> Tensor | None:
-    """Return where each test image stands among the drawn ones, -1 where it does not."""
+def _own_among(task: ProbeTask, positions: NDArray[np.int64]) -> Tensor | None:
+    """Return the position of each test image among the drawn ones, -1 if it is not one."""
     if task.own is None:
         return None
     among = task.own.new_full((len(task.train.ids),), -1)
-    among[torch.from_numpy(places)] = torch.arange(len(places))
+    among[torch.from_numpy(positions)] = torch.arange(len(positions))
     return torch.where(task.own < 0, task.own, among[task.own])
 
 
-def _classify(task: ProbeTask, choices: ProbeConfig) -> Tensor:
+def _classify(task: ProbeTask, config: ProbeConfig) -> Tensor:
     """Return logits of the test images by a classifier of these training images."""
     train = task.train
-    if choices.probe == "linear":
+    if config.probe == "linear":
         found = fit_probe(
-            train.features, train.labels, train.ids, task.classes, choices.grid, choices.seed
+            train.features, train.labels, train.ids, task.classes, config.grid, config.seed
         )
         return found.fit.logits(task.test.features).cpu()
-    k = min(choices.neighbours[0], len(train.ids) - (task.own is not None))
+    k = min(config.neighbours[0], len(train.ids) - (task.own is not None))
     near = find_neighbours(task.test.features, train.features, k, task.own)
     return vote(near, train.labels, task.classes, k).cpu()
 
 
 def _hits(task: ProbeTask, logits: Tensor) -> Tensor:
-    """Return 1 for each test image that is right, else 0; logits that are not finite are wrong."""
+    """Return 1 for each test image that is right, else 0; non-finite logits are wrong."""
     right = (logits.argmax(1) == task.test.labels.cpu()) & logits.isfinite().all(1)
     return right.double()
 
@@ -229,104 +309,25 @@ def _accuracy_row(
     return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """Which classifier, on which features, of how many images."""
-
-    probe: Probe
-    kind: Kind = "class"
-    grid: tuple[float, ...] = ()
-    """Values of C of a linear probe."""
-    neighbours: tuple[int, ...] = ()
-    """Values of k; the first is the classifier's."""
-    shots: tuple[Shots, ...] = ()
-    """Training images per class of a few-shot curve."""
-    draws: int = 5
-    """Draws of so many images; `all` has one."""
-    seed: int = 0
-
-    def parameters(self) -> dict[str, Any]:
-        """Return what decides the result, as JSON reads it back."""
-        own: dict[str, Any] = (
-            {"grid": list(self.grid), "held_out": HELD_OUT}
-            if self.probe == "linear"
-            else {"neighbours": list(self.neighbours), "temperature": TEMPERATURE}
-        )
-        drawn = {"shots": list(self.shots), "draws": self.draws} if self.shots else {}
-        return {"probe": self.probe, "features": self.kind, "seed": self.seed, **own, **drawn}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureSet:
-    """Images with their features, those that were read alone."""
-
-    features: Tensor
-    """float32 [image, channel]"""
-    labels: Tensor
-    """int64 [image]"""
-    ids: tuple[str, ...]
-    places: NDArray[np.int64]
-    """Where each image stands in the source."""
-
-    def part(self, places: NDArray[np.int64]) -> FeatureSet:
-        """Return some of the images."""
-        index = torch.from_numpy(places).to(self.labels.device)
-        return FeatureSet(
-            features=self.features[index],
-            labels=self.labels[index],
-            ids=tuple(self.ids[place] for place in places),
-            places=self.places[places],
-        )
-
-
 def make_set(source: Source, features: Features, device: torch.device) -> FeatureSet:
     """Return a source's readable images with their features, on the device."""
     assert source.labels is not None
-    gone = {place for place, _ in features.unreadable}
-    places = np.array([i for i in range(len(source)) if i not in gone], dtype=np.int64)
+    missing = {position for position, _ in features.unreadable}
+    positions = np.array([i for i in range(len(source)) if i not in missing], dtype=np.int64)
     return FeatureSet(
-        features=torch.from_numpy(np.array(features.values[places])).to(device),
-        labels=torch.from_numpy(source.labels[places]).to(device),
-        ids=tuple(source.ids[place] for place in places),
-        places=places,
+        features=torch.from_numpy(np.array(features.values[positions])).to(device),
+        labels=torch.from_numpy(source.labels[positions]).to(device),
+        ids=tuple(source.ids[i] for i in positions),
+        positions=positions,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeTask:
-    """What one model's features are to be used for."""
-
-    name: str
-    """Of the model."""
-    train: FeatureSet
-    test: FeatureSet
-    classes: int
-    own: Tensor | None = None
-    """The place of each test image among the training images, where they are the same."""
-    unreadable: int = 0
-    """Training images that could not be read, and are left out."""
-
-    def check(self, choices: ProbeConfig) -> None:
-        """Refuse features and classes of which no classifier can be made.
-
-        Raises:
-            SubjectError: features are not finite, a class has no image, or too few images.
-        """
-        bad = int((~self.train.features.isfinite().all(1)).sum())
-        if bad:
-            raise SubjectError(
-                f"{self.name}: features of {bad} training images are not finite; check the "
-                "checkpoint, or use --dtype fp32"
-            )
-        check_amounts(self.train.labels, self.classes, choices, left_out=self.own is not None)
-
-
-def check_amounts(labels: Tensor, classes: int, choices: ProbeConfig, *, left_out: bool) -> None:
-    """Refuse training images that are too few for what is chosen.
+def check_amounts(labels: Tensor, classes: int, config: ProbeConfig, *, left_out: bool) -> None:
+    """Refuse training images that are too few for the config.
 
     Raises:
-        SubjectError: there is one class, one has no image, or more shots or neighbours are asked
-            for than there are images.
+        SubjectError: there is one class, or one has no image, or there are more shots or
+            neighbours than images.
     """
     counts = torch.bincount(labels, minlength=classes)
     least, rarest = int(counts.min()), int(counts.argmin())
@@ -334,12 +335,12 @@ def check_amounts(labels: Tensor, classes: int, choices: ProbeConfig, *, left_ou
         raise SubjectError("there is one class; a probe needs two or more")
     if not least:
         raise SubjectError(f"class {rarest} has no training image; name others with --train-data")
-    most = max([0, *(each for each in choices.shots if each != "all")])
+    most = max([0, *(each for each in config.shots if each != "all")])
     if most > least:
         raise SubjectError(f"--shots {most}: class {rarest} has {least} training images")
     left = len(labels) - left_out
-    if choices.neighbours and max(choices.neighbours) > left:
+    if config.neighbours and max(config.neighbours) > left:
         raise SubjectError(
-            f"--neighbours {max(choices.neighbours)}: each image has {left} training images to "
+            f"--neighbours {max(config.neighbours)}: each image has {left} training images to "
             "choose from"
         )

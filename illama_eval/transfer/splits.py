@@ -1,4 +1,4 @@
-"""Training and test images of one task: found, told apart, and in one numbering of classes."""
+"""Training and test images of one transfer: opened, checked for overlap, classes numbered alike."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.linear import hold_out
 
 TEST_SHARE = 0.2
-"""Share of each class that tests, of a set without splits."""
+"""Share of each class that is tested, of a set without splits."""
 LEAK = 0.01
-"""Share of the test images that may lie among the training images, bit for bit."""
+"""Share of the test images that may also be training images, bit for bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferSplit:
-    """Images to learn from and images to report on."""
+    """Images to train on and images to report on."""
 
     train: Source
     test: Source
     classes: int
     same: bool = False
-    """Whether they are the same images, so that each must be left out of its own neighbours."""
+    """Whether both are the same images: each is then left out of its own neighbours."""
     note: str = ""
-    """What a reader of the result has to know about the two."""
+    """What a reader of the result should know about the images."""
 
 
-def open_pair(
+def open_split(
     data: str,
     *,
     train_data: str | None = None,
@@ -42,8 +42,8 @@ def open_pair(
 ) -> TransferSplit:
     """Open the training and the test images of `data`, or the training images of `train_data`.
 
-    A set without splits is told apart by class and the hash of the ids, unless each image can be
-    left out of its own neighbours.
+    A set without splits is divided by class and the hash of the ids, unless each image can be left
+    out of its own neighbours.
 
     Raises:
         SourceError: images are missing or damaged.
@@ -56,7 +56,7 @@ def open_pair(
         else open_source(train_data, split="train")
     )
     if train.fingerprint == test.fingerprint:
-        return _pair_with_itself(test, seed, leave_one_out=leave_one_out)
+        return _split_one(test, seed, leave_one_out=leave_one_out)
     if train.classes is not None and test.classes is not None and train.classes != test.classes:
         raise SubjectError(
             f"{train.name} and {test.name}: their classes differ "
@@ -69,8 +69,8 @@ def open_pair(
     )
 
 
-def _pair_with_itself(source: Source, seed: int, *, leave_one_out: bool) -> TransferSplit:
-    """Return a set without splits as both sides, or cut in two."""
+def _split_one(source: Source, seed: int, *, leave_one_out: bool) -> TransferSplit:
+    """Return a set without splits as both sides, or divided in two."""
     classes = _count(source, source)
     source = source.for_head(classes)
     assert source.labels is not None
@@ -116,18 +116,20 @@ def _count(train: Source, test: Source) -> int:
 def _differing(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     """Return in words how two lists of classes differ."""
     only = sorted(set(first) ^ set(second))
-    return f"{only[0]!r} is in one alone" if only else "in their order"
+    return f"{only[0]!r} is in only one" if only else "in their order"
 
 
 def _check_apart(train: Source, test: Source) -> str:
-    """Return a note on images that are in both, told by their content.
+    """Return a note on images that are in both, compared by content.
 
     Raises:
         SubjectError: more than a few are.
     """
     known, tested = (list(zip(each.ids, each.contents, strict=False)) for each in (train, test))
-    contents, pairs = {c for _, c in known if isinstance(c, str)}, set(known)
-    shared = [one for one, content in tested if content in contents or (one, content) in pairs]
+    contents, known_pairs = {c for _, c in known if isinstance(c, str)}, set(known)
+    shared = [
+        one for one, content in tested if content in contents or (one, content) in known_pairs
+    ]
     if len(shared) > LEAK * len(test):
         raise SubjectError(
             f"{len(shared):,} of the {len(test):,} test images of {test.name} are also trained on "

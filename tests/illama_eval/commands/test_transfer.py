@@ -1,17 +1,14 @@
 """`illama-eval transfer` as a user calls it: three probes, what is refused, and what is kept."""
 
 from __future__ import annotations
-
 import json
 import os
 import signal
 from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from illama import load
 from illama.config import Config
 from illama.model import Model
@@ -26,7 +23,10 @@ from illama_eval.transfer.finetune import make_recipe, write_start
 from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
 from illama_eval.transfer.splits import open_split
 
+
 FEW = ("--train-limit", 200, "--limit", 60)
+
+
 LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")
 
 
@@ -218,57 +218,6 @@ def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
 )
 def test_options_without_meaning_are_refused(command, words):
     assert command("transfer", "--data", "digits", *words)[0] == 2
-
-
-def make_task(images: int = 40, classes: int = 4) -> ProbeTask:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(images) % classes
-    features = torch.randn(images, 6, generator=generator) + 3 * torch.eye(classes, 6)[labels]
-    ids = tuple(f"i/{number}" for number in range(images))
-    one = FeatureSet(features=features, labels=labels, ids=ids, positions=np.arange(images))
-    return ProbeTask(name="made", train=one, test=one, classes=classes)
-
-
-def test_features_that_are_not_finite_are_refused():
-    task = make_task()
-    broken = task.train.features.clone()
-    broken[3, 2] = torch.nan
-    with pytest.raises(SubjectError, match="features of 1 training images are not finite"):
-        probe(
-            replace(task, train=replace(task.train, features=broken)),
-            ProbeConfig(probe="linear", grid=(1.0,)),
-        )
-
-
-def test_test_features_that_are_not_finite_count_as_wrong():
-    task = make_task()
-    broken = task.test.features.clone()
-    broken[:10] = torch.nan
-    worse = replace(task, test=replace(task.test, features=broken))
-    choices = ProbeConfig(probe="linear", grid=(1.0,), shots=("all",))
-    top1 = next(row for row in probe(worse, choices).result.rows if row.metric == "top1")
-    assert top1.value <= 0.75
-
-
-def test_shots_of_one_seed_are_nested_and_stratified():
-    train = make_task().train
-    few, more = draw_shots(train, 2, 7), draw_shots(train, 5, 7)
-    assert set(few.tolist()) < set(more.tolist())
-    assert torch.bincount(train.labels[torch.from_numpy(more)]).tolist() == [5] * 4
-    assert set(few.tolist()) != set(draw_shots(train, 2, 8).tolist())
-
-
-def test_an_image_is_left_out_of_its_own_few_neighbours():
-    task = replace(make_task(), own=torch.arange(40))
-    lonely = replace(
-        task,
-        train=replace(task.train, labels=torch.arange(40)),
-        classes=40,
-        test=replace(task.test, labels=torch.arange(40)),
-    )
-    choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=1)
-    rows = [row for row in probe(lonely, choices).result.rows if row.metric == "top1"]
-    assert [row.value for row in rows] == [0.0, 0.0]
 
 
 def test_images_without_labels_or_with_other_classes_make_no_pair():
