@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 
 from illama import cli, exits
 from illama.checkpoint import released
@@ -23,6 +22,8 @@ from illama.config import Config
 from illama.model import Model
 
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
+
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "official_micro.pth"
 
 
@@ -49,9 +50,6 @@ def checkpoint(tmp_path) -> Path:
     return path
 
 
-# Help
-
-
 def test_help_does_not_import_torch():
     code = (
         "import sys\nfrom illama import cli\n"
@@ -65,9 +63,6 @@ def test_without_arguments_it_shows_its_commands(illama):
     code, out, err = illama()
     assert code == 2
     assert all(name in out + err for name in ("inspect", "convert", "fetch"))
-
-
-# Inspect
 
 
 def test_inspect_says_what_a_file_is_and_how_it_runs(illama):
@@ -122,9 +117,6 @@ def test_a_hostile_file_name_cannot_steer_the_terminal(illama, checkpoint):
     assert err.count("\n") == 1
 
 
-# Convert
-
-
 def test_converting_there_and_back_changes_no_bit(illama, tmp_path):
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     assert illama("convert", GOLDEN, ours)[:2] == (0, f"{ours}\n")
@@ -158,9 +150,6 @@ def test_convert_keeps_the_soft_mask_it_was_told(illama, tmp_path, checkpoint):
     out = tmp_path / "out.safetensors"
     assert illama("convert", checkpoint, out, "--soft-mask", 1)[0] == 0
     assert read_checkpoint(out).soft_mask == 1
-
-
-# Fetch
 
 
 @pytest.fixture
@@ -261,9 +250,6 @@ def test_fetch_lists_what_was_published(illama):
     assert "illama-tiny-in1k-75.0" in err
 
 
-# Exits
-
-
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -288,82 +274,3 @@ def test_the_trace_is_shown_only_when_asked_for_anywhere_on_the_line(illama):
     assert "Traceback" not in illama("inspect", "missing.pth")[2]
     assert "Traceback" in illama("inspect", "missing.pth", "--traceback")[2]
     assert "Traceback" in illama("--traceback", "inspect", "missing.pth")[2]
-
-
-@pytest.mark.parametrize("kind", [RuntimeError, exits.InputError])
-def test_an_oversized_error_is_cut_and_keeps_its_beginning_and_end(capsys, kind):
-    app = typer.Typer()
-
-    @app.command()
-    def fail() -> None:
-        raise kind("what is wrong\n" + "generated code\n" * 5_000 + "what to do")
-
-    with pytest.raises(SystemExit):
-        exits.run(app, "illama", [])
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert len(err) < 2_100
-    assert "what is wrong" in err
-    assert "what to do" in err
-    assert (exits.TRACEBACK in err) == (kind is RuntimeError)
-
-
-@pytest.mark.parametrize(
-    ("raised", "code", "words"),
-    [
-        (RuntimeError("first\nsecond"), 5, "internal error: RuntimeError: first second"),
-        (exits.InputError("x: missing"), 3, "x: missing"),
-        (FileNotFoundError(2, "No such file", "x"), 3, "x: No such file"),
-        (OSError("no name"), 5, "internal error"),
-        (KeyboardInterrupt(), 130, ""),
-        (SystemExit(143), 143, ""),
-        (BrokenPipeError(32, "Broken pipe"), 141, ""),
-        (typer.Exit(4), 4, ""),
-    ],
-    ids=repr,
-)
-def test_every_end_has_its_code(capsys, raised, code, words):
-    app = typer.Typer()
-
-    @app.command()
-    def fail() -> None:
-        raise raised
-
-    with pytest.raises(SystemExit) as ended:
-        exits.run(app, "illama", [])
-    err = capsys.readouterr().err
-    assert ended.value.code == code
-    assert words in err
-    assert err.count("\n") <= 1
-
-
-def test_a_command_may_return_its_code():
-    app = typer.Typer()
-
-    @app.command()
-    def partly() -> int:
-        return 4
-
-    with pytest.raises(SystemExit) as ended:
-        exits.run(app, "illama", [])
-    assert ended.value.code == 4
-
-
-def test_being_asked_to_end_runs_what_must_run_last(tmp_path):
-    code = (
-        "import time, typer\nfrom pathlib import Path\nfrom illama import exits\n"
-        "app = typer.Typer()\n"
-        "@app.command()\n"
-        "def wait(out: Path):\n"
-        "    try:\n        print('ready', flush=True); time.sleep(30)\n"
-        "    finally:\n        out.write_text('saved')\n"
-        "exits.run(app, 'illama')\n"
-    )
-    for number, expected in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        out = tmp_path / str(expected)
-        words = [sys.executable, "-c", code, str(out)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
-            process.send_signal(number)
-            assert process.wait(10) == expected
-        assert out.read_text() == "saved"

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from illama import layers
-from illama.layers import LayerNorm, RMSNorm, RotaryTable, SwiGLU, attend, halves_first
-from illama.masking import MASKINGS
+from illama.layers import LayerNorm, RMSNorm, RotaryTable, SwiGLU, halves_first
 
 TOKENS, HEAD = 9, 8
-FORMS = [*((name, 0.0) for name in MASKINGS), ("multiplicative", 0.5), ("multiplicative", 1.0)]
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +21,6 @@ def seed() -> None:
 
 def heads(*shape: int) -> Tensor:
     return torch.randn(2, 3, *(shape or (TOKENS, HEAD)))
-
-
-# Norms and feed-forward
 
 
 def test_rms_norm_is_torchs():
@@ -55,9 +49,6 @@ def test_swiglu_gates_with_silu_and_has_no_biases():
     expected = (gate / (1 + (-gate).exp()) * (tokens @ layer.up.weight.T)) @ layer.down.weight.T
     torch.testing.assert_close(layer(tokens), expected)
     assert all(parameter.ndim == 2 for parameter in layer.parameters())
-
-
-# Rotary positions
 
 
 def turn_released(channels: Tensor) -> Tensor:
@@ -117,70 +108,3 @@ def test_the_order_in_memory_takes_every_row_once_and_leaves_values_in_place():
     assert torch.equal(order[48:], torch.arange(48, 72))
     assert order[:8].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
     assert order[24:32].tolist() == [24, 26, 28, 30, 25, 27, 29, 31]
-
-
-# Masks
-
-
-def test_each_masking_sees_what_the_paper_says():
-    lower = torch.ones(4, 4).tril().bool()
-    modified = lower.clone()
-    modified[0] = True
-    expected = {"none": torch.ones(4, 4).bool(), "additive": lower, "modified": modified}
-    for name, pattern in {**expected, "multiplicative": lower}.items():
-        assert torch.equal(MASKINGS[name](4).open(0.0), pattern)
-    assert MASKINGS["multiplicative"](4).open(0.1).all()
-
-
-def test_additive_masks_renormalise_and_the_multiplicative_one_does_not():
-    scores = heads(TOKENS, TOKENS)
-    rows = {
-        name: MASKINGS[name](TOKENS).attention_weights(scores.clone(), 0.0, slice(None)).sum(-1)
-        for name in MASKINGS
-    }
-    for name in ("none", "additive", "modified"):
-        torch.testing.assert_close(rows[name], torch.ones_like(rows[name]))
-    assert (rows["multiplicative"][..., :-1] < 1).all()
-    torch.testing.assert_close(rows["multiplicative"][..., -1], torch.ones(2, 3))
-
-
-@pytest.mark.parametrize("soft_mask", [0.0, 0.25, 1.0])
-def test_the_multiplicative_weights_are_softmax_times_the_factor(soft_mask):
-    mask, scores = MASKINGS["multiplicative"](TOKENS), heads(TOKENS, TOKENS)
-    factor = torch.full((TOKENS, TOKENS), soft_mask)
-    factor[torch.ones(TOKENS, TOKENS).tril().bool()] = 1.0
-    seen = mask.attention_weights(scores.clone(), soft_mask, slice(None))
-    torch.testing.assert_close(mask.factor(soft_mask), factor)
-    torch.testing.assert_close(seen, scores.softmax(-1) * factor)
-
-
-@pytest.mark.parametrize("masking", ["none", "additive", "modified"])
-def test_a_soft_mask_is_refused_where_it_is_not_defined(masking):
-    mask, queries = MASKINGS[masking](TOKENS), heads()
-    calls = (
-        lambda: mask.attention_weights(heads(TOKENS, TOKENS), 0.5, slice(None)),
-        lambda: mask.factor(0.5),
-        lambda: mask.open(0.5),
-        lambda: mask.fuse(queries, queries, queries, 0.5),
-    )
-    for call in calls:
-        with pytest.raises(ValueError, match="multiplicative' only"):
-            call()
-
-
-@pytest.mark.parametrize(("masking", "soft_mask"), FORMS)
-def test_the_fused_call_gives_what_the_product_gives(masking, soft_mask):
-    mask, (query, key, value) = MASKINGS[masking](TOKENS), (heads(), heads(), heads())
-    fused = mask.fuse(query, key, value, soft_mask)
-    torch.testing.assert_close(fused, attend(query, key, value, mask, soft_mask))
-
-
-@pytest.mark.parametrize(("masking", "soft_mask"), FORMS)
-def test_rows_in_chunks_give_what_the_whole_product_gives(masking, soft_mask, monkeypatch):
-    mask, (query, key, value) = MASKINGS[masking](TOKENS), (heads(), heads(), heads())
-    whole = attend(query, key, value, mask, soft_mask)
-    rows = slice(3, 8)
-    monkeypatch.setattr(layers, "CHUNKED_FROM", TOKENS)
-    torch.testing.assert_close(attend(query, key, value, mask, soft_mask), whole)
-    some = attend(query[:, :, rows], key, value, mask, soft_mask, rows)
-    torch.testing.assert_close(some, whole[:, :, rows])

@@ -47,26 +47,6 @@ def test_numbered_classes_whose_order_is_ambiguous_are_refused(tmp_path, save):
         open_source(str(tmp_path))
 
 
-def test_the_split_is_chosen_among_the_folders_of_splits(tmp_path, save):
-    for number, name in enumerate(("train", "val")):
-        save(tmp_path / name / "cat" / "x.png", number)
-    (tmp_path / "meta").mkdir()
-    for asked, found in (("test", "val"), ("train", "train"), ("val", "val")):
-        source = open_source(str(tmp_path), split=asked)
-        assert (source.name, source.split, source.ids) == (tmp_path.name, found, ("cat/x",))
-        same = open_source(str(tmp_path / found))
-        assert (same.name, same.split) == (source.name, source.split)
-        assert same.fingerprint == source.fingerprint
-    with pytest.raises(SourceError, match="no split 'other'; it has train, val"):
-        open_source(str(tmp_path), split="other")
-
-
-def test_a_flat_unlabeled_test_folder_gives_way_to_the_val_folder(tmp_path, save):
-    save(tmp_path / "test" / "x.png")
-    save(tmp_path / "val" / "cat" / "x.png")
-    assert open_source(str(tmp_path)).split == "val"
-
-
 def test_links_are_followed_but_not_in_circles(tmp_path, save):
     original = save(tmp_path / "elsewhere" / "x.png", 9)
     images = tmp_path / "images"
@@ -108,49 +88,6 @@ def test_a_flat_folder_is_unlabeled_without_a_table(tmp_path, save):
     assert open_source(str(tmp_path)).labels is None
 
 
-@pytest.mark.parametrize("column", ["file", "image"])
-def test_a_table_labels_a_flat_folder(tmp_path, column, save):
-    for number, name in enumerate(("x.png", "y.png", "sub/z.png", "unused.png")):
-        save(tmp_path / "images" / name, number)
-    table = tmp_path / "labels.csv"
-    table.write_text(f"\ufeffid,{column},label\n1,y.png, 5\n2,./sub/z,3\n3,x.png,5\n", "utf-8")
-    source = open_source(str(tmp_path / "images"), labels=table)
-    assert source.ids == ("y", "sub/z", "x")
-    assert source.labels.tolist() == [5, 3, 5]
-    assert source.classes is None
-    assert [source.read(i)[0, 0, 0] for i in range(3)] == [1, 2, 0]
-
-
-def test_a_table_of_names_numbers_them_in_sorted_order(tmp_path, save):
-    for name in ("x.png", "y.png"):
-        save(tmp_path / name)
-    table = tmp_path / "labels.csv"
-    table.write_text("file,label\nx.png,dog\ny.png,cat\n")
-    source = open_source(str(tmp_path), labels=table)
-    assert source.classes == ("cat", "dog")
-    assert source.labels.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name,label\nx.png,1\n", "columns file,label expected, found"),
-        ("", "columns file,label expected"),
-        ("file,label\nx.png\n", "no file or no label"),
-        ("file,label\n../x.png,1\n", "not among the images"),
-        ("file,label\ngone.png,1\n", "not among the images"),
-        ("file,label\nx.png,1\nx,2\n", "more than once"),
-        ("file,label\nx.png,\udcff\n", "cannot be read"),
-    ],
-)
-def test_tables_that_do_not_fit_are_refused(tmp_path, text, message, save):
-    save(tmp_path / "images" / "x.png")
-    table = tmp_path / "labels.csv"
-    table.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(SourceError, match=message):
-        open_source(str(tmp_path / "images"), labels=table)
-
-
 def test_fifty_thousand_files_are_fingerprinted_by_their_length_alone(tmp_path, save):
     path = tmp_path / "cat" / "x.png"
     first = open_source(str(save(path).parent.parent)).fingerprint
@@ -158,11 +95,3 @@ def test_fifty_thousand_files_are_fingerprinted_by_their_length_alone(tmp_path, 
     assert open_source(str(tmp_path)).fingerprint == first
     path.write_bytes(path.read_bytes() + b"?")
     assert open_source(str(tmp_path)).fingerprint != first
-
-
-def test_a_linked_folder_of_a_split_keeps_its_own_name(tmp_path, save):
-    save(tmp_path / "elsewhere" / "cat" / "x.png")
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "val").symlink_to(tmp_path / "elsewhere")
-    source = open_source(str(tmp_path / "set"))
-    assert (source.name, source.split) == ("set", "val")

@@ -10,7 +10,6 @@ import torch
 
 from illama.distributed import World
 from illama.sources.source import make_source
-from illama.training.classification import loss_and_accuracy
 from illama.training.loader import (
     ImageDataset,
     LoaderError,
@@ -23,6 +22,8 @@ from illama.training.recipe import find_recipe
 from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(["image_size=8", "batch_size=20"])
+
+
 CPU = torch.device("cpu")
 
 
@@ -122,28 +123,6 @@ def test_the_next_image_takes_the_place_of_a_broken_one():
     assert dict(batch.broken) == {7: "half a picture", 8: "half a picture"}
     assert np.unique(batch.positions, return_counts=True)[1].max() == 3  # 9, for 7 and 8 too
     assert (batch.labels.numpy() == batch.positions % 10).all()
-
-
-def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
-    labels = np.array([0, 1, 9, 2, 5])
-    logits = torch.zeros(4, 10)
-    logits[0, 0] = 5
-    logits[1, [3, 4]] = 5
-    logits[2, :6] = 5
-    logits[3, 2] = 1
-    given = replace(source(5, broken=(4,)), labels=labels)
-    pictures = ImageDataset(given, show, seed=0, substitutes=False)
-    seen = loss_and_accuracy(
-        {"": lambda images: logits[images[:, 0].long()], "_other": lambda images: -logits[:4]},
-        load_batches(pictures, shard_test(5, 5, World()), 0, CPU),
-        World(),
-    )
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[:4])).item()
-    assert seen["test_loss"] == pytest.approx(expected)
-    assert (seen["test_acc1"], seen["test_acc5"]) == (50, 75)
-    assert set(seen) == {
-        f"test_{name}{end}" for name in ("loss", "acc1", "acc5") for end in ("", "_other")
-    }
 
 
 def test_a_worker_that_dies_is_reported_in_one_line():

@@ -17,10 +17,8 @@ from illama import cli, exits
 from illama.checkpoint.load import read_checkpoint
 from illama.distributed import World, choose_device
 from illama.exits import UsageError
-from illama.files import CheckpointError
 from illama.sources.demo import draw
 from illama.sources.source import SourceError, hash_arrays, make_source
-from illama.training.initial import build
 from illama.training.loader import open_splits
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, RecipeError, find_recipe
@@ -207,19 +205,6 @@ def test_a_missing_device_is_refused():
         choose_device("abacus")
 
 
-def test_training_starts_from_a_checkpoint_with_a_new_head_and_another_size(trained, tmp_path):
-    recipe = replace(SMALL, start=str(trained.checkpoint), classes=5, image_size=16, epochs=1)
-    model = build(recipe)
-    assert torch.equal(
-        model.blocks[0].attention.qkv.weight, trained.model.blocks[0].attention.qkv.weight
-    )
-    assert model.head.weight.shape == (5, 96)
-    with pytest.raises(CheckpointError, match="does not fit the recipe's model"):
-        build(replace(recipe, size="tiny"))
-    with pytest.raises(CheckpointError, match="does not exist"):
-        build(replace(recipe, start=str(tmp_path / "none.pth")))
-
-
 def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
     drawn = draw("test", 10)
     np.savez(tmp_path / "images.npz", images=drawn.images, labels=drawn.labels)
@@ -227,9 +212,6 @@ def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
         open_splits(replace(SMALL, data=str(tmp_path / "images.npz")))
     with pytest.raises(SourceError, match="brings no images of its own; name them by --data"):
         open_splits(replace(SMALL, data=None))
-
-
-# The command
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import subprocess
@@ -15,13 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image
 from rich.console import Console
 
 from illama.config import SIZES
 from illama.distributed import World
-from illama.files import CheckpointError
 from illama.sources import open_source
 from illama.sources.demo import draw
 from illama.sources.source import hash_arrays, make_source
@@ -30,12 +26,13 @@ from illama.training.augmentation import Augmentation
 from illama.training.loader import ImageDataset, draw_batches, load_batches, open_splits
 from illama.training.loop import Execution, fit
 from illama.training.recipe import find_recipe
-from illama.training.task import TrainingError
 from illama.training.trainer import Trainer
 from illama.transforms import evaluation_transform
 
 MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
 """A size whose checkpoints are written in no time."""
+
+
 SETTINGS = [
     "size=micro",
     "image_size=8",
@@ -45,8 +42,14 @@ SETTINGS = [
     "lr=2e-3",
     "ema=0.9",
 ]
+
+
 VARIED = ["drop_path=0.2", "mixup=0.2", "crop_padding=1", "flip=0.5", "micro_batch=8"]
+
+
 SMALL = find_recipe("demo").override([*SETTINGS, *VARIED, "dtype=fp16"])
+
+
 SAVED = Execution(save_steps=1, keep=30)
 
 
@@ -147,84 +150,6 @@ def test_interrupting_from_the_keyboard_saves_too(monkeypatch, tmp_path):
     assert (tmp_path / "small" / "checkpoint-2.pth").exists()
 
 
-def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
-    result, _ = train(tmp_path / "small", keep=2)
-    names = sorted(path.name for path in tmp_path.glob("small/checkpoint-*"))
-    assert names == ["checkpoint-7.pth", "checkpoint-8.pth", "checkpoint-best.pth"]
-    scores = [record["test_acc1_at_0"] for record in result.log]
-    assert load_batches.read(tmp_path / "small" / "checkpoint-best.pth").epoch == np.argmax(scores)
-
-
-def test_checkpoints_load_in_the_released_layout(whole):
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        saved = torch.load(whole.checkpoint.parent / "checkpoint-8.pth", weights_only=True)
-    assert {"model", "model_ema", "epoch", "args", "training"} == set(saved)
-    assert {"cls_token", "pos_embed", "blocks.0.attn.qkv.weight"} < set(saved["model"])
-    assert json.loads(saved["args"].illama_config) == whole.model.config.to_dict()
-
-
-def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(monkeypatch, tmp_path):
-    save = load_batches.save
-
-    def full(model, path, **given):
-        if path.name in ("checkpoint-5.pth", "small.pth"):
-            raise CheckpointError(f"{path}: disk full while writing; nothing was changed")
-        save(model, path, **given)
-
-    monkeypatch.setattr(load_batches, "save", full)
-    said = StringIO()
-    with pytest.raises(CheckpointError, match="disk full while writing"):
-        fit(
-            SMALL,
-            small_source(),
-            small_source("test", 20),
-            tmp_path / "small",
-            execution=SAVED,
-            console=Console(file=said, width=500),
-        )
-    assert "not saved: " in said.getvalue()
-    assert "disk full while writing; nothing was changed; the last good" in said.getvalue()
-    assert "checkpoint-4.pth" in said.getvalue()
-    monkeypatch.undo()
-    assert train(tmp_path / "small")[0].checkpoint.exists()
-
-
-def test_too_little_disk_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
-    usage = folder.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
-    with pytest.raises(TrainingError, match=r"0.0 GB free, the training writes up to 0.\d GB"):
-        train(tmp_path / "small")
-
-
-def test_another_recipe_does_not_go_on_and_its_fields_are_named(whole, tmp_path):
-    path = whole.checkpoint.parent / "checkpoint-2.pth"
-    with pytest.raises(TrainingError) as refused:
-        train(tmp_path / "out", replace(SMALL, lr=1e-3, flip=0.0), resume=str(path))
-    assert "lr 0.002 there, 0.001 here, flip 0.5 there, 0.0 here" in str(refused.value)
-    with pytest.raises(TrainingError, match="holds no training to go on with, only weights"):
-        train(tmp_path / "out", resume=str(whole.checkpoint))
-    with pytest.raises(CheckpointError, match="does not exist"):
-        train(tmp_path / "out", resume=str(tmp_path / "none.pth"))
-
-
-def test_resume_no_refuses_a_training_that_was_begun(monkeypatch, tmp_path):
-    with monkeypatch.context() as patch:
-        interrupt(patch, 1)
-        with pytest.raises(SystemExit):
-            train(tmp_path / "small")
-    with pytest.raises(TrainingError, match="was begun here; --resume auto goes on"):
-        train(tmp_path / "small", resume="no")
-
-
-def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
-    (tmp_path / "small").mkdir()
-    with (
-        FileLock(tmp_path / "small" / ".lock"),
-        pytest.raises(TrainingError, match="is being trained in by another process"),
-    ):
-        train(tmp_path / "small")
-
-
 def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()
@@ -261,14 +186,14 @@ def encode(image):
     return stream.getvalue()
 
 
-# Processes that are killed
-
 PROGRAM = f"""
 import torch, illama.cli, illama.config
 torch.set_num_threads(1)
 illama.config.SIZES["micro"] = {MICRO}
 illama.cli.main()
 """
+
+
 COMMAND = [sys.executable, "-c", PROGRAM, "train", "demo", "--save-steps", "1", "--device", "cpu"]
 
 

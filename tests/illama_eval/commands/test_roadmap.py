@@ -194,7 +194,10 @@ def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("more", "named"),
-    [(("--set", "lr=0.5"), "recipe.lr (0.002, not 0.5)"), (("--images", "16"), "train.images (32, not 16)")],
+    [
+        (("--set", "lr=0.5"), "recipe.lr (0.002, not 0.5)"),
+        (("--images", "16"), "train.images (32, not 16)"),
+    ],
 )
 def test_runs_of_another_plan_are_refused(road, pictures, monkeypatch, capsys, more, named):
     assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS, *more) == 3

@@ -1,28 +1,19 @@
 """`illama-eval transfer` as a user calls it: three probes, what is refused, and what is kept."""
 
 from __future__ import annotations
+
 import json
 import os
 import signal
-from dataclasses import replace
+
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from illama import load
-from illama.config import Config
-from illama.model import Model
+
 from illama.sources import open_source
-from illama.transforms import evaluation_transform
 from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.results import Run
-from illama_eval.subjects.checkpoint import ModelSubject
-from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer import features as features_module
-from illama_eval.transfer.finetune import make_recipe, write_start
-from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
-from illama_eval.transfer.splits import open_split
-
 
 FEW = ("--train-limit", 200, "--limit", 60)
 
@@ -218,37 +209,3 @@ def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
 )
 def test_options_without_meaning_are_refused(command, words):
     assert command("transfer", "--data", "digits", *words)[0] == 2
-
-
-def test_images_without_labels_or_with_other_classes_make_no_pair():
-    pair = open_split("digits")
-    assert (len(pair.train), len(pair.test), pair.classes) == (1438, 359, 10)
-    assert not set(pair.train.ids) & set(pair.test.ids)
-    assert open_split("digits", train_data="digits").train.fingerprint == pair.train.fingerprint
-
-
-@pytest.mark.parametrize("masking", ["multiplicative", "additive"])
-def test_the_presets_follow_the_checkpoint(tmp_path, masking):
-    torch.manual_seed(0)
-    step = "soft-mask" if masking == "multiplicative" else "rope-and-learned"
-    model = Model(Config.at(step, "nano", classes=7))
-    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32, "model"))
-    pair = open_split("digits")
-    paper = make_recipe(base, tmp_path, pair, "paper", (), 3)
-    assert (paper.size, paper.step, paper.image_size, paper.classes) == ("nano", step, 32, 10)
-    assert (paper.lr, paper.epochs, paper.batch_size, paper.mixup) == (2e-3, 300, 1024, 0.8)
-    assert (paper.warmup_epochs, paper.cutoff_soft, paper.seed) == (50, 25, 3)
-    assert paper.soft_mask == (1.0 if masking == "multiplicative" else 0.0)
-    quick = make_recipe(base, tmp_path, pair, "quick", ("epochs=5",), 0)
-    assert (quick.epochs, quick.batch_size, quick.cutoff_soft) == (5, 128, 0)
-    write_start(base, tmp_path / "start.safetensors", 10, 0)
-    start = load(tmp_path / "start.safetensors")
-    assert start.config.classes == 10
-    assert torch.equal(start.blocks[0].attention.qkv.weight, model.blocks[0].attention.qkv.weight)
-
-
-def test_a_size_of_its_own_is_not_fine_tuned(tmp_path):
-    model = Model(Config(image_size=32, patch_size=8, width=24, depth=2, heads=2, classes=3))
-    base = ModelSubject(name="own", model=model, transform=evaluation_transform(32, "model"))
-    with pytest.raises(SubjectError, match="none of the sizes tiny, small"):
-        make_recipe(base, tmp_path, open_split("digits"), "quick", (), 0)

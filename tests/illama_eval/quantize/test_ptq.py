@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -11,14 +10,11 @@ import torch
 from torch import nn
 
 from illama import load
-from illama.checkpoint.torchao_tensors import is_quantized
 from illama.config import Config
 from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.transforms import evaluation_transform
-from illama_eval.quantize.activations import Inputs, choose_range, observe_inputs
-from illama_eval.quantize.mixed import mix, read_mixed, weight_bytes
 from illama_eval.quantize.ptq import (
     CalibrationSet,
     as_subject,
@@ -27,12 +23,12 @@ from illama_eval.quantize.ptq import (
     quantize,
 )
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan
-from illama_eval.quantize.sensitivity import find_effects
-from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 CPU = torch.device("cpu")
+
+
 SIDE = 32
 
 
@@ -203,47 +199,6 @@ def test_a_quantized_model_is_not_quantized_again(subject):
         quantize(as_subject(made, subject), QuantizationConfig(scheme="w4"))
 
 
-@pytest.mark.parametrize("mlp", ["swiglu", "gelu"])
-@pytest.mark.parametrize("norm", ["rms", "layer"])
-def test_smoothing_changes_no_logit(images, mlp, norm):
-    subject = make_subject(mlp=mlp, norm=norm)
-    model = copy.deepcopy(subject.model)
-    names = [n for n, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    seen = observe_inputs(model, images, names, 0.0)
-    folded = smooth(model, seen, 0.5)
-    again = observe_inputs(model, images, names, 0.0)
-    with torch.no_grad():
-        exact, smoothed = subject.model(images), model(images)
-    assert torch.allclose(exact, smoothed, atol=1e-3 * exact.abs().max().item())
-    assert len(folded) == 3 * (4 if mlp == "swiglu" else 3)
-    assert unfolded(model, names) == [n for n in names if mlp == "gelu" and n.endswith("down")]
-    for name in folded:
-        spread = [
-            inputs[name].largest.max() / inputs[name].largest.mean() for inputs in (seen, again)
-        ]
-        assert spread[1] <= spread[0] * 1.01
-
-
-def test_static_ranges_hold_zero_and_pay_for_outliers():
-    sample = torch.cat((torch.rand(1000), torch.tensor([50.0])))
-    inputs = Inputs(largest=torch.ones(1), low=0.0, high=50.0, sample=[sample])
-    whole, at_zero = choose_range(inputs, "minmax", asymmetric=True)
-    assert at_zero == -128
-    assert whole == pytest.approx(50 / 255, rel=0.01)
-    assert choose_range(inputs, "percentile", asymmetric=True)[0] < whole
-    calm = Inputs(largest=torch.ones(1), low=-1.0, high=4.0, sample=[torch.randn(4000)])
-    assert (
-        choose_range(calm, "mse", asymmetric=False)[0]
-        <= choose_range(calm, "minmax", asymmetric=False)[0]
-    )
-
-
-def test_inputs_that_are_not_finite_are_refused(subject):
-    broken = torch.full((8, 3, SIDE, SIDE), torch.nan)
-    with pytest.raises(SubjectError, match="not finite"):
-        observe_inputs(subject.model, broken, ["blocks.0.attention.qkv"], 0.0)
-
-
 def test_calibration_images_are_never_the_reported_ones(tmp_path, subject):
     reported = make_source(tmp_path, "test", 20)
     with pytest.raises(SubjectError, match="shares images"):
@@ -260,57 +215,3 @@ def test_too_few_calibration_images_are_refused(tmp_path, subject, images):
     source = make_source(tmp_path, "train", 20)
     with pytest.raises(SubjectError, match="calibration-images"):
         calibrate_on(source, None, subject, images)
-
-
-@pytest.mark.parametrize("scheme", ["w2", "w8a8-dynamic", "w4a4"])
-def test_a_swap_of_one_layer_is_exact_although_most_of_the_model_is_not_run_again(
-    subject, images, scheme
-):
-    choices = QuantizationConfig(scheme=scheme, exclude=())
-    effects = find_effects(subject, images, choices)
-    assert len(effects) == 3 * 4 + 1
-    assert not any(is_quantized(weight) for weight in subject.model.parameters())
-    for effect in (effects[0], effects[6], effects[-1]):
-        layers = dict.fromkeys(effect.group.layers, scheme)
-        made = quantize(subject, QuantizationConfig(layers=layers, exclude=()))
-        with torch.no_grad():
-            first = subject.model(images).double().log_softmax(-1)
-            second = made.model(images).double().log_softmax(-1)
-        divergence = (first.exp() * (first - second)).sum(-1)
-        assert torch.allclose(effect.divergence, divergence, atol=1e-6)
-
-
-def test_a_mixed_scheme_fits_its_budget_and_spares_what_minds_most(subject, images):
-    choices = QuantizationConfig()
-    effects = [
-        effect
-        for name in ("w8", "w4", "w2")
-        for effect in find_effects(subject, images, QuantizationConfig(scheme=name))
-    ]
-    shapes = [
-        layer.weight.shape
-        for name, layer in subject.model.named_modules()
-        if isinstance(layer, nn.Linear) and name != "head"
-    ]
-    full = sum(4 * shape.numel() for shape in shapes)
-    for share in (0.5, 0.25, 0.15):
-        layers, expected = mix(subject.model, effects, choices, share * full)
-        taken = sum(
-            weight_bytes(subject.model.get_submodule(name).weight.shape, scheme, choices)
-            for name, scheme in layers.items()
-        )
-        assert taken <= share * full
-        assert expected >= 0
-    with pytest.raises(SubjectError, match="fewest bits"):
-        mix(subject.model, effects, choices, 0.01 * full)
-
-
-def test_a_file_of_schemes_by_layer_is_checked(tmp_path):
-    path = tmp_path / "mixed.json"
-    good = {"format": "illama-mixed-1", "group_size": 64, "layers": {"head": "w4"}}
-    path.write_text(json.dumps(good))
-    assert read_mixed(path) == ({"head": "w4"}, {"group_size": 64})
-    for text in ("", "[]", "{}", json.dumps({**good, "layers": {"head": "w9"}})):
-        path.write_text(text)
-        with pytest.raises(SubjectError, match=str(path)):
-            read_mixed(path)

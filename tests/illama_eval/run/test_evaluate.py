@@ -20,11 +20,10 @@ from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
-from illama_eval.subjects.predictions import open_predictions
-from illama_eval.subjects.subject import SubjectError
 
 WRITTEN = {"run.json", "timing.json", "replicates.npz", "per_image.npz", "samples.npz"}
 """What a finished run leaves behind; nothing temporary, no lock."""
+
 
 SCRIPT = textwrap.dedent("""
     import sys
@@ -215,114 +214,11 @@ def test_several_processes_give_identical_integers(
             np.testing.assert_array_equal(several[name], one[name])
 
 
-def test_another_checkpoint_in_the_same_directory_is_refused_and_the_field_named(
-    golden_checkpoint: Path, small_images: Path, whole: Path
-) -> None:
-    soft = open_checkpoint(golden_checkpoint, device=torch.device("cpu"), soft_mask=0.5)
-    before = (whole / "run.json").read_bytes()
-    with pytest.raises(ResultError, match=r"another subjects\.0\.soft_mask"):
-        _evaluate(soft, small_images, whole)
-    assert (whole / "run.json").read_bytes() == before
-
-
-def test_other_images_in_the_same_directory_are_refused(
-    subject: ModelSubject, small_images: Path, whole: Path
-) -> None:
-    source = open_source(str(small_images)).limit(9, 0).for_head(10)
-    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
-    with pytest.raises(ResultError, match=r"source\.fingerprint"):
-        evaluate(subject, source, studies, whole)
-
-
-def test_overwrite_replaces_another_run(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
-) -> None:
-    source = open_source(str(small_images)).for_head(10)
-    studies = [STUDIES["accuracy"]()]
-    evaluate(subject, source.limit(5, 0), studies, tmp_path)
-    run = evaluate(subject, source.limit(6, 0), studies, tmp_path, Options(overwrite=True))
-    assert Run.load(tmp_path).header["images_seen"] == run.header["images_seen"] == 6
-
-
-def test_a_directory_in_use_is_refused_naming_the_process(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
-) -> None:
-    seen: list[str] = []
-
-    def second(total: int, done: int) -> None:
-        with pytest.raises(ResultError) as refused:
-            _evaluate(subject, small_images, tmp_path)
-        seen.append(str(refused.value))
-
-    _evaluate(subject, small_images, tmp_path, on_start=second)
-    assert f"in use by process {os.getpid()}" in seen[0]
-
-
-def test_a_damaged_partial_is_refused(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "partial-1of1.pt").write_bytes(b"not a partial")
-    with pytest.raises(ResultError, match="--overwrite"):
-        _evaluate(subject, small_images, tmp_path)
-
-
-def test_a_partial_of_another_number_of_processes_is_refused(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "partial-2of3.pt").write_bytes(b"")
-    with pytest.raises(ResultError, match="half-done run of 3 processes"):
-        _evaluate(subject, small_images, tmp_path)
-
-
 def test_a_study_that_needs_labels_refuses_a_source_without(
     subject: ModelSubject, tmp_path: Path
 ) -> None:
     with pytest.raises(ResultError, match="accuracy needs labels"):
         evaluate(subject, open_source("photos"), [STUDIES["accuracy"]()])
-
-
-def test_saved_predictions_are_measured_without_a_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "saved.npz"
-    probabilities = np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]])
-    np.savez(path, probabilities=probabilities, labels=np.array([0, 1, 1]))
-    saved, source = open_predictions(path)
-    run = evaluate(saved, source, [STUDIES["accuracy"](), STUDIES["calibration"](bins=2)])
-    assert run.value("accuracy", "top1").value == pytest.approx(2 / 3)
-    assert run.value("accuracy", "nonfinite").value == 0
-    expected = -(np.log(0.75) + np.log(0.5)) / 3
-    assert run.value("accuracy", "nll").value == pytest.approx(expected, rel=1e-6)
-
-
-def test_saved_predictions_cannot_show_attention(tmp_path: Path) -> None:
-    path = tmp_path / "saved.npz"
-    np.savez(path, logits=np.zeros((3, 2)), labels=np.array([0, 1, 1]))
-    saved, source = open_predictions(path)
-    with pytest.raises(ResultError, match="saved: rank needs attention"):
-        evaluate(saved, source, [STUDIES["rank"]()])
-    with pytest.raises(SubjectError, match="hold no softmax"):
-        next(saved.observe(torch.zeros(1, 2), {"softmax"}))
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"logits": np.zeros((3, 2))}, "needs `labels`"),
-        ({"labels": np.zeros(3)}, "`logits` or `probabilities`"),
-        ({"probabilities": np.full((1, 2), 0.9), "labels": np.zeros(1, int)}, "sum to 1"),
-        ({"probabilities": np.array([[-0.5, 1.5]]), "labels": np.zeros(1, int)}, "0..1"),
-        ({"logits": np.zeros((3, 2)), "labels": np.zeros(4, int)}, "expected scores"),
-        ({"logits": np.zeros((1, 2)), "labels": np.full(1, 5)}, "outside"),
-        ({"logits": np.zeros((1, 2)), "labels": np.full(1, 0.5)}, "whole numbers"),
-        ({"logits": np.full((1, 2), "x"), "labels": np.full(1, 0)}, "floating-point"),
-    ],
-)
-def test_predictions_that_do_not_fit_are_refused(
-    arrays: dict[str, np.ndarray], message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "saved.npz"
-    np.savez(path, **arrays)
-    with pytest.raises(ValueError, match=message):
-        open_predictions(path)
 
 
 def test_equal_names_of_two_subjects_are_told_apart_in_the_rows(

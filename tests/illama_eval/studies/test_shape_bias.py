@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,25 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
 from illama.observation import OutputSeen
-from illama_eval.cue_conflict import (
-    ENTRY_LEVEL,
-    CueConflictError,
-    Observer,
-    choose_categories,
-    read_observers,
-)
-from illama_eval.render.figures.shape_bias import deciders_of, read_published
-from illama_eval.results import Run
+from illama_eval.cue_conflict import Observer, read_observers
 from illama_eval.statistics import wilson_interval
 from illama_eval.studies.shape_bias import ShapeBias, decide, error_consistency
 from illama_eval.study import accumulate
 
 THREE = tuple((name, (index,)) for index, name in enumerate("abc"))
-COLUMNS = ("subject", "shape", "texture", "decision", "image")
 
 
 @pytest.fixture
@@ -138,193 +126,6 @@ def test_observers_are_measured_on_the_pictures_that_they_saw(measure):
     assert rows["error_consistency", ()].value == rows["error_consistency", at].value
 
 
-def test_the_entry_level_categories_hold_207_indices_once_each():
-    indices = [index for each in ENTRY_LEVEL.values() for index in each]
-    assert (len(ENTRY_LEVEL), len(indices), len(set(indices))) == (16, 207, 207)
-
-
-def test_a_table_of_categories_is_checked_against_head_and_pictures(tmp_path):
-    table = tmp_path / "table.json"
-    for content, words in (
-        ("[]", "expected a JSON object"),
-        ("{", "no readable JSON"),
-        ('{"a": [0]}', "categories of the images are not among them .*'b'"),
-        ('{"a": [0], "b": [5]}', "index 5 is outside the head of 5 classes"),
-        ('{"a": [0], "b": [0]}', "index 0 stands in it twice"),
-    ):
-        table.write_text(content, encoding="utf-8")
-        with pytest.raises(CueConflictError, match=words):
-            choose_categories(["a", "b"], 5, table=table)
-    table.write_text('{"c": [4], "b": [1, 2], "a": [0]}', encoding="utf-8")
-    chosen = choose_categories(["a", "b"], 5, table=table)
-    assert chosen == (("a", (0,)), ("b", (1, 2)), ("c", (4,)))
-    with pytest.raises(CueConflictError, match="give --categories FILE"):
-        choose_categories(["a", "b"], 5)
-    with pytest.raises(CueConflictError, match="16 entry-level"):
-        choose_categories(["cat", "unicorn"], 1000)
-
-
-def write_decisions(path, lines, columns=COLUMNS):
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(lines)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("lines", "columns", "words"),
-    [
-        ([["x", "a", "b", "c", "a1-b1"]], COLUMNS, "line 2: decision 'c' is none of its 2"),
-        ([["x", "a", "b", "a", "a1-b1"]] * 2, COLUMNS, "x decides twice on a1-b1"),
-        ([["a", "b", "a", "a1-b1"]], COLUMNS[1:], "no column subject or model"),
-        ([["x", "a", "b", "a"]], COLUMNS[:4], "no column image"),
-        ([], COLUMNS, "holds no line"),
-    ],
-)
-def test_unfit_tables_of_decisions_are_refused(tmp_path, lines, columns, words):
-    path = write_decisions(tmp_path / "decisions.csv", lines, columns)
-    with pytest.raises(CueConflictError, match=words):
-        read_observers([path])
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """Write twelve pictures of conflicting cues, in folders by shape."""
-    for shape, other in (("cat", "dog"), ("dog", "cat")):
-        for number in range(1, 7):
-            path = tmp_path / "pictures" / shape / f"{shape}{number}-{other}{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            light = 40 if shape == "cat" else 200
-            Image.fromarray(np.full((64, 64, 3), light + number, np.uint8)).save(path)
-    return tmp_path / "pictures"
-
-
-def test_pictures_are_measured_beside_observers(command, golden_checkpoint, pictures, tmp_path):
-    table = tmp_path / "categories.json"
-    table.write_text('{"cat": [0, 1], "dog": [2, 3], "car": [4]}', encoding="utf-8")
-    lines = [
-        ["x", path.parent.name, "dog" if path.parent.name == "cat" else "cat", "cat", path.stem]
-        for path in sorted(pictures.rglob("*.png"))
-    ]
-    observers = write_decisions(tmp_path / "people.csv", lines)
-    code, printed, error = command(
-        "shape-bias",
-        golden_checkpoint,
-        "--data",
-        pictures,
-        "--categories",
-        table,
-        "--observers",
-        observers,
-        "--out",
-        tmp_path / "run",
-    )
-    assert code == 0, error
-    run = Run.load(tmp_path / "run")
-    assert "shape bias" in printed
-    assert run.value("shape_bias", "shape_bias", observer="x").value == 0.5
-    assert run.header["identity"]["studies"]["shape_bias"]["categories"][2] == ["car", [4]]
-    page = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert "Shape or texture" in page
-    assert [each.label for each in deciders_of(run)] == ["official_micro", "x"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("shape-bias",), "give --categories FILE"),
-        (("accuracy",), "accuracy needs labels"),
-        (("shape-bias", "--data", "digits"), "shape_bias needs cues"),
-    ],
-)
-def test_what_does_not_fit_is_refused_in_one_line(
-    command, golden_checkpoint, pictures, tmp_path, words, said
-):
-    data = () if "--data" in words else ("--data", pictures)
-    code, _, error = command(*words[:1], golden_checkpoint, *words[1:], *data, "--out", tmp_path)
-    assert code == 3
-    assert said in error
-
-
-def test_a_file_without_a_texture_in_its_name_is_refused(command, golden_checkpoint, pictures):
-    (pictures / "cat" / "cat1-dog1.png").rename(pictures / "cat" / "kitten.png")
-    code, _, error = command("shape-bias", golden_checkpoint, "--data", pictures)
-    assert code == 3
-    assert "1 of 12 file names carry no texture (first: 'cat/kitten')" in error
-
-
-def test_the_demo_has_a_bias_of_its_own_and_observers_can_stand_alone(command, tmp_path):
-    code, _, error = command("shape-bias", "--limit", 200, "--out", tmp_path / "demo")
-    assert code == 0, error
-    bias = Run.load(tmp_path / "demo").value("shape_bias", "shape_bias")
-    assert 0.3 < bias.value < 0.9
-    lines = [
-        [who, "a", "b", said, f"a{k}-b{k}"]
-        for who, said in (("x", "a"), ("y", "na"))
-        for k in range(3)
-    ]
-    table = write_decisions(tmp_path / "decisions.csv", lines)
-    code, _, error = command("shape-bias", "--observers", table, "--out", tmp_path / "others")
-    assert code == 0, error
-    run = Run.load(tmp_path / "others")
-    assert run.value("shape_bias", "shape_bias", subject="x").value == 1
-    assert run.value("shape_bias", "undecided", subject="y").value == 1
-
-
-def test_the_published_decisions_are_the_known_ones():
-    published = {each["name"]: each["decisions"] for each in read_published()["observers"]}
-    totals = {
-        name: tuple(map(sum, zip(*counts.values(), strict=True)))
-        for name, counts in published.items()
-    }
-    assert totals == {
-        "10 people": (9236, 398),
-        "AlexNet": (283, 376),
-        "GoogLeNet": (228, 503),
-        "VGG-16": (130, 625),
-        "ResNet-50": (162, 572),
-    }
-    assert all(set(counts) == set(ENTRY_LEVEL) for counts in published.values())
-
-
-KNOWN = {
-    "alexnet": (0.42944, 0.3922, 0.4675, 0.4508),
-    "googlenet": (0.31190, 0.2794, 0.3464, 0.3908),
-    "vgg16": (0.17219, 0.1469, 0.2008, 0.3708),
-    "resnet50": (0.22071, 0.1922, 0.2521, 0.3883),
-}
-
-
-@pytest.mark.data
-def test_published_observers_have_their_published_bias(command, shared, tmp_path):
-    table = shared / "data" / "cue_conflict" / "cnn_decisions.csv"
-    code, _, error = command("shape-bias", "--observers", table, "--out", tmp_path)
-    assert code == 0, error
-    run = Run.load(tmp_path)
-    for name, (bias, low, high, undecided) in KNOWN.items():
-        wilson = run.value("shape_bias", "shape_bias_wilson", subject=name)
-        assert wilson.value == pytest.approx(bias, abs=5e-6)
-        assert (wilson.low, wilson.high) == (
-            pytest.approx(low, abs=5e-5),
-            pytest.approx(high, abs=5e-5),
-        )
-        found = run.value("shape_bias", "undecided", subject=name)
-        assert found.value == pytest.approx(undecided, abs=5e-5)
-        assert found.images == 1200
-    macro = run.value("shape_bias", "shape_bias_macro", subject="resnet50").value
-    assert macro == pytest.approx(0.19505, abs=5e-6)
-
-
-@pytest.mark.data
-def test_kept_agreeing_pictures_would_raise_the_bias_of_resnet50(shared):
-    lines = read_observers([shared / "data" / "cue_conflict" / "cnn_decisions.csv"]).lines
-    mine = [line for line in lines if line.observer == "resnet50"]
-    by_shape = sum(line.decision == line.shape for line in mine)
-    by_texture = sum(line.decision == line.texture != line.shape for line in mine)
-    assert by_shape / (by_shape + by_texture) == pytest.approx(0.28141, abs=5e-6)
-
-
 @pytest.fixture
 def people(shared):
     """Return everyone's right answers by shape, [observer, picture], with their decisions."""
@@ -370,31 +171,3 @@ def test_people_decide_by_shape_as_published(people):
         pytest.approx(0.986603, abs=5e-7),
     )
     assert sum(line.decision is None for lines in people[1] for line in lines) == 131
-
-
-@pytest.mark.data
-def test_the_categories_are_those_of_the_pictures(shared):
-    stored = json.loads((shared / "data" / "imagenet16_classes.json").read_text("utf-8"))
-    assert {name: list(indices) for name, indices in ENTRY_LEVEL.items()} == stored
-
-
-def test_a_run_on_other_pictures_leaves_the_bias_out(command, tmp_path):
-    code, _, error = command("run", "--limit", 8, "--out", tmp_path)
-    assert code == 0, error
-    assert "shape_bias" not in {row.study for row in Run.load(tmp_path).rows}
-
-
-def test_a_run_on_conflicting_cues_measures_the_bias_with_everything_else(command, tmp_path):
-    words = ("run", "--data", "demo", "--split", "cue-conflict", "--limit", 8)
-    code, _, error = command(*words, "--out", tmp_path)
-    assert code == 0, error
-    assert {row.study for row in Run.load(tmp_path).rows} >= {"shape_bias", "accuracy", "rank"}
-
-
-def test_quantizing_shows_the_bias_before_and_after(command, tmp_path):
-    words = ("quantize", "--bits", 8, "--data", "demo", "--split", "cue-conflict", "--limit", 12)
-    code, _, error = command(*words, "--latency", "none", "--out", tmp_path)
-    assert code == 0, error
-    run = Run.load(tmp_path)
-    subjects = {row.subject for row in run.rows if row.metric == "shape_bias" and not row.at}
-    assert len(subjects) == 2

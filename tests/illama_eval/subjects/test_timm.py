@@ -207,7 +207,7 @@ def test_names_from_elsewhere_are_translated_by_timm(timm: ModuleType, tmp_path:
     [
         (["--model", "convolutions"], "give timm:NAME"),
         (["--model", "timm:convo"], "did you mean convolutions?"),
-        (["--model", "timm:convolutions"], "published weights cannot be had (no route)"),
+        (["--model", "timm:convolutions"], "published weights cannot be loaded (no route)"),
         (["--model", "timm:vit", "--weights", "none.pth"], "does not exist"),
         (["--model", "timm:vit", "--model", "timm:vit", "--weights", "random"], "one --weights"),
         (["--model", "timm:vit", "--weights", "random", "--heads", 2], "--heads is for"),

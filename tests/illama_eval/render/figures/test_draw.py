@@ -8,26 +8,18 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.colors import to_rgb
-from matplotlib.font_manager import FontProperties
 from matplotlib.image import imread
 from matplotlib.text import Text
-from matplotlib.textpath import TextToPath
 from msgspec import structs
 
 from illama_eval.render import render_directory
 from illama_eval.render.figures.accuracy import draw_accuracy
-from illama_eval.render.figures.attention import draw_samples
-from illama_eval.render.figures.calibration import reliability_of
-from illama_eval.render.figures.canvas import drawing_style, spread
+from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.figures.draw import draw_all
-from illama_eval.render.figures.rank import draw_rank_by_head
 from illama_eval.render.samples import Samples, read_samples
 from illama_eval.render.style import palette
-from illama_eval.render.style.fonts import FAMILY, drawable, text_width, wrap
-from illama_eval.results import ResultError, Row, Run
+from illama_eval.render.style.fonts import drawable
+from illama_eval.results import ResultError, Run
 
 NAMES = {
     "calibration_reliability",
@@ -37,6 +29,8 @@ NAMES = {
     "collapse_by_layer",
     "attention_samples",
 }
+
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -199,33 +193,6 @@ def test_undefined_values_leave_gaps(run_of):
         texts_of(drawing.figure)
 
 
-def test_empty_bins_are_not_drawn():
-    def rows(number, images, confidence, accuracy):
-        at = {"bin": number}
-        values = {"bin_images": images, "bin_confidence": confidence, "bin_accuracy": accuracy}
-        return [
-            Row(study="calibration", metric=metric, value=value, images=9, at=at)
-            for metric, value in values.items()
-        ]
-
-    run = Run(header={}, rows=(*rows(1, 0.0, None, None), *rows(15, 9.0, 0.97, 1.0)))
-    ((name, look),) = palette.looks_of(run)
-    found = reliability_of(run, name, look)
-    assert [(one.number, one.images, one.confidence) for one in found.all] == [(15, 9, 97)]
-    assert found.means == {"accuracy": 100}
-
-
-def test_ranks_share_one_absolute_scale(run_of):
-    run = run_of(layers=2, heads=2, tokens=65, subjects=("a", "b"))
-    with drawing_style():
-        sheets = list(draw_rank_by_head(run))
-    assert [sheet.name for sheet in sheets] == ["rank_by_head", "rank_by_head-2"]
-    for sheet in sheets:
-        for axes in sheet.figure.axes[:-1]:
-            (mesh,) = axes.collections
-            assert (mesh.norm.boundaries[0], mesh.norm.boundaries[-1]) == (1, 65)
-
-
 def test_a_subject_keeps_its_look_and_more_than_five_are_grey(run_of):
     def looks(count):
         run = run_of(layers=1, heads=1, tokens=5, subjects=[f"s{n}" for n in range(count)])
@@ -235,52 +202,6 @@ def test_a_subject_keeps_its_look_and_more_than_five_are_grey(run_of):
     assert looks(3) == looks(5)[:3]
     assert len(set(looks(5))) == 5
     assert len(set(looks(6))) == 2
-
-
-def test_colours_are_told_from_the_paper_and_text_can_be_read():
-    def luminance(colour):
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
-        ]
-        return np.dot(linear, (0.2126, 0.7152, 0.0722))
-
-    def contrast(one, other):
-        dark, light = sorted((luminance(one), luminance(other)))
-        return (light + 0.05) / (dark + 0.05)
-
-    for colour, _ in palette.RUNS:
-        assert contrast(colour, palette.PAPER) >= 3
-    for colour in (palette.TEXT, palette.MUTED):
-        assert contrast(colour, palette.PAPER) >= 4.5
-    for cell, text in zip(palette.SEQUENTIAL, palette.ON_SEQUENTIAL, strict=True):
-        assert contrast(cell, text) >= 4.5
-
-
-def test_what_stands_beside_a_sample_does_not_cover_it(run_of, samples):
-    long = replace(samples, ids=["m" * 300, "n01440764_tench"], labels=[1, 2], predictions=[2, 2])
-    run = run_of(layers=1, heads=1, tokens=5)
-    run = replace(
-        run, header={"source": {"classes": ["a", "harvestman, daddy longlegs", "w" * 40]}}
-    )
-    with drawing_style():
-        (drawing,) = draw_samples(run, long)
-        (axes,) = drawing.figure.axes
-        boxes = [box for text, box in texts_of(drawing.figure) if "\n" in text and box.y0 > 80]
-    assert len(boxes) == 2
-    assert all(0 < box.x0 < box.x1 < axes.bbox.x0 for box in boxes)
-
-
-def test_samples_of_any_size_fit_their_patch_grid(run_of):
-    for side, grid in ((224, 14), (30, 7), (8, 8), (5, 2)):
-        sample = Samples(
-            ids=["x"],
-            images=np.full((1, side, side, 3), 9, np.uint8),
-            attention=np.zeros((1, 3, grid, grid), np.uint8),
-        )
-        with drawing_style():
-            (drawing,) = draw_samples(run_of(layers=1, heads=1, tokens=5), sample)
-            texts_of(drawing.figure)
-        assert f"of {grid * grid} patches" in drawing.caption
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no zip", "pickled", "wrong shapes", "no ids"])
@@ -302,29 +223,3 @@ def test_damaged_samples_are_refused_in_one_line(run_directory, tmp_path, damage
     with pytest.raises(ResultError, match=r"samples\.npz: no readable samples") as caught:
         read_samples(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12).map(sorted), st.floats(0.001, 0.08))
-def test_labels_are_moved_apart_and_keep_their_order(places, gap):
-    moved = spread(places, gap)
-    assert all(later - sooner >= gap * 0.999 for sooner, later in itertools.pairwise(moved))
-    assert min(moved) > -1e-9
-    assert max(moved) < 1 + 1e-9
-    if all(later - sooner >= gap for sooner, later in itertools.pairwise(places)):
-        assert moved == pytest.approx(places)
-
-
-@given(st.text(max_size=60), st.floats(4, 20))
-def test_a_line_is_as_wide_as_matplotlib_sets_it(text, size):
-    text = drawable(f"To. AV, {text}")
-    font = FontProperties(family=FAMILY, size=size)
-    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
-    assert text_width(text, size) == pytest.approx(1.02 * width / 72)
-
-
-@given(st.text(max_size=60))
-def test_wrapped_lines_fit_and_lose_no_letter(text):
-    text = drawable(text)
-    lines = wrap(text, 8, 0.8)
-    assert all(text_width(line, 8) <= 0.8 for line in lines)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")

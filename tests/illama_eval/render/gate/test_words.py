@@ -14,12 +14,11 @@ from rich.console import Console
 from illama_eval.compare.comparison import compare_paths
 from illama_eval.compare.gate import GateResult, check
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.gate.github_summary import LARGEST, append_summary, to_summary
-from illama_eval.render.gate.junit import to_junit, write_junit
+from illama_eval.render.gate.github_summary import to_summary
+from illama_eval.render.gate.junit import to_junit
 from illama_eval.render.gate.words import sentence, state_label, to_json
 from illama_eval.render.terminal.comparison import show_comparison
 from illama_eval.render.terminal.gate import show_verdicts
-from illama_eval.results import ResultError
 
 
 @pytest.fixture
@@ -111,76 +110,6 @@ def test_what_could_not_be_judged_is_an_error_and_a_warning_is_skipped(worse):
     assert kinds.count("skipped") == len(mixed.of("warn")) > 0
     warned = next(each for each in mixed.of("warn") if each.state == "worse")
     assert state_label(warned).endswith("worse (warning)")
-
-
-def test_changed_rows_come_first_and_the_rest_is_folded(worse):
-    text = to_summary(worse)
-    upper, lower = text.split("<details>")
-    assert "▼ worse" in upper
-    assert "▼ worse" not in lower
-    assert "same within margin" not in upper
-    assert (
-        lower.index("= same") < lower.index("\N{MIDDLE DOT} not gated") < lower.index("</details>")
-    )
-    assert text.startswith("### Regression")
-
-
-def test_a_summary_is_cut_between_rows_and_says_so(worse):
-    many = replace(worse, judged=worse.judged * 300)
-    text = to_summary(many)
-    assert 0.9 * LARGEST < len(text.encode()) <= LARGEST
-    rows = rows_of(text)
-    assert len({len(row) for row in rows}) == 1
-    assert "rows more" in next(row for row in rows if row[0] == "…")[1]
-    assert text.count("<details>") == text.count("</details>") == 1
-    crowd = replace(worse, comparisons=worse.comparisons * 40, judged=worse.judged)
-    assert len(to_summary(crowd).encode()) <= LARGEST
-    assert "subjects more" in to_summary(crowd)
-
-
-def test_a_summary_is_appended(worse, tmp_path):
-    path = tmp_path / "summary.md"
-    path.write_text("before\n", encoding="utf-8")
-    append_summary(worse, path)
-    append_summary(worse, path)
-    text = path.read_text(encoding="utf-8")
-    assert text.startswith("before\n\n### Regression")
-    assert text.count("### Regression") == 2
-    with pytest.raises(ResultError, match="is GITHUB_STEP_SUMMARY set"):
-        append_summary(worse, tmp_path)
-    with pytest.raises(ResultError, match="cannot be written"):
-        append_summary(worse, tmp_path / "no" / "summary.md")
-    with pytest.raises(ResultError, match="cannot be written"):
-        write_junit(worse, tmp_path / "no" / "junit.xml")
-
-
-def test_every_line_fits_a_terminal_of_80_columns(worse, tmp_path):
-    (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
-    for text in (printed(show_verdicts, worse), printed(show_comparison, compared)):
-        assert max(map(len, text.splitlines())) <= 80
-        assert "…" not in text.replace("000000000000…", "")
-
-
-def test_a_comparison_shows_differences_flips_and_what_intervals_cover(worse, tmp_path):
-    (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
-    text = " ".join(printed(show_comparison, compared).split())
-    assert f"{compared.flips.lost} lost, {compared.flips.gained} gained of 400 images" in text
-    assert "Intervals cover the choice of images, not training seeds." in text
-    assert "also different: weights_sha256" in text
-    assert re.search(r"top-1 accuracy .* ▼", text)
-
-
-def test_groups_of_seeds_show_both_intervals(write_run, tmp_path):
-    def group(side, accuracy, seeds):
-        runs = [write_run(tmp_path / f"{side}{n}", accuracy=accuracy, seed=n) for n in seeds]
-        return ",".join(map(str, runs))
-
-    paths = group("a", 0.8, (1, 2)), group("b", 0.6, (3, 4))
-    (compared,) = compare_paths(*paths)
-    text = printed(show_comparison, compared)
-    top1 = text.splitlines().index(next(line for line in text.splitlines() if "top-1" in line))
-    assert " to " in text.splitlines()[top1 + 1]
-    assert "Intervals over seeds (Welch)" in text
 
 
 @pytest.fixture(params=range(12))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import illama
+from illama.checkpoint.formats import to_official
+from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.weights import sha256_of_weights
+from illama.config import Config
+from illama.files import CheckpointError
+from illama.model import Model
+
+SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
+
+
+def fresh(config: Config, seed: int = 0) -> Model:
+    """Return a model whose every parameter is drawn, so that none can be mixed up unseen."""
+    torch.manual_seed(seed)
+    model = Model(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def official(model: Model) -> OrderedDict[str, torch.Tensor]:
+    """Return the weights under the released names."""
+    mlp = model.config.mlp
+    return OrderedDict((to_official(k, mlp), v) for k, v in model.state_dict().items())
+
+
+def spoiled(tmp_path: Path, **changes: torch.Tensor | None) -> Path:
+    """Write a released file with weights replaced or, with None, left out."""
+    model = fresh(SMALL)
+    state = official(model)
+    for name, tensor in changes.items():
+        key = name.replace("__", ".")
+        state.pop(key, None)
+        if tensor is not None:
+            state[key] = tensor
+    path = tmp_path / "spoiled.pth"
+    torch.save({"model": state, "args": argparse.Namespace(num_heads=2)}, path)
+    return path
+
+
+def test_missing_unexpected_and_misshapen_weights_are_all_listed(tmp_path):
+    path = spoiled(
+        tmp_path,
+        norm__weight=None,
+        blocks__1__mlp__fc3__weight=None,
+        dist_token=torch.zeros(1),
+        head__bias=torch.zeros(10),
+    )
+    with pytest.raises(CheckpointError) as caught:
+        illama.load(path)
+    assert str(caught.value) == (
+        f"{path}: weights do not fit: missing 2 (blocks.1.mlp.fc3.weight, norm.weight), "
+        "unexpected 1 (dist_token), misshapen 1 (head.bias [10] for [3])"
+    )
+
+
+def test_long_lists_are_cut_after_ten_names(tmp_path):
+    path = spoiled(tmp_path, **{f"extra{number}": torch.zeros(1) for number in range(14)})
+    with pytest.raises(CheckpointError, match=r"unexpected 14 \(extra0, .*extra9 and 4 more\)"):
+        illama.load(path)
+
+
+def test_the_published_size_that_the_shapes_fit_is_named(tmp_path):
+    state = official(Model(Config.at("soft-mask", "nano")))
+    del state["norm.weight"]
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="width and depth are those of 'nano'"):
+        illama.load(tmp_path / "a.pth")
+
+
+def test_the_sha256_is_that_of_the_weights_not_of_the_layout(tmp_path):
+    model = fresh(SMALL)
+    save_checkpoint(model, tmp_path / "a.pth")
+    save_checkpoint(model, tmp_path / "a.safetensors", args={"lr": 1})
+    hashes = {read_checkpoint(tmp_path / name).sha256 for name in ("a.pth", "a.safetensors")}
+    assert hashes == {sha256_of_weights(model.state_dict())}
+    with torch.no_grad():
+        model.head.bias[0] += 1
+    assert sha256_of_weights(model.state_dict()) not in hashes

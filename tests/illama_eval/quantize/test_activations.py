@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from illama.config import Config
+from illama.model import Model
+from illama.transforms import evaluation_transform
+from illama_eval.quantize.activations import Inputs, choose_range, observe_inputs
+from illama_eval.quantize.schemes import SCHEMES
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
+
+SIDE = 32
+
+
+def make_subject(**changes: object) -> ModelSubject:
+    torch.manual_seed(0)
+    config = Config(image_size=SIDE, patch_size=8, width=64, depth=3, heads=2, classes=16)
+    model = Model(Config.from_dict({**config.to_dict(), **changes})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+            elif "norm" in name and name.endswith("weight"):
+                parameter.add_(torch.rand_like(parameter) * 4)
+    return ModelSubject(
+        name="tested",
+        model=model,
+        transform=evaluation_transform(SIDE, "model"),
+        provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
+    )
+
+
+@pytest.fixture(scope="module")
+def subject() -> ModelSubject:
+    return make_subject()
+
+
+ON_CPU = [name for name in SCHEMES if name != "fp8"]
+
+
+def test_static_ranges_hold_zero_and_pay_for_outliers():
+    sample = torch.cat((torch.rand(1000), torch.tensor([50.0])))
+    inputs = Inputs(largest=torch.ones(1), low=0.0, high=50.0, sample=[sample])
+    whole, at_zero = choose_range(inputs, "minmax", asymmetric=True)
+    assert at_zero == -128
+    assert whole == pytest.approx(50 / 255, rel=0.01)
+    assert choose_range(inputs, "percentile", asymmetric=True)[0] < whole
+    calm = Inputs(largest=torch.ones(1), low=-1.0, high=4.0, sample=[torch.randn(4000)])
+    assert (
+        choose_range(calm, "mse", asymmetric=False)[0]
+        <= choose_range(calm, "minmax", asymmetric=False)[0]
+    )
+
+
+def test_inputs_that_are_not_finite_are_refused(subject):
+    broken = torch.full((8, 3, SIDE, SIDE), torch.nan)
+    with pytest.raises(SubjectError, match="not finite"):
+        observe_inputs(subject.model, broken, ["blocks.0.attention.qkv"], 0.0)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from illama.config import Config
+from illama.model import Model
+from illama.transforms import evaluation_transform
+from illama_eval.quantize.mixed import mix, read_mixed, weight_bytes
+from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig
+from illama_eval.quantize.sensitivity import find_effects
+from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.subject import SubjectError
+
+SIDE = 32
+
+
+def make_subject(**changes: object) -> ModelSubject:
+    torch.manual_seed(0)
+    config = Config(image_size=SIDE, patch_size=8, width=64, depth=3, heads=2, classes=16)
+    model = Model(Config.from_dict({**config.to_dict(), **changes})).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+            elif "norm" in name and name.endswith("weight"):
+                parameter.add_(torch.rand_like(parameter) * 4)
+    return ModelSubject(
+        name="tested",
+        model=model,
+        transform=evaluation_transform(SIDE, "model"),
+        provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
+    )
+
+
+@pytest.fixture(scope="module")
+def subject() -> ModelSubject:
+    return make_subject()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(16, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+
+
+ON_CPU = [name for name in SCHEMES if name != "fp8"]
+
+
+def test_a_mixed_scheme_fits_its_budget_and_spares_what_minds_most(subject, images):
+    choices = QuantizationConfig()
+    effects = [
+        effect
+        for name in ("w8", "w4", "w2")
+        for effect in find_effects(subject, images, QuantizationConfig(scheme=name))
+    ]
+    shapes = [
+        layer.weight.shape
+        for name, layer in subject.model.named_modules()
+        if isinstance(layer, nn.Linear) and name != "head"
+    ]
+    full = sum(4 * shape.numel() for shape in shapes)
+    for share in (0.5, 0.25, 0.15):
+        layers, expected = mix(subject.model, effects, choices, share * full)
+        taken = sum(
+            weight_bytes(subject.model.get_submodule(name).weight.shape, scheme, choices)
+            for name, scheme in layers.items()
+        )
+        assert taken <= share * full
+        assert expected >= 0
+    with pytest.raises(SubjectError, match="fewest bits"):
+        mix(subject.model, effects, choices, 0.01 * full)
+
+
+def test_a_file_of_schemes_by_layer_is_checked(tmp_path):
+    path = tmp_path / "mixed.json"
+    good = {"format": "illama-mixed-1", "group_size": 64, "layers": {"head": "w4"}}
+    path.write_text(json.dumps(good))
+    assert read_mixed(path) == ({"head": "w4"}, {"group_size": 64})
+    for text in ("", "[]", "{}", json.dumps({**good, "layers": {"head": "w9"}})):
+        path.write_text(text)
+        with pytest.raises(SubjectError, match=str(path)):
+            read_mixed(path)

@@ -1,0 +1,23 @@
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from illama_eval.render.style import palette
+
+
+def test_colours_are_told_from_the_paper_and_text_can_be_read():
+    def luminance(colour):
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
+        ]
+        return np.dot(linear, (0.2126, 0.7152, 0.0722))
+
+    def contrast(one, other):
+        dark, light = sorted((luminance(one), luminance(other)))
+        return (light + 0.05) / (dark + 0.05)
+
+    for colour, _ in palette.RUNS:
+        assert contrast(colour, palette.PAPER) >= 3
+    for colour in (palette.TEXT, palette.MUTED):
+        assert contrast(colour, palette.PAPER) >= 4.5
+    for cell, text in zip(palette.SEQUENTIAL, palette.ON_SEQUENTIAL, strict=True):
+        assert contrast(cell, text) >= 4.5

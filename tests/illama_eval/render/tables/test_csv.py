@@ -1,0 +1,87 @@
+import csv
+import io
+
+import pytest
+
+from illama_eval.render import render_directory
+from illama_eval.render.format.escape import sanitize
+from illama_eval.render.tables.csv import to_csv, write_tables
+from illama_eval.results import ResultError, Row, Run
+
+
+def test_csv_holds_fractions_with_all_digits_and_a_column_per_place(run_of):
+    run = run_of()
+    read = list(csv.DictReader(io.StringIO(to_csv(run.rows))))
+    assert len(read) == len(run.rows)
+    for row, cells in zip(run.rows, read, strict=True):
+        assert float(cells["value"]) == row.value
+        assert {key: cells[key] for key in row.at} == {k: str(v) for k, v in row.at.items()}
+
+
+def hostile_run(run_of, names):
+    run = run_of(subjects=names[:2], source=names[2])
+    rows = [
+        Row(
+            subject=name,
+            source=name,
+            study="accuracy",
+            metric=name,
+            value=-0.5,
+            unit=name,
+            images=1,
+            at=at,
+            reason=name,
+        )
+        for name in names
+        for at in ({}, {"class": name, name: 1})
+    ]
+    return Run(header={}, rows=(*run.rows, *rows), curves=run.curves, verdicts=run.verdicts)
+
+
+def test_hostile_names_stay_cells_in_csv(run_of, hostile_names):
+    rows = [row for row in hostile_run(run_of, hostile_names).rows if not row.images > 1]
+    text = to_csv(rows)
+    text.encode("utf-8")
+    read = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    assert len(read) == 2 * len(hostile_names)
+    for cells, name in zip(read[::2], hostile_names, strict=True):
+        assert cells["subject"].removeprefix("'") == sanitize(name)
+        assert cells["subject"][0] not in "=+-@"
+        assert float(cells["value"]) == -0.5
+
+
+def cells(line):
+    return unescaped(line).count("|")
+
+
+def unescaped(text):
+    """Return the text without its backslash escapes."""
+    kept, letters = [], iter(text)
+    for letter in letters:
+        if letter == "\\":
+            next(letters)
+        else:
+            kept.append(letter)
+    return "".join(kept)
+
+
+def test_every_study_has_a_table_in_both_forms(run_of, tmp_path):
+    paths = write_tables(run_of(), tmp_path / "tables")
+    stems = {"headline", "accuracy", "calibration", "rank", "collapse"}
+    assert {path.name for path in paths} == {s + e for s in stems for e in (".csv", ".md", ".tex")}
+    assert "| layer | head 1 | head 2 | head 3 |" in (tmp_path / "tables/rank.md").read_text()
+
+
+def test_study_names_cannot_leave_the_directory(tmp_path):
+    rows = [
+        Row(subject="s", study=study, metric="m", value=1.0, images=1)
+        for study in ("../../x", "x", "headline", "", "CON/\x00")
+    ]
+    paths = write_tables(Run(header={}, rows=tuple(rows)), tmp_path / "tables")
+    assert len(set(paths)) == len(paths) == 18
+    assert {path.parent for path in paths} == {tmp_path / "tables"}
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ResultError, match=r"run\.json"):
+        render_directory(tmp_path)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from illama.sources import open_source
+from illama_eval import Run
+from illama_eval.results import ResultError
+from illama_eval.run.evaluate import evaluate
+from illama_eval.run.job import Options
+from illama_eval.studies import STUDIES
+from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
+
+
+@pytest.fixture(scope="module")
+def subject(golden_checkpoint: Path) -> ModelSubject:
+    return open_checkpoint(golden_checkpoint, device=torch.device("cpu"))
+
+
+def _evaluate(subject: ModelSubject, images: Path, out: Path | None, **options: object) -> Run:
+    source = open_source(str(images)).for_head(10)
+    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
+    return evaluate(subject, source, studies, out, Options(batch_size=4, **options))
+
+
+@pytest.fixture(scope="module")
+def whole(
+    subject: ModelSubject, small_images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the directory of an uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole")
+    _evaluate(subject, small_images, out)
+    return out
+
+
+def test_another_checkpoint_in_the_same_directory_is_refused_and_the_field_named(
+    golden_checkpoint: Path, small_images: Path, whole: Path
+) -> None:
+    soft = open_checkpoint(golden_checkpoint, device=torch.device("cpu"), soft_mask=0.5)
+    before = (whole / "run.json").read_bytes()
+    with pytest.raises(ResultError, match=r"another subjects\.0\.soft_mask"):
+        _evaluate(soft, small_images, whole)
+    assert (whole / "run.json").read_bytes() == before
+
+
+def test_other_images_in_the_same_directory_are_refused(
+    subject: ModelSubject, small_images: Path, whole: Path
+) -> None:
+    source = open_source(str(small_images)).limit(9, 0).for_head(10)
+    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
+    with pytest.raises(ResultError, match=r"source\.fingerprint"):
+        evaluate(subject, source, studies, whole)
+
+
+def test_overwrite_replaces_another_run(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    source = open_source(str(small_images)).for_head(10)
+    studies = [STUDIES["accuracy"]()]
+    evaluate(subject, source.limit(5, 0), studies, tmp_path)
+    run = evaluate(subject, source.limit(6, 0), studies, tmp_path, Options(overwrite=True))
+    assert Run.load(tmp_path).header["images_seen"] == run.header["images_seen"] == 6
+
+
+def test_a_directory_in_use_is_refused_naming_the_process(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+
+    def second(total: int, done: int) -> None:
+        with pytest.raises(ResultError) as refused:
+            _evaluate(subject, small_images, tmp_path)
+        seen.append(str(refused.value))
+
+    _evaluate(subject, small_images, tmp_path, on_start=second)
+    assert f"in use by process {os.getpid()}" in seen[0]
+
+
+def test_a_damaged_partial_is_refused(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "partial-1of1.pt").write_bytes(b"not a partial")
+    with pytest.raises(ResultError, match="--overwrite"):
+        _evaluate(subject, small_images, tmp_path)
+
+
+def test_a_partial_of_another_number_of_processes_is_refused(
+    subject: ModelSubject, small_images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "partial-2of3.pt").write_bytes(b"")
+    with pytest.raises(ResultError, match="half-done run of 3 processes"):
+        _evaluate(subject, small_images, tmp_path)

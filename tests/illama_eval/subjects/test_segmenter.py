@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from illama.config import Config
+from illama.upernet import Segmenter, SegmenterConfig
+from illama_eval.subjects.segmenter import (
+    SegmenterSubject,
+    normalize,
+    scaled_size,
+    starts,
+    stride_of,
+)
+
+
+@pytest.mark.parametrize(("length", "side"), [(512, 512), (600, 512), (853, 512), (2048, 512)])
+def test_windows_cover_an_image_and_end_with_it(length, side):
+    found = starts(length, side)
+    assert found[0] == 0
+    assert found[-1] == length - side
+    assert all(0 < b - a <= stride_of(side) for a, b in pairwise(found))
+    assert stride_of(512) == 341
+
+
+def test_an_image_is_brought_to_the_short_side_of_the_window():
+    assert scaled_size((400, 600), 512, 1.0) == (512, 768)
+    assert scaled_size((400, 600), 512, 0.5) == (512, 768)  # never less than a window
+    assert scaled_size((400, 600), 512, 1.5) == (768, 1152)
+    assert min(scaled_size((100, 5000), 512, 1.0)) == 512
+
+
+@pytest.fixture(scope="module")
+def subject():
+    torch.manual_seed(0)
+    backbone = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
+    built = Segmenter(SegmenterConfig(backbone=backbone, classes=150)).eval()
+    return SegmenterSubject(name="small", segmenter=built)
+
+
+@torch.no_grad()
+def test_one_window_is_the_whole_image(subject):
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    whole, slide, _ = subject.observe(images, ())
+    assert all(map(torch.equal, whole.predicted, slide.predicted))
+    direct = subject.segmenter(normalize(images)).logits.argmax(1)
+    assert all(map(torch.equal, whole.predicted, direct))
+
+
+@torch.no_grad()
+def test_overlapping_windows_are_averaged(subject):
+    images = torch.randint(0, 256, (1, 3, 16, 20), dtype=torch.uint8)
+    pixels = normalize(images)
+    parts = [subject.segmenter(pixels[..., left : left + 16]).logits for left in (0, 4)]
+    total = torch.zeros(1, 150, 16, 20)
+    total[..., :16] += parts[0]
+    total[..., 4:] += parts[1]
+    total[..., 4:16] /= 2
+    _, slide, _ = subject.observe(images, ())
+    assert torch.equal(slide.predicted[0], total[0].argmax(0))
+
+
+@torch.no_grad()
+def test_a_flipped_image_is_segmented_flipped_at_several_scales(subject):
+    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    straight, flipped = (list(subject.observe(each, ()))[2] for each in (images, images.flip(3)))
+    same = straight.predicted[0] == flipped.predicted[0].flip(1)
+    assert same.float().mean() > 0.99  # sums are taken in another order

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from illama_eval.subjects.subject import SubjectError
+from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
+
+
+def make_task(images: int = 40, classes: int = 4) -> ProbeTask:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(images) % classes
+    features = torch.randn(images, 6, generator=generator) + 3 * torch.eye(classes, 6)[labels]
+    ids = tuple(f"i/{number}" for number in range(images))
+    one = FeatureSet(features=features, labels=labels, ids=ids, positions=np.arange(images))
+    return ProbeTask(name="made", train=one, test=one, classes=classes)
+
+
+def test_features_that_are_not_finite_are_refused():
+    task = make_task()
+    broken = task.train.features.clone()
+    broken[3, 2] = torch.nan
+    with pytest.raises(SubjectError, match="features of 1 training images are not finite"):
+        probe(
+            replace(task, train=replace(task.train, features=broken)),
+            ProbeConfig(probe="linear", grid=(1.0,)),
+        )
+
+
+def test_test_features_that_are_not_finite_count_as_wrong():
+    task = make_task()
+    broken = task.test.features.clone()
+    broken[:10] = torch.nan
+    worse = replace(task, test=replace(task.test, features=broken))
+    choices = ProbeConfig(probe="linear", grid=(1.0,), shots=("all",))
+    top1 = next(row for row in probe(worse, choices).result.rows if row.metric == "top1")
+    assert top1.value <= 0.75
+
+
+def test_shots_of_one_seed_are_nested_and_stratified():
+    train = make_task().train
+    few, more = draw_shots(train, 2, 7), draw_shots(train, 5, 7)
+    assert set(few.tolist()) < set(more.tolist())
+    assert torch.bincount(train.labels[torch.from_numpy(more)]).tolist() == [5] * 4
+    assert set(few.tolist()) != set(draw_shots(train, 2, 8).tolist())
+
+
+def test_an_image_is_left_out_of_its_own_few_neighbours():
+    task = replace(make_task(), own=torch.arange(40))
+    lonely = replace(
+        task,
+        train=replace(task.train, labels=torch.arange(40)),
+        classes=40,
+        test=replace(task.test, labels=torch.arange(40)),
+    )
+    choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=1)
+    rows = [row for row in probe(lonely, choices).result.rows if row.metric == "top1"]
+    assert [row.value for row in rows] == [0.0, 0.0]
