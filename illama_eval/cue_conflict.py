@@ -1,4 +1,4 @@
-"""The 16 entry-level categories of the cue-conflict pictures, and tables for other heads."""
+"""Cue-conflict pictures: categories of a head's classes, and tables of observers' decisions."""
 
 from __future__ import annotations
 
@@ -11,21 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-SILENT = ("na", "")
-"""What stands for no response."""
-
-COLUMNS = ("shape", "texture", "decision", "image")
-
 Kind = Literal["human", "model"]
-
-_WHO: Mapping[str, Kind] = {"subject": "human", "model": "model"}
-"""Column that names the decider -> what deciders of such a table are."""
-
 Categories: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Names of categories, each with the head's indices that belong to it."""
 
 IMAGENET_CLASSES = 1000
-
 ENTRY_LEVEL: Mapping[str, tuple[int, ...]] = {
     name: tuple(indices)
     for name, indices in json.loads(
@@ -33,6 +23,11 @@ ENTRY_LEVEL: Mapping[str, tuple[int, ...]] = {
     ).items()
 }
 """Entry-level category -> indices of its ImageNet-1k classes, 207 in all (Geirhos et al. 2019)."""
+COLUMNS = ("shape", "texture", "decision", "image")
+"""Columns of a table of decisions, beside one of OBSERVER_COLUMNS."""
+OBSERVER_COLUMNS: Mapping[str, Kind] = {"subject": "human", "model": "model"}
+"""Column with the name of the observer -> what such observers are."""
+NO_RESPONSE = ("na", "")
 
 
 class CueConflictError(ValueError):
@@ -52,10 +47,10 @@ def choose_categories(
 
     Raises:
         CueConflictError: there is no table for this head, or it lacks a category of the source, or
-            names an index that the head does not have, or one twice.
+            has an index outside the head or twice.
     """
     if table is not None:
-        known = _read(table)
+        known = _read_table(table)
     elif own and len(names) == classes:
         known = {name: (index,) for index, name in enumerate(names)}
     elif classes == IMAGENET_CLASSES:
@@ -66,17 +61,17 @@ def choose_categories(
             " categories is not known; give --categories FILE, a JSON of name: [indices]"
         )
     where = "the 16 entry-level categories" if table is None else str(table)
-    _check(known, names, classes, where)
+    _check_table(known, names, classes, where)
     ordered = [*names, *(name for name in known if name not in names)]
     return tuple((name, tuple(known[name])) for name in ordered)
 
 
-def _read(path: Path) -> Mapping[str, tuple[int, ...]]:
-    """Return the table of a file."""
+def _read_table(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Return the categories of a JSON file."""
     try:
         read = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as problem:
-        raise CueConflictError(f"{path}: no readable JSON ({problem})") from None
+        raise CueConflictError(f"{path}: not readable as JSON ({problem})") from None
     sound = (
         isinstance(read, dict)
         and read
@@ -90,10 +85,10 @@ def _read(path: Path) -> Mapping[str, tuple[int, ...]]:
     return {str(name): tuple(indices) for name, indices in read.items()}
 
 
-def _check(
+def _check_table(
     known: Mapping[str, Sequence[int]], names: Sequence[str], classes: int, where: str
 ) -> None:
-    """Refuse a table that does not cover the images or does not fit the head."""
+    """Refuse a table that lacks a category of the images or does not fit the head."""
     unknown = [name for name in names if name not in known]
     if unknown:
         raise CueConflictError(
@@ -106,17 +101,17 @@ def _check(
         raise CueConflictError(f"{where}: index {outside} is outside the head of {classes} classes")
     if len(set(indices)) < len(indices):
         twice = next(index for index in indices if indices.count(index) > 1)
-        raise CueConflictError(f"{where}: index {twice} stands in it twice")
+        raise CueConflictError(f"{where}: index {twice} is listed twice")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observer:
-    """Somebody else who decided on the same pictures."""
+    """A person or a model with decisions on the same pictures."""
 
     name: str
-    kind: Literal["human", "model"]
+    kind: Kind
     sha256: str
-    """Of the tables that the decisions stand in."""
+    """Of the tables with the decisions."""
     decisions: Mapping[str, int | None] = field(repr=False)
     """By the picture's file name without extension: number of a category, None for no response."""
 
@@ -142,7 +137,7 @@ class Decisions:
 
     @property
     def names(self) -> list[str]:
-        """Who decided, in the order of first appearance."""
+        """The observers, in the order of first appearance."""
         return list(dict.fromkeys(line.observer for line in self.lines))
 
     @property
@@ -155,7 +150,7 @@ class Decisions:
         return {line.image: line.decision for line in self.lines if line.observer == observer}
 
     def kind_of(self, observer: str) -> Kind:
-        """Return what an observer is."""
+        """Return whether an observer is a human or a model."""
         return next(line.kind for line in self.lines if line.observer == observer)
 
 
@@ -165,8 +160,8 @@ def read_observers(paths: Sequence[Path]) -> Decisions:
     `image` is the file's stem; `na` is no response.
 
     Raises:
-        CueConflictError: a column is missing, a decision is no category, or an observer decides twice
-            on an image.
+        CueConflictError: a column is missing, a decision is not a category, or an observer decides
+            twice on an image.
     """
     lines = tuple(line for path in paths for line in _read_decisions(path))
     seen: set[tuple[str, str]] = set()
@@ -186,31 +181,31 @@ def _read_decisions(path: Path) -> Iterator[Decision]:
         with path.open(encoding="utf-8", newline="") as file:
             table = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise CueConflictError(f"{path}: no readable CSV ({problem})") from None
+        raise CueConflictError(f"{path}: not readable as CSV ({problem})") from None
     if not table:
-        raise CueConflictError(f"{path}: holds no line of decisions")
-    who = next((name for name in _WHO if name in table[0]), None)
+        raise CueConflictError(f"{path}: has no decisions; it needs a line for each picture")
+    observer = next((name for name in OBSERVER_COLUMNS if name in table[0]), None)
     missing = [name for name in COLUMNS if name not in table[0]]
-    if who is None or missing:
+    if observer is None or missing:
         lacking = missing[0] if missing else "subject or model"
         raise CueConflictError(
-            f"{path}: has no column {lacking}; it needs {', '.join(COLUMNS)} and who"
+            f"{path}: has no column {lacking}; it needs {', '.join(COLUMNS)} and subject or model"
         )
     categories = {line[cue] for line in table for cue in ("shape", "texture")}
     for number, line in enumerate(table, start=2):
-        said = line["decision"]
-        if said not in categories and said not in SILENT:
+        decision = line["decision"]
+        if decision not in categories and decision not in NO_RESPONSE:
             raise CueConflictError(
-                f"{path}, line {number}: decision {said!r} is none of its {len(categories)}"
+                f"{path}, line {number}: decision {decision!r} is none of its {len(categories)}"
                 f" categories ({', '.join(sorted(categories)[:3])}, ...), nor na"
             )
         yield Decision(
-            observer=line[who],
-            kind=_WHO[who],
+            observer=line[observer],
+            kind=OBSERVER_COLUMNS[observer],
             image=line["image"],
             shape=line["shape"],
             texture=line["texture"],
-            decision=None if said in SILENT else said,
+            decision=None if decision in NO_RESPONSE else decision,
         )
 
 
@@ -233,8 +228,8 @@ def number_decisions(decisions: Decisions, categories: Sequence[str]) -> tuple[O
             kind=decisions.kind_of(name),
             sha256=decisions.sha256,
             decisions={
-                image: None if said is None else number[said]
-                for image, said in decisions.by_image(name).items()
+                image: None if decision is None else number[decision]
+                for image, decision in decisions.by_image(name).items()
             },
         )
         for name in decisions.names

@@ -1,4 +1,4 @@
-"""Is the causal model faster? Speed and memory against its bidirectional twin, side by side."""
+"""Speed: a model against its bidirectional twin, and quantized models against the exact one."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import DTYPES, Dtype
 
 Latency = Literal["both", "eager", "none"]
-
-SIMULATED = (
-    "simulated: weights are dequantized and multiplied in floating point, so it has no speed"
-)
+"""Modes in which quantized models are timed; `both` adds compiled."""
+Forward = Callable[[Tensor], Tensor]
 
 BATCHES = (1, 64)
 WARM_UP = 10
+"""Passes before the timed ones, at most."""
 PASSES = 50
+"""Timed passes, at most."""
 SECONDS = 20.0
 """Time after which a batch is not repeated further, once it has had `FEWEST` passes."""
 FEWEST = 5
-
-Forward = Callable[[Tensor], Tensor]
+SIMULATED = (
+    "simulated: weights are dequantized and multiplied in floating point, so it has no speed"
+)
+"""Reason of the missing latency of a simulated model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,6 @@ class Timed:
         return statistics.median(self.seconds), low, high
 
 
-def bidirectional_twin(model: Model) -> Model:
-    """Return the same weights without a mask, on the same device."""
-    config = replace(model.config, masking="none")
-    twin = Model(config, path=model.path).to(model.class_token)
-    twin.load_state_dict(model.state_dict())
-    return twin.eval()
-
-
 def measure_speed(
     subject: ModelSubject,
     out: Path,
@@ -71,10 +65,10 @@ def measure_speed(
 ) -> Run:
     """Measure a model against its twin and write run.json (counts) and timing.json (times).
 
-    Passes of the two are interleaved, so that whatever else the machine does slows both.
+    Passes of the two are interleaved, so that other load of the machine slows both.
 
     Raises:
-        ResultError: the directory is in use, or holds a run of another model.
+        ResultError: the directory is in use, or has a run of another model.
     """
     identity = {"speed": subject.describe()}
     header = {
@@ -114,14 +108,7 @@ def time_both(
     for batch in BATCHES:
         timed = time_interleaved(forwards, random_images(subject, batch))
         for name, each in timed.items():
-            middle, low, high = each.latency
-            at: At = {"model": name, "batch": batch}
-            reason = f"median, 10th and 90th percentile of {len(each.seconds)} passes"
-            yield speed_row(subject, "latency", middle, "s", at, reason, (low, high))
-            speed = (batch / high, batch / low)
-            yield speed_row(
-                subject, "images_per_second", batch / middle, "images/s", at, reason, speed
-            )
+            yield from _timed_rows(subject, each, {"model": name, "batch": batch})
         ratio = timed["twin"].latency[0] / timed["model"].latency[0]
         reason = "twin's median latency over the model's: above 1 the mask made it faster"
         yield speed_row(subject, "speed_ratio", ratio, "factor", {"batch": batch}, reason)
@@ -129,40 +116,19 @@ def time_both(
             on_batch(batch)
 
 
-@torch.inference_mode()
-def time_interleaved(forwards: Mapping[str, Forward], images: Tensor) -> dict[str, Timed]:
-    """Return the seconds of each forward, taken in turn after warming up."""
-    seconds: dict[str, list[float]] = {name: [] for name in forwards}
-    begin, warm = time.perf_counter(), 0
-    while warm < WARM_UP and (not warm or time.perf_counter() - begin < SECONDS / 4):
-        for forward in forwards.values():
-            forward(images)
-        warm += 1
-    begin = time.perf_counter()
-    for done in range(PASSES):
-        if done >= FEWEST and time.perf_counter() - begin > SECONDS:
-            break
-        for name, forward in forwards.items():
-            seconds[name].append(_time_once(forward, images))
-    return {name: Timed(batch=len(images), seconds=tuple(s)) for name, s in seconds.items()}
-
-
-def _time_once(forward: Forward, images: Tensor) -> float:
-    """Return the seconds of one pass, finished on the device."""
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
-    begin = time.perf_counter()
-    forward(images)
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
-    return time.perf_counter() - begin
+def bidirectional_twin(model: Model) -> Model:
+    """Return the same weights without a mask, on the same device."""
+    config = replace(model.config, masking="none")
+    twin = Model(config, path=model.path).to(model.class_token)
+    twin.load_state_dict(model.state_dict())
+    return twin.eval()
 
 
 def memory(subject: ModelSubject) -> Iterator[Row]:
     """Yield the peak memory of a forward for both models and every batch size.
 
-    On a GPU what torch held at most; on a CPU what a fresh process held at most, so that earlier
-    passes leave no trace in it.
+    On a GPU the most that torch held; on a CPU the most that a fresh process held, so that earlier
+    passes do not count.
     """
     config = subject.model.config
     twin = replace(config, masking="none")
@@ -204,12 +170,83 @@ def _forward_once(
     model(torch.zeros(batch, 3, side, side, device=device, dtype=DTYPES[dtype]), alpha)
 
 
-def random_images(subject: ModelSubject, batch: int) -> Tensor:
-    """Return seeded normal inputs [image, 3, row, column] for a subject."""
-    side = subject.model.config.image_size
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, side, side, generator=generator)
-    return images.to(subject.device, DTYPES[subject.dtype])
+def measure_latency(
+    subjects: Sequence[ModelSubject], simulated: Sequence[bool], latency: Latency
+) -> Iterator[Row]:
+    """Yield latency and images/s of each subject, and how much faster it is than the first."""
+    modes = {"both": ("eager", "compiled"), "eager": ("eager",), "none": ()}[latency]
+    real = [each for each, fake in zip(subjects, simulated, strict=True) if not fake]
+    for batch in BATCHES if len(real) > 1 else ():
+        for mode in modes:
+            yield from _time_mode(real, batch, mode)
+    for subject, fake in zip(subjects, simulated, strict=True):
+        if fake and modes:
+            yield speed_row(subject, "latency", None, "s", {}, SIMULATED)
+
+
+def _time_mode(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[Row]:
+    """Yield the rows of one batch size in one mode."""
+    forwards: dict[str, Forward] = {}
+    for subject in subjects:
+        compiled = mode == "compiled"
+        run = torch.compile(subject.model, dynamic=False) if compiled else subject.model
+        forwards[subject.name] = partial(run, soft_mask=subject.soft_mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # compilers warn that they cannot cache torchao's tensors
+        timed = time_interleaved(forwards, random_images(subjects[0], batch))
+    first = timed[subjects[0].name].latency[0]
+    for subject in subjects:
+        each = timed[subject.name]
+        at: At = {"batch": batch, "mode": mode}
+        yield from _timed_rows(subject, each, at, f", {_describe_device(subject)}")
+        ratio = first / each.latency[0]
+        reason = "median latency of the first subject over this one's"
+        yield speed_row(subject, "speedup", ratio, "factor", at, reason)
+
+
+def _describe_device(subject: ModelSubject) -> str:
+    if subject.device.type == "cuda":
+        return torch.cuda.get_device_name(subject.device)
+    return f"{torch.get_num_threads()} CPU threads"
+
+
+@torch.inference_mode()
+def time_interleaved(forwards: Mapping[str, Forward], images: Tensor) -> dict[str, Timed]:
+    """Return the seconds of each forward, taken in turn after warming up."""
+    seconds: dict[str, list[float]] = {name: [] for name in forwards}
+    begin, warm = time.perf_counter(), 0
+    while warm < WARM_UP and (not warm or time.perf_counter() - begin < SECONDS / 4):
+        for forward in forwards.values():
+            forward(images)
+        warm += 1
+    begin = time.perf_counter()
+    for done in range(PASSES):
+        if done >= FEWEST and time.perf_counter() - begin > SECONDS:
+            break
+        for name, forward in forwards.items():
+            seconds[name].append(_time_once(forward, images))
+    return {name: Timed(batch=len(images), seconds=tuple(s)) for name, s in seconds.items()}
+
+
+def _time_once(forward: Forward, images: Tensor) -> float:
+    """Return the seconds of one pass, finished on the device."""
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    begin = time.perf_counter()
+    forward(images)
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter() - begin
+
+
+def _timed_rows(subject: ModelSubject, timed: Timed, at: At, where: str = "") -> Iterator[Row]:
+    """Yield latency and images/s of one model at one batch size."""
+    middle, low, high = timed.latency
+    reason = f"median, 10th and 90th percentile of {len(timed.seconds)} passes{where}"
+    yield speed_row(subject, "latency", middle, "s", at, reason, (low, high))
+    batch = timed.batch
+    bounds = batch / high, batch / low
+    yield speed_row(subject, "images_per_second", batch / middle, "images/s", at, reason, bounds)
 
 
 def speed_row(
@@ -237,59 +274,9 @@ def speed_row(
     )
 
 
-def measure_latency(
-    subjects: Sequence[ModelSubject], simulated: Sequence[bool], latency: Latency
-) -> Iterator[Row]:
-    """Yield latency and images/s of each subject, and how much faster it is than the first."""
-    modes = {"both": ("eager", "compiled"), "eager": ("eager",), "none": ()}[latency]
-    real = [each for each, fake in zip(subjects, simulated, strict=True) if not fake]
-    for batch in BATCHES if len(real) > 1 else ():
-        for mode in modes:
-            yield from _time(real, batch, mode)
-    for subject, fake in zip(subjects, simulated, strict=True):
-        if fake and modes:
-            yield speed_row(subject, "latency", None, "s", {}, SIMULATED)
-
-
-def _time(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[Row]:
-    """Yield the rows of one batch size in one mode."""
-    forwards: dict[str, Forward] = {}
-    for subject in subjects:
-        compiled = mode == "compiled"
-        run = torch.compile(subject.model, dynamic=False) if compiled else subject.model
-        forwards[subject.name] = partial(run, soft_mask=subject.soft_mask)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # compilers warn that they cannot cache torchao's tensors
-        timed = time_interleaved(forwards, random_images(subjects[0], batch))
-    first = timed[subjects[0].name].latency[0]
-    for subject in subjects:
-        each = timed[subject.name]
-        middle, low, high = each.latency
-        at: dict[str, int | str] = {"batch": batch, "mode": mode}
-        passes = (
-            f"median, 10th and 90th percentile of {len(each.seconds)} passes, {_where(subject)}"
-        )
-        yield speed_row(subject, "latency", middle, "s", at, passes, (low, high))
-        yield speed_row(
-            subject,
-            "images_per_second",
-            batch / middle,
-            "images/s",
-            at,
-            passes,
-            (batch / high, batch / low),
-        )
-        yield speed_row(
-            subject,
-            "speedup",
-            first / middle,
-            "factor",
-            at,
-            "median latency of the first subject over this one's",
-        )
-
-
-def _where(subject: ModelSubject) -> str:
-    if subject.device.type == "cuda":
-        return torch.cuda.get_device_name(subject.device)
-    return f"{torch.get_num_threads()} CPU threads"
+def random_images(subject: ModelSubject, batch: int) -> Tensor:
+    """Return seeded normal inputs [image, 3, row, column] for a subject."""
+    side = subject.model.config.image_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, side, side, generator=generator)
+    return images.to(subject.device, DTYPES[subject.dtype])

@@ -1,4 +1,4 @@
-"""`illama-eval`: measure trained checkpoints. A command is a few lines that call one function."""
+"""`illama-eval`, the command line: options and help texts; each command calls one function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application that the commands register with."""
+"""The typer application that the commands register with."""
 
 from __future__ import annotations
 

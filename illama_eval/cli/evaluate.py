@@ -1,4 +1,4 @@
-"""Commands that measure one property, or all of them: a study each."""
+"""Commands that run one study, or all of them, and `illama-eval speed`."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def speed(shared: SharedOptions) -> int:
 
 
 def _spectra(given: str) -> int | None:
-    """Return how many images get spectra; None for all."""
+    """Return the number of images with spectra; None for all."""
     if given == "all":
         return None
     if not given.isdecimal() or int(given) < 1:

@@ -1,4 +1,4 @@
-"""Commands that read finished runs, and what there is to measure."""
+"""Commands that read finished runs, and `illama-eval list`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from illama_eval.commands.options import OUTPUT, option
 
 @contextmanager
 def keeping_all() -> Iterator[None]:
-    """Collect no garbage inside: what is read stays, and walking through it takes time."""
+    """Turn garbage collection off: what is read is kept, and scanning it takes time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The command that trains and measures every step of the road from ViT to iLLaMA."""
+"""`illama-eval roadmap`: train and measure every step of the road from ViT to iLLaMA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that transfers a checkpoint to another data set and measures the result."""
+"""`illama-eval transfer`: transfer a checkpoint to another data set and measure the result."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def transfer(
         str, option("knn: values of k; the first is the classifier's.", STUDY)
     ] = "20,10,100,200",
     shots: Annotated[
-        str | None, option("Also with so few training images per class, such as 1,5,10,all.", STUDY)
+        str | None, option("Also with few training images per class, such as 1,5,10,all.", STUDY)
     ] = None,
-    draws: Annotated[int, option("Draws of so few images.", STUDY, min=1)] = 5,
+    draws: Annotated[int, option("Draws for each number of --shots.", STUDY, min=1)] = 5,
     preset: Annotated[
         Literal["paper", "quick"],
         option("finetune: the paper's CIFAR recipe, or 20 epochs.", STUDY),
@@ -66,11 +66,11 @@ def transfer(
 
         if shots is not None or features != "class":
             raise typer.BadParameter(
-                "--shots and --features are about frozen features", param_hint="--probe finetune"
+                "--shots and --features are for frozen features", param_hint="--probe finetune"
             )
         return run_finetune(shared, options, preset, tuple(changes or ()))
     if changes:
-        raise typer.BadParameter("is about --probe finetune", param_hint="--set")
+        raise typer.BadParameter("is for --probe finetune", param_hint="--set")
     from illama_eval.transfer.linear import default_grid
     from illama_eval.transfer.probe import ProbeConfig
 
@@ -91,7 +91,9 @@ def _numbers(given: str, name: str) -> tuple[int, ...]:
     """Return whole numbers from 1 up, each once, in their order."""
     words = [word.strip() for word in given.split(",")]
     if not all(word.isdecimal() and int(word) for word in words):
-        raise typer.BadParameter(f"{given} is no list of positive whole numbers", param_hint=name)
+        raise typer.BadParameter(
+            f"{given} is not a list of positive whole numbers", param_hint=name
+        )
     return tuple(dict.fromkeys(map(int, words)))
 
 

@@ -1,4 +1,4 @@
-"""What can be measured, on what, and how large: the tables of `illama-eval list`."""
+"""`illama-eval list`: tables of studies, sources and model sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _studies() -> Table:
 def _sources() -> Table:
     table = _table("Sources", "--data", "images")
     for name, text in SOURCES.items():
-        table.add_row(name, Text(text))  # brackets in it are no markup
+        table.add_row(name, Text(text))  # Text: brackets in it are not markup
     return table
 
 

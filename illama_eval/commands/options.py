@@ -1,4 +1,4 @@
-"""The options that all measuring commands share; without torch, so that --help is fast."""
+"""Options that all measuring commands share; imported without torch, so --help is fast."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Preprocess = Literal["model", "paper-calibration"]
 """Evaluation transform: the model's own, or the paper's bilinear one for calibration."""
 
 MODEL, IMAGES, OUTPUT, MACHINE = "Model", "Images", "Output", "Machine"
+"""Panels of the help pages."""
 
 
 def option(help_text: str, panel: str, *names: str, **limits: Any) -> Any:
@@ -27,7 +28,7 @@ def option(help_text: str, panel: str, *names: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptions:
-    """What every measuring command can be told."""
+    """The shared options of a measuring command, with their help texts."""
 
     checkpoints: Annotated[
         list[Path] | None,
@@ -78,9 +79,7 @@ class SharedOptions:
     soft_mask: Annotated[
         float | None, option("Soft mask to run with: 0 causal, 1 bidirectional.", MODEL)
     ] = None
-    heads: Annotated[
-        int | None, option("Attention heads, where the file does not tell.", MODEL)
-    ] = None
+    heads: Annotated[int | None, option("Attention heads, if the file does not say.", MODEL)] = None
     masking: Annotated[str | None, option("none, additive, modified or multiplicative.", MODEL)] = (
         None
     )
@@ -89,9 +88,9 @@ class SharedOptions:
     out: Annotated[
         Path | None, option("Run directory; by default reports/NAME-SHA/COMMAND.", OUTPUT)
     ] = None
-    resume: Annotated[
-        bool, option("Go on with an interrupted run, show a finished one.", OUTPUT)
-    ] = True
+    resume: Annotated[bool, option("Continue an interrupted run, show a finished one.", OUTPUT)] = (
+        True
+    )
     overwrite: Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")] = (
         False
     )
@@ -108,9 +107,9 @@ class SharedOptions:
 
 
 def with_shared(command: Callable[..., int]) -> Callable[..., int]:
-    """Return the command with Shared's fields as further options.
+    """Return the command with the fields of SharedOptions as further options.
 
-    The command is called with a Shared as its first argument and its own options by name.
+    The command is called with a SharedOptions as its first argument and its own options by name.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     hints = get_type_hints(SharedOptions, include_extras=True)

@@ -1,4 +1,4 @@
-"""Reports of finished runs, and the verdict on one of them; torch is loaded for the demo alone."""
+"""`illama-eval report`: pages of finished runs, and the gate; only the demo loads torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORTS = Path("reports")
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What a run is judged by, and where the verdict goes besides the terminal."""
+    """What a run is compared with, and where the verdict is written besides the terminal."""
 
     baseline: Path
     policy: Path | None = None
@@ -37,9 +37,9 @@ class Gate:
 
 
 def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
-    """Write the reports of runs, judge the one run of a gate, and return the exit code.
+    """Write the reports of runs, judge the run of a gate, and return the exit code.
 
-    Without runs every run directory below reports/ gets its own; where there is none, the demo is
+    Without runs every run directory below reports/ gets its own; if there is none, the demo is
     measured first.
 
     Raises:
@@ -55,7 +55,7 @@ def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
 
 
 def _judge(run: Path, gate: Gate, log: Console) -> GateResult | None:
-    """Print the verdict and write it where the gate says; None where the run is the new baseline.
+    """Print the verdict and write its files; return None if the run is the new baseline.
 
     Raises:
         ResultError: the run or the policy cannot be read, or a file cannot be written.
@@ -64,7 +64,7 @@ def _judge(run: Path, gate: Gate, log: Console) -> GateResult | None:
     if files_of(gate.baseline)[0].exists() or not gate.update:
         policy = read_policy(gate.policy) if gate.policy else None
         verdicts = check(run, gate.baseline, policy)
-        _tell(verdicts, gate)
+        _write_verdicts(verdicts, gate)
     if not gate.update:
         return verdicts
     write_baseline(run, gate.baseline)
@@ -72,8 +72,8 @@ def _judge(run: Path, gate: Gate, log: Console) -> GateResult | None:
     return None
 
 
-def _tell(verdicts: GateResult, gate: Gate) -> None:
-    """Print the verdict, and write it where the gate says."""
+def _write_verdicts(verdicts: GateResult, gate: Gate) -> None:
+    """Print the verdict and write the files of the gate."""
     if gate.as_json:
         sys.stdout.write(to_json(verdicts))
     else:
@@ -85,7 +85,7 @@ def _tell(verdicts: GateResult, gate: Gate) -> None:
 
 
 def _all_runs() -> list[Path]:
-    """Return every run directory below reports/; the demo's, measured now, where there is none."""
+    """Return every run directory below reports/; if there is none, measure the demo."""
     if not list(REPORTS.rglob("run.json")):
         from illama_eval.commands.evaluate import measure  # noqa: PLC0415 - reading runs needs no torch
 

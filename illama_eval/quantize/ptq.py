@@ -107,7 +107,7 @@ def calibrate_on(
             f"{SMALLEST_CALIBRATION} are needed"
         )
     if reported is not None:
-        _check_apart(source, reported)
+        _check_disjoint(source, reported)
     chosen = source.limit(images, seed)
     digest = hashlib.sha256("\n".join(sorted(chosen.ids)).encode()).hexdigest()
     return CalibrationSet(
@@ -128,7 +128,7 @@ def prepare_images(subject: ModelSubject, source: Source) -> Tensor:
     return torch.stack(prepared).to(subject.device)
 
 
-def _check_apart(source: Source, reported: Source) -> None:
+def _check_disjoint(source: Source, reported: Source) -> None:
     """Refuse sets that share an image, compared by id and, if known, by content."""
     shared = set(source.ids) & set(reported.ids)
     contents = [{c for c in each.contents if isinstance(c, str)} for each in (source, reported)]

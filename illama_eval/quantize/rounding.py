@@ -22,7 +22,7 @@ SHRINK = tuple(1 - step / 40 for step in range(28))
 DAMPING = 0.01
 """Share of the mean diagonal that is added to GPTQ's Hessian (Frantar et al. 2022)."""
 BLOCK = 128
-"""Columns after which GPTQ carries its corrections over to the columns that follow."""
+"""Columns after which GPTQ applies its corrections to all columns that follow."""
 
 Rounded = tuple[Tensor, Tensor, Tensor | None]
 """Values int8 [out, in], scale fp32 [out, group], zero int8 [out, group] or None."""
@@ -121,7 +121,7 @@ def _round_gptq(weight: Tensor, bits: int, group: int, asymmetric: bool, gram: T
         for column in range(start, stop):
             if column % group == 0:
                 settled = work[:, column : column + group].clone()
-                _carry(settled, errors, upper[start:stop, column : column + group], stop - column)
+                _correct(settled, errors, upper[start:stop, column : column + group], stop - column)
                 scale, zero = choose_scale(settled, bits, settled.shape[1], asymmetric, clip=True)
                 scales.append(scale)
                 zeros.append(zero)
@@ -135,7 +135,7 @@ def _round_gptq(weight: Tensor, bits: int, group: int, asymmetric: bool, gram: T
     return values.to(torch.int8), torch.cat(scales, 1), _kept(torch.cat(zeros, 1), asymmetric)
 
 
-def _carry(settled: Tensor, errors: Tensor, upper: Tensor, inside: int) -> None:
+def _correct(settled: Tensor, errors: Tensor, upper: Tensor, inside: int) -> None:
     """Apply this block's corrections to the columns of a group that are after the block."""
     if settled.shape[1] > inside:
         settled[:, inside:] -= errors @ upper[:, inside:]

@@ -97,7 +97,7 @@ def find_effects(
     """
     model = subject.model
     plan = make_plan(model, config, subject.device)
-    weights = quantize_apart(subject, plan, config, calibration)
+    weights = quantize_alone(subject, plan, config, calibration)
     groups = group_layers(model, plan)
     found: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for part in torch.split(images, CHUNK):
@@ -117,7 +117,7 @@ def find_effects(
     ]
 
 
-def quantize_apart(
+def quantize_alone(
     subject: ModelSubject,
     plan: Plan,
     config: QuantizationConfig,

@@ -118,7 +118,7 @@ class Job:
             lacking = self.source.lacks(study.requires)
             if lacking:
                 raise ResultError(
-                    f"{self.source.name}: {study.name} needs {lacking}, and this source has none"
+                    f"{self.source.name}: {study.name} needs {lacking}, which this source lacks"
                 )
             if not any(study in each for each in self.studies_of):
                 raise ResultError(unseen(study, self.subjects[0]))
@@ -147,7 +147,7 @@ class Job:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same run; the code's commit is no part of it."""
+        """What makes two runs the same run; the code's commit is not part of it."""
         described = [subject.describe() for subject in self.subjects]
         subset = self.source.class_subset
         return {

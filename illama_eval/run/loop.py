@@ -118,7 +118,7 @@ def _see(
 
 
 def _in_step(streams: Sequence[Iterator[Piece]]) -> Iterator[list[Piece | None]]:
-    """Yield the same piece of all subjects, None where one has none, and their outputs last."""
+    """Yield the same piece of all subjects, None for a subject without it, and the outputs last."""
     heads = [next(stream, None) for stream in streams]
     while any(_comes_before_the_output(piece) for piece in heads):
         yield [piece if _comes_before_the_output(piece) else None for piece in heads]

@@ -17,11 +17,10 @@ from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, Piece
 from illama.transforms import Transform, evaluation_transform
 from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, Subject, SubjectError
 
-NAME = "random"
-"""What the control is called."""
-
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo" / "illama_demo_nano.safetensors"
 """The bundled checkpoint, trained on the demo images by `illama train demo`."""
+CONTROL = "random"
+"""Name of the control with random weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class ModelSubject:
         return self.model.observe(inputs.to(DTYPES[self.dtype]), wanted, self.soft_mask)
 
     def map_bytes(self, wanted: frozenset[str]) -> int:
-        """Return the bytes of the maps that live at a time, and of the widest activations."""
+        """Return the bytes of the maps that exist at a time, and of the widest activations."""
         config = self.model.config
         maps = 2 + len(wanted & {"softmax", "previous"}) + 2 * bool(wanted & LAYER_WANTED)
         activations = 8 * config.tokens * config.hidden
@@ -79,7 +78,7 @@ def as_checkpoint(subject: Subject, need: str) -> ModelSubject:
     """Return the subject, if it is one of illama's models.
 
     Raises:
-        SubjectError: it is not; `need` is what is said of it.
+        SubjectError: it is not; `need` is the reason in the message.
     """
     if not isinstance(subject, ModelSubject):
         raise SubjectError(f"{subject.name}: {need}")
@@ -116,7 +115,7 @@ def open_checkpoint(
 
 
 def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
-    """Return what the header says about a checkpoint file: never a path of this machine."""
+    """Return the provenance of a checkpoint file for the header, without a path."""
     return {
         "file": Path(checkpoint.path).name,
         "file_sha256": checkpoint.file_sha256,
@@ -140,7 +139,7 @@ def with_random_weights(subject: ModelSubject, seed: int = 0) -> ModelSubject:
     digest = sha256_of_weights(model.state_dict())
     return replace(
         subject,
-        name=NAME,
+        name=CONTROL,
         model=model.to(subject.device, DTYPES[subject.dtype]).eval(),
         provenance={"weights_sha256": digest, "weights": f"random, seed {seed}"},
     )

@@ -1,4 +1,4 @@
-"""Subjects that are stored predictions, decisions of observers, or scores of a probe."""
+"""Subjects whose logits exist already: saved predictions, probes, and observers' decisions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from illama_eval.subjects.subject import Subject, SubjectError
 
 @dataclass(frozen=True, kw_only=True)
 class SavedPredictions:
-    """Logits that were computed elsewhere; the source yields those of an image in its place."""
+    """Logits that were computed before; the source yields them instead of images."""
 
     name: str
     classes: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
     column: int | None = None
-    """Whose logits these are where the source yields those of several subjects, [subject, class];
-    None: it yields this subject's alone, [class]."""
+    """This subject's row where the source yields logits of several, [subject, class]; None: it
+    yields this subject's alone, [class]."""
     shows: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     @property
@@ -44,7 +44,7 @@ class SavedPredictions:
         return torch.from_numpy if self.column is None else partial(_own_logits, self.column)
 
     def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
-        """Yield the logits; nothing else of the model is known.
+        """Yield the logits, the only thing that is known of the model.
 
         Raises:
             SubjectError: attention, tokens or features are wanted.
@@ -76,7 +76,7 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
     Keys: `logits` or `probabilities` [image, class], `labels` [image], optional `ids` [image].
 
     Raises:
-        SubjectError: a key is missing, shapes differ, or values are no probabilities.
+        SubjectError: a key is missing, shapes differ, or values are not probabilities.
     """
     arrays = _read_npz(path)
     given = arrays["logits"] if "logits" in arrays else arrays["probabilities"]
@@ -124,7 +124,7 @@ def _to_logits(path: Path, probabilities: np.ndarray[Any, Any]) -> np.ndarray[An
     """Return float64 logs; a zero becomes the smallest normal float32, whose log is finite."""
     exact = probabilities.astype(np.float64)
     if not ((exact >= 0) & (exact <= 1)).all() or np.abs(exact.sum(-1) - 1).max() > 1e-3:  # noqa: PLR2004 - what fp16 keeps
-        raise SubjectError(f"{path}: `probabilities` must lie in 0..1 and sum to 1 in each row")
+        raise SubjectError(f"{path}: `probabilities` must be in 0..1 and sum to 1 in each row")
     logits: np.ndarray[Any, Any] = np.log(np.maximum(exact, np.finfo(np.float32).tiny))
     return logits
 
@@ -134,8 +134,8 @@ def with_probe(
 ) -> SavedPredictions:
     """Return a model with a probe on its frozen features as a subject.
 
-    The probe has been applied to all images before the pass, and the source yields the logits:
-    whatever the features cost, they are computed once. `number` is the subject's column of them.
+    The probe was applied to all images before the pass, and the source yields its logits, so the
+    features are computed once. `number` is the subject's row of them.
     """
     name = f"{base.name}+{probe}"
     about = {**base.describe(), "name": name, "base": base.name, "probe": dict(parameters)}
@@ -145,7 +145,7 @@ def with_probe(
 def with_logits(
     source: Source, logits: NDArray[np.float64], unreadable: Sequence[tuple[int, str]]
 ) -> Source:
-    """Return the source with logits [image, subject, class] in place of its images."""
+    """Return the source with logits [image, subject, class] instead of its images."""
     read: Any = partial(_read_logits, logits, dict(unreadable))
     return replace(source, read=read, in_memory=True)
 
@@ -155,14 +155,14 @@ def _read_logits(
 ) -> NDArray[np.float64]:
     if position in unreadable:
         raise ImageError(unreadable[position])
-    place: NDArray[np.float64] = logits[position]
-    return place
+    own: NDArray[np.float64] = logits[position]
+    return own
 
 
 def open_observers(decisions: Decisions) -> tuple[tuple[SavedPredictions, ...], Source]:
     """Return each observer as a subject, and the source of the pictures that all decided on.
 
-    A decision becomes logits of 0 for its category and -inf for the others; no response, -inf alone.
+    A decision becomes a logit of 0 for its category, -inf for the others; no response is all -inf.
 
     Raises:
         SubjectError: the observers did not see the same pictures.
@@ -174,7 +174,9 @@ def open_observers(decisions: Decisions) -> tuple[tuple[SavedPredictions, ...], 
     answers = [decisions.by_image(name) for name in names]
     for name, own in zip(names, answers, strict=True):
         if own.keys() != set(images):
-            raise SubjectError(f"{name} and {names[0]} did not decide on the same pictures")
+            raise SubjectError(
+                f"{name} and {names[0]} did not decide on the same pictures; give tables of one set"
+            )
     rows: Any = np.full((len(images), len(names), len(categories)), -np.inf, np.float32)
     for row, image in zip(rows, images, strict=True):
         for logits, own in zip(row, answers, strict=True):

@@ -1,4 +1,4 @@
-"""A segmenter as a subject: the classes of an image's pixels, found in three ways in one pass."""
+"""Segmenters as subjects: classes of pixels for the whole image, sliding windows, and scales."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SegmenterSubject:
         return to_tensor
 
     def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
-        """Yield the classes of the pixels of uint8 images [image, 3, row, column], way by way."""
+        """Yield the classes of the pixels of uint8 images [image, 3, row, column], by each mode."""
         del wanted
         pixels = normalize(inputs.to(self.device))
         size = pixels.shape[2:]
@@ -150,7 +150,7 @@ def open_segmenter(
     """Return a segmenter's checkpoint as a subject.
 
     Raises:
-        CheckpointError: the file is refused, or holds no segmentation head.
+        CheckpointError: the file is refused, or has no segmentation head.
     """
     found = read_segmenter(path, device=device)
     return SegmenterSubject(
@@ -178,7 +178,7 @@ def check_masks(source: Source, subjects: Sequence[SegmenterSubject]) -> None:
     """
     if source.masks is None:
         raise SubjectError(
-            f"{source.name}: segmentation needs masks, and this source has none; use an ADE20K"
+            f"{source.name}: segmentation needs masks, which this source lacks; use an ADE20K"
             " folder, or demo-shapes"
         )
     count = len(source.mask_classes or ())
@@ -194,7 +194,7 @@ def check_masks(source: Source, subjects: Sequence[SegmenterSubject]) -> None:
 def write_segments(subject: SegmenterSubject, source: Source, out: Path) -> None:
     """Write a few images with their masks, true and found, into a run directory.
 
-    Images that cannot be read are passed over.
+    Images that cannot be read are skipped.
 
     Raises:
         CheckpointError: the disk is full.
@@ -259,7 +259,7 @@ def starts(length: int, side: int) -> list[int]:
 
 
 def _distinct(ratios: Iterable[float]) -> dict[float, int]:
-    """Return the scales that differ once none is below 1, and how many stand for each."""
+    """Return the distinct scales once none is below 1, and the count of each."""
     found: dict[float, int] = {}
     for ratio in ratios:
         found[max(ratio, 1.0)] = found.get(max(ratio, 1.0), 0) + 1

@@ -1,4 +1,4 @@
-"""What is measured: a named model with its provenance, or predictions that somebody saved."""
+"""The protocol of a subject: what is measured, a model or saved predictions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Preprocess = Literal["model", "paper-calibration"]
 
 
 class SubjectError(ValueError):
-    """Something that cannot be measured as asked; one line, with what to do."""
+    """A subject or an option that cannot be measured; one line, with what to do."""
 
     exit_code: ClassVar[int] = 3
 
 
 class Subject(Protocol):
-    """What the loop asks of whatever is measured."""
+    """What the loop needs of a model, or of saved predictions."""
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class Subject(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs are wanted."""
+        """Device of the inputs."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Subject(Protocol):
 
     @property
     def shows(self) -> frozenset[str]:
-        """What can be asked of it, names of illama.observation.WANTED."""
+        """What it can show, names of illama.observation.WANTED."""
         ...
 
     def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
@@ -58,7 +58,7 @@ class Subject(Protocol):
         ...
 
     def map_bytes(self, wanted: frozenset[str]) -> int:
-        """Return about how many bytes one image takes while it is observed."""
+        """Return about the bytes that one image takes while it is observed."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models of timm as subjects: ViT and DeiT through our own, others by their logits and features."""
+"""Models of timm as subjects: ViT and DeiT as our own model, others with logits and features."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from illama_eval.subjects.timm_models import PREFIX, make, transform_of
 TOLERANCE = 1e-5
 """Largest difference of our logits from timm's, relative to the largest logit, in fp32."""
 PROBED = 2
-"""Random images on which the two are compared."""
+"""Random images on which our logits and timm's are compared."""
 LIVE = 3
-"""Activations as large as the largest that live at a time."""
+"""Activations of the largest size that exist at a time."""
 _LONGEST = 120
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimmSubject:
-    """A model of timm that is not a plain ViT: its logits and features, nothing from inside."""
+    """A model of timm that is not a plain ViT: it shows logits and features only."""
 
     name: str
     model: nn.Module
@@ -69,7 +69,7 @@ class TimmSubject:
         )
 
     def map_bytes(self, wanted: frozenset[str]) -> int:
-        """Return the bytes of the largest activations that live at a time."""
+        """Return the bytes of the largest activations that exist at a time."""
         del wanted
         return 4 * LIVE * self.largest
 
@@ -96,18 +96,18 @@ def open_timm(
 ) -> ModelSubject | TimmSubject:
     """Return `timm:NAME` as a subject.
 
-    A plain ViT or DeiT becomes our own model with all that it shows, once its logits have come out
-    as timm's; any other shows logits and features, and its notes say why.
+    A plain ViT or DeiT becomes our own model, which shows everything, if its logits equal timm's;
+    any other shows logits and features, and its notes say why.
 
     Args:
         model: `timm:` and a name that timm knows, with or without a tag.
         weights: a file, `pretrained` (timm's download, or its cache) or `random` (seed 0).
-        device: where it is to run.
+        device: where it runs.
         dtype: precision of weights and activations.
         preprocess: timm's own transform, or the paper's for calibration.
         image_size: pixels, instead of those in timm's record.
         ema: take the averaged weights of the file.
-        compiled: compile what runs; the first batch pays for it.
+        compiled: compile the model; the first batch takes longer.
 
     Raises:
         SubjectError: timm is missing or broken, or does not know the model, or cannot run it.
@@ -154,7 +154,7 @@ def _run(name: str, model: nn.Module, size: int) -> tuple[Tensor, int]:
     """Return the logits of two random images, and the numbers in the largest activation of one.
 
     Raises:
-        SubjectError: the model does not run at this size, or gives something else than logits.
+        SubjectError: the model does not run at this size, or its output is not logits.
     """
     sizes = [0]
 
@@ -174,14 +174,14 @@ def _run(name: str, model: nn.Module, size: int) -> tuple[Tensor, int]:
         for hook in hooks:
             hook.remove()
     if not isinstance(logits, Tensor) or logits.ndim != 2:  # noqa: PLR2004 - [image, class]
-        raise SubjectError(f"{name}: its output is not one logit for each class; it cannot be read")
+        raise SubjectError(f"{name}: its output is not one logit for each class; take a classifier")
     return logits, max(sizes)
 
 
 def _as_ours(
     model: Any, expected: Tensor, native: int, image_size: int
 ) -> tuple[Model | None, tuple[str, ...]]:
-    """Return our model of a ViT's weights and what was done to them, or None and why not."""
+    """Return our model with a ViT's weights and notes on them, or None and why not."""
     blocks = getattr(model, "blocks", None)
     heads = getattr(getattr(next(iter(blocks or ()), None), "attn", None), "num_heads", None)
     if not isinstance(heads, int):

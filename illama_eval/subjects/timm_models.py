@@ -1,4 +1,4 @@
-"""Models of timm with weights from a file that is read safely; timm is imported only here."""
+"""Models of timm with weights from a file, which is read safely; only this module imports timm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Made:
 
     model: nn.Module
     settings: Mapping[str, Any]
-    """What timm records of the evaluation: input_size, crop_pct, crop_mode, interpolation, mean,
+    """timm's record of the evaluation: input_size, crop_pct, crop_mode, interpolation, mean,
     std."""
     provenance: Mapping[str, Any]
 
@@ -104,7 +104,7 @@ def transform_of(
 
 
 def _import_timm(model: str) -> Any:
-    """Return timm, or say in one line why it cannot be had."""
+    """Import timm, or say in one line why it cannot be imported."""
     try:
         with _quiet():
             return importlib.import_module("timm")
@@ -112,7 +112,7 @@ def _import_timm(model: str) -> Any:
         raise SubjectError(
             f"{model}: {error.name} is not installed; pip install 'illama[timm]'"
         ) from error
-    except Exception as error:  # a torchvision of another torch raises what it likes
+    except Exception as error:  # a torchvision of another torch raises anything
         raise SubjectError(
             f"{model}: timm cannot be imported ({first_line(error)}); install a torch and a "
             "torchvision that belong together"
@@ -120,19 +120,19 @@ def _import_timm(model: str) -> Any:
 
 
 def _check_known(timm: Any, name: str) -> None:
-    """Refuse names that are not in timm's own registry; no other hub is asked."""
+    """Refuse names that are not in timm's own registry; no other hub is queried."""
     known = timm.list_models()
     if name.partition(".")[0] in known:
         return
     alike = [each for each in known if name in each]
     near = (alike or difflib.get_close_matches(name, known, _SUGGESTED))[:_SUGGESTED]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise SubjectError(f"{PREFIX}{name}: timm {timm.__version__} knows no such model{hint}")
+    raise SubjectError(f"{PREFIX}{name}: timm {timm.__version__} does not know this model{hint}")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let timm warn nobody: what it warns of is its own future."""
+    """Silence timm's warnings, which are about its own future."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -149,12 +149,12 @@ def _draw(timm: Any, name: str, **given: Any) -> Any:
 
 
 def _download(timm: Any, name: str) -> tuple[Any, dict[str, Any]]:
-    """Return the model with timm's published weights, from the net or its cache."""
+    """Return the model with timm's published weights, from the network or its cache."""
     try:
         model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # no net, no such file, no published weights: each in its own way
+    except Exception as error:  # no network, no file, no published weights: all differ
         raise SubjectError(
-            f"{PREFIX}{name}: its published weights cannot be had ({first_line(error)}); give a "
+            f"{PREFIX}{name}: its published weights cannot be loaded ({first_line(error)}); give a "
             "file with --weights FILE, or --weights random for untrained ones"
         ) from error
     record = model.pretrained_cfg
@@ -173,7 +173,7 @@ def _read(timm: Any, name: str, path: Path, *, ema: bool) -> tuple[Any, dict[str
         classes = _classes(state, model)
         if classes not in {None, model.num_classes}:
             model = _draw(timm, name, num_classes=classes)
-        _fill(name, model, state)
+        _fill_weights(name, model, state)
     return model, {
         "file": path.name,
         "file_sha256": archive.sha256,
@@ -184,7 +184,7 @@ def _read(timm: Any, name: str, path: Path, *, ema: bool) -> tuple[Any, dict[str
 
 
 def _translate(state: dict[str, Tensor], model: Any) -> tuple[dict[str, Tensor], bool]:
-    """Return the weights under timm's names, by timm's own translation where they are others.
+    """Return the weights under timm's names, translated by timm if they have others.
 
     A translation that changes how many numbers a weight has (timm resizes positions) is refused:
     the weights would no longer be the file's.
@@ -196,7 +196,7 @@ def _translate(state: dict[str, Tensor], model: Any) -> tuple[dict[str, Tensor],
         return state, False
     try:
         translated = dict(translate(dict(state), model))
-    except Exception:  # noqa: BLE001 - not a file that it knows: the plain comparison says why
+    except Exception:  # noqa: BLE001 - not a file that it knows: the comparison of names says why
         return state, False
     for name, tensor in translated.items():
         if name in state and tensor.numel() != state[name].numel():
@@ -205,15 +205,15 @@ def _translate(state: dict[str, Tensor], model: Any) -> tuple[dict[str, Tensor],
 
 
 def _classes(state: Mapping[str, Tensor], model: Any) -> int | None:
-    """Return how many classes the head in the file has, if it is where timm says."""
+    """Return the number of classes of the head in the file, if it is found by timm's name."""
     classifier = model.pretrained_cfg.get("classifier")
     name = classifier[0] if isinstance(classifier, tuple | list) else classifier
     weight = state.get(f"{name}.weight")
     return None if weight is None else len(weight)
 
 
-def _fill(name: str, model: Any, state: Mapping[str, Tensor]) -> None:
-    """Fill every weight from the file, which has no other."""
+def _fill_weights(name: str, model: Any, state: Mapping[str, Tensor]) -> None:
+    """Fill every weight from the file, which must have no others."""
     wanted = model.state_dict()
     both = [each for each in wanted if each in state]
     faults = {

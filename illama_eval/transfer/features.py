@@ -58,7 +58,7 @@ def extract(
 
     Raises:
         SubjectError: the subject does not show what the kind needs.
-        SystemExit: the process was asked to stop; what is extracted is kept.
+        SystemExit: the process was interrupted; what is extracted is kept.
     """
     check_kind(subject, kind)
     folder.mkdir(parents=True, exist_ok=True)

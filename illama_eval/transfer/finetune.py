@@ -101,7 +101,7 @@ def train(
 
     Raises:
         ResultError: the folder holds another training.
-        SystemExit: the process was asked to stop; what is trained is kept.
+        SystemExit: the process was interrupted; what is trained is kept.
     """
     if overwrite and (folder / TASK).is_file():
         shutil.rmtree(folder)

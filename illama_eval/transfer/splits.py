@@ -63,7 +63,7 @@ def open_split(
             f"({_differing(train.classes, test.classes)}); training and test images need the same"
         )
     classes = _count(train, test)
-    note = _check_apart(train, test)
+    note = _check_disjoint(train, test)
     return TransferSplit(
         train=train.for_head(classes), test=test.for_head(classes), classes=classes, note=note
     )
@@ -97,7 +97,7 @@ def _split_one(source: Source, seed: int, *, leave_one_out: bool) -> TransferSpl
 def _labeled(source: Source) -> Source:
     if source.labels is None:
         raise SubjectError(
-            f"{source.name}: transfer needs labels, and this source has none; use class folders, "
+            f"{source.name}: transfer needs labels, which this source lacks; use class folders, "
             "or --labels CSV for a flat folder"
         )
     return source
@@ -119,7 +119,7 @@ def _differing(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     return f"{only[0]!r} is in only one" if only else "in their order"
 
 
-def _check_apart(train: Source, test: Source) -> str:
+def _check_disjoint(train: Source, test: Source) -> str:
     """Return a note on images that are in both, compared by content.
 
     Raises:
