@@ -1,4 +1,4 @@
-"""One metric in two runs: the difference over the same images, or why there is none.
+"""The change of one metric between two runs: the difference over the same images, tested.
 
 Every run weighs an image alike in each of its 200 replicates, so the difference of two runs'
 replicates is a paired bootstrap. It covers the choice of images. How much another training seed
@@ -19,7 +19,7 @@ from illama_eval.results import ResultError, Row, nested_get
 from illama_eval.statistics import Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9
-"""Relative difference below which two numbers are one: other batches, other machines."""
+"""Relative difference up to which two numbers are equal: batches and machines may differ."""
 
 FLOORS = 3
 """A calibration error below so many floors is not told from that of a calibrated model."""
@@ -37,7 +37,7 @@ REDUNDANT_METRICS = {
         "nll_unscaled",
     }
 }
-"""Metrics that say again what another says: shown, but not counted among the tests."""
+"""Metrics that repeat another one: shown, but not counted among the tests."""
 
 Problem = Literal["", "not comparable", "missing", "new"]
 Side = Sequence[SubjectRun]
@@ -46,7 +46,7 @@ Side = Sequence[SubjectRun]
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What became of one metric: candidate less baseline."""
+    """The change of one metric: candidate less baseline."""
 
     study: str
     metric: str
@@ -71,9 +71,9 @@ class Change:
     p_holm: float | None = None
     """The same, adjusted for all metrics of the family; None outside it."""
     detectable: float | None = None
-    """The difference that so many images show in 80 % of repetitions."""
+    """The difference that this number of images shows in 80 % of repetitions."""
     calibrated: bool = False
-    """Whether both sides are within three floors, where an error tells nothing."""
+    """Whether both errors are within three floors, as those of a calibrated model are."""
     problem: Problem = ""
     """Why there are no numbers; empty where there are."""
     reason: str = ""
@@ -81,12 +81,12 @@ class Change:
 
     @property
     def key(self) -> Key:
-        """Study, metric and place."""
+        """Study, metric and `at`."""
         return self.study, self.metric, tuple(self.at.items())
 
     @property
-    def counts(self) -> bool:
-        """Whether a side is better, on all images, and no other metric says the same."""
+    def in_family(self) -> bool:
+        """Whether it is among the tests: of all images, not redundant, and with a better side."""
         repeated = self.metric in REDUNDANT_METRICS.get(self.study, ())
         return self.better is not None and not self.at and not repeated
 
@@ -168,7 +168,7 @@ def _find_lack(rows: Sequence[Row | None]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Declared:
-    """What a study says of its metric."""
+    """The declaration of a metric by its study."""
 
     better: Literal["higher", "lower"] | None
     tolerance: float

@@ -1,4 +1,4 @@
-"""Two runs over the same images, compared: what changed, by how much, and how sure that is."""
+"""The comparison of two runs over the same images: changes, flips and what else differs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from illama_eval.compare.subject_run import (
     SubjectRun,
     align,
     find_mismatches,
-    find_other_circumstances,
+    find_other_differences,
     pair_subjects,
-    read_measured,
+    read_subject_runs,
 )
 from illama_eval.results import ResultError
 from illama_eval.statistics import McNemar, detectable_difference, holm, mcnemar
 
 GUESSES = {("accuracy", "top1"): 1, ("accuracy", "top5"): 5}
-"""Metrics that count right answers, by the guesses that they allow."""
+"""Metrics that count right answers -> number of guesses allowed."""
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One subject on both sides: the numbers that every rendering shows."""
+    """One subject on both sides, with all that a report of the comparison shows."""
 
     baseline: tuple[str, ...]
     candidate: tuple[str, ...]
@@ -46,10 +46,10 @@ class Comparison:
     flips: Flips | None
     mismatches: tuple[Mismatch, ...]
     """Fields that must agree and do not."""
-    circumstances: tuple[Mismatch, ...]
+    other_differences: tuple[Mismatch, ...]
     """Fields that may differ, and do."""
     notes: tuple[str, ...]
-    """What could not be found out, and why."""
+    """Why flips or tests are missing."""
 
 
 def to_json(compared: Sequence[Comparison]) -> str:
@@ -63,13 +63,13 @@ def compare_paths(
 ) -> tuple[Comparison, ...]:
     """Compare two runs, or two groups of runs `A1,A2,A3`, subject by subject.
 
-    `everywhere` compares rows with a place as well: layers, heads, bins.
+    `everywhere` compares rows by layer, head or bin as well.
 
     Raises:
         ResultError: a run is missing or damaged, or the two are not comparable; names the field.
     """
     sides = [
-        [read_measured(path, everywhere=everywhere) for path in paths_of(each)]
+        [read_subject_runs(path, everywhere=everywhere) for path in paths_of(each)]
         for each in (baseline, candidate)
     ]
     compared = compare_runs(*sides)
@@ -79,7 +79,7 @@ def compare_paths(
 
 
 def paths_of(given: str) -> list[Path]:
-    """Return the paths in `A1,A2,A3`; a path that exists as it stands is one."""
+    """Return the paths in `A1,A2,A3`; a file whose name has commas is one path."""
     return [Path(given)] if Path(given).exists() else [Path(part) for part in given.split(",")]
 
 
@@ -89,7 +89,7 @@ def compare_runs(
     """Compare two runs subject by subject, or two groups of runs of one subject each.
 
     Raises:
-        ResultError: a run of a group has several subjects, or stands in it twice; or no two
+        ResultError: a run of a group has several subjects, or is in it twice; or no two
             subjects pair up.
     """
     if len(baseline) == len(candidate) == 1:
@@ -108,7 +108,7 @@ def compare_runs(
 def compare(baseline: Side, candidate: Side) -> Comparison:
     """Compare one subject on both sides; several of a side are training seeds of one recipe.
 
-    What does not fit is not refused but named in `mismatches`; changes it concerns have no numbers.
+    Fields that do not agree are listed in `mismatches`; the changes they concern have no numbers.
     """
     mismatches = _mismatches(baseline, candidate)
     records, note = pair_records(baseline, candidate)
@@ -123,10 +123,10 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
         subjects=(_name(baseline), _name(candidate)),
         source=sources[0],
         images=max(change.images for change in changes),
-        changes=adjust(changes, {change.key for change in changes if change.counts}),
+        changes=adjust(changes, {change.key for change in changes if change.in_family}),
         flips=count_flips(records) if records and not mismatches else None,
         mismatches=mismatches,
-        circumstances=tuple(find_other_circumstances(baseline[0], candidate[0])),
+        other_differences=tuple(find_other_differences(baseline[0], candidate[0])),
         notes=(note,) if note else (),
     )
 
@@ -140,7 +140,7 @@ def adjust(changes: Iterable[Change], family: Collection[Key]) -> tuple[Change, 
 
 
 def _mismatches(baseline: Side, candidate: Side) -> tuple[Mismatch, ...]:
-    """Return where a run does not fit the first one, each field once."""
+    """Return the mismatches of the runs with the first one, each field once."""
     first, *others = (*baseline, *candidate)
     found: dict[str, Mismatch] = {}
     for other in others:

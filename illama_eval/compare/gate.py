@@ -1,8 +1,8 @@
-"""A run judged against a baseline: one object, of which every text and the exit code are made.
+"""The gate: every metric of a run judged against a baseline, and the exit code.
 
 With [low, high] the paired 95 % interval of a difference, turned so that more is better, and the
 margin m >= 0 that passes: better if low > 0, same if low >= -m, worse if high < -m, otherwise
-inconclusive. Without an interval the difference itself takes the place of both ends.
+inconclusive. Without an interval the difference itself is both ends.
 """
 
 from __future__ import annotations
@@ -21,21 +21,19 @@ from illama.files import replacing
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, adjust, compare_runs
 from illama_eval.compare.policy import Policy, Rule
-from illama_eval.compare.subject_run import RECORDS, read_measured
+from illama_eval.compare.subject_run import RECORDS, read_subject_runs
 from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
 
 State = Literal[
     "better", "same", "inconclusive", "worse", "not comparable", "missing", "new", "not gated"
 ]
 Outcome = Literal["pass", "warn", "fail", "error", "info"]
-"""What a state comes to: `fail` is a regression, `error` something that could not be judged."""
+"""The consequence of a state: `fail` is a regression, `error` a metric that cannot be judged."""
 
 COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
-"""States that rest on numbers of both sides."""
+"""States of metrics with numbers on both sides."""
 
 NOTHING = "nothing was compared: no gated metric has a number on both sides"
-
-
 DIRECTIONLESS = 'no side of it is declared better; give the policy better = "higher" or "lower"'
 NEAR_CALIBRATED = "both within three floors of a calibrated model"
 
@@ -54,7 +52,7 @@ class MetricVerdict:
     images_wanted: int | None = None
     """Of an inconclusive metric: images on which a loss of the margin would likely be seen."""
     reason: str = ""
-    """What else decided, or why there are no numbers."""
+    """A note on how the state was found, or why there are no numbers."""
     change: Change | None = None
     """The numbers; None for a metric that neither side measured."""
 
@@ -66,7 +64,7 @@ class MetricVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """What the gate says of a run."""
+    """The verdicts on all metrics of a run."""
 
     run: str
     baseline: str
@@ -94,22 +92,22 @@ def check(run: Path, baseline: Path, policy: Policy | None = None) -> GateResult
     Raises:
         ResultError: the run itself cannot be read; a baseline that cannot is a verdict.
     """
-    candidate = read_measured(run)
-    verdicts = GateResult(run=str(run), baseline=str(baseline))
+    candidate = read_subject_runs(run)
+    result = GateResult(run=str(run), baseline=str(baseline))
     try:
         if files_of(run)[0].resolve() == files_of(baseline)[0].resolve():
             raise ResultError(f"{baseline}: the baseline is the run itself")  # noqa: TRY301 - as below
-        compared = compare_runs([read_measured(baseline)], [candidate])
+        compared = compare_runs([read_subject_runs(baseline)], [candidate])
     except ResultError as problem:
         hint = "" if files_of(baseline)[0].exists() else "; --update-baseline writes one"
-        return replace(verdicts, problem=f"{problem}{hint}")
+        return replace(result, problem=f"{problem}{hint}")
     compared = tuple(_adjusted(each, policy or Policy()) for each in compared)
     judged = tuple(chain.from_iterable(_judge_all(each, policy or Policy()) for each in compared))
-    verdicts = replace(verdicts, judged=judged, comparisons=compared)
-    if any(each.state in COMPARED for each in verdicts.of("pass", "warn", "fail")):
-        return verdicts
+    result = replace(result, judged=judged, comparisons=compared)
+    if any(each.state in COMPARED for each in result.of("pass", "warn", "fail")):
+        return result
     mismatches = [mismatch for each in compared for mismatch in each.mismatches]
-    return replace(verdicts, problem=f"not comparable: {mismatches[0]}" if mismatches else NOTHING)
+    return replace(result, problem=f"not comparable: {mismatches[0]}" if mismatches else NOTHING)
 
 
 def write_baseline(run: Path, baseline: Path) -> None:
@@ -123,7 +121,7 @@ def write_baseline(run: Path, baseline: Path) -> None:
         raise ResultError(
             f"{baseline}: --update-baseline writes a file; name one that ends in .json"
         )
-    read_measured(run)
+    read_subject_runs(run)
     whole = Run.load(run, headline=True)
     stored = read_arrays(run / "per_image.npz", ("ids", "subjects", *RECORDS))
     records = {name: _small(values) for name, values in stored.items()}
@@ -153,7 +151,7 @@ def _adjusted(comparison: Comparison, policy: Policy) -> Comparison:
 
 
 def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[MetricVerdict]:
-    """Yield the verdicts on one subject, and on metrics that the policy names in vain."""
+    """Yield the verdicts on one subject, and on metrics of the policy that nothing measured."""
     subject = comparison.subjects[1]
     for change in comparison.changes:
         rule = policy.rule(change.study, change.metric).settled(change)
@@ -166,7 +164,7 @@ def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[MetricVerdict
                 study=study,
                 metric=metric,
                 state="missing",
-                outcome="warn" if policy.rules[study, metric].severity == "warn" else "error",
+                outcome="warn" if policy.rule(study, metric).severity == "warn" else "error",
                 reason="measured neither in the baseline nor in the run; check the policy's name",
             )
 
@@ -202,7 +200,7 @@ def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> MetricVe
 
 
 def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
-    """Return the state of a metric with numbers on both sides, and what else decided."""
+    """Return the state of a metric with numbers on both sides, and a note on how it was found."""
     assert change.difference is not None
     if change.calibrated:
         return "same", NEAR_CALIBRATED

@@ -1,4 +1,4 @@
-"""One subject of a stored run with what comparing it needs, and whether two are comparable."""
+"""One subject of a stored run, read for comparing, and the fields in which two of them differ."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from illama_eval.results import ResultError, Row, Run, files_of, nested_get, read_arrays
 
 Key: TypeAlias = tuple[str, str, tuple[tuple[str, int | str], ...]]
-"""Study, metric and place."""
+"""Study, metric and `at`."""
 
 RECORDS = ("seen", "prediction", "rank")
-"""What comparing needs of per_image.npz, beside the ids."""
+"""The arrays of per_image.npz that comparing needs, beside the ids."""
 
 SHOWN = 12
-"""Characters of a digest, or of whatever else is long, that a message shows."""
+"""Characters of a digest, or of another long value, that a message shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class SubjectRun:
     """One subject of one run."""
 
     path: str
-    """The run directory, or the baseline file, as it was named."""
+    """The run directory or baseline file, as given."""
     subject: str
     header: Mapping[str, Any]
     identity: Mapping[str, Any]
@@ -56,16 +56,16 @@ class SubjectRun:
         return replace(self, rows={}, ids=None, records={})
 
 
-def read_measured(
+def read_subject_runs(
     path: Path, *, everywhere: bool = False, run: Run | None = None
 ) -> tuple[SubjectRun, ...]:
     """Return the subjects of a run directory or a baseline file.
 
-    Rows for the whole source only, unless `everywhere` asks for rows with a place as well. `run`
+    Rows for the whole source only, with `everywhere` those by layer, head or bin as well. `run`
     is what the directory holds, where it has been read before.
 
     Raises:
-        ResultError: there is no run, or it is damaged, or does not say what was measured.
+        ResultError: there is no run, it is damaged, or its header lacks the identity.
     """
     if run is None or everywhere:
         run = Run.load(path, headline=not everywhere)
@@ -73,7 +73,7 @@ def read_measured(
         run = run.headline(path)
     subjects = list(dict.fromkeys(row.subject for row in run.rows))
     if not subjects:
-        raise ResultError(f"{files_of(path)[0]}: holds no row for the whole source")
+        raise ResultError(f"{files_of(path)[0]}: has no row for the whole source")
     records = _read_records(path)
     return tuple(
         SubjectRun(
@@ -89,16 +89,16 @@ def read_measured(
 
 
 def _identity(path: Path, run: Run, subjects: Sequence[str], number: int) -> Mapping[str, Any]:
-    """Return what the header says of a subject; the header must say on which images it was."""
+    """Return the identity of a subject; the header must hold that of the images, too."""
     for keys in (("source", "fingerprint"), ("replicate_scheme",)):
         if not isinstance(nested_get(run.header, "identity", *keys), str):
             raise ResultError(f"{path}: its header lacks identity.{'.'.join(keys)}; measure again")
     listed = nested_get(run.header, "subjects")
     names = [nested_get(each, "name") for each in listed] if isinstance(listed, list) else subjects
-    place = names.index(subjects[number]) if subjects[number] in names else number
-    found = nested_get(run.header, "identity", "subjects", str(place))
+    index = names.index(subjects[number]) if subjects[number] in names else number
+    found = nested_get(run.header, "identity", "subjects", str(index))
     if not isinstance(found, Mapping):
-        raise ResultError(f"{path}: its header lacks identity.subjects.{place}; measure again")
+        raise ResultError(f"{path}: its header lacks identity.subjects.{index}; measure again")
     return found
 
 
@@ -108,7 +108,9 @@ def _rows_of(path: Path, run: Run, subject: str) -> dict[Key, Row]:
         if row.subject == subject:
             key = (row.study, row.metric, tuple(row.at.items()))
             if key in rows:
-                raise ResultError(f"{path}: two rows of {row.study}.{row.metric} at one place")
+                raise ResultError(
+                    f"{path}: two rows of {row.study}.{row.metric} with the same `at`"
+                )
             rows[key] = row
     return rows
 
@@ -131,7 +133,7 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
     if any(array.shape != (len(subjects), len(ids)) for array in arrays.values()):
         raise ResultError(f"{file}: damaged, its records do not fit its ids")
     if len(np.unique(ids)) != len(ids):
-        raise ResultError(f"{file}: damaged, an id stands twice")
+        raise ResultError(f"{file}: damaged, an id is there twice")
     return {
         subject: {"ids": ids, "records": {name: array[number] for name, array in arrays.items()}}
         for number, subject in enumerate(subjects)
@@ -146,7 +148,7 @@ def pair_subjects(
     A subject without a partner is paired with itself as if nothing had been measured.
 
     Raises:
-        ResultError: there are several, and no name stands on both sides.
+        ResultError: there are several, and no name is on both sides.
     """
     if len(baseline) == len(candidate) == 1:
         return [(baseline[0], candidate[0])]
@@ -180,7 +182,7 @@ def find_mismatches(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Mis
             yield replace(mismatch, study=study)
 
 
-def find_other_circumstances(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Mismatch]:
+def find_other_differences(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Mismatch]:
     """Yield the fields that may differ between comparable runs: weights, config, device, code."""
     for name in ("weights_sha256", "config", "soft_mask", "dtype"):
         yield from _differing(name, baseline.identity.get(name), candidate.identity.get(name))
@@ -190,7 +192,7 @@ def find_other_circumstances(baseline: SubjectRun, candidate: SubjectRun) -> Ite
 
 
 def align(baseline: SubjectRun, candidate: SubjectRun) -> NDArray[np.intp] | None:
-    """Return where each id of the baseline stands in the candidate; None if the ids differ."""
+    """Return the index in the candidate of each id of the baseline; None if the ids differ."""
     if baseline.ids is None or candidate.ids is None or len(baseline.ids) != len(candidate.ids):
         return None
     if np.array_equal(baseline.ids, candidate.ids):
@@ -218,17 +220,18 @@ def _other_images(baseline: SubjectRun, candidate: SubjectRun) -> Iterator[Misma
 
 def _differing(name: str, baseline: object, candidate: object) -> Iterator[Mismatch]:
     """Yield each leaf that differs."""
-    before, after = dict(_leaves(name, baseline)), dict(_leaves(name, candidate))
+    before, after = dict(nested_items(baseline, name)), dict(nested_items(candidate, name))
     for leaf in dict.fromkeys([*before, *after]):
         values = [side.get(leaf, "not given") for side in (before, after)]
         if values[0] != values[1]:
             yield Mismatch(field=leaf, baseline=_short(values[0]), candidate=_short(values[1]))
 
 
-def _leaves(name: str, tree: object) -> Iterator[tuple[str, object]]:
+def nested_items(tree: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (dotted name, value) of everything in nested mappings."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
-            yield from _leaves(f"{name}.{key}", value)
+            yield from nested_items(value, f"{name}.{key}".removeprefix("."))
     else:
         yield name, tree
 

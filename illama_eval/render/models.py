@@ -1,9 +1,9 @@
-"""The models that a page shows side by side: subjects of one run, or of several."""
+"""The models of a report, subjects of one run or of several, loaded from their directories."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, combinations
@@ -12,7 +12,7 @@ from typing import Any
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, compare
-from illama_eval.compare.subject_run import read_measured
+from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.attention_maps import Maps, maps_of
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.style.palette import Identity, looks_of
@@ -31,16 +31,16 @@ _LONGEST_NAME = 120
 
 @dataclass(frozen=True, kw_only=True)
 class ReportModel:
-    """One column of a page."""
+    """One model: a column of the report."""
 
     name: str
-    """Its name in `Lineup.run`."""
+    """Its name in `ReportModels.run`."""
     look: Identity
     directory: Path
     header: Mapping[str, Any]
     """Of the run that it comes from."""
     number: int
-    """Its place among the subjects of that run."""
+    """Its index among the subjects of that run."""
 
     @property
     def label(self) -> str:
@@ -54,7 +54,7 @@ class ReportModel:
 
     @property
     def described(self) -> Mapping[str, Any]:
-        """Return what the header says of the model."""
+        """Return the header's record of the model."""
         known = self.header.get("subjects")
         each = known[self.number] if isinstance(known, list) and self.number < len(known) else {}
         return each if isinstance(each, Mapping) else {}
@@ -66,14 +66,22 @@ class ReportModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportModels:
-    """The models, and all that was measured of them as one run."""
+    """The models in their order, with all that was measured of them as one run."""
 
     models: Sequence[ReportModel]
     run: Run
     compared: Mapping[tuple[str, str], Comparison] = field(default_factory=dict)
-    """Every two models, in their order; none where the runs do not say enough."""
+    """Comparisons of every two models, in their order; none if a header lacks its identity."""
     apart: Sequence[str] = ()
     """Why numbers of some models must not be subtracted, one reason each."""
+
+    def __iter__(self) -> Iterator[ReportModel]:
+        """Return the models one by one."""
+        return iter(self.models)
+
+    def __len__(self) -> int:
+        """Return the number of models."""
+        return len(self.models)
 
     @cached_property
     def headline(self) -> Mapping[tuple[str, str], Mapping[str, Row]]:
@@ -90,7 +98,7 @@ class ReportModels:
         return maps_of(self.run)
 
     def change(self, first: str, second: str, study: str, metric: str) -> Change | None:
-        """Return what became of a number for the whole source; None where it cannot be told."""
+        """Return the change of a number for the whole source; None without a paired interval."""
         comparison = self.compared.get((first, second))
         if comparison is None:
             return None
@@ -125,9 +133,9 @@ def load_models(directories: Sequence[Path]) -> ReportModels:
 def _compare(
     models: Sequence[ReportModel], read: Mapping[Path, Run]
 ) -> tuple[dict[tuple[str, str], Comparison], list[str]]:
-    """Return every two models compared, and why some of their numbers must not be subtracted."""
+    """Compare every two models; return also why some of their numbers must not be subtracted."""
     try:
-        runs = {directory: read_measured(directory, run=run) for directory, run in read.items()}
+        runs = {directory: read_subject_runs(directory, run=run) for directory, run in read.items()}
     except ResultError as problem:
         return {}, [without_paths(str(problem), read)]
     measured = {
@@ -147,15 +155,15 @@ def _compare(
     return compared, list(apart)
 
 
-def without_paths(words: str, paths: Iterable[Path]) -> str:
-    """Return the words with names for paths, which say where somebody keeps their files."""
+def without_paths(text: str, paths: Iterable[Path]) -> str:
+    """Return the text with file names for paths, which would show where somebody keeps files."""
     for path in paths:
-        words = words.replace(str(path), path.resolve().name)
-    return words
+        text = text.replace(str(path), path.resolve().name)
+    return text
 
 
 def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, str]]:
-    """Return for each run how its subjects are called on the page: no two alike."""
+    """Return the names of each run's subjects in the report, by subject: no two alike."""
     subjects = [list(dict.fromkeys(row.subject for row in run.rows)) for run in runs]
     count = Counter(chain.from_iterable(subjects))
     taken: set[str] = set()
@@ -173,7 +181,7 @@ def _unique(runs: Sequence[Run], directories: Sequence[Path]) -> list[dict[str, 
 
 
 def _joined(runs: Sequence[Run]) -> Run:
-    """Return all rows under the first header, which learns the metrics of the others."""
+    """Return all rows under the first header, with the metrics that the other headers declare."""
     declared = [nested_get(run.header, "metrics") for run in runs]
     metrics = {
         study: known

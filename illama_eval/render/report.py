@@ -1,4 +1,4 @@
-"""Reports of run directories: the page, its Markdown, tables and figures as files."""
+"""Reports of run directories, written as files: HTML, Markdown, tables and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figur
 from illama_eval.render.figures.segmentation import read_segments
 from illama_eval.render.models import ReportModels, load_models
 from illama_eval.render.page.build import document_of
-from illama_eval.render.page.document import Document, block_of
+from illama_eval.render.page.document import Document, to_text_table
 from illama_eval.render.page.html import LARGEST, render_page
 from illama_eval.render.page.markdown import report_markdown
 from illama_eval.render.page.sections import MOST_ROWS
@@ -22,9 +22,9 @@ from illama_eval.render.tables.text import TableGroup, to_latex, to_markdown
 from illama_eval.results import ResultError
 
 COMPARISON = Path("reports") / "comparison"
-"""Where a report of several runs goes if nothing else is asked for."""
+"""The default directory of a report of several runs."""
 FEW_ROWS = 100
-"""Rows of all tables of a page that would be too large otherwise."""
+"""Rows of all tables together, of a page that would otherwise be too large."""
 
 
 def render_directory(directory: Path) -> list[Path]:
@@ -35,45 +35,45 @@ def render_directory(directory: Path) -> list[Path]:
     Raises:
         ResultError: there is no readable run.json, or another file is damaged.
     """
-    lineup = load_models([directory])
-    drawings = draw_all(lineup.run, read_samples(directory), read_segments(directory))
+    models = load_models([directory])
+    drawings = draw_all(models.run, read_samples(directory), read_segments(directory))
     figures = write_figures(drawings, directory / "figures")
-    written = _write(lineup, drawings, directory, None)
-    return [*figures, *written, *write_quantization(directory, lineup.run)]
+    written = _write(models, drawings, directory, None)
+    return [*figures, *written, *write_quantization(directory, models.run)]
 
 
 def write_report(
-    directories: Sequence[Path], out: Path | None = None, verdicts: GateResult | None = None
+    directories: Sequence[Path], out: Path | None = None, result: GateResult | None = None
 ) -> list[Path]:
     """Write report.html, report.md and tables/ of one run, or of several side by side.
 
-    One run's go into its own directory, several runs' into reports/comparison, if `out` does not
-    say otherwise. `verdicts` is what a gate says of a single run. Return the paths.
+    The default `out` is the directory of one run, reports/comparison for several. `result` is that
+    of a gate on a single run. Return the paths.
 
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
     """
-    lineup = load_models(directories)
+    models = load_models(directories)
     alone = directories[0] if len(directories) == 1 else None
-    drawings = draw_embedded(lineup.run, read_segments(alone) if alone else None)
-    return _write(lineup, drawings, out or alone or COMPARISON, verdicts)
+    drawings = draw_embedded(models.run, read_segments(alone) if alone else None)
+    return _write(models, drawings, out or alone or COMPARISON, result)
 
 
 def _write(
-    lineup: ReportModels, drawings: Sequence[Drawing], target: Path, verdicts: GateResult | None
+    models: ReportModels, drawings: Sequence[Drawing], target: Path, result: GateResult | None
 ) -> list[Path]:
-    stored = _samples(lineup)
-    for document in _smaller_versions(lineup, drawings, stored, verdicts):
+    stored = _samples(models)
+    for document in _smaller_versions(models, drawings, stored, result):
         page = render_page(document)
         if len(page.encode("utf-8")) <= LARGEST:
             break
     figures = {path.stem for path in (target / "figures").glob("*.png")}
     texts = {"report.html": page, "report.md": report_markdown(document, figures)}
-    if len(lineup.models) > 1:
-        beside = [TableGroup(title=document.title, blocks=[block_of(document.headline)])]
-        texts |= {"tables/models.md": to_markdown(beside), "tables/models.tex": to_latex(beside)}
+    if len(models) > 1:
+        group = TableGroup(title=document.title, tables=[to_text_table(document.headline)])
+        texts |= {"tables/models.md": to_markdown([group]), "tables/models.tex": to_latex([group])}
     try:
-        paths = write_tables(lineup.run, target / "tables")
+        paths = write_tables(models.run, target / "tables")
         for name, text in texts.items():
             (target / name).write_text(text, encoding="utf-8", newline="")
     except OSError as problem:
@@ -81,22 +81,20 @@ def _write(
     return [*paths, *(target / name for name in texts)]
 
 
-def _samples(lineup: ReportModels) -> dict[str, Samples]:
-    """Return the samples that lie beside the runs; a run has those of its first model."""
-    found = {
-        model.name: read_samples(model.directory) for model in lineup.models if model.number == 0
-    }
+def _samples(models: ReportModels) -> dict[str, Samples]:
+    """Return the stored samples of the runs, each under the run's first model."""
+    found = {model.name: read_samples(model.directory) for model in models if model.number == 0}
     return {name: samples for name, samples in found.items() if samples is not None}
 
 
 def _smaller_versions(
-    lineup: ReportModels,
+    models: ReportModels,
     drawings: Sequence[Drawing],
     stored: Mapping[str, Samples],
-    verdicts: GateResult | None,
+    result: GateResult | None,
 ) -> Iterator[Document]:
-    """Yield the report with all there is, then with less and less, each saying what it lacks."""
-    yield document_of(lineup, drawings, stored, verdicts=verdicts)
+    """Yield the whole report, then smaller and smaller ones that note what was left out."""
+    yield document_of(models, drawings, stored, result=result)
     why = f"Left out, so that the page stays below {LARGEST // 10**6} MB: "
     small = f"most rows of the tables, which tables/ holds ({FEW_ROWS} are shown)"
     for drawn, rows, lacks in (
@@ -104,6 +102,4 @@ def _smaller_versions(
         (drawings, FEW_ROWS, f"sample images and {small}."),
         ((), FEW_ROWS, f"sample images, figures and {small}."),
     ):
-        yield document_of(
-            lineup, drawn, {}, most_rows=rows, left_out=[why + lacks], verdicts=verdicts
-        )
+        yield document_of(models, drawn, {}, most_rows=rows, left_out=[why + lacks], result=result)

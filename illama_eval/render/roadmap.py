@@ -1,4 +1,4 @@
-"""The roadmap's table and figure, made from the run directories of its folder alone."""
+"""The roadmap as CSV, Markdown, a figure and a table on the terminal, made from its runs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, JustifyMethod
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import compare_runs
-from illama_eval.compare.subject_run import read_measured
+from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.figures.canvas import drawing_style, save
-from illama_eval.render.figures.roadmap import draw_road
+from illama_eval.render.figures.roadmap import draw_roadmap
 from illama_eval.render.format.numbers import MISSING, show_number
-from illama_eval.render.roadmap_runs import QUANTITIES, RoadmapRuns, read_road
+from illama_eval.render.roadmap_runs import QUANTITIES, RoadmapRuns, read_runs
 from illama_eval.render.tables.text import pipe_table
+from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import ResultError
 
 MINUS = "\N{MINUS SIGN}"
 _ON_TERMINAL = (0, 1, 4, 3, 7, 8, 12)
 """Columns that fit a terminal; roadmap.md has all of them."""
+_LEGEND = (
+    "Rank is the index at which the singular values of the mean map reach 0.8 of their sum, mean "
+    "over layers and heads; its controls stand beside it. Reach is the attention that the class "
+    "token pays to image tokens; feature spread is how much its feature differs between images "
+    "(0: not at all)."
+)
 
 
 def write_roadmap(out: Path) -> list[Path]:
@@ -34,37 +38,37 @@ def write_roadmap(out: Path) -> list[Path]:
     Raises:
         ResultError: there is nothing to show, or it cannot be written.
     """
-    road = read_road(out)
-    texts = {"roadmap.csv": to_csv(road), "roadmap.md": to_markdown(road)}
+    runs = read_runs(out)
+    texts = {"roadmap.csv": to_csv(runs), "roadmap.md": to_markdown(runs)}
     try:
         for name, text in texts.items():
             (out / name).write_text(text, encoding="utf-8", newline="")
         with drawing_style():
-            figures = save(draw_road(road), out)
+            figures = save(draw_roadmap(runs), out)
     except OSError as problem:
         raise ResultError(f"{out}: cannot be written ({problem.strerror})") from problem
     return [*figures, *(out / name for name in texts)]
 
 
-def to_csv(road: RoadmapRuns) -> str:
+def to_csv(runs: RoadmapRuns) -> str:
     """Return one line per run, with full digits and fractions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [each.name for each in QUANTITIES]
     writer.writerow(["step", "seed", "train_loss", *names, "class_token"])
-    for run in road.runs:
+    for run in runs.runs:
         values = [run.values[name] for name in names]
         writer.writerow([run.arm, run.seed, run.train_loss, *values, run.verdict])
     return text.getvalue()
 
 
-def to_markdown(road: RoadmapRuns) -> str:
-    """Return the table by step, and what its pairs of steps answer."""
-    head, lines = table_of(road)
-    found = [f"- **{question}** {answer}" for question, answer in answers(road)]
+def to_markdown(runs: RoadmapRuns) -> str:
+    """Return the table by step, and the answers to the plan's questions."""
+    head, lines = table_of(runs)
+    found = [f"- **{question}** {answer}" for question, answer in answers(runs)]
     parts = [
         "# The road from ViT to iLLaMA, in small",
-        _protocol(road),
+        _protocol(runs),
         pipe_table(head, lines, range(1, len(head) - 1)),
         _LEGEND,
         *(["## Answers", "\n".join(found)] if found else []),
@@ -72,9 +76,9 @@ def to_markdown(road: RoadmapRuns) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _protocol(road: RoadmapRuns) -> str:
-    """Return how all runs were trained and measured, in words."""
-    recipe, train, test = (road.plan[name] for name in ("recipe", "train", "test"))
+def _protocol(runs: RoadmapRuns) -> str:
+    """Return how all runs were trained and measured."""
+    recipe, train, test = (runs.plan[name] for name in ("recipe", "train", "test"))
     return (
         f"Every step with the same training: size {recipe['size']}, {train['images']:,} images of "
         f"{train['source']}, {recipe['epochs']} epochs, batch {recipe['batch_size']}, learning "
@@ -84,31 +88,23 @@ def _protocol(road: RoadmapRuns) -> str:
     )
 
 
-_LEGEND = (
-    "Rank is the index at which the singular values of the mean map reach 0.8 of their sum, mean "
-    "over layers and heads; its controls stand beside it. Reach is the attention that the class "
-    "token pays to image tokens; feature spread is how much its feature differs between images "
-    "(0: not at all)."
-)
-
-
-def table_of(road: RoadmapRuns) -> tuple[list[str], list[list[str]]]:
+def table_of(runs: RoadmapRuns) -> tuple[list[str], list[list[str]]]:
     """Return head and lines of the table by step."""
     labels = [each.label for each in QUANTITIES]
     head = ["step", "seeds", "paper, T %", "train loss", *labels, "class token"]
-    return head, [_line(road, arm) for arm in road.arms]
+    return head, [_line(runs, arm) for arm in runs.arms]
 
 
-def _line(road: RoadmapRuns, arm: str) -> list[str]:
-    runs, paper = road.of(arm), road.plan["arms"][arm]["paper"]
-    losses = [run.train_loss for run in runs]
+def _line(runs: RoadmapRuns, arm: str) -> list[str]:
+    seeds, paper = runs.of(arm), runs.plan["arms"][arm]["paper"]
+    losses = [run.train_loss for run in seeds]
     cells = [
-        _spread([run.values[each.name] for run in runs], 100 if each.percent else 1)
+        _spread([run.values[each.name] for run in seeds], 100 if each.percent else 1)
         for each in QUANTITIES
     ]
-    verdicts = ", ".join(dict.fromkeys(run.verdict for run in runs))
+    verdicts = ", ".join(dict.fromkeys(run.verdict for run in seeds))
     shown = MISSING if paper is None else f"{100 * paper:.1f}"
-    return [arm, str(len(runs)), shown, _spread(losses), *cells, verdicts]
+    return [arm, str(len(seeds)), shown, _spread(losses), *cells, verdicts]
 
 
 def _spread(values: Sequence[float | None], scale: float = 1) -> str:
@@ -123,10 +119,10 @@ def _spread(values: Sequence[float | None], scale: float = 1) -> str:
     return " \N{PLUS-MINUS SIGN} ".join(ends)
 
 
-def answers(road: RoadmapRuns) -> Iterator[tuple[str, str]]:
-    """Yield each question of the plan whose two steps were travelled, with its answer."""
-    for before, after, question in road.plan["questions"]:
-        sides = [[read_measured(run.path) for run in road.of(arm)] for arm in (before, after)]
+def answers(runs: RoadmapRuns) -> Iterator[tuple[str, str]]:
+    """Yield each question of the plan whose two steps have runs, with its answer."""
+    for before, after, question in runs.plan["questions"]:
+        sides = [[read_subject_runs(run.path) for run in runs.of(arm)] for arm in (before, after)]
         if all(sides):
             (compared,) = compare_runs(*sides)
             change = next(
@@ -165,14 +161,14 @@ def show_roadmap(out: Path, console: Console) -> None:
     Raises:
         ResultError: there is nothing to show.
     """
-    road = read_road(out)
-    head, lines = table_of(road)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for place in _ON_TERMINAL:
-        left = place in {0, len(head) - 1}
-        table.add_column(head[place], justify="left" if left else "right", no_wrap=not place)
+    runs = read_runs(out)
+    head, lines = table_of(runs)
+    left = {head[0], head[-1]}
+    names = [head[index] for index in _ON_TERMINAL]
+    sides: dict[str, JustifyMethod] = {each: "left" if each in left else "right" for each in names}
+    steps = plain_table(sides, console, wrapped=names[1:])
     for line in lines:
-        table.add_row(*(Text(line[place]) for place in _ON_TERMINAL))
-    console.print(table)
-    for question, answer in answers(road):
-        console.print(Text(f"{question} {answer.replace('`', '')}"))
+        add_row(steps, (line[index] for index in _ON_TERMINAL), console)
+    console.print(steps)
+    for question, answer in answers(runs):
+        console.print(plain_text(f"{question} {answer.replace('`', '')}", console))

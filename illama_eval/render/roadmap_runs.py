@@ -1,4 +1,4 @@
-"""The runs of a roadmap, read for its table and its figure."""
+"""The finished runs of a roadmap, read from its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from illama_eval.results import ResultError, Run
+
+PLAN = "roadmap.json"
+"""The file in a roadmap's folder that describes its steps, recipe and questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +26,6 @@ class Quantity:
     at: Mapping[str, int | str]
     percent: bool = False
 
-
-PLAN = "roadmap.json"
 
 QUANTITIES: Sequence[Quantity] = (
     Quantity(name="top1", label="top-1 %", study="accuracy", metric="top1", at={}, percent=True),
@@ -54,7 +55,7 @@ QUANTITIES: Sequence[Quantity] = (
         at={},
     ),
 )
-"""What is shown of every run, beside the training loss of its log."""
+"""What the roadmap shows of every run, beside the training loss in its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class RoadmapRun:
     values: Mapping[str, float | None]
     """By name of QUANTITIES; None where there is no such map or the number is undefined."""
     verdict: str
-    """What is said of the class token."""
+    """The verdict on the class token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,11 @@ class RoadmapRuns:
 
     @property
     def arms(self) -> list[str]:
-        """The arms that have runs, in the road's order."""
+        """The arms that have runs, in the plan's order."""
         return [arm for arm in self.plan["arms"] if self.of(arm)]
 
 
-def read_road(out: Path) -> RoadmapRuns:
+def read_runs(out: Path) -> RoadmapRuns:
     """Return the runs of a roadmap's folder.
 
     Raises:

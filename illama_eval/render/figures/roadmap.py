@@ -70,24 +70,24 @@ PANELS: Sequence[Panel] = (
 )
 
 
-def draw_road(road: RoadmapRuns) -> Drawing:
+def draw_roadmap(runs: RoadmapRuns) -> Drawing:
     """Return the figure of all runs."""
-    arms = road.arms
+    arms = runs.arms
     left = label_width(arms) + 0.1
     across = (WIDTH - left - 0.15 - GAP * (len(PANELS) - 1)) / len(PANELS)
     down = ROW * len(arms)
     drawing = sheet(
         "roadmap",
         title="The road from ViT to iLLaMA",
-        caption=_caption(road),
+        caption=_caption(runs),
         height=ABOVE + down + BELOW,
     )
     for place, panel in enumerate(PANELS):
         axes = drawing.axes(left + place * (across + GAP), ABOVE, across, down)
-        _draw(axes, panel, road, arms)
+        _draw(axes, panel, runs, arms)
         if not place:
             axes.set_yticks(range(len(arms)), arms)
-            _mark_isolated(axes, road, arms)
+            _mark_isolated(axes, runs, arms)
     labelled = [(label, look) for panel in PANELS for label, _, look in panel.series if label]
     lines = [_line(look) for _, look in labelled]
     add_legend(drawing, lines, [f"rank: {label}" for label, _ in labelled])
@@ -99,7 +99,7 @@ def _line(look: int) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4)
 
 
-def _draw(axes: Axes, panel: Panel, road: RoadmapRuns, arms: Sequence[str]) -> None:
+def _draw(axes: Axes, panel: Panel, runs: RoadmapRuns, arms: Sequence[str]) -> None:
     axes.set_title(panel.title, size=SMALL, pad=4)
     axes.set_xlabel(panel.unit, size=SMALL)
     axes.grid(visible=False)
@@ -108,7 +108,7 @@ def _draw(axes: Axes, panel: Panel, road: RoadmapRuns, arms: Sequence[str]) -> N
     for row, arm in enumerate(arms):
         axes.axhline(row, color=HAIRLINE, linewidth=0.5, zorder=0)
         for _, value, look in panel.series:
-            _mark(axes, row, [value(run) for run in road.of(arm)], *RUNS[look])
+            _mark(axes, row, [value(run) for run in runs.of(arm)], *RUNS[look])
     if panel.floor is not None:
         axes.set_xlim(panel.floor, panel.top or axes.get_xlim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -130,10 +130,10 @@ def _mark(axes: Axes, row: int, values: Sequence[float | None], colour: str, mar
     axes.plot([fmean(known)], [row], marker, color=colour, markersize=4.5, clip_on=False, zorder=3)
 
 
-def _mark_isolated(axes: Axes, road: RoadmapRuns, arms: Sequence[str]) -> None:
+def _mark_isolated(axes: Axes, runs: RoadmapRuns, arms: Sequence[str]) -> None:
     """Say of a class token that sees no image that it is isolated."""
     for row, arm in enumerate(arms):
-        if all(run.verdict == _ISOLATED for run in road.of(arm)):
+        if all(run.verdict == _ISOLATED for run in runs.of(arm)):
             middle = fmean(axes.get_xlim())
             axes.text(
                 middle, row - 0.18, "isolated", size=SMALL, color=TEXT, va="bottom", ha="center"
@@ -141,10 +141,10 @@ def _mark_isolated(axes: Axes, road: RoadmapRuns, arms: Sequence[str]) -> None:
     axes.tick_params(axis="y", labelcolor=TEXT, color=AXIS)
 
 
-def _caption(road: RoadmapRuns) -> str:
-    recipe, train, test = (road.plan[name] for name in ("recipe", "train", "test"))
-    best = max(road.arms, key=lambda arm: fmean(run.values["top1"] or 0 for run in road.of(arm)))
-    isolated = [arm for arm in road.arms if all(r.verdict == _ISOLATED for r in road.of(arm))]
+def _caption(runs: RoadmapRuns) -> str:
+    recipe, train, test = (runs.plan[name] for name in ("recipe", "train", "test"))
+    best = max(runs.arms, key=lambda arm: fmean(run.values["top1"] or 0 for run in runs.of(arm)))
+    isolated = [arm for arm in runs.arms if all(r.verdict == _ISOLATED for r in runs.of(arm))]
     found = f"Isolated class token: {', '.join(isolated)}. " if isolated else ""
     return (
         f"{found}Highest mean top-1: {best}. Size {recipe['size']}, {train['images']:,} training "

@@ -38,22 +38,22 @@ _SPARE = 600
 _FOLDED = {"same", "not gated"}
 
 
-def to_summary(verdicts: GateResult, largest: int = LARGEST) -> str:
+def to_summary(result: GateResult, largest: int = LARGEST) -> str:
     """Return the verdicts as Markdown of at most so many bytes, cut between rows."""
-    paths = (markdown_cell(sanitize(path, _LONGEST)) for path in (verdicts.run, verdicts.baseline))
-    blocks = [f"### {markdown_cell(sentence(verdicts))}", " against ".join(paths)]
+    paths = (markdown_cell(sanitize(path, _LONGEST)) for path in (result.run, result.baseline))
+    blocks = [f"### {markdown_cell(sentence(result))}", " against ".join(paths)]
     left = largest - _SPARE - sum(len(block.encode()) + 2 for block in blocks)
-    for number, comparison in enumerate(verdicts.comparisons):
-        part = _of_subject(verdicts, comparison, left)
+    for number, comparison in enumerate(result.comparisons):
+        part = _of_subject(result, comparison, left)
         left -= len(part.encode()) + 2
         if left < 0:
-            blocks.append(f"{len(verdicts.comparisons) - number} subjects more")
+            blocks.append(f"{len(result.comparisons) - number} subjects more")
             break
         blocks.append(part)
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def append_summary(verdicts: GateResult, path: Path) -> None:
+def append_summary(result: GateResult, path: Path) -> None:
     """Append the summary to a file, as a CI's step summary wants it.
 
     Raises:
@@ -63,14 +63,14 @@ def append_summary(verdicts: GateResult, path: Path) -> None:
         raise ResultError(f"--summary {path}: a folder; name a file (is GITHUB_STEP_SUMMARY set?)")
     try:
         with path.open("a", encoding="utf-8") as stream:
-            stream.write("\n" * (stream.tell() > 0) + to_summary(verdicts))
+            stream.write("\n" * (stream.tell() > 0) + to_summary(result))
     except OSError as problem:
         raise ResultError(f"{path}: cannot be written ({problem.strerror})") from problem
 
 
-def _of_subject(verdicts: GateResult, comparison: Comparison, largest: int) -> str:
+def _of_subject(result: GateResult, comparison: Comparison, largest: int) -> str:
     """Return what changed, what stayed, and the notes on one subject, within so many bytes."""
-    mine = by_outcome([e for e in verdicts.judged if e.subject == comparison.subjects[1]])
+    mine = by_outcome([e for e in result.judged if e.subject == comparison.subjects[1]])
     changed = [each for each in mine if each.state not in _FOLDED]
     folded = [each for each in mine if each.state in _FOLDED]
     notes = notes_on(comparison, [each for each in mine if each.outcome != "info"])

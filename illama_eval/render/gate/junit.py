@@ -15,17 +15,17 @@ _KINDS = {"fail": "failure", "error": "error", "warn": "skipped"}
 _LONGEST = 500
 
 
-def to_junit(verdicts: GateResult) -> str:
+def to_junit(result: GateResult) -> str:
     """Return the verdicts as JUnit XML.
 
     A regression is a failure, what could not be judged an error, a warning (inconclusive, or a loss
     that the policy lets pass) is skipped. A problem with the baseline is a case of its own.
     """
-    gated = [each for each in verdicts.judged if each.outcome != "info"]
+    gated = [each for each in result.judged if each.outcome != "info"]
     cases = [_case(each) for each in gated]
-    if verdicts.problem:
+    if result.problem:
         case = ET.Element("testcase", classname="gate", name="baseline")
-        ET.SubElement(case, "error", message=sanitize(verdicts.problem, _LONGEST))
+        ET.SubElement(case, "error", message=sanitize(result.problem, _LONGEST))
         cases.insert(0, case)
     counts = {
         kind: str(sum(case.find(kind) is not None for case in cases)) for kind in _KINDS.values()
@@ -40,10 +40,10 @@ def to_junit(verdicts: GateResult) -> str:
     )
     properties = ET.SubElement(suite, "properties")
     facts = {
-        "verdict": sentence(verdicts),
-        "exit_code": str(verdicts.exit_code),
-        "run": verdicts.run,
-        "baseline": verdicts.baseline,
+        "verdict": sentence(result),
+        "exit_code": str(result.exit_code),
+        "run": result.run,
+        "baseline": result.baseline,
     }
     for name, value in facts.items():
         ET.SubElement(properties, "property", name=name, value=sanitize(value, _LONGEST))
@@ -52,14 +52,14 @@ def to_junit(verdicts: GateResult) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, "unicode") + "\n"
 
 
-def write_junit(verdicts: GateResult, path: Path) -> None:
+def write_junit(result: GateResult, path: Path) -> None:
     """Write the verdicts as JUnit XML.
 
     Raises:
         ResultError: the file cannot be written.
     """
     try:
-        path.write_text(to_junit(verdicts), encoding="utf-8")
+        path.write_text(to_junit(result), encoding="utf-8")
     except OSError as problem:
         raise ResultError(f"{path}: cannot be written ({problem.strerror})") from problem
 

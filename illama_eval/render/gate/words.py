@@ -1,4 +1,4 @@
-"""What the gate says, for the terminal and for programs; every word from the one verdict object."""
+"""The gate's result as sentences, labels, notes and JSON, the same in every output."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import NEAR_CALIBRATED, GateResult, MetricVerdict, State
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import encodable, sanitize
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.numbers import show_number
 
 SCHEMA_VERSION = 1
@@ -28,26 +25,26 @@ SYMBOLS: Mapping[State, str] = {
     "same": "=",
     "not gated": "\N{MIDDLE DOT}",
 }
-"""What stands before a state, the most telling state first."""
-LONGEST_TEXT = 300
+"""The symbol of each state, in the order in which states are listed: losses first."""
+LONGEST_NOTE = 300
 LONGEST_NAME = 48
 _NAMED = 3
-"""Metrics that the sentence names before it counts the rest."""
+"""Metrics that the sentence names; the others it counts."""
 
 
-def sentence(verdicts: GateResult) -> str:
+def sentence(result: GateResult) -> str:
     """Return the verdict in one sentence: whether it passes, which metric decided, by how much."""
-    worse, unjudged = verdicts.of("fail"), verdicts.of("error")
-    gated = verdicts.of("pass", "warn", "fail", "error")
+    worse, unjudged = result.of("fail"), result.of("error")
+    gated = result.of("pass", "warn", "fail", "error")
     if worse:
         named = "; ".join(map(_loss, worse[:_NAMED])) + _more(worse)
         tail = f"; {len(unjudged)} could not be judged" if unjudged else ""
         return f"Regression in {len(worse)} of {len(gated)} gated metrics: {named}{tail}."
-    if verdicts.problem:
-        return f"Not judged: {sanitize(verdicts.problem, LONGEST_TEXT)}."
+    if result.problem:
+        return f"Not judged: {sanitize(result.problem, LONGEST_NOTE)}."
     if unjudged:
         named = "; ".join(
-            f"{name_of_metric(each)} is {each.state}, {sanitize(each.reason, LONGEST_TEXT)}"
+            f"{metric_name(each)} is {each.state}, {sanitize(each.reason, LONGEST_NOTE)}"
             for each in unjudged[:_NAMED]
         )
         return f"Not judged: {named}{_more(unjudged)}."
@@ -57,29 +54,34 @@ def sentence(verdicts: GateResult) -> str:
 
 
 def by_outcome(judged: Sequence[MetricVerdict]) -> list[MetricVerdict]:
-    """Return the verdicts with the most telling states first."""
+    """Return the verdicts in the order of SYMBOLS: losses first."""
     order = list(SYMBOLS)
     return sorted(judged, key=lambda each: order.index(each.state))
 
 
 def state_label(judged: MetricVerdict) -> str:
-    """Return symbol and words of a state; a loss that is not fatal says so."""
+    """Return symbol and words of a state; a loss that does not fail is marked as a warning."""
     fatal = judged.state != "worse" or judged.outcome == "fail"
     return f"{SYMBOLS[judged.state]} {_state_in_words(judged)}" + ("" if fatal else " (warning)")
 
 
+def metric_name(judged: MetricVerdict) -> str:
+    """Return study and metric as one line, cut if very long."""
+    return sanitize(judged.name, LONGEST_NAME)
+
+
 def remark(judged: MetricVerdict) -> str:
-    """Return what else there is to say of a verdict; may be empty."""
+    """Return the note on a verdict; may be empty."""
     if judged.images_wanted is None:
-        return sanitize(judged.reason, LONGEST_TEXT)
+        return sanitize(judged.reason, LONGEST_NOTE)
     return f"a loss of the margin takes about {_images_wanted(judged)} images to see"
 
 
 def notes_on(comparison: Comparison, judged: Sequence[MetricVerdict]) -> list[str]:
-    """Return what stands below the table of one subject: flips, circumstances, and remarks."""
-    notes = [flips_in_words(comparison), circumstances_in_words(comparison), *comparison.notes]
+    """Return the notes on one subject: flips, other differences, and remarks on its metrics."""
+    notes = [flips_in_words(comparison), other_differences_in_words(comparison), *comparison.notes]
     wanted = [
-        f"{name_of_metric(each)} {_images_wanted(each)}"
+        f"{metric_name(each)} {_images_wanted(each)}"
         for each in judged
         if each.images_wanted is not None
     ]
@@ -87,13 +89,13 @@ def notes_on(comparison: Comparison, judged: Sequence[MetricVerdict]) -> list[st
         notes.append(f"images on which a loss of the margin would be seen: {', '.join(wanted)}")
     by_reason: dict[str, list[str]] = {}
     for each in judged:
-        by_reason.setdefault(sanitize(each.reason, LONGEST_TEXT), []).append(name_of_metric(each))
+        by_reason.setdefault(sanitize(each.reason, LONGEST_NOTE), []).append(metric_name(each))
     notes += [f"{', '.join(names)}: {why}" for why, names in by_reason.items() if why]
     return [note for note in notes if note]
 
 
 def flips_in_words(comparison: Comparison) -> str:
-    """Return how many images were lost and gained, and whether that is chance; may be empty."""
+    """Return the images lost and gained with McNemar's test; empty without per-image records."""
     flips = comparison.flips
     if flips is None:
         return ""
@@ -106,42 +108,42 @@ def flips_in_words(comparison: Comparison) -> str:
     )
 
 
-def circumstances_in_words(comparison: Comparison) -> str:
+def other_differences_in_words(comparison: Comparison) -> str:
     """Return what else differs between the two sides; may be empty."""
     named = [
         f"{sanitize(each.field)} {sanitize(each.baseline)} / {sanitize(each.candidate)}"
-        for each in comparison.circumstances
+        for each in comparison.other_differences
     ]
     return f"also different: {', '.join(named)}" if named else ""
 
 
-def to_json(verdicts: GateResult) -> str:
-    """Return the verdicts as JSON, names escaped; the exit code is in it."""
+def to_json(result: GateResult) -> str:
+    """Return the result as JSON, with the exit code."""
     listed = [
         {**asdict(each), "name": each.name, "change": each.change and asdict(each.change)}
-        for each in verdicts.judged
+        for each in result.judged
     ]
-    plain_form: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "exit_code": verdicts.exit_code,
-        "sentence": sentence(verdicts),
-        "run": verdicts.run,
-        "baseline": verdicts.baseline,
-        "problem": verdicts.problem,
+        "exit_code": result.exit_code,
+        "sentence": sentence(result),
+        "run": result.run,
+        "baseline": result.baseline,
+        "problem": result.problem,
         "judged": listed,
         "comparisons": [
-            {**asdict(each), "changes": len(each.changes)} for each in verdicts.comparisons
+            {**asdict(each), "changes": len(each.changes)} for each in result.comparisons
         ],
     }
-    return json.dumps(plain_form, indent=1, allow_nan=False) + "\n"
+    return json.dumps(fields, indent=1, allow_nan=False) + "\n"
 
 
 def _loss(judged: MetricVerdict) -> str:
     """Return the metric, its change and the margin that it exceeds."""
     if judged.change is None or judged.margin is None:
-        return name_of_metric(judged)
+        return metric_name(judged)
     margin = show_margin(judged.change, judged.margin)
-    return f"{name_of_metric(judged)} {show_change(judged.change).full}, margin {margin}"
+    return f"{metric_name(judged)} {show_change(judged.change).full}, margin {margin}"
 
 
 def _state_in_words(judged: MetricVerdict) -> str:
@@ -151,18 +153,10 @@ def _state_in_words(judged: MetricVerdict) -> str:
 
 
 def _images_wanted(judged: MetricVerdict) -> str:
-    """Return the number with two significant digits."""
+    """Return the number of images with two significant digits."""
     wanted = judged.images_wanted or 0
     return f"{round(wanted, 2 - len(str(wanted))):,}"
 
 
-def name_of_metric(judged: MetricVerdict) -> str:
-    return sanitize(judged.name, LONGEST_NAME)
-
-
 def _more(judged: Sequence[MetricVerdict]) -> str:
     return f"; and {len(judged) - _NAMED} more" if len(judged) > _NAMED else ""
-
-
-def as_text(line: str, console: Console, style: str = "") -> Text:
-    return Text(encodable(line, console.encoding), style=style)

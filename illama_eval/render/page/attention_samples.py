@@ -33,7 +33,7 @@ def samples_of(model: ReportModel, run: Run, stored: Stored | None) -> Samples |
     shown = [
         Sample(
             name=sanitize(name, _LONGEST),
-            said=" ".join(called(stored, names, number)),
+            classes=" ".join(called(stored, names, number)),
             picture=_photograph(stored.images[number]),
             maps=[_heat(map_) for map_ in stored.attention[number]],
         )

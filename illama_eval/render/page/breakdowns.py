@@ -1,4 +1,4 @@
-"""Numbers by layer, head, bin or class as tables: a line for each place, a column per metric."""
+"""Tables of numbers by layer, head, bin or class: a line for each, a column for each metric."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from illama_eval.render.select import direction
 from illama_eval.results import Row
 
 Keys = tuple[str, ...]
-Place = tuple[str, ...]
+Position = tuple[str, ...]
 
 DEFAULTS: Mapping[str, str] = {"map": "used", "scaled": "no"}
-"""Keys of a place that rows leave out for the plain case."""
-HIGH_IS_TELLING = frozenset({"similarity", "similar_share"})
-"""Metrics without a better side of which the highest values are shown first."""
+"""Keys of `at` that rows may leave out -> the value that is meant then."""
+HIGH_IS_INFORMATIVE = frozenset({"similarity", "similar_share"})
+"""Metrics without a better side of which the highest values are kept."""
 WITH_INTERVALS = 400
-"""Rows up to which cells show their intervals."""
+"""Lines up to which cells show their intervals."""
 _LONGEST = 80
 
 
 @dataclass(kw_only=True)
 class Breakdown:
-    """Rows of one study that share the keys of their places."""
+    """Rows of one study with the same keys of `at`."""
 
     study: str
     keys: tuple[str, ...]
-    """`model`, where there are several, then those of the places."""
+    """`model`, where there are several, then those of `at`."""
     metrics: dict[str, str] = field(default_factory=dict)
     """Metric -> unit as shown."""
-    cells: dict[str, dict[Place, Row]] = field(default_factory=dict)
-    """Metric -> place -> row."""
+    cells: dict[str, dict[Position, Row]] = field(default_factory=dict)
+    """Metric -> position -> row."""
 
     @property
     def key(self) -> str:
-        """Return the table's id."""
+        """Return the id of its table."""
         return anchor("-".join([self.study, *(key for key in self.keys if key != "model")]))
 
     @cached_property
-    def places(self) -> list[Place]:
-        """The places: numbers ascending, words as they first appear."""
+    def positions(self) -> list[Position]:
+        """The positions: numbers ascending, words as they first appear."""
         every = dict.fromkeys(chain.from_iterable(self.cells.values()))
         columns = [dict.fromkeys(column) for column in zip(*every, strict=True)]
         ranks = [
@@ -56,80 +56,81 @@ class Breakdown:
             for column in columns
         ]
         return sorted(
-            every, key=lambda place: [rank[word] for word, rank in zip(place, ranks, strict=True)]
+            every, key=lambda words: [rank[word] for word, rank in zip(words, ranks, strict=True)]
         )
 
 
-def grids_of(lineup: ReportModels, study: str) -> list[Breakdown]:
-    """Return the study's rows by place, a grid for each set of keys."""
-    labels = {model.name: model.label for model in lineup.models}
+def breakdowns_of(models: ReportModels, study: str) -> list[Breakdown]:
+    """Return the study's rows by position, a breakdown for each set of keys."""
+    labels = {model.name: model.label for model in models}
     first = ("model",) if len(labels) > 1 else ()
     groups = [
         (subject, metric, own, rows)
-        for (subject, of, metric), found in lineup.run.by_metric.items()
+        for (subject, of, metric), found in models.run.by_metric.items()
         if of == study
         for own, rows in _by_keys(found)
     ]
     keys_of = _keys_of(own for _, _, own, _ in groups)
-    grids: dict[Keys, Breakdown] = {}
+    breakdowns: dict[Keys, Breakdown] = {}
     given: object = None
-    places: list[Place] = []
+    positions: list[Position] = []
     for subject, metric, own, rows in groups:
         keys = keys_of[own]
         if not keys:
             continue
-        grid = grids.setdefault(keys, Breakdown(study=study, keys=(*first, *keys)))
-        grid.metrics.setdefault(metric, unit_label(show_row(rows[0]).unit))
+        breakdown = breakdowns.setdefault(keys, Breakdown(study=study, keys=(*first, *keys)))
+        breakdown.metrics.setdefault(metric, unit_label(show_row(rows[0]).unit))
         wanted = ([row.at for row in rows], keys, subject)
-        if wanted != given:  # metrics mostly lie at the places of the one before
-            given, places = wanted, _places_of(rows, keys, (labels[subject],) if first else ())
-        grid.cells.setdefault(metric, {}).update(zip(places, rows, strict=True))
-    return list(grids.values())
+        if wanted != given:  # most metrics have the positions of the one before
+            given = wanted
+            positions = _positions_of(rows, keys, (labels[subject],) if first else ())
+        breakdown.cells.setdefault(metric, {}).update(zip(positions, rows, strict=True))
+    return list(breakdowns.values())
 
 
 def _by_keys(rows: Sequence[Row]) -> Iterable[tuple[Keys, Sequence[Row]]]:
-    """Return the rows by the keys of their places."""
+    """Return the rows by the keys of their `at`."""
     found: defaultdict[Keys, list[Row]] = defaultdict(list)
     for row in rows:
         found[tuple(row.at)].append(row)
     return found.items()
 
 
-def _places_of(rows: Iterable[Row], keys: Keys, first: Place) -> list[Place]:
-    """Return the place of each row, `first` before its own."""
+def _positions_of(rows: Iterable[Row], keys: Keys, first: Position) -> list[Position]:
+    """Return the position of each row, after the values `first`."""
     return [(*first, *(str(row.at.get(key, DEFAULTS.get(key))) for key in keys)) for row in rows]
 
 
-def to_table(lineup: ReportModels, grid: Breakdown, most: int, file: str) -> Table:
-    """Return at most so many lines of the grid as a table, and how they were chosen."""
-    places: Sequence[Place] = grid.places
+def to_table(models: ReportModels, breakdown: Breakdown, most: int, file: str) -> Table:
+    """Return the breakdown as a table of at most `most` lines, with a note on their choice."""
+    positions: Sequence[Position] = breakdown.positions
     chosen = ""
-    if len(places) > most:
-        places, chosen = _most_telling(lineup, grid, places, most)
+    if len(positions) > most:
+        positions, chosen = _most_informative(models, breakdown, positions, most)
     columns = [
         Column(
             label=sanitize(key, _LONGEST),
-            place=True,
-            number=all(place[at].isdecimal() for place in grid.places),
+            filterable=True,
+            number=all(position[at].isdecimal() for position in breakdown.positions),
         )
-        for at, key in enumerate(grid.keys)
+        for at, key in enumerate(breakdown.keys)
     ]
     columns += [
         Column(label=metric_label(metric), unit=unit, number=True)
-        for metric, unit in grid.metrics.items()
+        for metric, unit in breakdown.metrics.items()
     ]
-    by_metric = [_cells(grid, metric, places) for metric in grid.metrics]
+    by_metric = [_cells(breakdown, metric, positions) for metric in breakdown.metrics]
     rows = [
-        [*(Cell(text=sanitize(word, _LONGEST)) for word in place), *cells]
-        for place, *cells in zip(places, *by_metric, strict=True)
+        [*(Cell(text=sanitize(word, _LONGEST)) for word in position), *cells]
+        for position, *cells in zip(positions, *by_metric, strict=True)
     ]
-    words = ", ".join(sanitize(key, _LONGEST) for key in grid.keys if key != "model")
+    words = ", ".join(sanitize(key, _LONGEST) for key in breakdown.keys if key != "model")
     return Table(
-        key=grid.key,
-        caption=f"{study_title(grid.study)} by {words}",
+        key=breakdown.key,
+        caption=f"{study_title(breakdown.study)} by {words}",
         columns=columns,
         rows=rows,
-        total=len(grid.places),
+        total=len(breakdown.positions),
         chosen=chosen,
         file=file,
         long=True,
@@ -137,7 +138,7 @@ def to_table(lineup: ReportModels, grid: Breakdown, most: int, file: str) -> Tab
 
 
 def _keys_of(given: Iterable[Keys]) -> dict[Keys, Keys]:
-    """Return for the keys that rows have those of their grid, where a plain case is written out."""
+    """Return the keys of the breakdown for those of its rows; only rows may leave out a default."""
     bare = {keys: tuple(key for key in keys if key not in DEFAULTS) for keys in given}
     more: dict[Keys, set[str]] = {}
     for keys, kept in bare.items():
@@ -148,29 +149,30 @@ def _keys_of(given: Iterable[Keys]) -> dict[Keys, Keys]:
     }
 
 
-def _most_telling(
-    lineup: ReportModels, grid: Breakdown, places: Sequence[Place], most: int
-) -> tuple[list[Place], str]:
-    """Return the places whose first metric is worst, in their order, and which those are."""
-    metric = next(iter(grid.metrics))
-    rows = grid.cells[metric]
-    high = direction(lineup.run, next(iter(rows.values()))) == "lower" or metric in HIGH_IS_TELLING
+def _most_informative(
+    models: ReportModels, breakdown: Breakdown, positions: Sequence[Position], most: int
+) -> tuple[list[Position], str]:
+    """Return the positions whose first metric is worst, in order, and a note on the choice."""
+    metric = next(iter(breakdown.metrics))
+    rows = breakdown.cells[metric]
+    lower = direction(models.run, next(iter(rows.values()))) == "lower"
+    high = lower or metric in HIGH_IS_INFORMATIVE
     sign = -1 if high else 1
 
-    def telling(place: Place) -> tuple[bool, float]:
-        row = rows.get(place)
+    def order(position: Position) -> tuple[bool, float]:
+        row = rows.get(position)
         value = row.value if row else None
         return value is None, sign * (value or 0.0)
 
-    kept = set(sorted(places, key=telling)[:most])
+    kept = set(sorted(positions, key=order)[:most])
     words = f"those of {'highest' if high else 'lowest'} {metric_label(metric)}"
-    return [place for place in places if place in kept], words
+    return [position for position in positions if position in kept], words
 
 
-def _cells(grid: Breakdown, metric: str, places: Sequence[Place]) -> list[Cell]:
-    rows = list(map(grid.cells[metric].get, places))
+def _cells(breakdown: Breakdown, metric: str, positions: Sequence[Position]) -> list[Cell]:
+    rows = list(map(breakdown.cells[metric].get, positions))
     values = spaced([show_value(row) if row else "" for row in rows])
-    full = len(places) <= WITH_INTERVALS
+    full = len(positions) <= WITH_INTERVALS
     return [
         Cell(text=value, note=_note(row, full=full) if row else "")
         for row, value in zip(rows, values, strict=True)

@@ -1,4 +1,4 @@
-"""A whole report put together from the models of a page."""
+"""The contents of a whole report, built from its models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from illama_eval.render.page.differences import (
 )
 from illama_eval.render.page.document import Document, Judgement
 from illama_eval.render.page.findings import summary
-from illama_eval.render.page.headline import COVERED, headline_note, headline_table, name_of
+from illama_eval.render.page.headline import COVERED, headline_note, headline_table, joined_names
 from illama_eval.render.page.provenance import (
     boxes_of,
     commands_of,
@@ -43,54 +43,54 @@ Fractions are shown as percent; the CSV files hold all rows as fractions with fu
 
 
 def document_of(
-    lineup: ReportModels,
+    models: ReportModels,
     drawings: Sequence[Drawing],
     stored: Mapping[str, Stored],
     *,
     most_rows: int = MOST_ROWS,
     left_out: Sequence[str] = (),
-    verdicts: GateResult | None = None,
+    result: GateResult | None = None,
 ) -> Document:
     """Return the report of these models.
 
-    `drawings` are the figures of `lineup.run`, `stored` the samples of each model; `left_out`
-    says what is missing for want of room, `verdicts` what a gate says of the run.
+    `drawings` are the figures of `models.run`, `stored` the samples of each model, `left_out` notes
+    on what did not fit, `result` that of a gate.
     """
-    samples = samples_section(lineup, stored)
-    headline = gated_table(verdicts) if verdicts else headline_table(lineup)
-    changes = changes_section(verdicts) if verdicts else changes_of(lineup)
-    provenance = provenance_of(lineup)
+    samples = samples_section(models, stored)
+    headline = gated_table(result) if result else headline_table(models)
+    changes = changes_section(result) if result else changes_of(models)
+    provenance = provenance_of(models)
     taken = sum(len(table.rows) for table in (headline, *provenance))
     taken += rows_of(changes) if changes else 0
-    metrics = dict.fromkeys(metric for _, _, metric in lineup.run.by_metric)
+    metrics = dict.fromkeys(metric for _, _, metric in models.run.by_metric)
     return Document(
-        title=_title(lineup),
-        judgement=judgement_of(verdicts) if verdicts else _judgement(lineup),
-        subjects=[identity_of(model) for model in lineup.models],
-        source=source_of(lineup),
-        boxes=[*boxes_of(lineup), *left_out],
+        title=_title(models),
+        judgement=judgement_of(result) if result else _judgement(models),
+        subjects=[identity_of(model) for model in models],
+        source=source_of(models),
+        boxes=[*boxes_of(models), *left_out],
         headline=headline,
-        headline_note=COVERED if verdicts else headline_note(lineup),
+        headline_note=COVERED if result else headline_note(models),
         changes=changes,
         sections=[
-            *sections_of(lineup, drawings, most_rows - taken),
+            *sections_of(models, drawings, most_rows - taken),
             *([samples] if samples else []),
         ],
-        not_run=not_run(lineup),
-        command=commands_of(lineup),
+        not_run=not_run(models),
+        command=commands_of(models),
         provenance=provenance,
         notes=[*NOTES.splitlines(), f"“Published” and “the paper” mean: {PAPER}."],
         glossary=[(metric_label(name), DEFINED[name]) for name in metrics if name in DEFINED],
     )
 
 
-def _title(lineup: ReportModels) -> str:
-    source = lineup.run.rows[0].source if lineup.run.rows else ""
-    names = name_of(lineup.models) or "nothing measured"
+def _title(models: ReportModels) -> str:
+    source = models.run.rows[0].source if models.run.rows else ""
+    names = joined_names(models) or "nothing measured"
     return f"{names} on {sanitize(source)}" if source else names
 
 
-def _judgement(lineup: ReportModels) -> Judgement:
+def _judgement(models: ReportModels) -> Judgement:
     """Return the first sentence of a page without a gate."""
-    sentence = f"{summary(lineup)} No baseline was given: nothing was gated.".strip()
+    sentence = f"{summary(models)} No baseline was given: nothing was gated.".strip()
     return Judgement(symbol="\N{MIDDLE DOT}", word="Not gated", tone="neutral", sentence=sentence)

@@ -1,4 +1,4 @@
-"""Differences between models: in cells, in words, and all that changed as a section."""
+"""Differences between models, or between a run and its baseline: cells, tables and a section."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _COLUMNS = (
 )
 
 _NUMBERS = 6
-"""Columns that do not judge."""
+"""Columns of a metric that is not gated: those before the margin."""
 
 PAIR = 2
 PAIRED = (
@@ -57,18 +57,18 @@ PAIRED = (
 _LONGEST = 300
 
 
-def best_of(lineup: ReportModels, rows: Mapping[str, Row]) -> str | None:
+def best_of(models: ReportModels, rows: Mapping[str, Row]) -> str | None:
     """Return the model whose number is better than every other's, each interval excluding zero."""
     known = {name: row.value for name, row in rows.items() if row.value is not None}
     some = next(iter(rows.values()))
-    way = direction(lineup.run, some)
-    if way is None or len(known) < len(lineup.models):
+    way = direction(models.run, some)
+    if way is None or len(known) < len(models):
         return None
     best = (max if way == "higher" else min)(known, key=lambda name: known[name])
-    order = [model.name for model in lineup.models]
+    order = [model.name for model in models]
     for other in known.keys() - {best}:
         first, second = sorted((best, other), key=order.index)
-        change = lineup.change(first, second, some.study, some.metric)
+        change = models.change(first, second, some.study, some.metric)
         if change is None or change.finding != ("better" if second == best else "worse"):
             return None
     return best
@@ -88,7 +88,7 @@ def widest_of(changes: Iterable[Change | None]) -> dict[str, float]:
 def change_cells(
     change: Change | None, widest: Mapping[str, float], margin: float | None = None
 ) -> list[Cell]:
-    """Return a difference with its interval, and both as a mark, the margin as a band in it."""
+    """Return a difference with its interval, and both as a mark with the margin as a band."""
     if change is None or change.difference is None:
         return [Cell(text=MISSING), Cell(text="")]
     shown = show_change(change)
@@ -102,11 +102,11 @@ def change_cells(
 
 
 def finding_cell(
-    lineup: ReportModels, pair: tuple[ReportModel, ReportModel], change: Change | None
+    models: ReportModels, pair: tuple[ReportModel, ReportModel], change: Change | None
 ) -> Cell:
     """Return which of two models is better, as far as that is clear."""
     if change is None:
-        return Cell(text="not paired" if lineup.apart else "no paired interval", tone="neutral")
+        return Cell(text="not paired" if models.apart else "no paired interval", tone="neutral")
     if not change.finding:
         return Cell(text="? not clear", tone="neutral")
     if change.calibrated:
@@ -116,12 +116,12 @@ def finding_cell(
     return Cell(text=f"{pair[change.finding == 'better'].symbol} better", tone="better")
 
 
-def changes_of(lineup: ReportModels) -> Section | None:
-    """Return what differs between the first model and each other one; None if nothing is known."""
-    if len(lineup.models) < PAIR:
+def changes_of(models: ReportModels) -> Section | None:
+    """Return the differences of the first model and each other one; None if nothing is known."""
+    if len(models) < PAIR:
         return None
-    first, *others = lineup.models
-    found = [(other, lineup.compared.get((first.name, other.name))) for other in others]
+    first, *others = models
+    found = [(other, models.compared.get((first.name, other.name))) for other in others]
     known = [((first, other), comparison) for other, comparison in found if comparison is not None]
     if not known:
         return None
@@ -129,9 +129,9 @@ def changes_of(lineup: ReportModels) -> Section | None:
     for number, (pair, each) in enumerate(known):
         names = (f"{pair[0].symbol} {pair[0].label}", f"{pair[1].symbol} {pair[1].label}")
         tables += flips_table(f"flips-{number}", names, each)
-        tables.append(_changes_table(lineup, f"changes-{number}", pair, each))
-        tables += circumstances_table(f"circumstances-{number}", names, each)
-    said = [
+        tables.append(_changes_table(models, f"changes-{number}", pair, each))
+        tables += other_differences_table(f"other-differences-{number}", names, each)
+    notes = [
         (pair[1], " ".join(filter(None, (flips_in_words(each), *each.notes))))
         for pair, each in known
     ]
@@ -140,7 +140,7 @@ def changes_of(lineup: ReportModels) -> Section | None:
         title="What differs",
         findings=[
             f"{model.symbol} {model.label}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
-            for model, words in said
+            for model, words in notes
             if words
         ],
         tables=tables,
@@ -169,7 +169,7 @@ def flips_table(key: str, names: tuple[str, str], comparison: Comparison) -> Ite
     )
 
 
-def circumstances_table(
+def other_differences_table(
     key: str, names: tuple[str, str], comparison: Comparison
 ) -> Iterator[Table]:
     """Yield the fields that may differ, and do."""
@@ -178,7 +178,7 @@ def circumstances_table(
             Cell(text=sanitize(text, _LONGEST))
             for text in (each.field, each.baseline, each.candidate)
         ]
-        for each in comparison.circumstances
+        for each in comparison.other_differences
     ]
     if rows:
         columns = [Column(label=name) for name in ("field", *names)]
@@ -192,7 +192,7 @@ def circumstances_table(
 
 
 def _changes_table(
-    lineup: ReportModels, key: str, pair: tuple[ReportModel, ReportModel], comparison: Comparison
+    models: ReportModels, key: str, pair: tuple[ReportModel, ReportModel], comparison: Comparison
 ) -> Table:
     """Return all numbers for the whole source that differ clearly."""
     every = [each for each in comparison.changes if not each.at]
@@ -201,7 +201,7 @@ def _changes_table(
     widest = widest_of(clear)
     first, second = pair
     lines = [
-        [Cell(text=_name(each)), *change_cells(each, widest), finding_cell(lineup, pair, each)]
+        [Cell(text=_name(each)), *change_cells(each, widest), finding_cell(models, pair, each)]
         for each in clear
     ]
     columns = [
@@ -224,43 +224,44 @@ def _name(change: Change) -> str:
     )
 
 
-def judgement_of(verdicts: GateResult) -> Judgement:
-    """Return the verdict as the page's first sentence."""
-    symbol, word, tone = _JUDGEMENTS[verdicts.exit_code]
-    return Judgement(symbol=symbol, word=word, tone=tone, sentence=sentence(verdicts))
+def judgement_of(result: GateResult) -> Judgement:
+    """Return the gate's verdict as the report's first sentence."""
+    symbol, word, tone = _JUDGEMENTS[result.exit_code]
+    return Judgement(symbol=symbol, word=word, tone=tone, sentence=sentence(result))
 
 
-def gated_table(verdicts: GateResult) -> Table:
-    """Return the gated metrics as a table, the most telling verdicts first."""
-    shown = by_outcome([each for each in verdicts.judged if each.outcome != "info"])
+def gated_table(result: GateResult) -> Table:
+    """Return the gated metrics as a table, losses first."""
+    shown = by_outcome([each for each in result.judged if each.outcome != "info"])
     widest = widest_of(each.change for each in shown)
     for each in shown:
         if each.change and each.margin:
             unit = each.change.unit
             widest[unit] = max(widest.get(unit, 0.0), 1.2 * each.margin)
+    baseline = sanitize(Path(result.baseline).name, _LONGEST)
     return Table(
         key="headline",
-        caption=f"Gated numbers, against {sanitize(Path(verdicts.baseline).name, _LONGEST)}; the band "
-        "in a mark is the loss or gain that passes",
+        caption=f"Gated numbers, against {baseline}; the band in a mark is the loss or gain that "
+        "passes",
         columns=_COLUMNS,
         rows=[_cells(each, widest) for each in shown],
         total=len(shown),
     )
 
 
-def changes_section(verdicts: GateResult) -> Section:
-    """Return flips, further circumstances, and the metrics that are not gated."""
+def changes_section(result: GateResult) -> Section:
+    """Return flips, other differences, and the metrics that are not gated."""
     tables: list[Table] = []
     findings: list[str] = []
-    for number, comparison in enumerate(verdicts.comparisons):
+    for number, comparison in enumerate(result.comparisons):
         before, after = (sanitize(name, _LONGEST) for name in comparison.subjects)
         names = (f"{before} (baseline)", f"{after} (here)")
         tables += flips_table(f"flips-{number}", names, comparison)
-        tables += circumstances_table(f"circumstances-{number}", names, comparison)
+        tables += other_differences_table(f"other-differences-{number}", names, comparison)
         paths = [Path(path) for path in (*comparison.baseline, *comparison.candidate)]
         words = filter(None, (flips_in_words(comparison), *comparison.notes))
         findings += [without_paths(each, paths) for each in words]
-    tables += _further(verdicts)
+    tables += _further(result)
     return Section(
         key="changes",
         title="What changed",
@@ -292,9 +293,9 @@ def _cells(judged: MetricVerdict, widest: Mapping[str, float]) -> list[Cell]:
     ]
 
 
-def _further(verdicts: GateResult) -> Sequence[Table]:
+def _further(result: GateResult) -> Sequence[Table]:
     """Return the numbers that are not gated and differ clearly."""
-    rest = [each for each in verdicts.of("info") if each.change and each.change.finding]
+    rest = [each for each in result.of("info") if each.change and each.change.finding]
     widest = widest_of(each.change for each in rest)
     if not rest:
         return []

@@ -1,4 +1,4 @@
-"""What a page says, before it is HTML or Markdown: plain values, in the order of reading."""
+"""The contents of a report as plain values, before they are HTML or Markdown."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from markupsafe import Markup
 
 from illama_eval.render.tables.text import TextTable
 
+LONG_CELL = 36
+"""Characters that a cell keeps in one line."""
+NOTHING = Markup("")
+
 _MIDDLE, _HALF = 80.0, 75.0
-
+"""The middle of a mark and half of its length, in its own units."""
 _BAND = Markup('<path class="f-hairline" d="{}"/>')
-
 _MARK = Markup(
     '<svg class="mark" viewBox="0 0 160 14" aria-hidden="true">{band}'
     '<path class="s-axis" d="{axis}"/><path class="s-run1 wide" d="M{low} 7H{high}"/>'
     '<circle class="f-run1" cx="{value}" cy="7" r="3.5"/></svg>'
 )
-
-NOTHING = Markup("")
-LONG_CELL = 36
-"""Characters that a cell keeps in one line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +33,7 @@ class Cell:
     link: str = ""
     """Id of the section that the cell leads to."""
     tone: str = ""
-    """`better`, `worse` or `neutral`; the text says it too."""
+    """`better`, `worse` or `neutral`, which the text shows as well."""
     mark: Markup = NOTHING
     """A small drawing instead of text."""
 
@@ -52,7 +51,7 @@ class Column:
     unit: str = ""
     number: bool = False
     """Whether it is aligned to the right and sorts as numbers."""
-    place: bool = False
+    filterable: bool = False
     """Whether readers can filter by its values."""
 
 
@@ -128,8 +127,8 @@ class Sample:
     """One image, and the class token's attention in it."""
 
     name: str
-    said: str
-    """What it is, and what it was taken for."""
+    classes: str
+    """Its class, and the predicted one."""
     picture: str
     maps: Sequence[str]
     """A data address per layer."""
@@ -208,22 +207,22 @@ class Document:
         return [*([self.changes] if self.changes else []), *self.sections]
 
 
-def block_of(table: Table) -> TextTable:
-    """Return a table of the page as text, without the columns that hold nothing but marks."""
+def to_text_table(table: Table) -> TextTable:
+    """Return a table of the report as text, without the columns that hold nothing but marks."""
     kept = [
-        (place, column)
-        for place, column in enumerate(table.columns)
-        if not table.rows or any(row[place].text for row in table.rows)
+        (index, column)
+        for index, column in enumerate(table.columns)
+        if not table.rows or any(row[index].text for row in table.rows)
     ]
     return TextTable(
         title=table.caption,
         head=[f"{each.label} ({each.unit})" if each.unit else each.label for _, each in kept],
-        lines=[[_in_words(row[place]) for place, _ in kept] for row in table.rows],
+        lines=[[_cell_text(row[index]) for index, _ in kept] for row in table.rows],
         right=frozenset(at for at, (_, each) in enumerate(kept) if each.number),
     )
 
 
-def _in_words(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
 
@@ -236,12 +235,12 @@ def difference_mark(low: float, value: float, high: float, margin: float = 0.0) 
     """Return a dot with its interval on a line from -1 to 1: a rule at 0, the margin as a band."""
     reach = _HALF * min(margin, 1.0)
     band = f"M{_MIDDLE - reach:.1f} 0H{_MIDDLE + reach:.1f}V14H{_MIDDLE - reach:.1f}z"
-    low, value, high = (place / 2 + 0.5 for place in (low, value, high))
+    low, value, high = (end / 2 + 0.5 for end in (low, value, high))
     return _draw(f"M{_MIDDLE:.0f} 0V14", low, value, high, band if margin else "")
 
 
 def _draw(axis: str, low: float, value: float, high: float, band: str = "") -> Markup:
-    ends = (_MIDDLE + _HALF * min(max(2 * place - 1, -1.0), 1.0) for place in (low, value, high))
+    ends = (_MIDDLE + _HALF * min(max(2 * end - 1, -1.0), 1.0) for end in (low, value, high))
     low_end, middle, high_end = (f"{end:.1f}" for end in ends)
     shade = _BAND.format(band) if band else ""
     return _MARK.format(band=shade, axis=axis, low=low_end, value=middle, high=high_end)

@@ -1,4 +1,4 @@
-"""What goes into a page without a request: figures as inline SVG, pictures, data, hashes."""
+"""Figures as inline SVG, pictures and data inside a page, and its content security policy."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _hashes(texts: Iterable[str]) -> str:
 def _rebuilt(
     element: ET.Element, key: str, names: dict[str, str], styled: set[str]
 ) -> Iterator[ET.Element]:
-    """Yield the element in the page's terms; groups that say nothing yield their children.
+    """Yield the element in the page's terms; groups without attributes yield their children.
 
     `names` are the ids met so far, `styled` those of ticks, lines that bring their own colour.
     """

@@ -1,8 +1,8 @@
-"""The table of the first screen: the few numbers that tell a model best, with their intervals."""
+"""The headline table of the first screen: the most informative numbers with their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from illama_eval.render.format.glossary import (
@@ -30,12 +30,12 @@ TWO = 2
 COVERED = "Intervals cover the choice of images, not training seeds."
 
 
-def headline_keys(lineup: ReportModels) -> list[Key]:
-    """Return (study, metric) of the headline: of each study its most telling ones, in turns."""
+def headline_keys(models: ReportModels) -> list[Key]:
+    """Return (study, metric) of the headline: of each study its most informative ones, in turns."""
     by_study: dict[str, list[str]] = {}
-    for study, metric in lineup.headline:
+    for study, metric in models.headline:
         by_study.setdefault(study, []).append(metric)
-    wanted = {study: _telling(study, metrics) for study, metrics in by_study.items()}
+    wanted = {study: _informative(study, metrics) for study, metrics in by_study.items()}
     rounds = zip_longest(
         *([(study, each) for each in wanted[study]] for study in in_order(list(wanted)))
     )
@@ -43,11 +43,11 @@ def headline_keys(lineup: ReportModels) -> list[Key]:
     return [key for study in in_order(list(wanted)) for key in chosen if key[0] == study]
 
 
-def headline_table(lineup: ReportModels) -> Table:
+def headline_table(models: ReportModels) -> Table:
     """Return the headline: one model with intervals, two with a difference, or more in columns."""
-    keys = headline_keys(lineup)
-    build = {1: _of_one, TWO: _of_two}.get(len(lineup.models), _of_many)
-    columns, rows = build(lineup, keys)
+    keys = headline_keys(models)
+    build = {1: _of_one, TWO: _of_two}.get(len(models), _of_many)
+    columns, rows = build(models, keys)
     return Table(
         key="headline",
         caption="Headline numbers with 95 % intervals",
@@ -57,29 +57,29 @@ def headline_table(lineup: ReportModels) -> Table:
     )
 
 
-def headline_note(lineup: ReportModels) -> str:
+def headline_note(models: ReportModels) -> str:
     """Return how the headline is to be read."""
-    if len(lineup.models) == 1:
+    if len(models) == 1:
         return "Marks: percent from 0 to 100, ranks from 1 to the number of tokens."
     note = COVERED
-    if lineup.apart:
+    if models.apart:
         return f"{note} Nothing is subtracted: the runs cannot be compared."
-    if len(lineup.models) == TWO:
+    if len(models) == TWO:
         return f"{note} Differences are paired: both models saw the same images."
     return f"{note} Best is marked only where every paired difference excludes zero."
 
 
-def _names(lineup: ReportModels, keys: Sequence[Key], number: int) -> list[Cell]:
+def _names(models: ReportModels, keys: Sequence[Key], number: int) -> list[Cell]:
     """Return study and metric of a row, with its unit and which way is better.
 
     Eyes see the study's name in its first row only.
     """
     key = keys[number]
     first = not number or keys[number - 1][0] != key[0]
-    row = next(iter(lineup.headline[key].values()))
+    row = next(iter(models.headline[key].values()))
     unit = unit_label(show_row(row).unit)
     name = metric_label(row.metric) + (f" ({unit})" if unit else "")
-    arrow = ARROWS[direction(lineup.run, row)]
+    arrow = ARROWS[direction(models.run, row)]
     study = Cell(text=study_title(row.study), link=anchor(row.study), tone="" if first else "again")
     return [study, Cell(text=f"{name} {arrow}".strip())]
 
@@ -95,15 +95,15 @@ def spaced(numbers: Sequence[str]) -> list[str]:
     return padded
 
 
-def _telling(study: str, metrics: Sequence[str]) -> list[str]:
+def _informative(study: str, metrics: Sequence[str]) -> list[str]:
     known = EXPLAINED.get(study)
     chosen = [metric for metric in (known.headline if known else ()) if metric in metrics]
     return chosen or list(metrics[:TWO])
 
 
-def _of_one(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
-    (model,) = lineup.models
-    rows = [lineup.headline[key][model.name] for key in keys]
+def _of_one(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    (model,) = models
+    rows = [models.headline[key][model.name] for key in keys]
     papers = [counterpart(model, row) for row in rows]
     columns = [
         Column(label="study"),
@@ -115,12 +115,12 @@ def _of_one(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], li
     ]
     if any(papers):
         columns.append(Column(label="the paper's", number=True))
-    tokens = _tokens(lineup)
+    tokens = _tokens(models)
     lines = []
     values = spaced([show_row(row).value for row in rows])
     for number, (row, value, paper) in enumerate(zip(rows, values, papers, strict=True)):
         cells = [
-            *_names(lineup, keys, number),
+            *_names(models, keys, number),
             Cell(text=value),
             _interval(row),
             _on_scale(row, tokens),
@@ -137,8 +137,8 @@ def _interval(row: Row) -> Cell:
     return Cell(text=shown.interval) if shown.low else Cell(text=MISSING, note=row.reason)
 
 
-def _tokens(lineup: ReportModels) -> int:
-    return max((maps.tokens for maps in lineup.maps), default=0)
+def _tokens(models: ReportModels) -> int:
+    return max((maps.tokens for maps in models.maps), default=0)
 
 
 def _on_scale(row: Row, tokens: int) -> Cell:
@@ -150,35 +150,35 @@ def _on_scale(row: Row, tokens: int) -> Cell:
     return Cell(text="", mark=interval_mark(*places))
 
 
-def _of_two(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
-    first, second = lineup.models
+def _of_two(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    first, second = models
     columns = [
-        *_model_columns(lineup),
+        *_model_columns(models),
         Column(label=f"{second.symbol} \N{MINUS SIGN} {first.symbol}, paired", number=True),
         Column(label="difference"),
         Column(label="finding"),
     ]
-    changes = [lineup.change(first.name, second.name, *key) for key in keys]
+    changes = [models.change(first.name, second.name, *key) for key in keys]
     widest = widest_of(changes)
     return columns, [
         [
-            *_names(lineup, keys, number),
-            *_values(lineup, key),
+            *_names(models, keys, number),
+            *_values(models, key),
             *change_cells(change, widest),
-            finding_cell(lineup, (first, second), change),
+            finding_cell(models, (first, second), change),
         ]
         for number, (key, change) in enumerate(zip(keys, changes, strict=True))
     ]
 
 
-def _of_many(lineup: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
-    return _model_columns(lineup), [
-        [*_names(lineup, keys, number), *_values(lineup, key)] for number, key in enumerate(keys)
+def _of_many(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    return _model_columns(models), [
+        [*_names(models, keys, number), *_values(models, key)] for number, key in enumerate(keys)
     ]
 
 
-def _model_columns(lineup: ReportModels) -> list[Column]:
-    names = [f"{model.symbol} {model.label}" for model in lineup.models]
+def _model_columns(models: ReportModels) -> list[Column]:
+    names = [f"{model.symbol} {model.label}" for model in models]
     return [
         Column(label="study"),
         Column(label="metric"),
@@ -186,10 +186,10 @@ def _model_columns(lineup: ReportModels) -> list[Column]:
     ]
 
 
-def _values(lineup: ReportModels, key: Key) -> Iterator[Cell]:
-    rows = lineup.headline[key]
-    best = best_of(lineup, rows)
-    for model in lineup.models:
+def _values(models: ReportModels, key: Key) -> Iterator[Cell]:
+    rows = models.headline[key]
+    best = best_of(models, rows)
+    for model in models:
         cell = value_cell(rows.get(model.name))
         if model.name == best:
             cell = Cell(text=f"{cell.text} best", note=cell.note, tone="better")
@@ -204,7 +204,7 @@ def value_cell(row: Row | None) -> Cell:
     return Cell(text=shown.value, note=shown.interval if shown.low else "")
 
 
-def name_of(models: Sequence[ReportModel]) -> str:
+def joined_names(models: Iterable[ReportModel]) -> str:
     """Return the models' names as one phrase."""
     names = [model.label for model in models]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,4 +1,4 @@
-"""The page: one HTML file with all it needs inside, that asks for nothing outside."""
+"""The report as one HTML file that loads nothing from outside."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""The report as Markdown: the same facts as the page, for code hosts and mail."""
+"""The report as Markdown: the same contents as the HTML page, for code hosts and mail."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
 from illama_eval.render.format.escape import markdown_cell
-from illama_eval.render.page.document import Document, Section, Table, block_of
+from illama_eval.render.page.document import Document, Section, Table, to_text_table
 from illama_eval.render.tables.text import pipe_table
 
 
 def report_markdown(document: Document, figures: Collection[str] = ()) -> str:
-    """Return the report; `figures` are the names of those that lie in figures/ beside it.
+    """Return the report; `figures` are the names of those in figures/ beside it.
 
     Long tables are left to their files.
     """
@@ -65,6 +65,6 @@ def _closing(document: Document) -> Iterator[str]:
 
 
 def _table(table: Table) -> str:
-    block = block_of(table)
-    lines = pipe_table(block.head, block.lines, block.right)
-    return f"**{markdown_cell(block.title)}**\n\n{lines}"
+    text = to_text_table(table)
+    lines = pipe_table(text.head, text.lines, text.right)
+    return f"**{markdown_cell(text.title)}**\n\n{lines}"

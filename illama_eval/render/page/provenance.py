@@ -1,4 +1,4 @@
-"""Where the numbers come from: the models, the images, the program, and how to repeat them."""
+"""The provenance of the numbers: models, images, program, and the commands that repeat them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from illama_eval.compare.subject_run import nested_items
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import EXPLAINED
 from illama_eval.render.format.numbers import MISSING
@@ -28,7 +29,7 @@ _PARAMETERS = {
 
 
 def identity_of(model: ReportModel) -> Subject:
-    """Return what a reader must know of a model at first sight."""
+    """Return the facts on a model in the identity strip at the top."""
     known = model.described
     config = known.get("config")
     facts = [f"sha256 {_short(known.get('file_sha256') or known.get('weights_sha256'))}"]
@@ -50,9 +51,9 @@ def identity_of(model: ReportModel) -> Subject:
     )
 
 
-def source_of(lineup: ReportModels) -> list[str]:
-    """Return what was measured on, with what, one phrase each."""
-    header = lineup.run.header
+def source_of(models: ReportModels) -> list[str]:
+    """Return the images, the device and the program, one phrase each."""
+    header = models.run.header
     source = nested_get(header, "source") or {}
     name = "/".join(str(source[key]) for key in ("name", "split") if source.get(key))
     seen = nested_get(header, "images_seen")
@@ -66,25 +67,25 @@ def source_of(lineup: ReportModels) -> list[str]:
     return [sanitize(phrase, _LONGEST) for phrase in phrases]
 
 
-def boxes_of(lineup: ReportModels) -> list[str]:
+def boxes_of(models: ReportModels) -> list[str]:
     """Return what limits the numbers, one sentence each."""
-    return list(dict.fromkeys([*_limits(lineup)]))
+    return list(dict.fromkeys([*_limits(models)]))
 
 
-def commands_of(lineup: ReportModels) -> list[str]:
-    """Return the commands that repeat the runs; a source stands for the place where it lies."""
+def commands_of(models: ReportModels) -> list[str]:
+    """Return the commands that repeat the runs, with the source by its name."""
     commands: dict[str, None] = {}
-    for model in lineup.models:
+    for model in models:
         if model.number == 0:
-            commands[_command(lineup, model)] = None
+            commands[_command(models, model)] = None
     return list(commands)
 
 
-def provenance_of(lineup: ReportModels) -> list[Table]:
+def provenance_of(models: ReportModels) -> list[Table]:
     """Return a table of what the runs were made with, models as columns; differences are marked."""
-    listed = [dict(_leaves(_told(model))) for model in lineup.models]
+    listed = [dict(_fields(model)) for model in models]
     keys = dict.fromkeys(key for each in listed for key in each)
-    columns = [Column(label="field"), *(Column(label=model.label) for model in lineup.models)]
+    columns = [Column(label="field"), *(Column(label=model.label) for model in models)]
     rows = []
     for key in keys:
         values = [each.get(key, MISSING) for each in listed]
@@ -101,9 +102,9 @@ def provenance_of(lineup: ReportModels) -> list[Table]:
     return [table]
 
 
-def not_run(lineup: ReportModels) -> list[tuple[str, str]]:
+def not_run(models: ReportModels) -> list[tuple[str, str]]:
     """Return the studies that were not measured, each with what measures it."""
-    here = studies_measured(lineup.run)
+    here = studies_measured(models.run)
     return [
         (known.title, f"{known.command} CHECKPOINT --data SOURCE")
         for study, known in EXPLAINED.items()
@@ -111,15 +112,15 @@ def not_run(lineup: ReportModels) -> list[tuple[str, str]]:
     ]
 
 
-def _limits(lineup: ReportModels) -> Iterator[str]:
-    for model in lineup.models:
+def _limits(models: ReportModels) -> Iterator[str]:
+    for model in models:
         lost = model.known("unreadable", "count")
         if lost:
             total = model.known("source", "images")
             yield f"{model.label}: {lost} of {total} images could not be read and are left out."
-    for reason in lineup.apart:
+    for reason in models.apart:
         yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}."
-    for row in (each for rows in lineup.headline.values() for each in rows.values()):
+    for row in (each for rows in models.headline.values() for each in rows.values()):
         if row.metric == "nonfinite" and row.value:
             yield (
                 f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
@@ -127,8 +128,8 @@ def _limits(lineup: ReportModels) -> Iterator[str]:
             )
 
 
-def _command(lineup: ReportModels, model: ReportModel) -> str:
-    same = [each for each in lineup.models if each.directory == model.directory]
+def _command(models: ReportModels, model: ReportModel) -> str:
+    same = [each for each in models if each.directory == model.directory]
     studies = model.known("identity", "studies") or {}
     source = model.known("source") or {}
     words = ["illama-eval", _command_of(list(studies)), *_models_of(same)]
@@ -166,8 +167,15 @@ def _command_of(studies: Sequence[str]) -> str:
     return "calibrate" if set(studies) == {"accuracy", "calibration"} else "run"
 
 
-def _told(model: ReportModel) -> dict[str, Any]:
-    """Return what the header says of one model and its run."""
+def _fields(model: ReportModel) -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, value as text) of what the header records of one model and its run."""
+    for name, value in nested_items(_recorded(model)):
+        if value is not None and value != {}:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield sanitize(name, _LONGEST), sanitize(text, _LONGEST)
+
+
+def _recorded(model: ReportModel) -> dict[str, Any]:
     shown = {key: value for key, value in model.described.items() if key not in {"name", "args"}}
     return {
         "model": shown,
@@ -182,16 +190,6 @@ def _told(model: ReportModel) -> dict[str, Any]:
         "device": model.known("device"),
         "unreadable images": model.known("unreadable", "count"),
     }
-
-
-def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted name, value as text) of everything in nested mappings."""
-    if isinstance(tree, Mapping) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{name}.{sanitize(key)}" if name else sanitize(key))
-    elif tree is not None and tree != {}:
-        text = tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)
-        yield sanitize(name, _LONGEST), sanitize(text, _LONGEST)
 
 
 def _short(digest: object) -> str:

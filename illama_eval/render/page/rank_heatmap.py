@@ -30,18 +30,18 @@ PAIR = 2
 Curves = Mapping[str, Sequence[object]]
 
 
-def heat_maps(lineup: ReportModels, table: str) -> HeatMaps | None:
+def heat_maps(models: ReportModels, table: str) -> HeatMaps | None:
     """Return the ranks as panels: per model and map, and between two models their difference.
 
     `table` is the id of the table with the same heads.
     """
-    found = [maps for maps in lineup.maps if maps.ranks.size]
+    found = [maps for maps in models.maps if maps.ranks.size]
     if not found:
         return None
     tokens = max(maps.tokens for maps in found)
     edges = np.unique(np.linspace(1, max(tokens, 2), len(SEQUENTIAL) + 1).round())
     most = max(4, min(POINTS, ALL_POINTS // sum(maps.ranks.size for maps in found)))
-    several = len(lineup.models) > 1
+    several = len(models) > 1
     curves = {f"m{number}": _curves(maps, most) for number, maps in enumerate(found)}
     panels = [
         Panel(
@@ -54,10 +54,10 @@ def heat_maps(lineup: ReportModels, table: str) -> HeatMaps | None:
         )
         for key, maps in zip(curves, found, strict=True)
     ]
-    change = _change(lineup, found)
+    change = _change(models, found)
     return HeatMaps(
         title="Rank of the attention map of each layer and head",
-        caption=f"{_finding(found)} {rank_method(lineup.run, found)} One scale for all, 1 to "
+        caption=f"{_finding(found)} {rank_method(models.run, found)} One scale for all, 1 to "
         f"{tokens}.{change[1] if change else ''}",
         panels=[*panels, *([change[0]] if change else [])],
         legend=[
@@ -65,7 +65,7 @@ def heat_maps(lineup: ReportModels, table: str) -> HeatMaps | None:
             for number, (low, high) in enumerate(_ranges(edges))
         ],
         tokens=tokens,
-        threshold=threshold_of(lineup.run),
+        threshold=threshold_of(models.run),
         curves=curves,
         table=table,
     )
@@ -108,17 +108,17 @@ def _first_curve(curves: Curves, tokens: int) -> str:
     )
 
 
-def _change(lineup: ReportModels, found: Sequence[Maps]) -> tuple[Panel, str] | None:
+def _change(models: ReportModels, found: Sequence[Maps]) -> tuple[Panel, str] | None:
     """Return the second model's ranks less the first's, and how they are read."""
     used = [maps for maps in found if maps.kind == "used"]
     if len(used) != PAIR or used[0].ranks.shape != used[1].ranks.shape:
         return None
     change = used[1].ranks - used[0].ranks
-    if lineup.apart or not np.isfinite(change).any():
+    if models.apart or not np.isfinite(change).any():
         return None
     most = float(np.nanmax(np.abs(change))) or 1.0
     cells = [[_change_cell(value, most) for value in layer] for layer in change]
-    first, second = (model.symbol for model in lineup.models)
+    first, second = (model.symbol for model in models)
     title = f"used maps: {second} \N{MINUS SIGN} {first}"
     words = f" Difference of the used maps: from \N{MINUS SIGN}{most:.4g} to +{most:.4g}."
     return Panel(key="change", title=title, look="axis", dash="", cells=cells), words

@@ -1,4 +1,4 @@
-"""The sections of a page: one per study, with all that a reader can see of it."""
+"""The sections of a report, one per study: findings, figures and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from illama_eval.render.format.glossary import (
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.models import ReportModels
 from illama_eval.render.page.attention_samples import samples_of
-from illama_eval.render.page.breakdowns import Breakdown, grids_of, to_table
+from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
 from illama_eval.render.page.document import Cell, Column, Picture, Section, Table
 from illama_eval.render.page.embed import embed_figure
 from illama_eval.render.page.findings import findings_of
@@ -38,22 +38,24 @@ _LONGEST = 300
 
 
 def sections_of(
-    lineup: ReportModels, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
+    models: ReportModels, drawings: Sequence[Drawing], most_rows: int = MOST_ROWS
 ) -> list[Section]:
-    """Return a section per study, in the order of reading, of at most so many rows together."""
-    studies = in_order(studies_measured(lineup.run))
-    grids = {study: grids_of(lineup, study) for study in studies}
-    sections = [_section(lineup, study, drawings, grids[study]) for study in studies]
+    """Return a section per study, in the order of reading, of `most_rows` table rows at most."""
+    studies = in_order(studies_measured(models.run))
+    breakdowns = {study: breakdowns_of(models, study) for study in studies}
+    sections = [_section(models, study, drawings, breakdowns[study]) for study in studies]
     left = most_rows - sum(map(rows_of, sections))
-    most = share_rows([len(grid.places) for each in grids.values() for grid in each], left)
+    most = share_rows(
+        [len(breakdown.positions) for each in breakdowns.values() for breakdown in each], left
+    )
     return [
         replace(
             section,
             tables=[
                 *section.tables,
                 *(
-                    to_table(lineup, grid, most, f"tables/{anchor(study)}.csv")
-                    for grid in grids[study]
+                    to_table(models, breakdown, most, f"tables/{anchor(study)}.csv")
+                    for breakdown in breakdowns[study]
                 ),
             ],
         )
@@ -69,26 +71,26 @@ def rows_of(section: Section) -> int:
 
 
 def _section(
-    lineup: ReportModels, study: str, drawings: Sequence[Drawing], grids: Sequence[Breakdown]
+    models: ReportModels, study: str, drawings: Sequence[Drawing], breakdowns: Sequence[Breakdown]
 ) -> Section:
-    """Return the section without its numbers by place."""
+    """Return the section without its breakdowns."""
     known = EXPLAINED.get(study)
     return Section(
         key=anchor(study),
         title=study_title(study),
-        findings=findings_of(lineup, study),
+        findings=findings_of(models, study),
         pictures=pictures_of(study, drawings),
-        heat=heat_maps(lineup, _heads_table(grids)) if study == "rank" else None,
-        tables=[*numbers_of(lineup, study), *verdicts_of(lineup, study)],
+        heat=heat_maps(models, _heads_table(breakdowns)) if study == "rank" else None,
+        tables=[*numbers_of(models, study), *verdicts_of(models, study)],
         published=published_table(published_of(study)),
         meaning=known.meaning if known else "",
         paper=known.paper if known else "",
     )
 
 
-def samples_section(lineup: ReportModels, stored: Mapping[str, Stored]) -> Section | None:
+def samples_section(models: ReportModels, stored: Mapping[str, Stored]) -> Section | None:
     """Return the section of the sample images, or None; `stored` maps models to their samples."""
-    shown = [samples_of(model, lineup.run, stored.get(model.name)) for model in lineup.models]
+    shown = [samples_of(model, models.run, stored.get(model.name)) for model in models]
     kept = [each for each in shown if each is not None]
     if not kept:
         return None
@@ -108,8 +110,8 @@ def share_rows(sizes: Iterable[int], most: int) -> int:
     """Return the largest number of rows that every table can have within `most` together."""
     ordered = sorted(sizes)
     left = max(most, len(ordered))
-    for place, size in enumerate(ordered):
-        share = left // (len(ordered) - place)
+    for index, size in enumerate(ordered):
+        share = left // (len(ordered) - index)
         if size > share:
             return share
         left -= size
@@ -117,7 +119,7 @@ def share_rows(sizes: Iterable[int], most: int) -> int:
 
 
 def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:
-    """Return the study's figures, those of one name's beginning."""
+    """Return the study's figures, whose names begin with its own."""
     found = []
     shown = [drawing for drawing in drawings if not drawing.name.startswith(REPLACED)]
     for number, drawing in enumerate(shown):
@@ -135,19 +137,19 @@ def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:
     return found
 
 
-def numbers_of(lineup: ReportModels, study: str) -> list[Table]:
+def numbers_of(models: ReportModels, study: str) -> list[Table]:
     """Return the table of the numbers for the whole source: models as columns."""
-    mine = {key: rows for key, rows in lineup.headline.items() if key[0] == study}
+    mine = {key: rows for key, rows in models.headline.items() if key[0] == study}
     if not mine:
         return []
-    several = len(lineup.models) > 1
+    several = len(models) > 1
     columns = [Column(label="metric"), Column(label="unit")]
-    for model in lineup.models:
+    for model in models:
         name = f"{model.symbol} {model.label}" if several else "value"
         columns.append(Column(label=name, number=True))
     columns += [] if several else [Column(label="95 % interval")]
     columns += [Column(label="images", number=True), Column(label="remark")]
-    lines = [_numbers_line(lineup, rows) for rows in mine.values()]
+    lines = [_numbers_line(models, rows) for rows in mine.values()]
     caption = f"{study_title(study)}: all numbers for the whole source"
     return [
         Table(
@@ -160,17 +162,17 @@ def numbers_of(lineup: ReportModels, study: str) -> list[Table]:
     ]
 
 
-def _numbers_line(lineup: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
+def _numbers_line(models: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
     some = next(iter(rows.values()))
-    arrow = ARROWS[direction(lineup.run, some)]
+    arrow = ARROWS[direction(models.run, some)]
     cells = [
         Cell(text=f"{metric_label(some.metric)} {arrow}".strip()),
         Cell(text=unit_label(show_row(some).unit)),
     ]
-    if len(lineup.models) == 1:
+    if len(models) == 1:
         cells += [Cell(text=show_row(some).value), Cell(text=show_row(some).interval)]
     else:
-        cells += [value_cell(rows.get(model.name)) for model in lineup.models]
+        cells += [value_cell(rows.get(model.name)) for model in models]
     images = sorted({row.images for row in rows.values()})
     remarks = dict.fromkeys(row.reason for row in rows.values() if row.reason)
     return [
@@ -180,18 +182,18 @@ def _numbers_line(lineup: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
     ]
 
 
-def verdicts_of(lineup: ReportModels, study: str) -> list[Table]:
+def verdicts_of(models: ReportModels, study: str) -> list[Table]:
     """Return the table of the study's verdicts, with what decided each."""
-    mine = [verdict for verdict in lineup.run.verdicts if verdict.study == study]
+    mine = [verdict for verdict in models.run.verdicts if verdict.study == study]
     if not mine:
         return []
-    several = len(lineup.models) > 1
-    symbols = {model.name: f"{model.symbol} {model.label}" for model in lineup.models}
+    several = len(models) > 1
+    symbols = {model.name: f"{model.symbol} {model.label}" for model in models}
     lines = []
     for each in mine:
-        place = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in each.at.items())
+        at = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in each.at.items())
         cells = [
-            Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + place),
+            Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + at),
             Cell(text=sanitize(each.verdict, _LONGEST)),
             Cell(text=sanitize(each.reason, _LONGEST)),
         ]
@@ -238,6 +240,8 @@ def published_table(rows: Sequence[Published]) -> Table | None:
     )
 
 
-def _heads_table(grids: Sequence[Breakdown]) -> str:
+def _heads_table(breakdowns: Sequence[Breakdown]) -> str:
     """Return the id of the table by layer and head."""
-    return next((grid.key for grid in grids if {"layer", "head"} <= set(grid.keys)), "")
+    return next(
+        (breakdown.key for breakdown in breakdowns if {"layer", "head"} <= set(breakdown.keys)), ""
+    )

@@ -1,4 +1,4 @@
-"""Tables of a run as files: the headline and one per study, as CSV, Markdown and LaTeX."""
+"""The tables of a run as files: the headline and one per study, as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from msgspec.json import encode
 from illama_eval.render.format.escape import csv_cell
 from illama_eval.render.format.glossary import anchor
 from illama_eval.render.select import studies_measured
-from illama_eval.render.tables.text import parts_of, to_latex, to_markdown
+from illama_eval.render.tables.text import table_groups, to_latex, to_markdown
 from illama_eval.results import Row, Run
 
 _NAMES = ("subject", "source", "study", "metric")
 _NUMBERS = ("value", "low", "high")
 _COUNTED = ("unit", "images")
 _AT_ONCE = 5000
-"""Rows set out at once: few enough to stay in the processor's cache."""
+"""Rows written at once: few enough for the processor's cache."""
 
 
 def write_tables(run: Run, directory: Path) -> list[Path]:
@@ -35,8 +35,8 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
     tables += [[row for row in run.rows if row.study == study] for study in studies]
     paths = []
     for stem, rows in zip(_file_stems(["headline", *studies]), tables, strict=True):
-        parts = parts_of(run, rows)
-        texts = {".csv": to_csv(rows), ".md": to_markdown(parts), ".tex": to_latex(parts)}
+        groups = table_groups(run, rows)
+        texts = {".csv": to_csv(rows), ".md": to_markdown(groups), ".tex": to_latex(groups)}
         for suffix, text in texts.items():
             path = directory / f"{stem}{suffix}"
             path.write_text(text, encoding="utf-8", newline="")
@@ -47,20 +47,20 @@ def write_tables(run: Run, directory: Path) -> list[Path]:
 def to_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV: a column per field and per key of `at`; fractions, full digits."""
     shown = _Cells()
-    places = list(dict.fromkeys(chain.from_iterable(map(attrgetter("at"), rows))))
-    lines = [shown[*_NAMES, *_NUMBERS, *_COUNTED, *places, "reason"]]
+    keys = list(dict.fromkeys(chain.from_iterable(map(attrgetter("at"), rows))))
+    lines = [shown[*_NAMES, *_NUMBERS, *_COUNTED, *keys, "reason"]]
     for first in range(0, len(rows), _AT_ONCE):
-        lines += _lines(rows[first : first + _AT_ONCE], places, shown)
+        lines += _lines(rows[first : first + _AT_ONCE], keys, shown)
     return "\n".join((*lines, ""))
 
 
-def _lines(rows: Sequence[Row], places: Sequence[str], shown: _Cells) -> Iterator[str]:
+def _lines(rows: Sequence[Row], keys: Sequence[str], shown: _Cells) -> Iterator[str]:
     ats = [row.at for row in rows]
     columns = [
         map(shown.__getitem__, map(attrgetter(*_NAMES), rows)),
         _digits(list(map(attrgetter(*_NUMBERS), rows))),
         map(shown.__getitem__, map(attrgetter(*_COUNTED), rows)),
-        *([shown[at.get(key)] for at in ats] for key in places),
+        *([shown[at.get(key)] for at in ats] for key in keys),
         (shown[row.reason] for row in rows),
     ]
     return map(",".join, zip(*columns, strict=True))
@@ -74,9 +74,9 @@ def _digits(numbers: Sequence[tuple[float | None, ...]]) -> Sequence[str]:
 
 
 class _Cells(dict[object, str]):
-    """What stands in CSV for a name, a place or a reason, which repeat from row to row.
+    """The CSV text of names, keys and reasons, kept because they repeat from row to row.
 
-    A tuple stands for cells beside each other.
+    The text of a tuple is that of several cells side by side.
     """
 
     def __missing__(self, value: object) -> str:

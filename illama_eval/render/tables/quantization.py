@@ -1,4 +1,4 @@
-"""What quantization did: one line per quantized model, beside the one it was made from."""
+"""The table of a quantization: one line per quantized model, after the exact model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from illama_eval.compare.comparison import Comparison, compare
-from illama_eval.compare.subject_run import read_measured
+from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import csv_cell, sanitize
 from illama_eval.render.format.numbers import MISSING, show_row
@@ -19,8 +19,7 @@ from illama_eval.render.tables.text import TableGroup, TextTable, to_latex, to_m
 from illama_eval.results import Row, Run
 
 STEM = "quantization"
-_BEFORE = "before"
-_SHOWN = ("top1", "top5", "ece", "flips", "kl", "logit_sqnr")
+"""Stem of the files in tables/."""
 STUDY = {
     "top1": "accuracy",
     "top5": "accuracy",
@@ -29,7 +28,8 @@ STUDY = {
     "kl": "agreement",
     "logit_sqnr": "agreement",
 }
-HEAD = (
+"""Metric that the table shows -> its study."""
+COLUMNS = (
     "model",
     "MB",
     "of fp32",
@@ -44,18 +44,17 @@ HEAD = (
     "arithmetic",
 )
 _MB = 1e6
-LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One quantized model of a run, and what comparing it with the first one found."""
+    """One quantized model of a run, compared with the exact one."""
 
     name: str
     described: Mapping[str, Any]
-    """What the header says of its quantization."""
+    """The header's record of its quantization."""
     rows: Mapping[str, Row | None]
-    """By metric of `_SHOWN`."""
+    """By metric of STUDY."""
     compared: Comparison
 
     def p_of(self, metric: str) -> float | None:
@@ -69,13 +68,13 @@ def variants_of(directory: Path, run: Run) -> list[Variant]:
     described = run.header.get("subjects")
     if not isinstance(described, list) or not any("quantization" in each for each in described):
         return []
-    first, *others = read_measured(directory)
+    first, *others = read_subject_runs(directory)
     records = {each["name"]: each["quantization"] for each in described if "quantization" in each}
     return [
         Variant(
             name=other.subject,
             described=records[other.subject],
-            rows={name: headline(run, STUDY[name], name, other.subject) for name in _SHOWN},
+            rows={name: headline(run, study, name, other.subject) for name, study in STUDY.items()},
             compared=compare([first], [other]),
         )
         for other in others
@@ -88,14 +87,14 @@ def write_quantization(directory: Path, run: Run) -> list[Path]:
     variants = variants_of(directory, run)
     if not variants:
         return []
-    block = TextTable(
-        title=title_of(variants),
-        head=HEAD,
-        right=frozenset(range(1, len(HEAD) - 1)),
-        lines=[exact_line(run, variants), *map(line_of, variants)],
+    table = TextTable(
+        title=caption(variants),
+        head=COLUMNS,
+        right=frozenset(range(1, len(COLUMNS) - 1)),
+        lines=[exact_line(run, variants), *map(quantized_line, variants)],
     )
-    parts = [TableGroup(title="Quantization", blocks=[block])]
-    texts = {".csv": to_csv(variants), ".md": to_markdown(parts), ".tex": to_latex(parts)}
+    groups = [TableGroup(title="Quantization", tables=[table])]
+    texts = {".csv": to_csv(variants), ".md": to_markdown(groups), ".tex": to_latex(groups)}
     paths = []
     for suffix, text in texts.items():
         path = directory / "tables" / f"{STEM}{suffix}"
@@ -113,7 +112,7 @@ def to_csv(variants: Sequence[Variant]) -> str:
         line |= {name: each.described.get(name) for name in settings}
         line |= {f"bytes_{part}": count for part, count in each.described["bytes"].items()}
         for change in each.compared.changes:
-            if change.metric in _SHOWN and not change.at:
+            if change.metric in STUDY and not change.at:
                 ends = {
                     "before": change.baseline,
                     "after": change.candidate,
@@ -131,13 +130,14 @@ def to_csv(variants: Sequence[Variant]) -> str:
     return text.getvalue()
 
 
-def title_of(variants: Sequence[Variant]) -> str:
+def caption(variants: Sequence[Variant]) -> str:
+    """Return the table's caption: how the models were quantized, and the images measured on."""
     images = f"{variants[0].compared.images:,} images"
     return f"{variants[0].described['label']}. {images}; p: McNemar, not adjusted"
 
 
 def exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
-    """Return the line of the model that all were made from."""
+    """Return the line of the exact model, which all others were made from."""
     first = variants[0]
     name = first.compared.subjects[0]
     full = max(each.described["bytes"]["full_precision"] for each in variants)
@@ -159,7 +159,7 @@ def exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
     ]
 
 
-def line_of(variant: Variant) -> list[str]:
+def quantized_line(variant: Variant) -> list[str]:
     """Return the line of one quantized model."""
     size = variant.described["bytes"]
     shown = {
@@ -175,6 +175,6 @@ def line_of(variant: Variant) -> list[str]:
         shown["top1"],
         MISSING if drop is None else f"{drop.difference} ({drop.interval})",
         MISSING if p is None else f"{p:.2g}",
-        *(shown[name] for name in _SHOWN[1:]),
+        *(shown[name] for name in STUDY if name != "top1"),
         "simulated" if variant.described["simulated"] else "integer or float8",
     ]

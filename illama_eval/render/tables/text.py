@@ -1,4 +1,7 @@
-"""Rows as plain tables, for Markdown and LaTeX: whole source first, then by place."""
+"""Tables of text, built from rows, and written as Markdown or LaTeX.
+
+A run's rows become one table for the whole source, then one for each set of keys of `at`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import direction, subjects_of
 from illama_eval.results import Row, Run
 
+MOST = 2000
+"""Rows that one table by layer, head, class or bin may hold; more are left to the CSV file."""
+_HEADLINE = ("study", "metric", "better", "value", "unit", "95 % interval", "images", "remark")
+
 _LONGEST_MARKDOWN_CELL = 200
-
 _LONGEST_LATEX_CELL = 120
-
-_SPECIAL = {
+_LATEX = {
     "\\": r"\textbackslash{}",
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     "~": r"\textasciitilde{}",
@@ -38,15 +43,10 @@ _SPECIAL = {
     "\N{FIGURE SPACE}": "",
     "\N{PUNCTUATION SPACE}": "",
 }
-
+"""Character -> how LaTeX writes it."""
 _LAST_LETTER = "\u024f"
-"""The last letter that every LaTeX knows how to print; what comes after becomes `?`."""
-
-_SHOWN = re.compile(f"[^\x20-\x7e\u00a1-{_LAST_LETTER}]")
-
-MOST = 2000
-"""Rows by place up to which they are set out for reading."""
-_HEADLINE = ("study", "metric", "better", "value", "unit", "95 % interval", "images", "remark")
+"""The last letter that every LaTeX can print; what comes after becomes `?`."""
+_UNPRINTABLE = re.compile(f"[^\x20-\x7e\u00a1-{_LAST_LETTER}]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,28 +66,28 @@ class TableGroup:
     """All tables of one subject."""
 
     title: str
-    blocks: Sequence[TextTable]
+    tables: Sequence[TextTable]
 
 
-def parts_of(run: Run, rows: Sequence[Row]) -> list[TableGroup]:
+def table_groups(run: Run, rows: Sequence[Row]) -> list[TableGroup]:
     """Return the rows as tables, subject by subject."""
-    parts = []
+    groups = []
     for subject in subjects_of(run):
         mine = [row for row in rows if row.subject == subject]
         if mine:
-            parts.append(TableGroup(title=heading(mine), blocks=list(_blocks_of(run, mine))))
-    return parts
+            groups.append(TableGroup(title=heading(mine), tables=list(_tables_of(run, mine))))
+    return groups
 
 
-def _blocks_of(run: Run, rows: Sequence[Row]) -> Iterator[TextTable]:
+def _tables_of(run: Run, rows: Sequence[Row]) -> Iterator[TextTable]:
     whole = [row for row in rows if not row.at]
     if whole:
         yield _headline(run, whole)
-    by_place: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    by_keys: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row.at:
-            by_place[row.study, *row.at].append(row)
-    for (study, *keys), here in by_place.items():
+            by_keys[row.study, *row.at].append(row)
+    for (study, *keys), here in by_keys.items():
         count = len(here)
         if count > MOST:
             yield TextTable(
@@ -131,13 +131,13 @@ def _by_head(keys: Sequence[str], rows: Sequence[Row]) -> Iterator[TextTable]:
 def _pivot(
     title: str, keys: Sequence[str], rows: Sequence[Row], column_of: Callable[[Row], str]
 ) -> TextTable:
-    """Return a table with a line per place; `column_of` tells in which column a row's value is."""
+    """Return a table with a line for each value of the keys; `column_of` names a row's column."""
     columns = list(dict.fromkeys(column_of(row) for row in rows))
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        place = tuple(str(row.at[key]) for key in keys)
-        lines.setdefault(place, {})[column_of(row)] = show_row(row).value
-    cells = [[*place, *(found.get(name, "") for name in columns)] for place, found in lines.items()]
+        at = tuple(str(row.at[key]) for key in keys)
+        lines.setdefault(at, {})[column_of(row)] = show_row(row).value
+    cells = [[*at, *(found.get(name, "") for name in columns)] for at, found in lines.items()]
     numbers = frozenset(range(len(keys), len(keys) + len(columns)))
     return TextTable(title=title, head=[*keys, *columns], lines=cells, right=numbers)
 
@@ -151,12 +151,36 @@ def _head(row: Row) -> str:
     return f"head {row.at['head']}"
 
 
-def to_latex(parts: Sequence[TableGroup]) -> str:
+def to_markdown(groups: Sequence[TableGroup]) -> str:
+    """Return the tables as Markdown, each subject under its heading."""
+    texts = []
+    for group in groups:
+        texts.append(f"## {markdown_cell(group.title)}")
+        for table in group.tables:
+            texts += [f"### {markdown_cell(table.title)}"] if table.title else []
+            texts.append(pipe_table(table.head, table.lines, table.right))
+    return "\n\n".join(texts) + "\n"
+
+
+def pipe_table(
+    head: Sequence[str], lines: Iterable[Sequence[str]], right: Iterable[int] = ()
+) -> str:
+    """Return a Markdown table with the columns `right` aligned to the right."""
+    aligned = set(right)
+    rule = ["---:" if column in aligned else ":---" for column in range(len(head))]
+    body = [
+        [markdown_cell(sanitize(cell, _LONGEST_MARKDOWN_CELL)) for cell in line]
+        for line in (head, *lines)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (body[0], rule, *body[1:]))
+
+
+def to_latex(groups: Sequence[TableGroup]) -> str:
     """Return the tables as LaTeX, one `table` each; the preamble needs booktabs."""
     tables = [
-        _table(block, ", ".join(filter(None, (part.title, block.title))))
-        for part in parts
-        for block in part.blocks
+        _latex_table(table, ", ".join(filter(None, (group.title, table.title))))
+        for group in groups
+        for table in group.tables
     ]
     return "\n".join(["% \\usepackage{booktabs}", *tables])
 
@@ -164,19 +188,19 @@ def to_latex(parts: Sequence[TableGroup]) -> str:
 def latex_cell(text: str) -> str:
     """Return the text for a cell: it neither ends the cell nor runs a command."""
     letters = (
-        _SPECIAL.get(letter, letter) for letter in _known(sanitize(text, _LONGEST_LATEX_CELL))
+        _LATEX.get(letter, letter) for letter in _printable(sanitize(text, _LONGEST_LATEX_CELL))
     )
     return "".join(letters)
 
 
-def _known(line: str) -> str:
-    return _SHOWN.sub(lambda found: found[0] if found[0] in _SPECIAL else "?", line)
+def _printable(line: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in _LATEX else "?", line)
 
 
-def _table(block: TextTable, caption: str) -> str:
-    columns = "".join("r" if place in block.right else "l" for place in range(len(block.head)))
+def _latex_table(table: TextTable, caption: str) -> str:
+    columns = "".join("r" if column in table.right else "l" for column in range(len(table.head)))
     head, *body = (
-        " & ".join(map(latex_cell, line)) + r" \\" for line in (block.head, *block.lines)
+        " & ".join(map(latex_cell, line)) + r" \\" for line in (table.head, *table.lines)
     )
     return "\n".join(
         [
@@ -194,27 +218,3 @@ def _table(block: TextTable, caption: str) -> str:
             "",
         ]
     )
-
-
-def to_markdown(parts: Sequence[TableGroup]) -> str:
-    """Return the tables as Markdown, each subject under its heading."""
-    texts = []
-    for part in parts:
-        texts.append(f"## {markdown_cell(part.title)}")
-        for block in part.blocks:
-            texts += [f"### {markdown_cell(block.title)}"] if block.title else []
-            texts.append(pipe_table(block.head, block.lines, block.right))
-    return "\n\n".join(texts) + "\n"
-
-
-def pipe_table(
-    head: Sequence[str], lines: Iterable[Sequence[str]], right: Iterable[int] = ()
-) -> str:
-    """Return a Markdown table with the columns `right` aligned to the right."""
-    aligned = set(right)
-    rule = ["---:" if column in aligned else ":---" for column in range(len(head))]
-    body = [
-        [markdown_cell(sanitize(cell, _LONGEST_MARKDOWN_CELL)) for cell in line]
-        for line in (head, *lines)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (body[0], rule, *body[1:]))

@@ -1,24 +1,32 @@
-"""A comparison for the terminal: every change with its paired interval, and the flips."""
+"""A comparison on the terminal: every change with its paired interval, and the flips."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
-from rich.text import Text
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
 from illama_eval.render.format.changes import show_change, show_seeds
-from illama_eval.render.format.escape import encodable, sanitize
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import study_label
 from illama_eval.render.format.numbers import MISSING
-from illama_eval.render.gate.words import circumstances_in_words, flips_in_words
+from illama_eval.render.gate.words import flips_in_words, other_differences_in_words
+from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 
 _LONGEST = 300
 _LONGEST_NAME = 48
+_COLUMNS: Mapping[str, JustifyMethod] = {
+    "metric": "left",
+    "A": "right",
+    "B": "right",
+    "B \N{MINUS SIGN} A": "right",
+    "95 % interval": "left",
+    "p": "right",
+    "": "left",
+}
 _COVERED = "Intervals cover the choice of images, not training seeds."
 _SEEDS = "Intervals over seeds (Welch) stand below those over images."
 _FAMILY = "p is adjusted (Holm) over the metrics that have a better side."
@@ -34,14 +42,14 @@ _LEGEND = ", ".join(f"{mark} {finding}" for finding, mark in _MARKS.items() if f
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Print what changed, study by study, then flips, notes, and what intervals cover."""
     source = f"{sanitize(comparison.source, _LONGEST_NAME)}, {comparison.images:,} images"
-    console.print(_text(source, console, "bold"))
+    console.print(plain_text(source, console, "bold"))
     for letter, name in zip("AB", comparison.subjects, strict=True):
-        console.print(_text(f"{letter}  {sanitize(name, _LONGEST)}", console))
+        console.print(plain_text(f"{letter}  {sanitize(name, _LONGEST)}", console))
     compared = [change for change in comparison.changes if not change.problem]
     seeds = any(change.seeds_low is not None for change in compared)
     if compared:
         console.print(_table(compared, console))
-    notes = [flips_in_words(comparison), *comparison.notes, circumstances_in_words(comparison)]
+    notes = [flips_in_words(comparison), *comparison.notes, other_differences_in_words(comparison)]
     notes += [
         f"{study_label(change.study)} {sanitize(change.metric)}: {change.reason}"
         for change in comparison.changes
@@ -49,23 +57,17 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     ]
     notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
-        console.print(_text(f"  {sanitize(note, _LONGEST)}", console, "dim"))
+        console.print(plain_text(f"  {sanitize(note, _LONGEST)}", console, "dim"))
     console.print()
 
 
 def _table(changes: Sequence[Change], console: Console) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("metric", overflow="fold")
-    for name in ("A", "B", "B \N{MINUS SIGN} A"):
-        table.add_column(_text(name, console), justify="right", no_wrap=True)
-    table.add_column("95 % interval", no_wrap=True)
-    table.add_column("p", justify="right", no_wrap=True)
-    table.add_column("")
+    table = plain_table(_COLUMNS, console, wrapped={"metric", ""})
     for study in dict.fromkeys(change.study for change in changes):
-        table.add_row(_text(study_label(study), console, "bold"))
+        add_row(table, [study_label(study)], console, "bold")
         for change in changes:
             if change.study == study:
-                table.add_row(*(_text(cell, console) for cell in _cells(change)))
+                add_row(table, _cells(change), console)
     return table
 
 
@@ -81,7 +83,3 @@ def _cells(change: Change) -> list[str]:
         shown.p,
         _MARKS[change.finding],
     ]
-
-
-def _text(line: str, console: Console, style: str = "") -> Text:
-    return Text(encodable(line, console.encoding), style=style)

@@ -5,58 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, JustifyMethod
 
-from illama_eval.render.format.escape import encodable, sanitize
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.tables.quantization import (
-    HEAD,
-    LONGEST_TEXT,
+    COLUMNS,
     STUDY,
     Variant,
+    caption,
     exact_line,
-    line_of,
-    title_of,
+    quantized_line,
     variants_of,
 )
 from illama_eval.render.terminal.comparison import show_comparison
+from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import Run
 
 _PRINTED = (0, 1, 2, 3, 4, 5, 10)
-"""Columns that fit a terminal."""
-
+"""Columns that fit a terminal, by their index in COLUMNS."""
 _LAYERS_NAMED = 6
+_LONGEST_NOTE = 300
 
 
 def show_quantization(directory: Path, run: Run, console: Console) -> None:
-    """Print the account of a quantized model with all that changed, or a table of several."""
+    """Print one quantized model with all that changed, or several as a table."""
     variants = variants_of(directory, run)
-    notes = list(latency_of(directory))
+    notes = list(describe_latency(directory))
     if len(variants) == 1:
         changes = [each for each in variants[0].compared.changes if each.study != "agreement"]
         show_comparison(replace(variants[0].compared, changes=tuple(changes)), console)
-        notes = [*account_of(variants[0]), *notes]
+        notes = [*describe(variants[0]), *notes]
     else:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        for place in _PRINTED:
-            side: Literal["left", "right"] = "right" if place else "left"
-            table.add_column(HEAD[place], justify=side, no_wrap=bool(place), overflow="fold")
-        for line in [exact_line(run, variants), *map(line_of, variants)]:
-            cells = [line[0].rpartition("+")[2], *(line[place] for place in _PRINTED[1:])]
-            table.add_row(*(Text(encodable(cell, console.encoding)) for cell in cells))
-        console.print(Text(encodable(title_of(variants), console.encoding), style="bold"))
-        console.print(table)
+        first, *others = (COLUMNS[index] for index in _PRINTED)
+        sides: dict[str, JustifyMethod] = {first: "left", **dict.fromkeys(others, "right")}
+        lines = plain_table(sides, console, wrapped={first})
+        for line in [exact_line(run, variants), *map(quantized_line, variants)]:
+            cells = [line[0].rpartition("+")[2], *(line[index] for index in _PRINTED[1:])]
+            add_row(lines, cells, console)
+        console.print(plain_text(caption(variants), console, "bold"))
+        console.print(lines)
     for note in notes:
-        console.print(Text(encodable(f"  {sanitize(note, LONGEST_TEXT)}", console.encoding)))
+        console.print(plain_text(f"  {sanitize(note, _LONGEST_NOTE)}", console))
 
 
-def account_of(variant: Variant) -> Iterator[str]:
+def describe(variant: Variant) -> Iterator[str]:
     """Yield what was quantized, what was not, and where the bytes of the file are."""
     record = variant.described
     bits = sorted({f"{each['bits']} bits" for each in record["quantized"]})
@@ -82,7 +77,7 @@ def account_of(variant: Variant) -> Iterator[str]:
     yield f"file: {size['total']:,} bytes, {share:.3f} of fp32 ({', '.join(parts)})"
 
 
-def latency_of(directory: Path) -> Iterator[str]:
+def describe_latency(directory: Path) -> Iterator[str]:
     """Yield the latencies that timing.json holds, in words."""
     path = directory / "timing.json"
     if not path.is_file():

@@ -1,15 +1,14 @@
-"""The headline of a run, for the terminal: numbers for the whole source, and the verdicts."""
+"""The headline of a run on the terminal: numbers for the whole source, and the verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.format.escape import encodable, sanitize
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     heading,
@@ -19,24 +18,32 @@ from illama_eval.render.format.glossary import (
 )
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.select import direction, studies_of, subjects_of
+from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import Row, Run, Verdict
 
 MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
-"""What stands before a verdict."""
+"""The mark before a verdict."""
 _LONGEST = 300
-_NUMBERS = {"value": "right", "unit": "left", "95 % interval": "left", "images": "right"}
-"""Columns that are never wrapped, and how they are aligned."""
+_COLUMNS: Mapping[str, JustifyMethod] = {
+    "metric": "left",
+    "value": "right",
+    "unit": "left",
+    "95 % interval": "left",
+    "images": "right",
+}
 
 
 def show(run: Run, console: Console) -> None:
-    """Print the headline table of each subject, then what the studies found in words."""
+    """Print the headline table of each subject, then the verdicts of the studies."""
     for subject in subjects_of(run):
         rows = [row for row in run.rows if row.subject == subject and not row.at]
         if rows:
-            console.print(_text(heading(rows), console, "bold"))
+            console.print(plain_text(heading(rows), console, "bold"))
             console.print(_headline_table(run, rows, console))
         marks = enumerate(_reasons(rows), start=1)
-        notes = [(f"({n})", _text(sanitize(why, _LONGEST), console, "dim")) for n, why in marks]
+        notes = [
+            (f"({n})", plain_text(sanitize(why, _LONGEST), console, "dim")) for n, why in marks
+        ]
         notes += [(MARK, _sentence(v, console)) for v in run.verdicts if v.subject == subject]
         if notes:
             console.print(_notes(notes, console))
@@ -45,17 +52,14 @@ def show(run: Run, console: Console) -> None:
 
 def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
     """Return the table of rows for the whole source, study by study, decimal points aligned."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("metric", overflow="fold")
-    for name, side in _NUMBERS.items():
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    table = plain_table(_COLUMNS, console, wrapped={"metric"})
     shown = [show_row(row) for row in rows]
     numbers = list(
         zip(rows, shown, align([one.value for one in shown]), _intervals(shown), strict=True)
     )
     reasons = _reasons(rows)
     for study in studies_of(rows):
-        table.add_row(_text(study_label(study), console, "bold"))
+        add_row(table, [study_label(study)], console, "bold")
         for row, one, value, interval in numbers:
             if row.study == study:
                 cells = (
@@ -65,7 +69,7 @@ def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
                     interval or _without(row, reasons),
                     f"{row.images:,}",
                 )
-                table.add_row(*(_text(cell, console) for cell in cells))
+                add_row(table, cells, console)
     return table
 
 
@@ -74,7 +78,7 @@ def _name(run: Run, row: Row) -> str:
 
 
 def _without(row: Row, reasons: Sequence[str]) -> str:
-    """Return a dash and the mark of the note that says why there is no interval."""
+    """Return a dash, and the number of the note with the reason why there is no interval."""
     return f"{MISSING} ({reasons.index(row.reason) + 1})" if row.reason else MISSING
 
 
@@ -93,22 +97,20 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
 
 
 def _sentence(verdict: Verdict, console: Console) -> Text:
-    place = ", ".join(f"{sanitize(key)} {sanitize(value)}" for key, value in verdict.at.items())
-    name = sanitize(verdict.name.replace("_", " "), _LONGEST) + (f" ({place})" if place else "")
-    sentence = _text(f"{name}: ", console)
-    sentence.append_text(_text(sanitize(verdict.verdict, _LONGEST), console, "bold"))
-    return sentence.append_text(_text(f". {sanitize(verdict.reason, _LONGEST)}", console, "dim"))
+    at = ", ".join(f"{sanitize(key)} {sanitize(value)}" for key, value in verdict.at.items())
+    name = sanitize(verdict.name.replace("_", " "), _LONGEST) + (f" ({at})" if at else "")
+    sentence = plain_text(f"{name}: ", console)
+    sentence.append_text(plain_text(sanitize(verdict.verdict, _LONGEST), console, "bold"))
+    return sentence.append_text(
+        plain_text(f". {sanitize(verdict.reason, _LONGEST)}", console, "dim")
+    )
 
 
 def _notes(notes: Sequence[tuple[str, Text]], console: Console) -> Table:
     """Return (mark, sentence) as lines that wrap beside their marks."""
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for mark, sentence in notes:
-        table.add_row(_text(f"  {mark}", console), sentence)
-    return table
-
-
-def _text(line: str, console: Console, style: str = "") -> Text:
-    return Text(encodable(line, console.encoding), style=style)
+        grid.add_row(plain_text(f"  {mark}", console), sentence)
+    return grid

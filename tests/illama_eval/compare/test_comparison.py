@@ -266,7 +266,7 @@ def test_damaged_records_are_refused(pair):
         compared(pair)
     file.write_bytes(whole)
     rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["ids"].fill("x"))
-    with pytest.raises(ResultError, match="an id stands twice"):
+    with pytest.raises(ResultError, match="an id is there twice"):
         compared(pair)
 
 

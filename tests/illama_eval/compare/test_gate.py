@@ -155,9 +155,9 @@ def test_a_worse_run_fails_and_names_its_metrics(write_run, tmp_path, baseline):
 
 def test_a_better_run_passes(write_run, tmp_path, baseline):
     ignored = Rule(severity="ignore")
-    others = {("calibration", "*"): ignored, ("accuracy", "nll"): ignored}
+    others = {"calibration": {"*": ignored}, "accuracy": {"nll": ignored}}
     run = write_run(tmp_path / "better", accuracy=0.95, seed=1)
-    found = check(run, baseline, Policy(rules=others))
+    found = check(run, baseline, Policy(metrics=others))
     assert found.exit_code == 0
     assert state_of(found, "accuracy.top1") == "better"
 
@@ -281,8 +281,8 @@ def test_where_nothing_is_compared_nothing_passes(write_run, tmp_path, baseline)
     run = leave_out(leave_out(write_run(tmp_path / "run"), "calibration"), "accuracy")
     found = check(run, baseline, Policy(removed="allow"))
     assert (found.exit_code, found.problem) == (3, NOTHING)
-    ignored = {(study, "*"): Rule(severity="ignore") for study in ("accuracy", "calibration")}
-    found = check(write_run(tmp_path / "whole"), baseline, Policy(rules=ignored))
+    ignored = {study: {"*": Rule(severity="ignore")} for study in ("accuracy", "calibration")}
+    found = check(write_run(tmp_path / "whole"), baseline, Policy(metrics=ignored))
     assert (found.exit_code, found.problem) == (3, NOTHING)
 
 
@@ -290,7 +290,7 @@ def test_a_metric_that_the_policy_names_and_nobody_measured_is_missing(
     write_run, tmp_path, baseline
 ):
     run = write_run(tmp_path / "run")
-    found = check(run, baseline, Policy(rules={("accuracy", "top_1"): Rule(severity="fail")}))
+    found = check(run, baseline, Policy(metrics={"accuracy": {"top_1": Rule(severity="fail")}}))
     assert found.exit_code == 3
     assert [(each.name, each.state) for each in found.of("error")] == [
         ("accuracy.top_1", "missing")
@@ -299,9 +299,9 @@ def test_a_metric_that_the_policy_names_and_nobody_measured_is_missing(
 
 def test_p_is_adjusted_over_what_the_policy_gates(write_run, tmp_path, baseline):
     run = write_run(tmp_path / "run", accuracy=0.75, seed=1)
-    rules = {(study, "*"): Rule(severity="ignore") for study in ("accuracy", "calibration")}
-    rules["accuracy", "nll"] = Rule(severity="fail")
-    (alone,) = check(run, baseline, Policy(rules=rules)).comparisons
+    rules = {study: {"*": Rule(severity="ignore")} for study in ("accuracy", "calibration")}
+    rules["accuracy"]["nll"] = Rule(severity="fail")
+    (alone,) = check(run, baseline, Policy(metrics=rules)).comparisons
     (change,) = (each for each in alone.changes if each.p_holm is not None)
     assert change.metric == "nll"
     assert change.p_holm == change.p
