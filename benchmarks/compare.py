@@ -1,9 +1,9 @@
 """Seconds that `compare`, `report` and the gate need for two large runs, in processes of their own.
 
-    python benchmarks/compare.py [--rows 100000] [--images 50000] [--rounds 3]
+    python benchmarks/compare.py [--rows 100000] [--images IMAGES] [--rounds 3]
 
 Two committed runs of CIFAR-10, with all their figures, grown by made-up rows: by layer and head,
-with 200 replicates each, and records of so many images. Seconds are the median of the rounds,
+with 200 replicates each, and records of IMAGES images. Seconds are the median of the rounds,
 start of Python included: of the wall, and of the processor, which a busy machine changes less.
 `report` writes the page, its Markdown and all tables: of one run, and of both side by side. Prints
 JSON; exits 1 if a command takes longer than the target, or has loaded torch.
@@ -73,13 +73,13 @@ def main() -> int:
 
 
 def write_run(run: Run, path: Path, rows: int, images: int) -> None:
-    """Write the run with rows added until there are so many, and records of so many images."""
+    """Write the run with rows added up to `rows`, and records of `images` images."""
     random = np.random.default_rng(0)
     (subject,) = {row.subject for row in run.rows}
-    places = product(range(1, rows), range(1, HEADS + 1), range(METRICS))
+    every = product(range(1, rows), range(1, HEADS + 1), range(METRICS))
     added = (
         make_row(random, subject, images, f"m{metric}", {"layer": layer, "head": head})
-        for layer, head, metric in islice(places, rows - len(run.rows))
+        for layer, head, metric in islice(every, rows - len(run.rows))
     )
     run = replace(run, rows=(*run.rows, *added))
     path.mkdir()

@@ -4,7 +4,7 @@
 
 IMAGES is a folder of 224-pixel photographs in class folders. All variants measure the same random
 weights on the same files, interleaved; the ratio is that of the medians. What the studies' own
-arithmetic costs is measured apart, by timing their `measure` and `summarize` within the pass.
+arithmetic costs is measured separately, by timing their `measure` and `summarize` within the pass.
 Prints JSON.
 """
 

@@ -44,12 +44,12 @@ def main() -> int:
     given = parser.parse_args()
     source = open_source(given.images).for_head(1000).limit(given.limit, 0)
     subjects = [make_subject(seed, given.patch_size) for seed in (0, 1)]
-    together, apart, decoding = [], [], []
+    together, separate, decoding = [], [], []
     for _ in range(given.rounds):
         together.append(run(subjects, source))
-        apart.append(sum(run([subject], source) for subject in subjects))
+        separate.append(sum(run([subject], source) for subject in subjects))
         decoding.append(decode(subjects[0], source))
-    one, two, read = map(statistics.median, (together, apart, decoding))
+    one, two, read = map(statistics.median, (together, separate, decoding))
     report = {
         "threads": torch.get_num_threads(),
         "images": len(source),

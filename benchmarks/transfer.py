@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def make_features(images: int, channels: int, seed: int) -> tuple[Array, NDArray[np.int64]]:
-    """Return features [image, channel] and classes [image]; the classes' places do not change."""
+    """Return features [image, channel] and classes [image]; centres do not depend on the seed."""
     fixed, random = np.random.default_rng(100), np.random.default_rng(seed)
     centres = 0.25 * fixed.normal(size=(CLASSES, channels))
     scales = np.exp(0.7 * fixed.normal(size=channels))
@@ -185,11 +185,11 @@ def nearest(features: Array, queries: Array) -> NDArray[np.int64]:
 
 def nearest_reference(features: Array, queries: Array) -> NDArray[np.int64]:
     """Return scikit-learn's: brute force on normalised features, its fastest way to cosines."""
-    known, asked = (
+    known, wanted = (
         each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, queries)
     )
     model = NearestNeighbors(n_neighbors=MOST, algorithm="brute").fit(known)
-    return np.asarray(model.kneighbors(asked, return_distance=False))
+    return np.asarray(model.kneighbors(wanted, return_distance=False))
 
 
 def shared(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
