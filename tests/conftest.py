@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
+import socket
 import sys
 import warnings
-from collections.abc import Callable
-from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -82,3 +87,91 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids=np.array([f"noise/{i:03d}" for i in range(61)]),
     )
     return path
+
+
+PREFACE = """
+import os, sys, torch
+for descriptor, path in files.items():
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+os.environ.update(environment)
+sys.argv = words
+torch.set_num_threads(1)
+"""
+
+
+PRELOADED = [
+    *("torch._dynamo", "torch.distributed", "matplotlib.backends.backend_agg", "PIL.Image"),
+    *("illama.cli", "illama.training.loop", "illama.training.curves", "illama_eval.run.evaluate"),
+]
+"""What a started process need not import again; torch loads its compiler in the first step."""
+
+
+@dataclass
+class Started:
+    """A process, what it sends by `pipe.send(...)`, and the files that it prints into."""
+
+    process: BaseProcess
+    pipe: Connection
+    files: dict[int, Path]
+
+    @property
+    def printed(self) -> str:
+        return self.files[1].read_text("utf-8")
+
+    @property
+    def error(self) -> str:
+        return self.files[2].read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
+    """Return a function that starts a program with its words in a process of its own.
+
+    The processes are forks of one that has torch and our packages loaded, and nothing run.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    begun: list[Started] = []
+
+    def run(program: str, *words: object, **environment: object) -> Started:
+        folder = tmp_path_factory.mktemp("process")
+        files = {1: folder / "printed.txt", 2: folder / "error.txt"}
+        pipe, theirs = context.Pipe(duplex=False)
+        names = {
+            "words": [str(word) for word in words],
+            "environment": {name: str(value) for name, value in environment.items()},
+            "files": files,
+            "pipe": theirs,
+            "__name__": "__main__",
+        }
+        process = context.Process(target=exec, args=(PREFACE + program, names))
+        process.start()
+        theirs.close()
+        begun.append(Started(process, pipe, files))
+        return begun[-1]
+
+    yield run
+    for each in begun:
+        each.process.kill()
+        each.process.join()
+        each.pipe.close()
+
+
+@pytest.fixture(scope="session")
+def start_several(start: Callable[..., Started]) -> Callable[..., list[Started]]:
+    """Return a function that starts a program in processes that find each other as torchrun's."""
+
+    def run(processes: int, program: str, *words: object) -> list[Started]:
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            port = chosen.getsockname()[1]
+        world = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        begun = [
+            start(program, *words, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(processes)
+        ]
+        for each in begun:
+            each.process.join(120)
+            assert each.process.exitcode == 0, each.error
+        return begun
+
+    return run

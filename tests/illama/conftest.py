@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from illama import cli, exits
+from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
 from illama.model import Model
+from illama.upernet import Segmenter, SegmenterConfig
 
 
 @pytest.fixture(scope="session")
@@ -117,3 +124,74 @@ class Plain:
     def linear(self, tokens: Tensor, name: str) -> Tensor:
         bias = self.weights.get(f"{name}.bias")
         return functional.linear(tokens, self.weights[f"{name}.weight"], bias)
+
+
+@pytest.fixture
+def illama(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Return a function that runs the command and returns exit code, stdout and stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            exits.run(cli.app, "illama", [str(word) for word in words])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Callable[..., Model]:
+    """Return a function that draws every parameter, so that none can be mixed up unseen."""
+
+    def make(config: Config, seed: int = 0) -> Model:
+        torch.manual_seed(seed)
+        model = Model(config).eval()
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def same_weights() -> Callable[[nn.Module, nn.Module], bool]:
+    """Return a function that tells whether two models hold the same numbers."""
+    return lambda one, other: (
+        sha256_of_weights(one.state_dict()) == sha256_of_weights(other.state_dict())
+    )
+
+
+@pytest.fixture
+def segmenter() -> Segmenter:
+    """Return a small segmenter of five classes."""
+    torch.manual_seed(0)
+    backbone = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
+    return Segmenter(SegmenterConfig(backbone=backbone, classes=5)).eval()
+
+
+@pytest.fixture(scope="session")
+def write_ade() -> Callable[..., Path]:
+    """Return a function that writes a folder laid out like ADE20K.
+
+    The left half of an image is class 1, the right half class 2, under a stripe of 0.
+    """
+
+    def write(root: Path, images: int = 4, size: tuple[int, int] = (24, 20)) -> Path:
+        random = np.random.default_rng(0)
+        for split in ("training", "validation"):
+            for kind in ("images", "annotations"):
+                (root / kind / split).mkdir(parents=True, exist_ok=True)
+            for number in range(images):
+                width, height = size[0] + 4 * number, size[1]
+                mask = np.ones((height, width), np.uint8)
+                mask[:, width // 2 :] = 2
+                mask[0] = 0
+                light = np.where(mask[..., None] == 2, 200, 50)
+                pixels = (light + random.integers(0, 20, (height, width, 3))).astype(np.uint8)
+                Image.fromarray(pixels).save(root / "images" / split / f"{number}.jpg")
+                Image.fromarray(mask).save(root / "annotations" / split / f"{number}.png")
+        return root
+
+    return write

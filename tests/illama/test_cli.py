@@ -6,7 +6,6 @@ import functools
 import hashlib
 import http.server
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from illama import cli, exits
+from illama import cli
 from illama.checkpoint import released
 from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.config import Config
@@ -25,21 +24,6 @@ SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=
 
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "official_micro.pth"
-
-
-@pytest.fixture
-def illama(capsys):
-    """Return a function that runs the command and returns exit code, stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            exits.run(cli.app, "illama", [str(word) for word in words])
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Two processes against one, started by torchrun as a user would."""
+"""Two processes against one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,13 +16,12 @@ from illama.checkpoint.load import load
 from illama.sources.demo import draw
 
 PROGRAM = """
-import sys, torch, illama.cli, illama.config
-torch.set_num_threads(1)
+import illama.cli, illama.config
 illama.config.SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
 illama.cli.main()
 """
 SETTINGS = (
-    *("size=micro", "image_size=8", "epochs=4", "batch_size=16", "micro_batch=4", "cutoff_soft=2"),
+    *("size=micro", "image_size=8", "epochs=2", "batch_size=16", "micro_batch=4", "cutoff_soft=1"),
     *("mask_schedule=linear", "mixup=0.2", "cutmix=0.5", "drop_path=0.2", "clip_grad=1"),
     *("crop_padding=1", "flip=0.5", "dtype=fp32", "lr=4e-3"),
 )
@@ -40,36 +40,42 @@ def folder(tmp_path_factory):
     return root
 
 
-def train(folder, out, processes, *words, settings=SETTINGS):
-    """Train in `processes` processes and return the log's records."""
-    script = out.parent / "train.py"
-    script.write_text(PROGRAM)
+@pytest.fixture
+def train(folder, start_several):
+    """Return a function that trains in some processes and returns the log's records."""
+
+    def run(out, processes, *words, settings=SETTINGS, launch=start_several):
+        given = ["illama", "train", "demo", "--device", "cpu", "--data", folder, "--out", out]
+        given += [*words, *(word for setting in settings for word in ("--set", setting))]
+        printed = launch(processes, PROGRAM, *given)[0].printed
+        assert printed.splitlines() == [str(out / f"{out.name}.safetensors")]
+        return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+    return run
+
+
+def by_torchrun(processes, program, *words):
+    """Start a program by torchrun, as a user would."""
+    script = words[words.index("--out") + 1].with_suffix(".py")
+    script.write_text(f"import torch\ntorch.set_num_threads(1)\n{program}")
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *(launch if processes > 1 else ()), str(script)]
-    command += [
-        "train",
-        "demo",
-        "--device",
-        "cpu",
-        "--data",
-        str(folder),
-        "--out",
-        str(out),
-        *words,
-    ]
-    command += [word for setting in settings for word in ("--set", setting)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *launch, script, *map(str, words[1:])],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [str(out / f"{out.name}.safetensors")]
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [SimpleNamespace(printed=done.stdout)]
 
 
-def test_two_processes_do_what_one_does(folder, tmp_path):
-    one, two = (train(folder, tmp_path / f"by{count}", count) for count in (1, 2))
-    assert len(one) == len(two) == 4  # of five steps each
+@pytest.mark.parametrize("launch", [None, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_two_processes_do_what_one_does(train, start_several, launch, tmp_path):
+    one = train(tmp_path / "by1", 1)
+    two = train(tmp_path / "by2", 2, launch=launch or start_several)
+    assert len(one) == len(two) == 2  # of five steps each
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-4)
     weights = [
@@ -80,21 +86,16 @@ def test_two_processes_do_what_one_does(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_cut_over_two_processes_does_what_a_whole_one_does_and_goes_on(folder, tmp_path):
+def test_a_model_cut_over_two_processes_does_what_a_whole_one_does_and_goes_on(train, tmp_path):
     settings = [*SETTINGS, "recompute=true"]
-    whole = train(folder, tmp_path / "whole", 1, settings=settings)
-    cut = train(folder, tmp_path / "cut", 2, "--shard", settings=settings)
+    whole = train(tmp_path / "whole", 1, settings=settings)
+    cut = train(tmp_path / "cut", 2, "--shard", settings=settings)
     for alone, together in zip(whole, cut, strict=True):
         assert together == pytest.approx(alone, rel=1e-4)
-    for name in ("cut.safetensors", "cut.pth", "checkpoint-20.pth"):
+    for name in ("cut.safetensors", "cut.pth", "checkpoint-10.pth"):
         (tmp_path / "cut" / name).unlink()
-    again = train(folder, tmp_path / "cut", 2, "--shard", settings=settings)
+    again = train(tmp_path / "cut", 2, "--shard", settings=settings)
     assert again == cut
-    alone = train_from(tmp_path, folder, settings)
+    path = tmp_path / "cut" / "checkpoint-5.pth"  # which two have saved in pieces
+    alone = train(tmp_path / "alone", 1, "--resume", path, settings=settings)
     assert alone[-1] == pytest.approx(cut[-1], rel=1e-4)
-
-
-def train_from(tmp_path, folder, settings):
-    """Go on in one process from what two have saved in pieces."""
-    path = str(tmp_path / "cut" / "checkpoint-15.pth")
-    return train(folder, tmp_path / "alone", 1, "--resume", path, settings=settings)

@@ -7,22 +7,7 @@ import sys
 import pytest
 import typer
 
-from illama import cli, exits
-
-
-@pytest.fixture
-def illama(capsys):
-    """Return a function that runs the command and returns exit code, stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            exits.run(cli.app, "illama", [str(word) for word in words])
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+from illama import exits
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, exits.InputError])

@@ -6,35 +6,18 @@ import signal
 import stat
 
 import pytest
-import torch
-from torch import nn
 
 import illama
 from illama.checkpoint import load
 from illama.checkpoint.load import save_checkpoint
-from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError
-from illama.model import Model
 
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
 
 
-def fresh(config: Config, seed: int = 0) -> Model:
-    """Return a model whose every parameter is drawn, so that none can be mixed up unseen."""
-    torch.manual_seed(seed)
-    model = Model(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    return sha256_of_weights(one.state_dict()) == sha256_of_weights(other.state_dict())
-
-
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(fresh, tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     save_checkpoint(fresh(SMALL), path)
     old = path.read_bytes()
@@ -51,7 +34,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(fresh, tmp_path, monkeypatch):
     path = tmp_path / "a.pth"
     save_checkpoint(fresh(SMALL), path)
     old = path.read_bytes()
@@ -67,7 +50,7 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
+def test_saving_through_a_link_replaces_what_it_points_to(fresh, same_weights, tmp_path):
     target, link = tmp_path / "a.pth", tmp_path / "best.pth"
     save_checkpoint(fresh(SMALL), target)
     link.symlink_to(target)
@@ -76,7 +59,7 @@ def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
     assert same_weights(illama.load(target), fresh(SMALL, 1))
 
 
-def test_saved_files_have_the_usual_permissions(tmp_path):
+def test_saved_files_have_the_usual_permissions(fresh, tmp_path):
     mask = os.umask(0o022)
     try:
         for name in ("a.pth", "a.safetensors"):
@@ -86,6 +69,6 @@ def test_saved_files_have_the_usual_permissions(tmp_path):
         os.umask(mask)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_folder_that_is_not_there_is_named(fresh, tmp_path):
     with pytest.raises(CheckpointError, match="folder does not exist"):
         save_checkpoint(fresh(SMALL), tmp_path / "missing" / "a.pth")

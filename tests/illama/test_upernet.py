@@ -9,12 +9,6 @@ from illama.upernet import Segmenter, SegmenterConfig, scaled_blocks
 TINY = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
 
 
-@pytest.fixture
-def segmenter():
-    torch.manual_seed(0)
-    return Segmenter(SegmenterConfig(backbone=TINY, classes=5)).eval()
-
-
 @pytest.mark.parametrize(("size", "parameters"), [("tiny", 10_864_556), ("base", 163_222_316)])
 def test_the_parameters_are_those_of_the_paper(size, parameters):
     """Table 10 says 10.86 M and 163.22 M: without final norm and head, with the auxiliary head."""

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from illama_eval.bootstrap import weights_of
-from illama_eval.compare.change import FLOORS
 from illama_eval.statistics import paired_difference
 
 IMAGES, BINS, FINE = 2000, 15, 2_000_000
@@ -98,7 +97,7 @@ CALIBRATED = Model(reach=0.6, power=1.0), Model(reach=0.7, power=1.02)
 
 def check(pairs):
     covered, floors = simulate(MISCALIBRATED, pairs, seed=0)
-    assert (floors > FLOORS).all()
+    assert (floors > CALIBRATED_FLOORS).all()
     accuracy, ratio, error = covered.mean(0)
     figures = {"accuracy": float(accuracy), "ratio": float(ratio), "ece": float(error)}
     print(pairs, "pairs:", figures)  # noqa: T201 - pytest -rP

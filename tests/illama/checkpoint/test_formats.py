@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import pytest
-import torch
-from torch import nn
 
 from illama.checkpoint.formats import to_official, translate
 from illama.config import STEPS, Config
@@ -16,22 +12,7 @@ SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=
 VIT = Config.at("vit", "nano", width=24, heads=2, depth=2)
 
 
-def fresh(config: Config, seed: int = 0) -> Model:
-    """Return a model whose every parameter is drawn, so that none can be mixed up unseen."""
-    torch.manual_seed(seed)
-    model = Model(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def official(model: Model) -> OrderedDict[str, torch.Tensor]:
-    """Return the weights under the released names."""
-    mlp = model.config.mlp
-    return OrderedDict((to_official(k, mlp), v) for k, v in model.state_dict().items())
-
-
-def test_released_names_are_exactly_those_of_the_released_code():
+def test_released_names_are_exactly_those_of_the_released_code(fresh, official):
     block = (
         "norm1.weight attn.qkv.weight attn.qkv.bias attn.proj.weight attn.proj.bias "
         "norm2.weight mlp.fc1.weight mlp.fc3.weight mlp.fc2.weight"
@@ -42,7 +23,7 @@ def test_released_names_are_exactly_those_of_the_released_code():
     assert sorted(official(fresh(SMALL))) == sorted(expected)
 
 
-def test_vit_names_are_exactly_those_of_timm():
+def test_vit_names_are_exactly_those_of_timm(fresh, official):
     block = (
         "norm1.weight norm1.bias attn.qkv.weight attn.qkv.bias attn.proj.weight attn.proj.bias "
         "norm2.weight norm2.bias mlp.fc1.weight mlp.fc1.bias mlp.fc2.weight mlp.fc2.bias"

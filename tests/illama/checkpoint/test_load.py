@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from torch import nn
 
 import illama
 from illama.checkpoint import released
-from illama.checkpoint.formats import HEADS, to_official
+from illama.checkpoint.formats import HEADS
 from illama.checkpoint.load import read_checkpoint, save_checkpoint
-from illama.checkpoint.weights import sha256_of_weights
 from illama.config import STEPS, Config
 from illama.files import CheckpointError
 from illama.model import Model
@@ -29,35 +27,9 @@ VIT = Config.at("vit", "nano", width=24, heads=2, depth=2)
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "official_micro.pth"
 
 
-def fresh(config: Config, seed: int = 0) -> Model:
-    """Return a model whose every parameter is drawn, so that none can be mixed up unseen."""
-    torch.manual_seed(seed)
-    model = Model(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def official(model: Model) -> OrderedDict[str, torch.Tensor]:
-    """Return the weights under the released names."""
-    mlp = model.config.mlp
-    return OrderedDict((to_official(k, mlp), v) for k, v in model.state_dict().items())
-
-
-def write(path: Path, model: Model, epoch: int = 299, **args: object) -> Path:
-    """Write a file as the released code does."""
-    arguments = argparse.Namespace(**{"num_heads": model.config.heads, **args})
-    torch.save({"model": official(model), "epoch": epoch, "args": arguments}, path)
-    return path
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    return sha256_of_weights(one.state_dict()) == sha256_of_weights(other.state_dict())
-
-
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("step", STEPS)
-def test_saving_and_loading_changes_nothing(tmp_path, step, suffix):
+def test_saving_and_loading_changes_nothing(fresh, same_weights, tmp_path, step, suffix):
     model = fresh(Config.at(step, "nano", width=24, heads=2, depth=2))
     path = tmp_path / f"file{suffix}"
     save_checkpoint(model, path, epoch=7, args={"lr": 0.1, "betas": (0.9, 0.999)})
@@ -70,7 +42,7 @@ def test_saving_and_loading_changes_nothing(tmp_path, step, suffix):
     assert torch.equal(seen.model(images), model(images))
 
 
-def test_equal_models_make_equal_files(tmp_path):
+def test_equal_models_make_equal_files(fresh, tmp_path):
     for suffix in (".pth", ".safetensors"):
         for name in ("one", "two"):
             save_checkpoint(fresh(SMALL), tmp_path / f"{name}{suffix}", args={"b": 1, "a": 2})
@@ -89,7 +61,7 @@ def test_the_released_layout_loads_with_its_provenance():
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "backbone."])
-def test_wrappers_leave_no_trace_in_the_names(tmp_path, prefix):
+def test_wrappers_leave_no_trace_in_the_names(fresh, official, same_weights, tmp_path, prefix):
     model = fresh(SMALL)
     state = {f"{prefix}{name}": tensor for name, tensor in official(model).items()}
     torch.save(state, tmp_path / "bare.pth")
@@ -98,7 +70,7 @@ def test_wrappers_leave_no_trace_in_the_names(tmp_path, prefix):
     assert (seen.layout, seen.key) == ("bare state dict", None)
 
 
-def test_averaged_weights_are_taken_when_asked_for(tmp_path):
+def test_averaged_weights_are_taken_when_asked_for(fresh, official, same_weights, tmp_path):
     model, averaged = fresh(SMALL, 0), fresh(SMALL, 1)
     path = tmp_path / "ema.pth"
     torch.save({"model": official(model), "model_ema": official(averaged)}, path)
@@ -108,12 +80,12 @@ def test_averaged_weights_are_taken_when_asked_for(tmp_path):
     assert seen.key == "model_ema"
 
 
-def test_averaged_weights_that_are_not_there_are_refused(tmp_path):
+def test_averaged_weights_that_are_not_there_are_refused(fresh, write, tmp_path):
     with pytest.raises(CheckpointError, match="no averaged weights"):
         read_checkpoint(write(tmp_path / "a.pth", fresh(SMALL)), ema=True)
 
 
-def test_a_vit_file_is_bidirectional_with_its_class_token_first(tmp_path):
+def test_a_vit_file_is_bidirectional_with_its_class_token_first(fresh, official, tmp_path):
     model = fresh(VIT)
     torch.save(official(model), tmp_path / "deit.pth")
     seen = read_checkpoint(tmp_path / "deit.pth", heads=2)
@@ -124,7 +96,9 @@ def test_a_vit_file_is_bidirectional_with_its_class_token_first(tmp_path):
 
 
 @pytest.mark.parametrize("names", ["gamma_{}", "ls{}.gamma"])
-def test_layer_scale_and_a_class_token_without_position_are_folded(tmp_path, names):
+def test_layer_scale_and_a_class_token_without_position_are_folded(
+    fresh, official, tmp_path, names
+):
     model = fresh(VIT)
     with torch.no_grad():
         model.position_embedding[:, 0] = 0
@@ -149,7 +123,7 @@ def test_layer_scale_and_a_class_token_without_position_are_folded(tmp_path, nam
     torch.testing.assert_close(seen.model(images), model(images), rtol=1e-4, atol=1e-5)
 
 
-def test_a_vit_without_biases_of_queries_keys_and_values_gets_zeros(tmp_path):
+def test_a_vit_without_biases_of_queries_keys_and_values_gets_zeros(fresh, official, tmp_path):
     model = fresh(VIT)
     with torch.no_grad():
         for block in model.blocks:
@@ -171,7 +145,9 @@ def test_a_vit_without_biases_of_queries_keys_and_values_gets_zeros(tmp_path):
         ("blocks.0.ls1.gamma", (3,), "unexpected 1"),
     ],
 )
-def test_what_our_models_cannot_equal_is_refused_by_name(tmp_path, name, shape, words):
+def test_what_our_models_cannot_equal_is_refused_by_name(
+    fresh, official, tmp_path, name, shape, words
+):
     torch.save({**official(fresh(VIT)), name: torch.ones(shape)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=words) as refusal:
         read_checkpoint(tmp_path / "other.pth", heads=2)
@@ -204,7 +180,9 @@ def strengthen(model):
                 parameter.add_(torch.randn_like(parameter) / 10)
 
 
-def test_an_old_file_loads_with_the_note_that_it_cannot_be_verified(tmp_path):
+def test_an_old_file_loads_with_the_note_that_it_cannot_be_verified(
+    fresh, official, same_weights, tmp_path
+):
     model, path = fresh(SMALL), tmp_path / "old.pth"
     torch.save(official(model), path, _use_new_zipfile_serialization=False)
     seen = read_checkpoint(path, heads=2)
@@ -213,13 +191,13 @@ def test_an_old_file_loads_with_the_note_that_it_cannot_be_verified(tmp_path):
 
 
 @pytest.mark.parametrize("width", HEADS)
-def test_size_patch_classes_depth_and_heads_come_from_the_shapes(tmp_path, width):
+def test_size_patch_classes_depth_and_heads_come_from_the_shapes(official, tmp_path, width):
     config = replace(SMALL, width=width, heads=HEADS[width], depth=1, classes=5)
     torch.save(official(Model(config)), tmp_path / "bare.pth")
     assert read_checkpoint(tmp_path / "bare.pth").model.config == config
 
 
-def test_an_unknown_width_asks_for_heads(tmp_path):
+def test_an_unknown_width_asks_for_heads(fresh, official, write, tmp_path):
     torch.save(official(fresh(SMALL)), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="heads="):
         illama.load(tmp_path / "a.pth")
@@ -227,7 +205,7 @@ def test_an_unknown_width_asks_for_heads(tmp_path):
     assert illama.load(write(tmp_path / "b.pth", fresh(SMALL))).config.heads == 2
 
 
-def test_rotary_positions_alone_need_an_image_size(tmp_path):
+def test_rotary_positions_alone_need_an_image_size(fresh, official, write, tmp_path):
     model = fresh(replace(SMALL, position="rotary"))
     torch.save(official(model), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="image_size="):
@@ -238,7 +216,7 @@ def test_rotary_positions_alone_need_an_image_size(tmp_path):
 
 
 @pytest.mark.parametrize("token", ["first", "last"])
-def test_resizing_positions_keeps_the_row_of_the_class_token(tmp_path, token):
+def test_resizing_positions_keeps_the_row_of_the_class_token(fresh, same_weights, tmp_path, token):
     model = fresh(replace(SMALL, class_token=token))
     save_checkpoint(model, tmp_path / "a.pth")
     seen = read_checkpoint(tmp_path / "a.pth", image_size=24)
@@ -250,7 +228,7 @@ def test_resizing_positions_keeps_the_row_of_the_class_token(tmp_path, token):
     assert same_weights(read_checkpoint(tmp_path / "a.pth", image_size=16).model, model)
 
 
-def test_a_constant_position_table_stays_constant_when_resized(tmp_path):
+def test_a_constant_position_table_stays_constant_when_resized(fresh, tmp_path):
     model = fresh(SMALL)
     nn.init.constant_(model.position_embedding, 0.5)
     save_checkpoint(model, tmp_path / "a.pth")
@@ -258,30 +236,16 @@ def test_a_constant_position_table_stays_constant_when_resized(tmp_path):
     torch.testing.assert_close(table, torch.full((1, 101, 12), 0.5))
 
 
-def test_an_image_size_that_does_not_divide_is_refused(tmp_path):
+def test_an_image_size_that_does_not_divide_is_refused(fresh, tmp_path):
     save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="no multiple"):
         illama.load(tmp_path / "a.pth", image_size=18)
 
 
-def test_more_tokens_than_a_mask_is_built_for_are_refused(tmp_path):
+def test_more_tokens_than_a_mask_is_built_for_are_refused(fresh, tmp_path):
     save_checkpoint(fresh(replace(SMALL, position="rotary")), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="tokens"):
         illama.load(tmp_path / "a.pth", image_size=400)
-
-
-def spoiled(tmp_path: Path, **changes: torch.Tensor | None) -> Path:
-    """Write a released file with weights replaced or, with None, left out."""
-    model = fresh(SMALL)
-    state = official(model)
-    for name, tensor in changes.items():
-        key = name.replace("__", ".")
-        state.pop(key, None)
-        if tensor is not None:
-            state[key] = tensor
-    path = tmp_path / "spoiled.pth"
-    torch.save({"model": state, "args": argparse.Namespace(num_heads=2)}, path)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -297,12 +261,12 @@ def spoiled(tmp_path: Path, **changes: torch.Tensor | None) -> Path:
         ({"module__norm__weight": torch.ones(12)}, "two names"),
     ],
 )
-def test_what_cannot_be_run_is_refused_by_name(tmp_path, changes, words):
+def test_what_cannot_be_run_is_refused_by_name(spoiled, tmp_path, changes, words):
     with pytest.raises(CheckpointError, match=words):
-        illama.load(spoiled(tmp_path, **changes))
+        illama.load(spoiled(**changes))
 
 
-def test_a_config_that_contradicts_the_weights_is_refused(tmp_path):
+def test_a_config_that_contradicts_the_weights_is_refused(fresh, tmp_path):
     model = fresh(SMALL)
     model.config = replace(SMALL, depth=4)
     save_checkpoint(model, tmp_path / "a.pth")
@@ -311,13 +275,13 @@ def test_a_config_that_contradicts_the_weights_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"depth": "two"}', '{"unknown": 1}'])
-def test_a_config_changed_by_hand_is_refused(tmp_path, text):
+def test_a_config_changed_by_hand_is_refused(fresh, write, tmp_path, text):
     path = write(tmp_path / "a.pth", fresh(SMALL), illama_config=text)
     with pytest.raises(CheckpointError, match=str(path)):
         illama.load(path)
 
 
-def test_weights_without_their_header_are_refused_in_our_safetensors(tmp_path):
+def test_weights_without_their_header_are_refused_in_our_safetensors(fresh, official, tmp_path):
     from safetensors.torch import save_file
 
     state = fresh(SMALL).state_dict()
@@ -330,7 +294,7 @@ def test_weights_without_their_header_are_refused_in_our_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_run_in_float32(tmp_path, dtype):
+def test_other_precisions_run_in_float32(fresh, official, tmp_path, dtype):
     model = fresh(SMALL)
     torch.save({k: v.to(dtype) for k, v in official(model).items()}, tmp_path / "a.pth")
     seen = read_checkpoint(tmp_path / "a.pth", heads=2)
@@ -340,16 +304,16 @@ def test_other_precisions_run_in_float32(tmp_path, dtype):
     assert torch.equal(seen.model.head.weight, expected)
 
 
-def test_weights_that_share_memory_in_the_file_are_apart_in_the_model(tmp_path):
+def test_weights_that_share_memory_in_the_file_are_apart_in_the_model(spoiled, tmp_path):
     shared = torch.ones(12)
-    path = spoiled(tmp_path, norm__weight=shared, blocks__0__norm1__weight=shared)
+    path = spoiled(norm__weight=shared, blocks__0__norm1__weight=shared)
     model = illama.load(path)
     with torch.no_grad():
         model.norm.weight.zero_()
     assert model.blocks[0].attention_norm.weight.sum() == 12
 
 
-def test_loading_leaves_the_random_state_alone(tmp_path):
+def test_loading_leaves_the_random_state_alone(fresh, tmp_path):
     save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     before = torch.get_rng_state()
     illama.load(tmp_path / "a.pth")
@@ -374,7 +338,9 @@ def test_loading_leaves_the_random_state_alone(tmp_path):
         ({}, 0, None),
     ],
 )
-def test_a_file_from_the_soft_phase_is_refused_until_told(tmp_path, args, epoch, implied):
+def test_a_file_from_the_soft_phase_is_refused_until_told(
+    fresh, write, tmp_path, args, epoch, implied
+):
     path = write(tmp_path / "a.pth", fresh(SMALL), epoch, **args)
     if implied is None:
         assert read_checkpoint(path).soft_mask == 0
@@ -385,7 +351,7 @@ def test_a_file_from_the_soft_phase_is_refused_until_told(tmp_path, args, epoch,
         assert read_checkpoint(path, soft_mask=0).soft_mask == 0
 
 
-def test_a_published_file_is_causal_whatever_its_args_say(tmp_path, monkeypatch):
+def test_a_published_file_is_causal_whatever_its_args_say(fresh, write, tmp_path, monkeypatch):
     args = {"mask_mode": "standard", "soft_mask": 1.0}
     path = write(tmp_path / "a.pth", fresh(SMALL), **args)
     sha256 = read_checkpoint(path, soft_mask=0).file_sha256
@@ -395,7 +361,7 @@ def test_a_published_file_is_causal_whatever_its_args_say(tmp_path, monkeypatch)
     assert (seen.soft_mask, seen.released) == (0, "known")
 
 
-def test_load_gives_a_model_that_is_right_without_arguments(tmp_path):
+def test_load_gives_a_model_that_is_right_without_arguments(fresh, tmp_path):
     model, images = fresh(SMALL), torch.randn(2, 3, 16, 16)
     save_checkpoint(model, tmp_path / "a.pth", soft_mask=1)
     assert read_checkpoint(tmp_path / "a.pth").soft_mask == 1
@@ -406,14 +372,14 @@ def test_load_gives_a_model_that_is_right_without_arguments(tmp_path):
     assert illama.load(tmp_path / "a.pth", soft_mask=0).config == SMALL
 
 
-def test_load_refuses_a_soft_mask_that_the_model_would_not_know(tmp_path):
+def test_load_refuses_a_soft_mask_that_the_model_would_not_know(fresh, tmp_path):
     save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"checkpoint\.read"):
         illama.load(tmp_path / "a.pth", soft_mask=0.5)
     assert read_checkpoint(tmp_path / "a.pth", soft_mask=0.5).soft_mask == 0.5
 
 
-def test_another_masking_is_run_when_asked_for_and_noted(tmp_path):
+def test_another_masking_is_run_when_asked_for_and_noted(fresh, tmp_path):
     save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
     seen = read_checkpoint(tmp_path / "a.pth", masking="additive")
     assert seen.model.config == replace(SMALL, masking="additive")
@@ -436,7 +402,7 @@ def test_the_trained_checkpoint_loads_and_its_bidirectional_twin_is_refused(shar
     assert illama.load(twin, soft_mask=1).config.masking == "none"
 
 
-def test_a_saved_pth_is_what_the_released_code_reads(tmp_path):
+def test_a_saved_pth_is_what_the_released_code_reads(fresh, official, tmp_path):
     model = fresh(SMALL)
     optimizer = {"state": {}, "param_groups": [{"lr": 0.1}]}
     save_checkpoint(
@@ -451,7 +417,7 @@ def test_a_saved_pth_is_what_the_released_code_reads(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.bin", "a", "a.safetensors"])
-def test_a_suffix_that_cannot_hold_it_is_refused(tmp_path, name):
+def test_a_suffix_that_cannot_hold_it_is_refused(fresh, tmp_path, name):
     with pytest.raises(CheckpointError, match="suffix"):
         save_checkpoint(fresh(SMALL), tmp_path / name, extra={"optimizer": {}})
     assert not list(tmp_path.iterdir())

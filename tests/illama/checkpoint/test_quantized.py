@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
 from illama.checkpoint.load import load, read_checkpoint, save_checkpoint
-from illama.checkpoint.quantized import count_bytes, install, pack, serialize
-from illama.checkpoint.quantized_weight import QuantizedWeight, WeightLayout
+from illama.checkpoint.quantized import count_bytes, pack, serialize
 from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError
@@ -22,33 +20,8 @@ from illama.model import Model
 CONFIG = Config(image_size=16, patch_size=8, width=32, depth=2, heads=2, classes=8)
 
 
-def quantized_layer(layer: nn.Linear, bits: int, **more: object) -> QuantizedWeight:
-    """Return a layer's weight as random integers."""
-    out, width = layer.weight.shape
-    group = width if bits == 8 else 16
-    half = 2 ** (bits - 1)
-    generator = torch.Generator().manual_seed(out + bits)
-    values = torch.randint(-half, half, (out, width), generator=generator).to(torch.int8)
-    scale = torch.rand(out, width // group, generator=generator).add(0.01).bfloat16().float()
-    form = WeightLayout(shape=(out, width), bits=bits, group=group, **more)
-    zero = torch.ones_like(scale).to(torch.int8) if form.zero else None
-    return QuantizedWeight(form=form, values=values, scale=scale, zero=zero)
-
-
-def quantized_model(bits: int = 4, **more: object) -> tuple[Model, dict[str, QuantizedWeight]]:
-    torch.manual_seed(0)
-    model = Model(CONFIG).eval()
-    weights = {
-        name: quantized_layer(layer, bits, **more)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear)
-    }
-    install(model, weights)
-    return model, weights
-
-
 @pytest.fixture(scope="module")
-def file() -> bytes:
+def file(quantized_model) -> bytes:
     model, weights = quantized_model()
     return serialize(model, weights, {"scheme": "w4"}, 0.0)
 
@@ -57,7 +30,7 @@ def file() -> bytes:
     ("bits", "more"),
     [(8, {}), (6, {}), (4, {"zero": True}), (3, {}), (2, {}), (8, {"activation": "int8-dynamic"})],
 )
-def test_a_file_loads_again_with_the_same_logits_and_digest(tmp_path, bits, more):
+def test_a_file_loads_again_with_the_same_logits_and_digest(quantized_model, tmp_path, bits, more):
     model, weights = quantized_model(bits, **more)
     path = tmp_path / "model.safetensors"
     path.write_bytes(serialize(model, weights, {"scheme": "test"}, 0.0))
@@ -70,7 +43,7 @@ def test_a_file_loads_again_with_the_same_logits_and_digest(tmp_path, bits, more
     assert found.quantization["scheme"] == "test"
 
 
-def test_rows_of_a_file_stand_in_the_published_order():
+def test_rows_of_a_file_stand_in_the_published_order(quantized_model):
     model, weights = quantized_model(8)
     layer = model.blocks[0].attention.qkv
     exact = Model(CONFIG)
@@ -82,7 +55,7 @@ def test_rows_of_a_file_stand_in_the_published_order():
     assert torch.equal(values, exact.state_dict()[f"{name}.weight"])
 
 
-def test_every_byte_of_a_file_is_something(file):
+def test_every_byte_of_a_file_is_something(quantized_model, file):
     model, weights = quantized_model()
     count = count_bytes(pack(model, weights), len(file))
     assert sum(count.values()) == len(file)
@@ -90,7 +63,7 @@ def test_every_byte_of_a_file_is_something(file):
     assert count["header"] == struct.unpack("<Q", file[:8])[0] + 8
 
 
-def test_a_soft_mask_of_one_gives_the_bidirectional_quantized_model(tmp_path):
+def test_a_soft_mask_of_one_gives_the_bidirectional_quantized_model(quantized_model, tmp_path):
     model, weights = quantized_model(8)
     path = tmp_path / "model.safetensors"
     path.write_bytes(serialize(model, weights, {}, 1.0))
@@ -101,7 +74,7 @@ def test_a_soft_mask_of_one_gives_the_bidirectional_quantized_model(tmp_path):
     assert load(path).config.masking == "none"
 
 
-def test_a_quantized_model_is_not_saved_as_a_plain_one(tmp_path):
+def test_a_quantized_model_is_not_saved_as_a_plain_one(quantized_model, tmp_path):
     model, _ = quantized_model()
     with pytest.raises(CheckpointError, match="quantized"):
         save_checkpoint(model, tmp_path / "again.pth")

@@ -10,15 +10,8 @@ from illama.checkpoint.load import read_checkpoint
 from illama.checkpoint.segmenter import is_segmenter, read_segmenter, save_segmenter
 from illama.config import Config
 from illama.files import CheckpointError
-from illama.upernet import Segmenter, SegmenterConfig
 
 TINY = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
-
-
-@pytest.fixture
-def segmenter():
-    torch.manual_seed(0)
-    return Segmenter(SegmenterConfig(backbone=TINY, classes=5)).eval()
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

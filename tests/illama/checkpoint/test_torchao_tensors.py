@@ -4,41 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from illama.checkpoint import torchao_tensors
-from illama.checkpoint.quantized import install, pack_bits, unpack_bits
-from illama.checkpoint.quantized_weight import QuantizedWeight, WeightLayout
+from illama.checkpoint.quantized import pack_bits, unpack_bits
 from illama.config import Config
 from illama.files import CheckpointError
-from illama.model import Model
 
 CONFIG = Config(image_size=16, patch_size=8, width=32, depth=2, heads=2, classes=8)
-
-
-def quantized_layer(layer: nn.Linear, bits: int, **more: object) -> QuantizedWeight:
-    """Return a layer's weight as random integers."""
-    out, width = layer.weight.shape
-    group = width if bits == 8 else 16
-    half = 2 ** (bits - 1)
-    generator = torch.Generator().manual_seed(out + bits)
-    values = torch.randint(-half, half, (out, width), generator=generator).to(torch.int8)
-    scale = torch.rand(out, width // group, generator=generator).add(0.01).bfloat16().float()
-    form = WeightLayout(shape=(out, width), bits=bits, group=group, **more)
-    zero = torch.ones_like(scale).to(torch.int8) if form.zero else None
-    return QuantizedWeight(form=form, values=values, scale=scale, zero=zero)
-
-
-def quantized_model(bits: int = 4, **more: object) -> tuple[Model, dict[str, QuantizedWeight]]:
-    torch.manual_seed(0)
-    model = Model(CONFIG).eval()
-    weights = {
-        name: quantized_layer(layer, bits, **more)
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear)
-    }
-    install(model, weights)
-    return model, weights
 
 
 @settings(max_examples=30, deadline=None)
@@ -51,7 +23,7 @@ def test_packed_values_come_back_and_take_their_bits_alone(bits, rows, columns):
     assert torch.equal(unpack_bits(packed, bits, (rows, columns)), values)
 
 
-def test_a_pair_of_torch_and_torchao_that_does_not_fit_is_named(monkeypatch):
+def test_a_pair_of_torch_and_torchao_that_does_not_fit_is_named(quantized_model, monkeypatch):
     def fail():
         raise ImportError("cannot import name 'Int8Tensor'")
 

@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-import argparse
-from collections import OrderedDict
-from pathlib import Path
-
 import pytest
 import torch
-from torch import nn
 
 import illama
-from illama.checkpoint.formats import to_official
 from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
@@ -19,36 +13,7 @@ from illama.model import Model
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
 
 
-def fresh(config: Config, seed: int = 0) -> Model:
-    """Return a model whose every parameter is drawn, so that none can be mixed up unseen."""
-    torch.manual_seed(seed)
-    model = Model(config).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def official(model: Model) -> OrderedDict[str, torch.Tensor]:
-    """Return the weights under the released names."""
-    mlp = model.config.mlp
-    return OrderedDict((to_official(k, mlp), v) for k, v in model.state_dict().items())
-
-
-def spoiled(tmp_path: Path, **changes: torch.Tensor | None) -> Path:
-    """Write a released file with weights replaced or, with None, left out."""
-    model = fresh(SMALL)
-    state = official(model)
-    for name, tensor in changes.items():
-        key = name.replace("__", ".")
-        state.pop(key, None)
-        if tensor is not None:
-            state[key] = tensor
-    path = tmp_path / "spoiled.pth"
-    torch.save({"model": state, "args": argparse.Namespace(num_heads=2)}, path)
-    return path
-
-
-def test_missing_unexpected_and_misshapen_weights_are_all_listed(tmp_path):
+def test_missing_unexpected_and_misshapen_weights_are_all_listed(spoiled, tmp_path):
     path = spoiled(
         tmp_path,
         norm__weight=None,
@@ -64,13 +29,13 @@ def test_missing_unexpected_and_misshapen_weights_are_all_listed(tmp_path):
     )
 
 
-def test_long_lists_are_cut_after_ten_names(tmp_path):
-    path = spoiled(tmp_path, **{f"extra{number}": torch.zeros(1) for number in range(14)})
+def test_long_lists_are_cut_after_ten_names(spoiled, tmp_path):
+    path = spoiled(**{f"extra{number}": torch.zeros(1) for number in range(14)})
     with pytest.raises(CheckpointError, match=r"unexpected 14 \(extra0, .*extra9 and 4 more\)"):
         illama.load(path)
 
 
-def test_the_published_size_that_the_shapes_fit_is_named(tmp_path):
+def test_the_published_size_that_the_shapes_fit_is_named(official, tmp_path):
     state = official(Model(Config.at("soft-mask", "nano")))
     del state["norm.weight"]
     torch.save(state, tmp_path / "a.pth")
@@ -78,7 +43,7 @@ def test_the_published_size_that_the_shapes_fit_is_named(tmp_path):
         illama.load(tmp_path / "a.pth")
 
 
-def test_the_sha256_is_that_of_the_weights_not_of_the_layout(tmp_path):
+def test_the_sha256_is_that_of_the_weights_not_of_the_layout(fresh, tmp_path):
     model = fresh(SMALL)
     save_checkpoint(model, tmp_path / "a.pth")
     save_checkpoint(model, tmp_path / "a.safetensors", args={"lr": 1})

@@ -10,26 +10,7 @@ from illama.sources.source import SourceError
 from illama.transforms import ImageError
 
 
-def write_ade(root, images=4, size=(24, 20)):
-    """Write a folder laid out like ADE20K: left half class 1, right half class 2, a stripe of 0."""
-    random = np.random.default_rng(0)
-    for split in ("training", "validation"):
-        for kind in ("images", "annotations"):
-            (root / kind / split).mkdir(parents=True, exist_ok=True)
-        for number in range(images):
-            width, height = size[0] + 4 * number, size[1]
-            mask = np.ones((height, width), np.uint8)
-            mask[:, width // 2 :] = 2
-            mask[0] = 0
-            pixels = np.where(mask[..., None] == 2, 200, 50) + random.integers(
-                0, 20, (height, width, 3)
-            )
-            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / split / f"{number}.jpg")
-            Image.fromarray(mask).save(root / "annotations" / split / f"{number}.png")
-    return root
-
-
-def test_the_zero_label_is_reduced_once(tmp_path):
+def test_the_zero_label_is_reduced_once(write_ade, tmp_path):
     assert reduce_zero_label(np.array([[0, 1, 150]], np.uint8)).tolist() == [[255, 0, 149]]
     with pytest.raises(ImageError, match="label 151 is above 150"):
         reduce_zero_label(np.array([[151]], np.uint8))
@@ -41,7 +22,7 @@ def test_the_zero_label_is_reduced_once(tmp_path):
     assert source.limit(2, 0).read_pair(0)[1].shape[0] == 20
 
 
-def test_missing_and_unfit_masks_are_refused(tmp_path):
+def test_missing_and_unfit_masks_are_refused(write_ade, tmp_path):
     root = write_ade(tmp_path)
     Image.fromarray(np.ones((3, 3), np.uint8)).save(root / "annotations" / "validation" / "0.png")
     with pytest.raises(ImageError, match="the image has 24 x 20 pixels, its mask 3 x 3"):

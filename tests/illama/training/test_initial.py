@@ -9,8 +9,6 @@ import torch
 from rich.console import Console
 
 from illama.files import CheckpointError
-from illama.sources.demo import draw
-from illama.sources.source import hash_arrays, make_source
 from illama.training.initial import build
 from illama.training.loop import fit
 from illama.training.recipe import find_recipe
@@ -21,22 +19,8 @@ SMALL = find_recipe("demo").override(
 """The demo's recipe on pictures of five tokens: the same code, a hundredth of the time."""
 
 
-def small_source(split="train", images=50, **changes):
-    drawn = draw(split, images)
-    given = {
-        "name": "small",
-        "split": split,
-        "names": [f"{split}/{i}" for i in range(images)],
-        "labels": drawn.labels,
-        "contents": hash_arrays(drawn.images),
-        "read": drawn.images.__getitem__,
-        "in_memory": True,
-    }
-    return make_source(**{**given, **changes})
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(small_source, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "small"
     said = StringIO()
     result = fit(SMALL, small_source(), small_source("test", 30), out, console=Console(file=said))

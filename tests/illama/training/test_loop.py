@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -13,12 +12,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from illama import cli, exits
 from illama.checkpoint.load import read_checkpoint
 from illama.distributed import World, choose_device
 from illama.exits import UsageError
 from illama.sources.demo import draw
-from illama.sources.source import SourceError, hash_arrays, make_source
+from illama.sources.source import SourceError
 from illama.training.loader import open_splits
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, RecipeError, find_recipe
@@ -30,20 +28,6 @@ SMALL = find_recipe("demo").override(
     ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
 )
 """The demo's recipe on pictures of five tokens: the same code, a hundredth of the time."""
-
-
-def small_source(split="train", images=50, **changes):
-    drawn = draw(split, images)
-    given = {
-        "name": "small",
-        "split": split,
-        "names": [f"{split}/{i}" for i in range(images)],
-        "labels": drawn.labels,
-        "contents": hash_arrays(drawn.images),
-        "read": drawn.images.__getitem__,
-        "in_memory": True,
-    }
-    return make_source(**{**given, **changes})
 
 
 def breaking(images, *positions):
@@ -58,7 +42,7 @@ def breaking(images, *positions):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(small_source, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "small"
     said = StringIO()
     result = fit(SMALL, small_source(), small_source("test", 30), out, console=Console(file=said))
@@ -90,20 +74,20 @@ def test_what_was_trained_is_what_is_loaded(trained):
     assert json.loads((trained.out / "recipe.json").read_text()) == SMALL.to_dict()
 
 
-def test_equal_recipes_give_equal_weights_and_logs(trained, tmp_path):
+def test_equal_recipes_give_equal_weights_and_logs(small_source, trained, tmp_path):
     torch.manual_seed(123)
     again = fit(SMALL, small_source(), small_source("test", 30), tmp_path / "small")
     assert again.checkpoint.read_bytes() == trained.checkpoint.read_bytes()
     assert again.log == trained.log
 
 
-def test_a_training_that_ends_soft_is_saved_to_run_soft(tmp_path):
+def test_a_training_that_ends_soft_is_saved_to_run_soft(small_source, tmp_path):
     recipe = replace(SMALL, epochs=1, cutoff_soft=1, soft_mask=0.25, keep_soft_mask=True)
     result = fit(recipe, small_source(), small_source("test", 10), tmp_path / "soft")
     assert read_checkpoint(result.checkpoint).soft_mask == 0.25
 
 
-def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(tmp_path):
+def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(small_source, tmp_path):
     test = small_source("test", 30)
     with pytest.raises(TrainingError, match="12 training images do not fill a batch of 20"):
         fit(SMALL, small_source(images=12), test, tmp_path / "out")
@@ -114,14 +98,14 @@ def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_trained_weights_are_not_overwritten(trained):
+def test_trained_weights_are_not_overwritten(small_source, trained):
     before = trained.checkpoint.read_bytes()
     with pytest.raises(TrainingError, match="is trained already; choose another --out"):
         fit(SMALL, small_source(), small_source("test", 30), trained.out)
     assert trained.checkpoint.read_bytes() == before
 
 
-def test_a_recipe_that_would_end_soft_is_refused_unless_that_is_asked_for(tmp_path):
+def test_a_recipe_that_would_end_soft_is_refused_unless_that_is_asked_for(small_source, tmp_path):
     with pytest.raises(
         RecipeError, match=r"the soft mask is 0.5 in the last step.*keep_soft_mask=true"
     ):
@@ -135,7 +119,7 @@ def test_a_recipe_that_would_end_soft_is_refused_unless_that_is_asked_for(tmp_pa
         fit(replace(SMALL, step="rope-only"), small_source(), small_source("test"), tmp_path / "o")
 
 
-def test_a_training_with_everything_on_learns_and_keeps_the_average(tmp_path):
+def test_a_training_with_everything_on_learns_and_keeps_the_average(small_source, tmp_path):
     settings = ["mixup=0.2", "cutmix=0.5", "drop_path=0.2", "clip_grad=1", "ema=0.9", "flip=0.5"]
     settings += ["erasing=0.25", "rand_augment=rand-m9-mstd0.5-inc1", "crop=resized", "repeats=2"]
     settings += ["micro_batch=7", "recompute=true", "weight_decay_end=0.1", "dtype=bf16"]
@@ -148,7 +132,7 @@ def test_a_training_with_everything_on_learns_and_keeps_the_average(tmp_path):
     assert not torch.equal(averaged.head.weight, result.model.head.weight)
 
 
-def test_broken_images_are_passed_over_counted_and_named(tmp_path):
+def test_broken_images_are_passed_over_counted_and_named(small_source, tmp_path):
     train, test = draw("train", 50).images, draw("test", 30).images
     sources = (
         small_source(read=breaking(train, 3, 4)),
@@ -166,7 +150,7 @@ def test_broken_images_are_passed_over_counted_and_named(tmp_path):
     ]
 
 
-def test_a_loss_that_is_not_finite_stops_saves_and_names_the_images(tmp_path):
+def test_a_loss_that_is_not_finite_stops_saves_and_names_the_images(small_source, tmp_path):
     recipe = replace(SMALL, lr=1e30, epochs=3, warmup_epochs=0)
     with pytest.raises(TrainingError) as stopped:
         fit(recipe, small_source(), small_source("test", 30), tmp_path / "nan")
@@ -177,14 +161,14 @@ def test_a_loss_that_is_not_finite_stops_saves_and_names_the_images(tmp_path):
     assert read_checkpoint(tmp_path / "nan" / "checkpoint-1.pth")
 
 
-def test_a_missing_tensorboard_is_named(monkeypatch, tmp_path):
+def test_a_missing_tensorboard_is_named(small_source, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     how = Execution(tensorboard=True)
     with pytest.raises(TrainingError, match="TensorBoard is not installed; pip install"):
         fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
 
 
-def test_a_model_is_not_cut_over_one_process_nor_with_an_average(tmp_path):
+def test_a_model_is_not_cut_over_one_process_nor_with_an_average(small_source, tmp_path):
     how = Execution(sharded=True)
     with pytest.raises(TrainingError, match="start several by torchrun"):
         fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
@@ -193,7 +177,7 @@ def test_a_model_is_not_cut_over_one_process_nor_with_an_average(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["vit", "class-first-causal", "modified-mask", "rope-only"])
-def test_every_masking_trains(step, tmp_path):
+def test_every_masking_trains(small_source, step, tmp_path):
     recipe = replace(SMALL, step=step, soft_mask=0, cutoff_soft=0, epochs=1)
     result = fit(recipe, small_source(), small_source("test", 20), tmp_path / step)
     assert read_checkpoint(result.checkpoint).model.config.masking != "multiplicative"
@@ -212,21 +196,6 @@ def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
         open_splits(replace(SMALL, data=str(tmp_path / "images.npz")))
     with pytest.raises(SourceError, match="brings no images of its own; name them by --data"):
         open_splits(replace(SMALL, data=None))
-
-
-@pytest.fixture
-def illama(capsys):
-    """Return a function that runs the command and returns exit code, stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as ended:
-            exits.run(cli.app, "illama", [str(word) for word in words])
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import tarfile
 import time
-from dataclasses import replace
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +12,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from illama.config import SIZES
+from illama.checkpoint.load import read_checkpoint
 from illama.distributed import World
 from illama.sources import open_source
 from illama.sources.demo import draw
-from illama.sources.source import hash_arrays, make_source
 from illama.training import folder
 from illama.training.augmentation import Augmentation
 from illama.training.loader import ImageDataset, draw_batches, load_batches, open_splits
@@ -29,78 +24,11 @@ from illama.training.recipe import find_recipe
 from illama.training.trainer import Trainer
 from illama.transforms import evaluation_transform
 
-MICRO = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
-"""A size whose checkpoints are written in no time."""
-
-
-SETTINGS = [
-    "size=micro",
-    "image_size=8",
-    "epochs=4",
-    "batch_size=20",
-    "cutoff_soft=1",
-    "lr=2e-3",
-    "ema=0.9",
-]
-
-
-VARIED = ["drop_path=0.2", "mixup=0.2", "crop_padding=1", "flip=0.5", "micro_batch=8"]
-
-
-SMALL = find_recipe("demo").override([*SETTINGS, *VARIED, "dtype=fp16"])
-
-
-SAVED = Execution(save_steps=1, keep=30)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def micro():
-    """Let recipes name the size for as long as this file runs."""
-    SIZES["micro"] = MICRO
-    yield
-    del SIZES["micro"]
-
-
-def small_source(split="train", images=50):
-    drawn = draw(split, images)
-    return make_source(
-        name="small",
-        split=split,
-        names=[f"{split}/{i}" for i in range(images)],
-        labels=drawn.labels,
-        contents=hash_arrays(drawn.images),
-        read=drawn.images.__getitem__,
-        in_memory=True,
-    )
-
-
-def train(out, recipe=SMALL, **execution):
-    said = StringIO()
-    sources = (small_source(), small_source("test", 20))
-    how = replace(SAVED, **execution)
-    result = fit(recipe, *sources, out, execution=how, console=Console(file=said, width=500))
-    return result, said.getvalue()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("whole") / "small")[0]
-
-
-def interrupt(monkeypatch, after, number=signal.SIGTERM):
-    """Let the process receive a signal inside an optimizer step."""
-    take = Trainer.take_step
-
-    def taken(self, step, batches, asked):
-        if step == after:
-            os.kill(os.getpid(), number)
-        return take(self, step, batches, asked)
-
-    monkeypatch.setattr(Trainer, "take_step", taken)
-
 
 @pytest.mark.parametrize("after", [0, 2, 3])
-def test_a_training_that_was_stopped_ends_with_the_same_bytes(whole, monkeypatch, tmp_path, after):
+def test_a_training_that_was_stopped_ends_with_the_same_bytes(
+    interrupt, train, whole, monkeypatch, tmp_path, after
+):
     out = tmp_path / "small"
     with monkeypatch.context() as patch:
         interrupt(patch, after)
@@ -109,19 +37,19 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(whole, monkeypatch
     assert stopped.value.code == 143
     assert not (out / "small.safetensors").exists()
     result, said = train(out)
-    assert "going on from step" in said
+    assert "resuming at step" in said
     assert result.log == whole.log
     for suffix in (".safetensors", ".pth"):
         ours, theirs = (
-            load_batches.read(each.checkpoint.with_suffix(suffix)) for each in (result, whole)
+            read_checkpoint(each.checkpoint.with_suffix(suffix)) for each in (result, whole)
         )
         assert (ours.sha256, ours.args) == (theirs.sha256, theirs.args)
     logs = [(each.checkpoint.parent / "log.jsonl").read_bytes() for each in (result, whole)]
     assert logs[0] == logs[1]
 
 
-def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
-    recipe = SMALL.override(["epochs=15", "cutoff_soft=10", "mask_schedule=linear"])
+def test_the_next_losses_after_resuming_are_bit_equal(micro_recipe, small_source, tmp_path):
+    recipe = micro_recipe.override(["epochs=15", "cutoff_soft=10", "mask_schedule=linear"])
     losses = []
     for resumed in (False, True):
         trainer = Trainer(recipe, 50)
@@ -140,7 +68,7 @@ def test_the_next_losses_after_resuming_are_bit_equal(tmp_path):
     assert len(losses[27:]) == 20
 
 
-def test_interrupting_from_the_keyboard_saves_too(monkeypatch, tmp_path):
+def test_interrupting_from_the_keyboard_saves_too(interrupt, train, monkeypatch, tmp_path):
     interrupt(monkeypatch, 1, signal.SIGINT)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as stopped:
@@ -150,7 +78,9 @@ def test_interrupting_from_the_keyboard_saves_too(monkeypatch, tmp_path):
     assert (tmp_path / "small" / "checkpoint-2.pth").exists()
 
 
-def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_path):
+def test_a_training_from_tar_shards_goes_on_within_an_epoch(
+    interrupt, micro_recipe, small_source, monkeypatch, tmp_path
+):
     shards = tmp_path / "shards"
     shards.mkdir()
     drawn = draw("train", 60)
@@ -160,7 +90,7 @@ def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_pat
                 add(archive, f"{number:03d}.png", encode(drawn.images[number, ::4, ::4]))
                 add(archive, f"{number:03d}.cls", str(drawn.labels[number]).encode())
     source = open_source(str(shards))
-    recipe = SMALL.override(["epochs=2", "shuffle_buffer=20"])
+    recipe = micro_recipe.override(["epochs=2", "shuffle_buffer=20"])
     how = Execution(workers=2, keep=20)
     given = (recipe, source, small_source("test", 20))
     whole = fit(*given, tmp_path / "whole", execution=how)
@@ -171,7 +101,7 @@ def test_a_training_from_tar_shards_goes_on_within_an_epoch(monkeypatch, tmp_pat
     assert (tmp_path / "cut" / "checkpoint-4.pth").exists()
     again = fit(*given, tmp_path / "cut", execution=how)
     assert again.log == whole.log
-    assert load_batches.read(again.checkpoint).sha256 == load_batches.read(whole.checkpoint).sha256
+    assert read_checkpoint(again.checkpoint).sha256 == read_checkpoint(whole.checkpoint).sha256
 
 
 def add(archive, name, content):
@@ -186,39 +116,35 @@ def encode(image):
     return stream.getvalue()
 
 
-PROGRAM = f"""
-import torch, illama.cli, illama.config
-torch.set_num_threads(1)
-illama.config.SIZES["micro"] = {MICRO}
+# Processes that are killed
+
+PROGRAM = """
+import illama.cli, illama.config
+illama.config.SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
 illama.cli.main()
 """
+COMMAND = ("illama", "train", "demo", "--save-steps", "1", "--device", "cpu")
+KILLED = ("classes=3", "epochs=10", "batch_size=4")
 
 
-COMMAND = [sys.executable, "-c", PROGRAM, "train", "demo", "--save-steps", "1", "--device", "cpu"]
-
-
-def run_killed(folder, out, kills, random):
-    """Run a training until it ends by itself; return how often it was killed."""
-    words = [*COMMAND, "--data", str(folder), "--out", str(out)]
-    for setting in [*SETTINGS, *VARIED, "classes=3", "epochs=10", "batch_size=4"]:
-        words += ["--set", setting]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def run_killed(start, words, out, kills, random):
+    """Run a training until it ends by itself, however often it is killed before."""
     for kill in range(kills + 1):
-        process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+        started = start(PROGRAM, *COMMAND, *words, "--out", out)
         if kill < kills:
-            wait_for_steps(out, process, int(random.integers(1, 7)))
-            process.kill()
-        _, error = process.communicate(timeout=120)
+            wait_for_steps(out, started.process, int(random.integers(1, 7)))
+            started.process.kill()
+        started.process.join(120)
         if kill == kills:
-            assert process.returncode == 0, error.decode()
+            assert started.process.exitcode == 0, started.error
         else:
-            assert process.returncode == -signal.SIGKILL
+            assert started.process.exitcode == -signal.SIGKILL
 
 
 def wait_for_steps(out, process, steps):
     """Wait until a training has saved some steps more than it found, at a random moment."""
     newest = max((_step(path) for path in out.glob("checkpoint-*.pth")), default=0)
-    while process.poll() is None:
+    while process.is_alive():
         if max((_step(path) for path in out.glob("checkpoint-*.pth")), default=0) > newest + steps:
             return
         time.sleep(0.002)
@@ -239,15 +165,17 @@ def write_images(root):
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
-def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, kills):
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    start, micro_settings, tmp_path, kills
+):
     folder = write_images(tmp_path / "images")
-    settings = [*SETTINGS, *VARIED, "classes=3", "epochs=10", "batch_size=4", f"data={folder}"]
-    recipe = find_recipe("demo").override(settings)
+    settings = [*micro_settings, *KILLED]
+    recipe = find_recipe("demo").override([*settings, f"data={folder}"])
     expected = fit(recipe, *open_splits(recipe), tmp_path / "whole").checkpoint
-    random = np.random.default_rng()
-    run_killed(folder, tmp_path / "killed", kills, random)
-    ours = load_batches.read(tmp_path / "killed" / "killed.safetensors")
-    assert ours.sha256 == load_batches.read(expected).sha256
+    words = ["--data", folder, *(word for setting in settings for word in ("--set", setting))]
+    run_killed(start, words, tmp_path / "killed", kills, np.random.default_rng())
+    ours = read_checkpoint(tmp_path / "killed" / "killed.safetensors")
+    assert ours.sha256 == read_checkpoint(expected).sha256
     assert not list((tmp_path / "killed").glob(".*.tmp"))
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "killed")]
     assert logs[0] == logs[1]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch.nn import functional
 
 from illama.checkpoint.load import save_checkpoint
@@ -20,8 +19,8 @@ from illama.training.loop import fit
 from illama.training.recipe import RecipeError, find_recipe
 from illama.training.schedules import polynomial
 from illama.training.segmentation import (
+    MaskedAugmentation,
     Segmentation,
-    Variation,
     distort,
     draw_crop,
     pixel_loss,
@@ -30,18 +29,11 @@ from illama.training.segmentation import (
 from illama.training.task import TrainingError
 from illama.training.trainer import parameter_groups
 from illama.transforms import evaluation_transform
-from illama.upernet import Segmenter, SegmenterConfig
 
 TINY = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
 
 
 ADE = find_recipe("tiny-ade20k")
-
-
-@pytest.fixture
-def segmenter():
-    torch.manual_seed(0)
-    return Segmenter(SegmenterConfig(backbone=TINY, classes=5)).eval()
 
 
 def test_pixels_without_a_class_count_in_no_loss_and_no_area():
@@ -61,7 +53,7 @@ def test_masks_follow_their_images(seed, width, height):
     mask = np.kron(blocks, np.ones((8, 8), np.int64))[:height, :width].astype(np.uint8)
     image = np.repeat(mask[..., None] * 255, 3, axis=2).astype(np.uint8)
     recipe = ADE.override(["image_size=16", "photometric=false", "short_side=none", "scales=1"])
-    vary = Variation(recipe, evaluation_transform(16))
+    vary = MaskedAugmentation(recipe, evaluation_transform(16))
     pixels, truth = vary(image, mask, random)
     assert pixels.shape == (3, 16, 16)
     assert truth.shape == (16, 16)
@@ -121,25 +113,6 @@ def test_deeper_layers_learn_faster(segmenter):
     assert sum(len(group["params"]) for group in groups) == len(named)
 
 
-def write_ade(root, images=4, size=(24, 20)):
-    """Write a folder laid out like ADE20K: left half class 1, right half class 2, a stripe of 0."""
-    random = np.random.default_rng(0)
-    for split in ("training", "validation"):
-        for kind in ("images", "annotations"):
-            (root / kind / split).mkdir(parents=True, exist_ok=True)
-        for number in range(images):
-            width, height = size[0] + 4 * number, size[1]
-            mask = np.ones((height, width), np.uint8)
-            mask[:, width // 2 :] = 2
-            mask[0] = 0
-            pixels = np.where(mask[..., None] == 2, 200, 50) + random.integers(
-                0, 20, (height, width, 3)
-            )
-            Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / split / f"{number}.jpg")
-            Image.fromarray(mask).save(root / "annotations" / split / f"{number}.png")
-    return root
-
-
 def small(**changes):
     given = {
         "image_size": 16,
@@ -155,7 +128,7 @@ def small(**changes):
     return ADE.override([f"{name}={value}" for name, value in given.items()])
 
 
-def test_training_goes_on_to_the_same_weights_from_any_step(tmp_path):
+def test_training_goes_on_to_the_same_weights_from_any_step(write_ade, tmp_path):
     root = write_ade(tmp_path / "ade")
     train, test = (open_source(str(root), split=split) for split in ("train", "test"))
     whole = fit(small(), train, test, tmp_path / "whole")
@@ -181,7 +154,7 @@ def test_a_segmenter_starts_from_a_classifiers_blocks(tmp_path):
     assert all(torch.equal(own[name], theirs[name]) for name in own)
 
 
-def test_what_cannot_be_taught_is_refused(tmp_path):
+def test_what_cannot_be_taught_is_refused(write_ade, tmp_path):
     task, root = Segmentation(), write_ade(tmp_path)
     with pytest.raises(TrainingError, match="has no masks"):
         task.check(open_source("digits"), small())

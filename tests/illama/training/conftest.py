@@ -1,0 +1,101 @@
+"""Small trainings: images that are drawn, a recipe of a few steps, and signals in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from illama.config import SIZES
+from illama.sources.demo import draw
+from illama.sources.source import Source, hash_arrays, make_source
+from illama.training.loop import Execution, Trained, fit
+from illama.training.recipe import Recipe, find_recipe
+from illama.training.trainer import Trainer
+
+MICRO_SETTINGS = (
+    *("size=micro", "image_size=8", "epochs=4", "batch_size=20", "cutoff_soft=1", "lr=2e-3"),
+    *("ema=0.9", "drop_path=0.2", "mixup=0.2", "crop_padding=1", "flip=0.5", "micro_batch=8"),
+)
+
+
+@pytest.fixture(scope="session")
+def small_source() -> Callable[..., Source]:
+    """Return a function that makes a source of the demo's pictures."""
+
+    def make(split: str = "train", images: int = 50, **changes: object) -> Source:
+        drawn = draw(split, images)
+        given = {
+            "name": "small",
+            "split": split,
+            "names": [f"{split}/{i}" for i in range(images)],
+            "labels": drawn.labels,
+            "contents": hash_arrays(drawn.images),
+            "read": drawn.images.__getitem__,
+            "in_memory": True,
+        }
+        return make_source(**{**given, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def micro_settings() -> Iterator[tuple[str, ...]]:
+    """Let recipes name a size whose checkpoints are written in no time; return its settings."""
+    SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
+    yield MICRO_SETTINGS
+    del SIZES["micro"]
+
+
+@pytest.fixture(scope="session")
+def micro_recipe(micro_settings: tuple[str, ...]) -> Recipe:
+    """Return a recipe of eight steps with everything in it that could differ after resuming."""
+    return find_recipe("demo").override([*micro_settings, "dtype=fp16"])
+
+
+@pytest.fixture(scope="session")
+def train(
+    micro_recipe: Recipe, small_source: Callable[..., Source]
+) -> Callable[..., tuple[Trained, str]]:
+    """Return a function that trains, saving each step; it returns the result and what was said."""
+
+    def run(out: Path, recipe: Recipe = micro_recipe, **execution: object) -> tuple[Trained, str]:
+        said = StringIO()
+        how = replace(Execution(save_steps=1, keep=30), **execution)
+        console = Console(file=said, width=500)
+        sources = (small_source(), small_source("test", 20))
+        result = fit(recipe, *sources, out, execution=how, console=console)
+        return result, said.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def whole(
+    train: Callable[..., tuple[Trained, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """Return a training that nothing has interrupted."""
+    return train(tmp_path_factory.mktemp("whole") / "small")[0]
+
+
+@pytest.fixture(scope="session")
+def interrupt() -> Callable[..., None]:
+    """Return a function that lets the process receive a signal inside an optimizer step."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch, after: int, number: int = signal.SIGTERM) -> None:
+        take = Trainer.take_step
+
+        def taken(self: Trainer, step: int, *given: object) -> object:
+            if step == after:
+                os.kill(os.getpid(), number)
+            return take(self, step, *given)
+
+        monkeypatch.setattr(Trainer, "take_step", taken)
+
+    return patch
