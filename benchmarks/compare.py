@@ -1,9 +1,9 @@
 """Seconds that `compare`, `report` and the gate need for two large runs, in processes of their own.
 
-    python benchmarks/compare.py [--rows 100000] [--images IMAGES] [--rounds 3]
+    python benchmarks/compare.py [--rows 100000] [--images 50000] [--rounds 3]
 
 Two committed runs of CIFAR-10, with all their figures, grown by made-up rows: by layer and head,
-with 200 replicates each, and records of IMAGES images. Seconds are the median of the rounds,
+with 200 replicates each, and records for each image. Seconds are the median of the rounds,
 start of Python included: of the wall, and of the processor, which a busy machine changes less.
 `report` writes the page, its Markdown and all tables: of one run, and of both side by side. Prints
 JSON; exits 1 if a command takes longer than the target, or has loaded torch.
