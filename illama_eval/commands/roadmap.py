@@ -14,14 +14,13 @@ from rich.console import Console
 from illama.sources.source import Source
 from illama.training.loop import Execution, fit
 from illama.training.recipe import Recipe, RecipeError, find_recipe
+from illama_eval.render.roadmap_runs import PLAN
 from illama_eval.run.directory import claim
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import open_checkpoint
 
-PLAN = "roadmap.json"
-"""File of what the runs of a folder have in common."""
 SHORTEST = 2
 """Epochs of a training with a soft phase and a causal one, at least."""
 MEASURED = ("accuracy", "calibration", "rank", "collapse")

@@ -16,13 +16,10 @@ import numpy as np
 
 from illama_eval.compare.subject_run import Key, Mismatch, SubjectRun
 from illama_eval.results import ResultError, Row, nested_get
-from illama_eval.statistics import Z_POWER, Array, paired_difference, welch
+from illama_eval.statistics import CALIBRATED_FLOORS, Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9
 """Relative difference up to which two numbers are equal: batches and machines may differ."""
-
-FLOORS = 3
-"""A calibration error below so many floors is not told from that of a calibrated model."""
 
 REDUNDANT_METRICS = {
     "calibration": {
@@ -195,7 +192,7 @@ def _within_floors(key: Key, measured: SubjectRun) -> bool:
     floor = measured.rows.get((study, "ece_floor", ()))
     if error is None or floor is None or error.value is None or floor.value is None:
         return False
-    return error.value <= FLOORS * floor.value
+    return error.value <= CALIBRATED_FLOORS * floor.value
 
 
 def _with_images(

@@ -1,4 +1,4 @@
-"""What a run directory says, drawn: tables, figures and a page, made from its files alone."""
+"""Tables, figures and reports of run directories, made from their files alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["render_directory", "show", "write_report"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what draws on first use: it takes most of a second, and comparing runs draws nothing.
+    """Import drawing on first use: it takes most of a second, and comparing runs draws nothing.
 
     Raises:
         AttributeError: there is no such name.
     """
     if name in {"render_directory", "write_report"}:
-        from illama_eval.render import report  # noqa: PLC0415 - as said above
+        from illama_eval.render import report  # noqa: PLC0415 - see above
 
         return getattr(report, name)
     raise AttributeError(f"module 'illama_eval.render' has no attribute {name!r}")

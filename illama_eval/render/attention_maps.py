@@ -1,4 +1,4 @@
-"""Ranks and singular values of one attention map of one subject, gathered from the rows."""
+"""Ranks and singular values of each subject's attention maps, taken from a run."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class Maps:
 
 
 def maps_of(run: Run) -> list[Maps]:
-    """Return what the run knows of each subject's maps; kinds that it does not hold are absent."""
+    """Return each subject's maps, kind by kind; kinds without ranks and curves are left out."""
     curves: dict[tuple[str, str], dict[tuple[int, int], Curve]] = {}
     for curve in run.curves:
         if curve.study == "rank" and {"layer", "head"} <= set(curve.at):
             kind = str(curve.at.get("map", "used"))
-            place = int(curve.at["layer"]), int(curve.at["head"])
-            curves.setdefault((curve.subject, kind), {})[place] = curve
+            head = int(curve.at["layer"]), int(curve.at["head"])
+            curves.setdefault((curve.subject, kind), {})[head] = curve
     found = []
     for subject, look in looks_of(run):
         for kind in DASHES:

@@ -1,4 +1,4 @@
-"""The paper's numbers: beside ours where they measure the same, and always under their own name."""
+"""The numbers published in the paper, and which of them measure the same as a row."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Published:
     images: int | None
     at: Mapping[str, int]
     table: str
-    """Table or figure that it stands in."""
+    """The table or figure it is from."""
     protocol: str
     """How it was measured, as far as it is stated."""
     released: str | None
-    """Name of the published checkpoint that it belongs to, where the paper tells."""
+    """Name of the published checkpoint it belongs to, if the paper gives one."""
 
     @property
     def shown(self) -> str:
@@ -44,7 +44,7 @@ class Published:
 
     @property
     def number(self) -> str:
-        """Return what the number is, with its place: `rank of mean map, layer 1, head 1`."""
+        """Return the metric with its `at`: `rank of mean map, layer 1, head 1`."""
         return ", ".join([metric_label(self.metric), *(f"{k} {v}" for k, v in self.at.items())])
 
 

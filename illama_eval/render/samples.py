@@ -1,4 +1,4 @@
-"""Stored sample images: attention of the class token, and segments."""
+"""The sample images of a run with the class token's attention in them, read from samples.npz."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FILE = "samples.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Sample images and the class token's attention in them, as the run kept them."""
+    """Sample images and the class token's attention in them, as stored."""
 
     ids: Sequence[str]
     images: Images
@@ -34,7 +34,7 @@ def read_samples(directory: Path) -> Samples | None:
     """Return what samples.npz holds, or None where there is none.
 
     Raises:
-        ResultError: the file is damaged, or is no file of samples.
+        ResultError: the file is damaged, or not a file of samples.
     """
     path = directory / _FILE
     if not path.exists():

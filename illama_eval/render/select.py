@@ -1,4 +1,4 @@
-"""Rows found again: by study, metric, subject and place."""
+"""Rows and parameters of a run, selected by study, metric, subject and `at`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def headline_value(run: Run, study: str, metric: str, subject: str) -> float | N
 def rows_at(
     run: Run, study: str, metric: str, subject: str, keys: Iterable[str], **fixed: int | str
 ) -> list[Row]:
-    """Return the metric's rows whose place has exactly these keys and the fixed ones."""
+    """Return the metric's rows whose `at` has exactly these keys and the fixed ones."""
     wanted = {*keys, *fixed}
     return [
         row
@@ -103,7 +103,7 @@ def direction(run: Run, row: Row) -> str | None:
 
 
 def images_of(run: Run, study: str) -> str:
-    """Return on how many images a study's numbers rest, in words."""
+    """Return the number of images behind a study, in words."""
     rows = chain.from_iterable(rows for (_, of, _), rows in run.by_metric.items() if of == study)
     most = max(map(attrgetter("images"), rows), default=0)
     return f"{most:,} images"

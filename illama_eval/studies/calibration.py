@@ -32,16 +32,13 @@ from illama_eval.functional.temperature import (
     sum_losses,
 )
 from illama_eval.results import Row, Verdict
-from illama_eval.statistics import wilson_interval
+from illama_eval.statistics import CALIBRATED_FLOORS, wilson_interval
 from illama_eval.study import Metric, StudyResult, Sums, record, row
 
 Split = Literal["hash", "first-half"]
 
 LOGITS_KEPT = 200_000_000
 """Images times classes up to which all logits are kept, and the temperature is fitted exactly."""
-
-FLOORS = 3
-"""An error below so many floors is not told from that of a calibrated model."""
 
 FIXED = "the temperature is not fitted again in the replicates"
 
@@ -261,14 +258,14 @@ def _judge(table: Table) -> Verdict:
     error, floor = float(table.rules["right"].error()[0]), float(table.rules["right"].floor()[0])
     confidence, accuracy = float(table.confidence[0]), float(table.accuracy[0])
     compared = f"mean confidence {confidence:.4f}, accuracy {accuracy:.4f}"
-    if error <= FLOORS * floor:
+    if error <= CALIBRATED_FLOORS * floor:
         verdict = "not distinguishable from calibrated"
     elif abs(confidence - accuracy) < error / 2:
         verdict = "over-confident in some bins, under-confident in others"
     else:
         verdict = "over-confident" if confidence > accuracy else "under-confident"
-    sign = "<=" if error <= FLOORS * floor else ">"
-    reason = f"ece {error:.4f} {sign} {FLOORS} floors of {floor:.4f}; {compared}"
+    sign = "<=" if error <= CALIBRATED_FLOORS * floor else ">"
+    reason = f"ece {error:.4f} {sign} {CALIBRATED_FLOORS} floors of {floor:.4f}; {compared}"
     return Verdict(name="calibration", verdict=verdict, reason=reason)
 
 

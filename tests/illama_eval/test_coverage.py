@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from illama_eval.bootstrap import weights_of
-from illama_eval.statistics import paired_difference
+from illama_eval.statistics import CALIBRATED_FLOORS, paired_difference
 
 IMAGES, BINS, FINE = 2000, 15, 2_000_000
 

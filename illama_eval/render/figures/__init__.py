@@ -1,1 +1,1 @@
-"""The figures of a run, by study."""
+"""The figures of a run: a file for each study."""

@@ -28,7 +28,7 @@ def draw_accuracy(run: Run) -> Iterator[Drawing]:
     """Yield a dot with its interval per subject; nothing for a single subject."""
     found = [(look, headline(run, "accuracy", "top1", name)) for name, look in looks_of(run)]
     shown = [(look, row, row.value) for look, row in found if row and row.value is not None]
-    if len(shown) < 2:  # noqa: PLR2004 - one dot says no more than its number
+    if len(shown) < 2:  # noqa: PLR2004 - one dot shows no more than its number
         return
     best, first, _ = max(shown, key=lambda one: one[2])
     drawing = sheet(

@@ -1,4 +1,4 @@
-"""A contact sheet: sample images, and where the class token looks in them, layer by layer."""
+"""Figure of the class token's attention in sample images, layer by layer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MOST_LAYERS = 6
 _PIXELS = 112
 """Most pixels along the side of a picture on the sheet."""
 _NAMES = 1.12
-"""Inches for what stands beside each row."""
+"""Inches for the names beside each row."""
 _GAP = 0.06
 """Space between pictures, in sides of a picture."""
 _MAP_SHARE = 0.7
-"""How much of a picture's colour is the map's; the rest is the image in grey."""
+"""Share of the map in a picture's colour; the rest is the image in grey."""
 
 
 def draw_samples(run: Run, samples: Samples) -> Iterator[Drawing]:
@@ -108,14 +108,14 @@ def _resize(picture: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 def _name_rows(axes: Axes, run: Run, samples: Samples, side: float) -> None:
     names = class_names(run)
     for row, sample_id in enumerate(samples.ids):
-        lines = [drawable(sample_id), *called(samples, names, row)]
+        lines = [drawable(sample_id), *class_lines(samples, names, row)]
         left = -(_NAMES - MARGIN) / (side * (1 + _GAP))
         lines = [fit(line, SMALL, _NAMES - 1.7 * MARGIN) for line in lines]
         axes.text(left, row + 0.47, "\n".join(lines), size=SMALL, va="center", linespacing=1.35)
 
 
-def called(samples: Samples, names: Sequence[str], row: int) -> list[str]:
-    """Return what the image is and what it was taken for, one line each."""
+def class_lines(samples: Samples, names: Sequence[str], row: int) -> list[str]:
+    """Return the image's class and the predicted one, one line each."""
     if samples.labels is None:
         return []
     label = _class_name(names, samples.labels[row])

@@ -1,4 +1,4 @@
-"""Reliability diagrams: accuracy against confidence, and how many images say so."""
+"""Reliability diagrams: accuracy against confidence, and the number of images in each bin."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
 
 
 def reliability_of(run: Run, subject: str, look: Identity) -> Reliability:
-    """Return what the rows say about one subject's confidence."""
+    """Return the bins and the means of one subject."""
     before = _bins_of(run, subject)
     means = {
         "accuracy": headline_value(run, "accuracy", "top1", subject),

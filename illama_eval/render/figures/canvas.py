@@ -1,4 +1,4 @@
-"""The sheet that figures are drawn on: style, caption, labels at line ends, files."""
+"""The sheet that every figure is drawn on: style, title, caption, legend, labels, files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Drawing:
     title: str
     caption: str
     height: float
-    """Inches from the upper edge to the title, which stands below what is drawn."""
+    """Inches from the upper edge to the title, which is below the drawing."""
     figure: Figure
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
@@ -177,7 +177,7 @@ def label_layers(axes: Axes, layers: int, most: int = 12) -> None:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Return ascending places moved as little as needed to be `gap` apart, kept within 0 to 1."""
+    """Return ascending positions, moved as little as needed to be `gap` apart within 0 to 1."""
     groups: list[list[float]] = []
     for place in places:
         groups.append([place])
@@ -197,6 +197,6 @@ def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:
 
 
 def _centre(group: Sequence[float], gap: float) -> float:
-    """Return where the middle of a group of labels goes: their mean, away from the ends."""
+    """Return the middle of a group of labels: their mean, away from the ends."""
     reach = gap * (len(group) - 1) / 2
     return min(max(sum(group) / len(group), reach), max(1 - reach, reach))

@@ -1,4 +1,4 @@
-"""Collapse by depth: one small panel for each kind, its limit drawn and its verdict written."""
+"""Figure of attention collapse by layer: a panel for each kind, with its limit and verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of a run, each as PNG and SVG, with their captions beside them."""
+"""All figures of a run, in order, and their files: PNG, SVG and captions.json."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_sensitivity,
     draw_transfer,
 )
-"""Every figure, in the order in which a reader meets them; each draws nothing without its rows."""
+"""Every figure, in the order of reading; each draws nothing without its rows."""
 
 EMBEDDED: tuple[Draw, ...] = tuple(draw for draw in DRAWN if draw is not draw_rank_by_head)
 """Those that a page holds, which shows ranks by head as tables."""

@@ -1,4 +1,4 @@
-"""Accuracy and signal to noise against the size of the file, the best of each size marked."""
+"""Figures of a quantization: accuracy and SQNR by file size, and sensitivity by layer."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from illama_eval.render.style.palette import (
 from illama_eval.render.style.palette import RUNS as LOOKS
 from illama_eval.results import Row, Run
 
-_KIND_WIDTH, _DOWN = 0.95, 0.19
-"""Size of a cell in inches."""
-
 _FEWEST = 3
-"""Quantized models from which a figure says more than a table."""
+"""Quantized models from which they are drawn."""
 _HIGH, _ACROSS = 2.2, 6.2
-"""Size of a panel in inches."""
+"""Height and width of a panel in inches."""
 _SAME = 0.01
-"""Share by which files of one size may differ: headers tell of calibration."""
+"""Share by which files of one size may differ: their headers do."""
 _MB = 1e6
+_CELL_WIDTH, _CELL_HEIGHT = 0.95, 0.19
+"""Size of a cell of the sensitivity map in inches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,7 @@ def points_of(run: Run, study: str, metric: str) -> list[Point]:
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no smaller or equal one is as good as, the smallest first."""
+    """Return the points that are better than all smaller ones, the smallest first."""
     front: list[Point] = []
     for group in _groups(sorted(points, key=lambda point: point.size)):
         best = max(group, key=lambda point: point.value)
@@ -108,7 +107,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def same_size(first: Point, second: Point) -> bool:
-    """Return whether two files differ in their headers at most."""
+    """Return whether two files are of one size but for their headers."""
     return abs(first.size - second.size) <= _SAME * first.size
 
 
@@ -161,7 +160,7 @@ def _groups(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def _label(axes: Axes, group: Sequence[Point], front: Sequence[Point]) -> None:
-    """Write the names of points of one size below each other, a hair from each to its point."""
+    """Write the names of points of one size below each other, each with a line to its point."""
     (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
     ordered = sorted(group, key=lambda point: point.value)
     gap = SMALL * LINE / POINTS / _HIGH
@@ -190,10 +189,10 @@ def draw_sensitivity(run: Run) -> Iterator[Drawing]:
                 keys = ("layer", "kind")
                 rows = rows_at(run, "sensitivity", "kl", subject, keys, scheme=scheme)
                 if rows:
-                    yield _draw(run, rows, scheme)
+                    yield _draw_map(run, rows, scheme)
 
 
-def _draw(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
+def _draw_map(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
     kinds = list(dict.fromkeys(str(row.at["kind"]) for row in rows))
     grid = np.full((max(int(row.at["layer"]) for row in rows), len(kinds)), np.nan)
     for row in rows:
@@ -205,10 +204,10 @@ def _draw(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
         title=f"Divergence of the logits when one layer alone is {scheme}",
         caption=f"{_finding(grid, kinds)} Mean KL(exact || swapped) in millinats over "
         f"{images_of(run, 'sensitivity')}; every colour is a step of the same factor.",
-        height=layers * _DOWN + 0.75,
-        width=max(4.6, len(kinds) * _KIND_WIDTH + 0.8),
+        height=layers * _CELL_HEIGHT + 0.75,
+        width=max(4.6, len(kinds) * _CELL_WIDTH + 0.8),
     )
-    axes = drawing.axes(0.5, 0.4, len(kinds) * _KIND_WIDTH, layers * _DOWN)
+    axes = drawing.axes(0.5, 0.4, len(kinds) * _CELL_WIDTH, layers * _CELL_HEIGHT)
     norm = _scale(grid)
     axes.pcolormesh(
         np.arange(len(kinds) + 1),

@@ -1,4 +1,4 @@
-"""Rank of attention maps against depth, beside the controls."""
+"""Figures of the rank of attention maps: by layer, by head, and their singular values."""
 
 from __future__ import annotations
 
@@ -38,34 +38,28 @@ from illama_eval.render.select import Array, range_of_heads
 from illama_eval.render.style.palette import AXIS, ON_SEQUENTIAL, PAPER, SEQUENTIAL
 from illama_eval.results import Run
 
-_PANEL = 1.95
-"""Side of a panel in inches."""
-
-_NARROWEST_SPECTRA = 4.9
-"""Least width of a sheet in inches."""
-
-_FEW = 3
-"""Lines whose names fit on the narrowest sheet."""
-
-_MOST_RANKS = 6
-"""Lines up to which each panel lists the ranks."""
+_DEPTH = 2.6
+"""Rank by layer: least height of the axes in inches."""
+_LABEL = 0.16
+"""Rank by layer: height of a label at a line's end in inches."""
 
 _INNER = 5.9
-"""Inches of a sheet's width that cells may take."""
-
-_CELL, _SMALLEST_CELL = 0.3, 0.26
-"""Width of a cell that holds a number, and the least one, in inches."""
-
-_NARROWEST, _NARROWEST_SHEET = 1.3, 4.6
-"""Least width of a panel, for its title, and of a sheet, in inches."""
-
+"""Rank by head: inches of a sheet's width that cells may take."""
 _LINE = 0.19
-"""Height of a cell in inches."""
+"""Rank by head: height of a cell in inches."""
+_CELL, _SMALLEST_CELL = 0.3, 0.26
+"""Rank by head: width of a cell with a number, and the least one, in inches."""
+_NARROWEST, _NARROWEST_SHEET = 1.3, 4.6
+"""Rank by head: least width of a panel, for its title, and of a sheet, in inches."""
 
-_DEPTH = 2.6
-"""Least height of the axes in inches."""
-_LABEL = 0.16
-"""Height of a label at a line's end in inches."""
+_PANEL = 1.95
+"""Singular values: side of a panel in inches."""
+_NARROWEST_SPECTRA = 4.9
+"""Singular values: least width of a sheet in inches."""
+_FEW = 3
+"""Singular values: lines whose names fit on the narrowest sheet."""
+_MOST_RANKS = 6
+"""Singular values: lines up to which each panel lists the ranks."""
 
 
 def draw_rank_by_layer(run: Run) -> Iterator[Drawing]:
@@ -117,7 +111,7 @@ def _last(values: Array) -> float:
 
 
 def _end_label(maps: Maps, among: Sequence[Maps]) -> str:
-    """Return what stands at a line's end: of several subjects, the used map bears the name."""
+    """Return the label of a line: of several subjects, the used map has the subject's name."""
     several = len({other.subject for other in among}) > 1
     return maps.look.label if several and maps.kind == "used" else map_label(maps.kind)
 

@@ -1,4 +1,4 @@
-"""The road from ViT to iLLaMA: one row a step, one panel a property, a point a training seed."""
+"""Figure of a roadmap: a row for each step, a panel for each property, a point for each seed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 ROW = 0.3
 """Height of a step in inches."""
-ABOVE = 0.6
-BELOW = 0.55
-GAP = 0.22
+ABOVE, BELOW, GAP = 0.6, 0.55, 0.22
+"""Inches above and below the panels, and between two of them."""
 _ISOLATED = "isolated"
 
 
@@ -32,7 +31,7 @@ class Panel:
     title: str
     unit: str
     series: Sequence[tuple[str, Callable[[RoadmapRun], float | None], int]]
-    """Label, value of a run, and which of the looks."""
+    """Label, value of a run, and index of the look."""
     floor: float | None = 0.0
     """Where the axis begins; None: where the values do."""
     top: float | None = None
@@ -131,7 +130,7 @@ def _mark(axes: Axes, row: int, values: Sequence[float | None], colour: str, mar
 
 
 def _mark_isolated(axes: Axes, runs: RoadmapRuns, arms: Sequence[str]) -> None:
-    """Say of a class token that sees no image that it is isolated."""
+    """Write "isolated" at the steps whose class token sees no image."""
     for row, arm in enumerate(arms):
         if all(run.verdict == _ISOLATED for run in runs.of(arm)):
             middle = fmean(axes.get_xlim())

@@ -1,4 +1,4 @@
-"""Segmentation: IoU of every class in each way, and what a few images look like segmented."""
+"""Figures of segmentation: IoU by class, and sample images with true and predicted classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape or texture: a row per category, a point per decider, Wilson's interval and the counts."""
+"""Shape bias by category: a point with Wilson's interval for each observer, and the counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline
 from illama_eval.render.style.fonts import drawable
 from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, RUNS, TEXT, looks_of
-from illama_eval.results import Row, Run
+from illama_eval.results import Row, Run, nested_get
 from illama_eval.statistics import wilson_interval
 
 _STUDY = "shape_bias"
@@ -42,15 +42,15 @@ Counts = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decider:
-    """Whoever decided, with what is drawn of it."""
+class Observer:
+    """A model, a person or a group of people that decided, and its look in the figure."""
 
     label: str
     counts: Counts
     colour: str
     marker: str
     ours: bool
-    """Whether it was measured here, and is drawn strongly."""
+    """Whether it is a model of the run, which is drawn stronger."""
 
     @property
     def bias(self) -> float | None:
@@ -59,40 +59,40 @@ class Decider:
 
 
 def draw_shape_bias(run: Run) -> Iterator[Drawing]:
-    """Yield one row per category, with every model, observer and published decider that fits."""
-    deciders = deciders_of(run)
-    categories = _categories(deciders)
+    """Yield one row per category, with every model and the observers beside them."""
+    observers = observers_of(run)
+    categories = _categories(observers)
     if not categories:
         return
-    names = [decider.label for decider in deciders]
+    names = [observer.label for observer in observers]
     above = legend_height(names) + 0.3
     height = _ROW * len(categories)
     left = label_width(categories, NORMAL) + MARGIN
     drawing = sheet(
         "shape_bias_by_category",
         title="Shape or texture",
-        caption=_caption(run, deciders),
+        caption=_caption(run, observers),
         height=above + height + 0.55,
     )
     axes = drawing.axes(left, above, WIDTH - left - _COUNTS, height)
     _frame(axes, categories)
-    for place, decider in enumerate(deciders):
-        shift = (place - (len(deciders) - 1) / 2) * min(0.16, 0.7 / len(deciders))
-        _draw(axes, decider, categories, shift)
-    _write_counts(axes, deciders[0], categories)
-    lines = [Line2D([], [], color=d.colour, marker=d.marker, markersize=4) for d in deciders]
+    for place, observer in enumerate(observers):
+        shift = (place - (len(observers) - 1) / 2) * min(0.16, 0.7 / len(observers))
+        _draw(axes, observer, categories, shift)
+    _write_counts(axes, observers[0], categories)
+    lines = [Line2D([], [], color=d.colour, marker=d.marker, markersize=4) for d in observers]
     add_legend(drawing, lines, names)
     yield drawing
 
 
-def deciders_of(run: Run) -> list[Decider]:
+def observers_of(run: Run) -> list[Observer]:
     """Return the run's models, then its observers, or the published ones where it has none.
 
-    Of those beside the models, as many as can be told apart by colour and marker.
+    Beside the models, as many as there are colours and markers left.
     """
     models = looks_of(run)
     found = [
-        Decider(
+        Observer(
             label=look.label,
             counts=_counts(run, name, None),
             colour=look.colour,
@@ -101,21 +101,21 @@ def deciders_of(run: Run) -> list[Decider]:
         )
         for name, look in models
     ]
-    found = [decider for decider in found if decider.counts]
+    found = [observer for observer in found if observer.counts]
     if not found:
         return []
-    others = _observers(run, models[0][0]) or _published(found)
+    others = _measured(run, models[0][0]) or _published(found)
     taken = {(each.colour, each.marker) for each in found}
     free = [look for look in RUNS if look not in taken]
     beside = [
-        Decider(label=label, counts=counts, colour=colour, marker=marker, ours=False)
+        Observer(label=label, counts=counts, colour=colour, marker=marker, ours=False)
         for (label, counts), (colour, marker) in zip(others.items(), free, strict=False)
     ]
     return [*found, *beside]
 
 
 def _counts(run: Run, subject: str, observer: str | None) -> dict[str, tuple[float, float]]:
-    """Return one decider's counts by category, in the order of the run."""
+    """Return one observer's counts by category, in the order of the run."""
     both = []
     for metric in ("shape_decisions", "texture_decisions"):
         rows = run.by_metric.get((subject, _STUDY, metric), ())
@@ -129,7 +129,7 @@ def _counts(run: Run, subject: str, observer: str | None) -> dict[str, tuple[flo
     return {name: (shape, both[1].get(name, 0.0)) for name, shape in both[0].items()}
 
 
-def _observers(run: Run, subject: str) -> dict[str, Counts]:
+def _measured(run: Run, subject: str) -> dict[str, Counts]:
     """Return the observers' counts, people pooled into one."""
     rows = run.by_metric.get((subject, _STUDY, "shape_decisions"), ())
     names = list(dict.fromkeys(str(row.at["observer"]) for row in rows if "observer" in row.at))
@@ -145,8 +145,7 @@ def _observers(run: Run, subject: str) -> dict[str, Counts]:
 
 def _parameter(run: Run) -> list[list[str]]:
     """Return name, kind and digest of the observers, as the header lists them."""
-    study: Any = run.header.get("identity", {}).get("studies", {}).get(_STUDY, {})
-    return list(study.get("observers", []))
+    return list(nested_get(run.header, "identity", "studies", _STUDY, "observers") or [])
 
 
 def _pool(parts: Sequence[Counts]) -> Counts:
@@ -165,22 +164,22 @@ def read_published() -> Mapping[str, Any]:
     return found
 
 
-def _published(found: Sequence[Decider]) -> dict[str, Counts]:
-    """Return the published deciders, where the run's categories are theirs."""
-    observers = read_published()["observers"]
-    if set(found[0].counts) != set(observers[0]["decisions"]):
+def _published(found: Sequence[Observer]) -> dict[str, Counts]:
+    """Return the published observers, where the run's categories are theirs."""
+    listed = read_published()["observers"]
+    if set(found[0].counts) != set(listed[0]["decisions"]):
         return {}
     return {
         each["name"]: {name: (a, b) for name, (a, b) in each["decisions"].items()}
-        for each in observers
+        for each in listed
     }
 
 
-def _categories(deciders: Sequence[Decider]) -> list[str]:
-    """Return the categories, the first decider's highest share of shape on top."""
-    if not deciders:
+def _categories(observers: Sequence[Observer]) -> list[str]:
+    """Return the categories, the first observer's highest share of shape on top."""
+    if not observers:
         return []
-    counts = deciders[0].counts
+    counts = observers[0].counts
     return sorted(counts, key=lambda name: -(_share(*counts[name]) or 0.0))
 
 
@@ -201,11 +200,11 @@ def _frame(axes: Axes, categories: Sequence[str]) -> None:
     axes.axvline(0.5, color=AXIS, linewidth=0.6, zorder=0)
 
 
-def _draw(axes: Axes, decider: Decider, categories: Sequence[str], shift: float) -> None:
-    """Draw a decider's points with their intervals, and the line of its mean."""
-    strong = 1.0 if decider.ours else 0.8
+def _draw(axes: Axes, observer: Observer, categories: Sequence[str], shift: float) -> None:
+    """Draw a observer's points with their intervals, and the line of its mean."""
+    strong = 1.0 if observer.ours else 0.8
     for row, name in enumerate(categories):
-        shape, texture = decider.counts.get(name, (0, 0))
+        shape, texture = observer.counts.get(name, (0, 0))
         value = _share(shape, texture)
         if value is None:
             continue
@@ -213,49 +212,49 @@ def _draw(axes: Axes, decider: Decider, categories: Sequence[str], shift: float)
         axes.plot(
             ends,
             [row + shift] * 2,
-            color=decider.colour,
+            color=observer.colour,
             alpha=0.5 * strong,
-            linewidth=1.6 if decider.ours else 0.9,
+            linewidth=1.6 if observer.ours else 0.9,
             solid_capstyle="butt",
         )
         axes.plot(
             value,
             row + shift,
-            decider.marker,
-            color=decider.colour,
+            observer.marker,
+            color=observer.colour,
             alpha=strong,
-            markersize=5.5 if decider.ours else 3.2,
+            markersize=5.5 if observer.ours else 3.2,
             clip_on=False,
             zorder=3,
         )
-    if decider.bias is not None:
+    if observer.bias is not None:
         axes.axvline(
-            decider.bias,
-            color=decider.colour,
-            linewidth=1.2 if decider.ours else 0.8,
+            observer.bias,
+            color=observer.colour,
+            linewidth=1.2 if observer.ours else 0.8,
             linestyle="--",
             alpha=0.7 * strong,
             zorder=1,
         )
 
 
-def _write_counts(axes: Axes, decider: Decider, categories: Sequence[str]) -> None:
-    """Write at the right on how many decisions the first decider's points rest."""
+def _write_counts(axes: Axes, observer: Observer, categories: Sequence[str]) -> None:
+    """Write the first observer's number of decisions at the right."""
     side = axes.get_yaxis_transform()
     axes.text(1.03, -0.75, "decisions", transform=side, size=SMALL, color=MUTED, va="bottom")
     for row, name in enumerate(categories):
-        text = f"{sum(decider.counts[name]):,.0f}"
+        text = f"{sum(observer.counts[name]):,.0f}"
         axes.text(1.03, row, text, transform=side, size=SMALL, color=MUTED, va="center")
 
 
-def _caption(run: Run, deciders: Sequence[Decider]) -> str:
+def _caption(run: Run, observers: Sequence[Observer]) -> str:
     """Return what the figure shows, with the numbers of the run's models."""
     found = []
     for name, look in looks_of(run):
         row: Row | None = headline(run, _STUDY, "shape_bias", name)
         if row is not None and row.value is not None:
             found.append(f"{look.label} decides {show_row(row).full} by shape.")
-    others = [d for d in deciders if not d.ours and d.bias is not None]
+    others = [d for d in observers if not d.ours and d.bias is not None]
     beside = ", ".join(f"{d.label} {100 * (d.bias or 0):.1f} %" for d in others)
     found += [f"Beside it: {beside}."] if beside else []
     published = others and not _parameter(run)

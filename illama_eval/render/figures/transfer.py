@@ -1,4 +1,4 @@
-"""Transfer: accuracy against images per class, and how the classifier was chosen or trained."""
+"""Figures of transfer: accuracy by images per class, by C, by k and by epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HIGH = 2.6
 _INTERVALS = 12
 """Points up to which each shows its interval."""
 _TICKS = 8
-"""Places up to which each has its own tick."""
+"""Values of x up to which each has its own tick."""
 _FEWEST = 2
 """Points of which a line can be drawn."""
 
@@ -45,12 +45,12 @@ class Line:
 
     @property
     def x(self) -> list[float]:
-        """Where the points stand."""
+        """The points' x."""
         return [x for x, _ in self.points]
 
     @property
     def percent(self) -> list[float]:
-        """Their values in percent."""
+        """The points' values in percent."""
         return [100 * (row.value or 0.0) for _, row in self.points]
 
 
@@ -84,14 +84,14 @@ def _lines(run: Run, metric: str, key: str) -> list[Line]:
         rows = [
             row for row in rows_at(run, STUDY, metric, subject, (key,)) if row.value is not None
         ]
-        points = sorted(((_place(run, row, key), row) for row in rows), key=lambda point: point[0])
+        points = sorted(((_x_of(run, row, key), row) for row in rows), key=lambda point: point[0])
         if len(points) >= _FEWEST:
             lines.append(Line(look=look, subject=subject, points=points))
     return lines
 
 
-def _place(run: Run, row: Row, key: str) -> float:
-    """Return where a row stands; all training images are their mean number per class."""
+def _x_of(run: Run, row: Row, key: str) -> float:
+    """Return the x of a row; all training images are their mean number per class."""
     if row.at[key] != "all":
         return float(row.at[key])
     curve = next(
@@ -173,7 +173,7 @@ def _draw_band(axes: Axes, run: Run, line: Line) -> None:
 
 
 def _range_of_draws(run: Run, subject: str, row: Row) -> tuple[float, float] | None:
-    """Return the lowest and the highest draw of so many images; a lone one is both."""
+    """Return the lowest and the highest draw of the row's number of images; one alone is both."""
     drawn = rows_at(run, STUDY, "top1", subject, ("shots", "draw"), shots=row.at["shots"])
     values = [each.value for each in drawn if each.value is not None]
     if not values and row.value is not None:
@@ -280,7 +280,7 @@ def _draw_epochs(run: Run) -> Iterator[Drawing]:
 
 
 def images_of_top1(run: Run) -> str:
-    """Return on how many test images the accuracies rest."""
+    """Return the number of test images behind the accuracies."""
     rows = [row for row in run.rows if (row.study, row.metric) == (STUDY, "top1")]
     return f"{max((row.images for row in rows), default=0):,}"
 

@@ -1,1 +1,1 @@
-"""Numbers, changes, escapes and the glossary."""
+"""Text of numbers, changes and names, escaping, and the glossary."""

@@ -1,4 +1,4 @@
-"""Changes as a reader wants them: signed, with the digits of their interval, in percent points."""
+"""Changes as text: signed, in percent points, with digits that follow the interval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ShownChange:
     """A change's numbers as text; a dash where there is none."""
 
     name: str
-    """Metric, place, unit and which way is better."""
+    """Metric, `at`, unit, and an arrow to the better side."""
     baseline: str
     candidate: str
     difference: str
@@ -39,8 +39,8 @@ class ShownChange:
 def show_change(change: Change) -> ShownChange:
     """Return the change's numbers as text; fractions become percent."""
     unit = "%" if change.unit == "fraction" else unit_label(change.unit)
-    place = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in change.at.items())
-    named = f"{metric_label(change.metric)}{place}" + (f" ({unit})" if unit else "")
+    at = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in change.at.items())
+    named = f"{metric_label(change.metric)}{at}" + (f" ({unit})" if unit else "")
     known = change.low is not None and change.high is not None
     ends = [_signed(change, end) for end in (change.low, change.high)]
     return ShownChange(

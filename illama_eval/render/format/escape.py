@@ -1,4 +1,4 @@
-"""Names made inert: one printable line, safe in a terminal, CSV, Markdown and XML."""
+"""Escaping of names: one printable line, safe in a terminal, CSV, Markdown and XML."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sanitize(text: object, longest: int | None = None) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Return a number as it is, None as empty, text inert: no spreadsheet runs it as a formula."""
+    """Return numbers unchanged, None as empty, text so that no spreadsheet runs it as a formula."""
     if value is None:
         return ""
     if isinstance(value, int | float):

@@ -1,6 +1,6 @@
-"""What each study means and how the paper measured it; what each number is called and is.
+"""Names and explanations for readers: of studies, metrics, attention maps and units.
 
-Studies stand in the order of reading. A study without an entry is shown after them, unexplained.
+Studies are in the order of reading. A study without an entry is shown after them, unexplained.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.results import Row
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
-"""Which way is better."""
-
-_UNITS = {"squared distance": "distance\N{SUPERSCRIPT TWO}"}
+"""Direction that is better -> its arrow."""
 
 _LONGEST_NAME = 48
-
 _LONGEST_UNIT = 9
+
+_UNITS = {"squared distance": "distance\N{SUPERSCRIPT TWO}"}
 
 _METRICS = {
     "top1": "top-1 accuracy",
@@ -71,16 +70,16 @@ _MAPS = {"used": "used map", "softmax": "softmax, all keys", "masked": "softmax,
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What a reader wants to know of one study."""
+    """What a study means, and how the paper measured the same."""
 
     title: str
     headline: tuple[str, ...]
-    """Its metrics for the first screen, the most telling first."""
+    """Its metrics for the first screen, the most informative first."""
     meaning: str
     paper: str
     """How the paper measured the same."""
     command: str = ""
-    """What measures it, said where it was not."""
+    """The command that measures it, shown where it was not measured."""
 
 
 EXPLAINED: Mapping[str, Explanation] = {

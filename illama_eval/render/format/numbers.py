@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: percent, digits that follow the interval, a true minus."""
+"""Numbers as text: percent, digits that follow the interval, a true minus."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A gate's verdict in words, JUnit XML and a GitHub summary."""
+"""The gate's result in words, as JUnit XML and as a GitHub summary."""

@@ -1,4 +1,4 @@
-"""The verdicts as a step summary: appended Markdown, changed rows first, the rest folded."""
+"""The gate's result as a GitHub step summary in Markdown: changed metrics, the others folded."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _RULE = (":---", ":---", ":---", "---:", "---:", "---:", ":---", "---:", "---:",
 _LONGEST = 200
 _FOLD = "<details><summary>{rows} more: same, or not gated</summary>\n\n{table}\n\n</details>"
 _SPARE = 600
-"""Bytes kept free for the heads of tables and for saying what was cut."""
+"""Bytes kept free for the heads of tables and a note on what was cut."""
 _FOLDED = {"same", "not gated"}
 
 
 def to_summary(result: GateResult, largest: int = LARGEST) -> str:
-    """Return the verdicts as Markdown of at most so many bytes, cut between rows."""
+    """Return the result as Markdown of at most `largest` bytes, cut between rows."""
     paths = (markdown_cell(sanitize(path, _LONGEST)) for path in (result.run, result.baseline))
     blocks = [f"### {markdown_cell(sentence(result))}", " against ".join(paths)]
     left = largest - _SPARE - sum(len(block.encode()) + 2 for block in blocks)
@@ -54,7 +54,7 @@ def to_summary(result: GateResult, largest: int = LARGEST) -> str:
 
 
 def append_summary(result: GateResult, path: Path) -> None:
-    """Append the summary to a file, as a CI's step summary wants it.
+    """Append the summary to a file, as $GITHUB_STEP_SUMMARY needs it.
 
     Raises:
         ResultError: the file cannot be written.
@@ -69,7 +69,7 @@ def append_summary(result: GateResult, path: Path) -> None:
 
 
 def _of_subject(result: GateResult, comparison: Comparison, largest: int) -> str:
-    """Return what changed, what stayed, and the notes on one subject, within so many bytes."""
+    """Return changed metrics, the others and notes of one subject, within `largest` bytes."""
     mine = by_outcome([e for e in result.judged if e.subject == comparison.subjects[1]])
     changed = [each for each in mine if each.state not in _FOLDED]
     folded = [each for each in mine if each.state in _FOLDED]

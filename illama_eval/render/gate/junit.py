@@ -1,4 +1,4 @@
-"""The verdicts as JUnit XML: a test case for each gated metric."""
+"""The gate's result as JUnit XML: a test case for each gated metric."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LONGEST = 500
 
 
 def to_junit(result: GateResult) -> str:
-    """Return the verdicts as JUnit XML.
+    """Return the result as JUnit XML.
 
     A regression is a failure, what could not be judged an error, a warning (inconclusive, or a loss
-    that the policy lets pass) is skipped. A problem with the baseline is a case of its own.
+    that the policy does not fail) is skipped. A problem with the baseline is a case of its own.
     """
     gated = [each for each in result.judged if each.outcome != "info"]
     cases = [_case(each) for each in gated]
@@ -53,7 +53,7 @@ def to_junit(result: GateResult) -> str:
 
 
 def write_junit(result: GateResult, path: Path) -> None:
-    """Write the verdicts as JUnit XML.
+    """Write the result as JUnit XML.
 
     Raises:
         ResultError: the file cannot be written.

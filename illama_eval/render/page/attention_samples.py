@@ -1,4 +1,4 @@
-"""Sample images and the class token's attention in them, as small pictures for the page."""
+"""Sample images and the class token's attention in them as small pictures of the HTML page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from illama_eval.render.figures.attention import attention_finding, called
+from illama_eval.render.figures.attention import attention_finding, class_lines
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.models import ReportModel
 from illama_eval.render.page.document import Sample, Samples
@@ -33,7 +33,7 @@ def samples_of(model: ReportModel, run: Run, stored: Stored | None) -> Samples |
     shown = [
         Sample(
             name=sanitize(name, _LONGEST),
-            classes=" ".join(called(stored, names, number)),
+            classes=" ".join(class_lines(stored, names, number)),
             picture=_photograph(stored.images[number]),
             maps=[_heat(map_) for map_ in stored.attention[number]],
         )

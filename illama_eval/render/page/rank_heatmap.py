@@ -1,4 +1,4 @@
-"""Rank of every layer and head as tables in colour, with the curve behind each number."""
+"""Heat maps of the rank of every layer and head, with the curve behind each number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text as the figures' font draws it: which characters it has, and how wide they are."""
+"""The font of the figures: the characters it has, and how wide a text is in it."""
 
 from __future__ import annotations
 

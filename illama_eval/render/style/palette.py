@@ -34,7 +34,7 @@ class Identity:
 
 
 def looks_of(run: Run) -> list[tuple[str, Identity]]:
-    """Return each subject with its look; of more than five, the first stands out from grey ones.
+    """Return each subject with its look; of more than five, all but the first are grey.
 
     A lone subject has the second look: beside a baseline it is the candidate.
     """

@@ -1,4 +1,4 @@
-"""Colours of the page in both themes, by role; figures take part through their own colours.
+"""Colours of the page in both themes, by role, and the roles of the figures' colours.
 
 On paper and card every text colour keeps 4.5:1 and every mark 3:1, in both themes; the five run
 colours keep an OKLab distance of 14.8 or more under normal and colour-deficient vision.
@@ -44,7 +44,7 @@ ON_DIVERGING: tuple[tuple[bool, ...], tuple[bool, ...]] = (
 """Whether the text on each diverging colour is white, in the light and in the dark theme."""
 
 DRAWN = ("paper", "text", "muted", "hairline", "axis", "run0", "run1", "run2", "run3", "run4")
-"""Roles whose light colour stands in the figures."""
+"""Roles whose light colour is used in figures."""
 
 
 def role_of(colour: str) -> str | None:

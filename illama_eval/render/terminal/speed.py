@@ -1,4 +1,4 @@
-"""The table of `illama-eval speed`: a model beside its bidirectional twin."""
+"""A speed measurement on the terminal: a model beside its bidirectional twin."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from illama_eval.render.figures.shape_bias import deciders_of
+from illama_eval.render.figures.shape_bias import observers_of
 from illama_eval.results import Run
 
 THREE = tuple((name, (index,)) for index, name in enumerate("abc"))
@@ -62,7 +62,7 @@ def test_pictures_are_measured_beside_observers(command, golden_checkpoint, pict
     assert run.header["identity"]["studies"]["shape_bias"]["categories"][2] == ["car", [4]]
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Shape or texture" in page
-    assert [each.label for each in deciders_of(run)] == ["official_micro", "x"]
+    assert [each.label for each in observers_of(run)] == ["official_micro", "x"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_file_without_a_texture_in_its_name_is_refused(command, golden_checkpo
     (pictures / "cat" / "cat1-dog1.png").rename(pictures / "cat" / "kitten.png")
     code, _, error = command("shape-bias", golden_checkpoint, "--data", pictures)
     assert code == 3
-    assert "1 of 12 file names carry no texture (first: 'cat/kitten')" in error
+    assert "1 of 12 file names have no texture (first: 'cat/kitten')" in error
 
 
 def test_the_demo_has_a_bias_of_its_own_and_observers_can_stand_alone(command, tmp_path):

@@ -84,7 +84,7 @@ def test_a_gate_is_the_first_sentence_and_its_metrics_the_headline(write_run, tm
     baseline = write_run(tmp_path / "base")
     run = write_run(tmp_path / "run", accuracy=0.6, seed=1)
     verdicts = check(run, baseline)
-    write_report([run], verdicts=verdicts)
+    write_report([run], result=verdicts)
     page = read_page((run / "report.html").read_text("utf-8"))
     assert page.one("title").text.startswith("Gate failed")
     first = page.one("p", role="status")
