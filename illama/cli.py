@@ -1,4 +1,4 @@
-"""The command `illama`: what a checkpoint is, other layouts of it, published ones, and training."""
+"""The command `illama`: inspect, convert and fetch checkpoints, and train models."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, if the file is silent.")]
-ImageSize = Annotated[int | None, typer.Option(min=1, help="Pixels; resizes the positions.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, if not in the file.")]
+ImageSize = Annotated[int | None, typer.Option(min=1, help="Pixels; resizes the position table.")]
 SoftMask = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Soft mask to run with: 0 causal, 1 not.")
+    float | None,
+    typer.Option(min=0, max=1, help="Soft mask to run with: 0 causal, 1 bidirectional."),
 ]
-MaskingOption = Annotated[Masking | None, typer.Option(help="Run under another masking.")]
+MaskingOption = Annotated[Masking | None, typer.Option(help="Run with another masking.")]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights (model_ema).")]
 
 
@@ -37,7 +38,7 @@ def root(
         bool, typer.Option(TRACEBACK, help="Show where an error was raised.")
     ] = False,
 ) -> None:
-    """Declare the option that `exits.run` understands anywhere on the line."""
+    """Declare the option that `exits.run` accepts anywhere on the command line."""
 
 
 @app.command("inspect")
@@ -51,7 +52,7 @@ def inspect_file(
     image_size: ImageSize = None,
     ema: Ema = False,
 ) -> None:
-    """Say what a checkpoint is, where it comes from, and how it would be run."""
+    """Show what a checkpoint is, where it comes from, and how it would be run."""
     from illama.checkpoint.load import read_checkpoint
     from illama.checkpoint.segmenter import is_segmenter, read_segmenter
 
@@ -83,7 +84,7 @@ def convert(
 
     if out.exists() and (not overwrite or out.samefile(source)):
         advice = "name another file" if out.samefile(source) else "pass --overwrite to replace it"
-        raise InputError(f"{out}: is there already; {advice}")
+        raise InputError(f"{out}: exists already; {advice}")
     found = read_checkpoint(
         source, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
     )
@@ -155,16 +156,16 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the model.")] = False,
     sharded: Annotated[
-        bool, typer.Option("--shard", help="Cut the model over torchrun's processes.")
+        bool, typer.Option("--shard", help="Shard the model over torchrun's processes.")
     ] = False,
     resume: Annotated[
-        str, typer.Option(help="auto goes on from OUT's newest checkpoint; no; or a checkpoint.")
+        str, typer.Option(help="auto: resume OUT's newest checkpoint; no; or a checkpoint.")
     ] = "auto",
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints kept, beside the best.")] = 3,
     save_steps: Annotated[
-        int | None, typer.Option(min=1, help="Also save every so many steps, not only epochs.")
+        int | None, typer.Option(min=1, help="Also save every N steps, not only every epoch.")
     ] = None,
-    max_bad: Annotated[int, typer.Option(min=0, help="Unreadable images to pass over.")] = 0,
+    max_bad: Annotated[int, typer.Option(min=0, help="Unreadable images to tolerate.")] = 0,
     tensorboard: Annotated[bool, typer.Option(help="Also write the log for TensorBoard.")] = False,
 ) -> None:
     """Train a model by a recipe; write weights, log and the recipe as it was used."""
@@ -226,14 +227,14 @@ def init_llama2(
     head_aware: Annotated[
         bool, typer.Option("--head-aware", help="Keep heads and rotary pairs whole.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights that are drawn.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Select the weights of a model's blocks from a LLaMA-2, to train from."""
     from illama.checkpoint.llama2 import initialize
 
     if out.exists() and not overwrite:
-        raise InputError(f"{out}: is there already; pass --overwrite to replace it")
+        raise InputError(f"{out}: exists already; pass --overwrite to replace it")
     initialize(folder, size, out, head_aware=head_aware, seed=seed)
     typer.echo(out)
 

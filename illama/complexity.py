@@ -1,4 +1,4 @@
-"""How large a model is and what one image costs, as functions of its config."""
+"""Parameter and multiply-accumulate counts of a model, computed from its config."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def macs(config: Config) -> int:
 def causal_macs(config: Config) -> int:
     """Return multiply-accumulates if no value above the diagonal is multiplied (paper, Table 2).
 
-    Queries times keys stays whole. The paper counts floor(N^2 / 2) + 1 products for N tokens, a
-    little less than the triangle's N (N + 1) / 2. Equal to `macs` where nothing is masked.
+    The product of queries and keys is still computed in full. The paper counts
+    floor(N^2 / 2) + 1 products for N tokens, a little less than the triangle's N (N + 1) / 2.
+    Equal to `macs` where nothing is masked.
     """
     if config.masking == "none":
         return macs(config)

@@ -1,4 +1,4 @@
-"""What a model is made of: orthogonal choices, published sizes, the road from ViT to iLLaMA."""
+"""Model configuration: the choices, the published sizes, and the steps from ViT to iLLaMA."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Config:
     """`none`; `additive` (-inf before softmax); `modified` (additive, but row 0 sees all tokens);
     `multiplicative` (after softmax, not renormalised: the released model; paper, equation 2)."""
     class_token: ClassToken = "last"
-    """Before the image tokens (ViT) or behind them (paper, section 3.3, PS[cls])."""
+    """Before the image tokens (ViT) or after them (paper, section 3.3, PS[cls])."""
     position: Position = "both"
     """Learned table, rotary embedding of queries and keys, or both (paper, section 3.4)."""
 
@@ -49,7 +49,7 @@ class Config:
         self._check_values()
         if self.image_size % self.patch_size:
             raise ValueError(
-                f"config: image_size {self.image_size} is no multiple of "
+                f"config: image_size {self.image_size} is not a multiple of "
                 f"patch_size {self.patch_size}"
             )
         if self.width % self.heads:

@@ -1,4 +1,4 @@
-"""The processes that work together: one, or as many as `torchrun` has started."""
+"""Distributed processes: sums and gathers over all that `torchrun` started, and the device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from illama.exits import InputError, UsageError
 
 @dataclass(frozen=True)
 class World:
-    """This process among all; alone, every operation returns what it was given."""
+    """This process among all; with one process, every operation returns its input."""
 
     rank: int = 0
     size: int = 1
@@ -61,7 +61,7 @@ class World:
         return found
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Block until all processes have called this."""
         if self.size > 1:
             distributed.barrier()
 
@@ -70,8 +70,8 @@ class World:
 def join(device: torch.device) -> Iterator[World]:
     """Yield this process among those that `torchrun` has started, on a device of its own.
 
-    Processes talk by nccl on GPUs, where each takes the one of its local rank, and by gloo on CPUs.
-    Joined already, the same processes go on together; the outermost call parts from them.
+    Processes communicate by nccl on GPUs, each on the GPU of its local rank, and by gloo on CPUs.
+    Calls can be nested; the outermost one destroys the process group.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -101,8 +101,8 @@ def choose_device(name: str) -> torch.device:
     `auto` is a GPU where there is one; under `torchrun`, `cuda` is the GPU of the local rank.
 
     Raises:
-        UsageError: the name is not a device's.
-        InputError: there is no such device here.
+        UsageError: the name is not that of a device.
+        InputError: this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

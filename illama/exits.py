@@ -1,6 +1,6 @@
-"""How both commands end: one line for what went wrong, and an exit code that a script can use.
+"""Errors and exit codes of both commands: one line on stderr, and a code for scripts.
 
-0 fine; 1 regression; 2 unusable command line; 3 input missing, refused or not comparable;
+0 fine; 1 regression; 2 wrong command line; 3 input missing, refused or not comparable;
 4 finished, but some images were unreadable; 5 internal; 130 and 143 interrupted.
 """
 
@@ -20,7 +20,7 @@ import typer
 TRACEBACK = "--traceback"
 INTERNAL = 5
 LONGEST = 2000
-"""Characters of an error's line at most; an internal one gets a quarter."""
+"""Most characters of an error's line; internal errors get a quarter."""
 CUT = " [...] "
 
 
@@ -31,16 +31,16 @@ class InputError(ValueError):
 
 
 class UsageError(InputError):
-    """A command line that means nothing; one line: what, where, what to do."""
+    """A command line with wrong or contradictory arguments; one line: what, where, what to do."""
 
     exit_code: ClassVar[int] = 2
 
 
 def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and exit as the module says; a command may return its exit code.
+    """Run a command line and exit with the codes above; a command may return its exit code.
 
-    Whatever carries an `exit_code`, as CheckpointError and InputError do, is the user's to mend:
-    its text goes to stderr on one line. Anything else is ours, code 5. With `--traceback`, anywhere
+    An error with an `exit_code`, such as CheckpointError or InputError, is the user's to fix: its
+    text goes to stderr on one line. Any other is a bug, code 5. With `--traceback`, anywhere
     on the line, the trace is shown as well. SIGTERM raises SystemExit, so that `finally` runs.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -59,12 +59,12 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
 
 
 def plain(text: object) -> str:
-    """Return text on one line without control characters, which a terminal would obey."""
+    """Return text on one line without control characters, which a terminal would act on."""
     return "".join(c if c.isprintable() else " " for c in str(text)).strip()
 
 
 def _report(error: BaseException, program: str) -> int:
-    """Say what went wrong on one line of stderr; return the exit code."""
+    """Print the error as one line on stderr; return the exit code."""
     stopped = isinstance(error, (KeyboardInterrupt, typer.Abort))
     if stopped and not hasattr(error, "exit_code"):
         return 128 + signal.SIGINT
@@ -89,9 +89,9 @@ def _report(error: BaseException, program: str) -> int:
 
 
 def brief(text: object, longest: int) -> str:
-    """Return text on one line as `plain` does, its middle cut out where it is too long.
+    """Return text on one line as `plain` does, the middle cut out where it is too long.
 
-    What is wrong stands at the beginning of a message, and what to do at its end.
+    A message begins with what is wrong and ends with what to do.
     """
     line = plain(text)
     if len(line) <= longest:

@@ -1,4 +1,4 @@
-"""Files that are refused in plain words and are never left half written."""
+"""Reading and writing files: checked before they are read, replaced at once when written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CheckpointError(ValueError):
 
 @contextlib.contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Put the file's name before any refusal that is raised inside.
+    """Put the file's name in front of any ValueError raised inside.
 
     Raises:
         CheckpointError: a ValueError was raised inside.
@@ -37,13 +37,13 @@ def check_readable(path: Path) -> int:
     """Return the size of a file in bytes.
 
     Raises:
-        CheckpointError: there is no regular file that can be read and holds something.
+        CheckpointError: it is missing, unreadable, empty or not a regular file.
     """
     if path.is_dir():
         raise CheckpointError("is a folder; name the .pth or .safetensors file in it")
     try:
         if path.exists() and not path.is_file():
-            raise CheckpointError("is no regular file; copy it to one")
+            raise CheckpointError("is not a regular file; copy it to one")
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     The data reaches the disk before the name does, so a crash leaves the old file or the new one.
 
     Raises:
-        CheckpointError: the file cannot be written; whatever stood there before is intact.
+        CheckpointError: the file cannot be written; what was there before is intact.
     """
     target = path.resolve()
     if not target.parent.is_dir():
@@ -89,7 +89,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _why(error: Exception) -> str:
-    """Return in words why writing failed; torch's writer reports a short write without a number."""
+    """Return why writing failed; torch's writer reports a short write without a number."""
     short_write = isinstance(error, RuntimeError) and "inline_container" in str(error)
     if short_write or getattr(error, "errno", None) in _FULL:
         return "disk full or file size limit reached while writing"

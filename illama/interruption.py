@@ -1,4 +1,4 @@
-"""Being asked to stop at any moment, and stopping where everything can be saved."""
+"""Signals: SIGTERM and SIGINT are noted, so that a loop stops where all can be saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 @dataclass
 class StopRequest:
-    """Whether this process was asked to stop."""
+    """Whether this process received a signal to stop."""
 
     signal: int | None = None
 
@@ -24,7 +24,7 @@ class StopRequest:
 
 @contextmanager
 def deferring() -> Iterator[StopRequest]:
-    """Yield a request that SIGTERM and SIGINT fill in; asked twice, the process stops as before."""
+    """Yield a request that SIGTERM and SIGINT fill in; a second signal acts as it did before."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

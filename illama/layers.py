@@ -79,7 +79,7 @@ class RotaryTable(nn.Module):
     """Cosine and sine of position x frequency, rotated onto queries and keys (paper, section 3.4).
 
     The released code multiplies neighbouring channel pairs (2i, 2i+1) as complex numbers. The same
-    rotation is done here in real fp32 arithmetic on heads that hold all even channels before all
+    rotation is done here in real fp32 arithmetic on heads that have all even channels before all
     odd ones (`Attention` keeps its weights so): contiguous halves are twice as fast to rotate.
     """
 
@@ -101,13 +101,13 @@ class RotaryTable(nn.Module):
         return torch.cat((cosine, cosine), dim=-1), torch.cat((-sine, sine), dim=-1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the tables with the model, but keep them fp32: positions need the digits."""
+        """Move the tables with the model, but keep them fp32: positions need the precision."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.cosine, self.sine = (table.to(self.cosine.device) for table in self.compute())
         return self
 
     def rotate(self, heads: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Rotate [..., token, channel]; `rows` are the positions that the tokens stand at."""
+        """Rotate [..., token, channel]; `rows` are the positions of the tokens."""
         exact = heads.float()
         swapped = exact.roll(self.head_width // 2, dims=-1)
         turned = torch.addcmul(exact * self.cosine[rows], swapped, self.sine[rows])
@@ -115,11 +115,11 @@ class RotaryTable(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; mask and rotary table are handed in, one for all blocks.
+    """Multi-head self-attention; mask and rotary table are arguments, one for all blocks.
 
-    With rotary positions, the rows of queries and keys stand in memory with each head's even
+    With rotary positions, the rows of queries and keys are in memory with each head's even
     channels before its odd ones. Both are permuted alike, so scores do not change. `state_dict`
-    and `load_state_dict` speak the published order.
+    and `load_state_dict` use the published order.
     """
 
     def __init__(self, width: int, heads: int, *, rotary: bool) -> None:
@@ -170,7 +170,7 @@ class Attention(nn.Module):
 
 
 def halves_first(width: int, heads: int) -> Tensor:
-    """Return where each row in memory stands in the published qkv weight, int64 [3 * width]."""
+    """Return each memory row's index in the published qkv weight, int64 [3 * width]."""
     rows = torch.arange(3 * width, device="cpu").view(3, heads, -1, 2)
     halves = rows[:2].transpose(-2, -1).flatten()
     return torch.cat((halves, rows[2].flatten()))
@@ -224,7 +224,7 @@ def attend(
 
 
 def _chunks(query: Tensor, rows: slice, tokens: int) -> Iterator[tuple[slice, slice]]:
-    """Yield pairs: where rows stand in `query`, and which rows of the map they are."""
+    """Yield pairs of slices: rows of `query`, and the rows of the map that they are."""
     start, stop, _ = rows.indices(tokens)
     count = 1
     if tokens >= CHUNKED_FROM and query.device.type == "cpu" and not query.requires_grad:

@@ -1,4 +1,4 @@
-"""Which query sees which key, and how: the maskings between ViT and the released model.
+"""Attention masks: none, additive (causal), modified, and the released multiplicative one.
 
 Shapes: scores and weights [image, head, query, key]; masks [query, key].
 """
@@ -161,8 +161,8 @@ class MultiplicativeMask(Unmasked):
     def fuse(self, query: Tensor, key: Tensor, value: Tensor, soft_mask: float) -> Tensor:
         """Return the attended values by one public, differentiable call on doubled keys.
 
-        The two copies of a key stand under disjoint masks that cover every pair once, so the
-        softmax is the full one, while values above the diagonal come in times `soft_mask`.
+        The two copies of a key have disjoint masks that together cover every pair once, so the
+        softmax is the full one, while values above the diagonal are multiplied by `soft_mask`.
         """
         if soft_mask == 1:
             return super().fuse(query, key, value, 0.0)

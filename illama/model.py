@@ -1,4 +1,4 @@
-"""The network: images in, logits out; and the same pass with everything in it laid open."""
+"""The network: images to logits, and the same pass with its attention maps and tokens."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Block(nn.Module):
         soft_mask: float,
         keep_softmax: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return output, `used` map and, if asked for, the softmax over all keys."""
+        """Return the output, the `used` map and, with `keep_softmax`, the softmax over all keys."""
         query, key, value = self.attention.split(self.attention_norm(tokens), rotary)
         scores = query @ key.transpose(-2, -1)
         if keep_softmax:
@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """A vision transformer anywhere on the road from ViT to iLLaMA (Wang et al. 2024).
+    """A vision transformer at any step from ViT to iLLaMA (Wang et al. 2024).
 
     Args:
         config: the architecture.
@@ -125,7 +125,7 @@ class Model(nn.Module):
         training that drops paths draws it; None drops nothing.
 
         Raises:
-            ValueError: the images have another size than the config says, or the masking has no
+            ValueError: the images have another size than in the config, or the masking has no
                 soft form and `soft_mask` is not 0.
         """
         logits: Tensor = self.head(self.encode(images, soft_mask, kept))
@@ -173,8 +173,8 @@ class Model(nn.Module):
     ) -> Iterator[LayerSeen | OutputSeen]:
         """Yield a LayerSeen per block, if anything of the blocks is wanted, then one OutputSeen.
 
-        `wanted` holds names of WANTED; of what segmenters alone show, nothing is yielded. Maps
-        always come from the explicit product; at most two layers of them live at a time.
+        `wanted` holds names of WANTED; what only segmenters have is not yielded. Maps always come
+        from the explicit product; at most two layers of them are in memory at a time.
         """
         names = check_wanted(wanted)
         if names & LAYER_WANTED:
@@ -213,7 +213,7 @@ class Model(nn.Module):
             block.forward_with_attention = torch.compile(block.forward_with_attention)  # type: ignore[method-assign]
 
     def recompute_blocks(self) -> None:
-        """Let, in place, the backward pass compute blocks again instead of keeping their inside."""
+        """Recompute blocks in the backward pass instead of keeping their activations; in place."""
         for block in self.blocks:
             assert isinstance(block, Block)
             again = partial(checkpoint, block.forward, use_reentrant=False)
@@ -223,8 +223,8 @@ class Model(nn.Module):
         """Return `explicit` or `fused` for this device.
 
         Measured on CPUs: fused attention wins where no mask follows the softmax, and loses by a
-        third where one does; on GPUs it also saves the memory of the maps. Of its own accord the
-        model fuses only where a small product has come out right on this device.
+        third where one does; on GPUs it also saves the memory of the maps. `auto` fuses only where
+        a small product came out right on this device.
         """
         if self.path != "auto":
             return self.path
@@ -255,7 +255,7 @@ def fused_agrees(masking: str, device: torch.device) -> bool:
 def resize_positions(table: Tensor, old: Config, new: Config) -> Tensor:
     """Return a position table [1, token, channel] for another grid of patches.
 
-    Bicubic without antialiasing, as in the released code; the class token's row stays as it is.
+    Bicubic without antialiasing, as in the released code; the class token's row is unchanged.
     """
     first = old.class_token == "first"
     own, grid = (table[:, :1], table[:, 1:]) if first else (table[:, -1:], table[:, :-1])

@@ -1,4 +1,4 @@
-"""What a model shows of itself while it runs: pieces, one per block and one at the end."""
+"""What a forward pass lets studies observe: one piece per block, and one for the output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Wanted = Literal["used", "softmax", "tokens", "previous", "logits", "features", "segments"]
-"""Names of what can be asked for; everything else of a piece is always there or None."""
+"""Names of what can be requested; every other field of a piece is always present or None."""
 
 WANTED: frozenset[Wanted] = frozenset(
     ("used", "softmax", "tokens", "previous", "logits", "features", "segments")
@@ -18,19 +18,19 @@ WANTED: frozenset[Wanted] = frozenset(
 LAYER_WANTED: frozenset[Wanted] = frozenset(("used", "softmax", "tokens", "previous"))
 """What comes with every block; the rest comes once, at the end."""
 SEGMENTER_WANTED: frozenset[Wanted] = frozenset(("segments",))
-"""What segmenters alone show."""
+"""What only segmenters have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Which images a piece is about, and how each replicate weighs them."""
+    """Which images a piece is about, and the weight of each in every replicate."""
 
     ids: tuple[str, ...]
     """Stable image ids."""
     labels: Tensor | None
     """True classes, int64 [image]; None for unlabelled sources."""
     positions: Tensor
-    """Each image's own place in the source, int64 [image], 0 to count - 1."""
+    """Each image's index in the source, int64 [image], 0 to count - 1."""
     order: Tensor
     """Rank of the image's hash among all images of the source, int64 [image], 0 = smallest."""
     keys: Tensor
@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSeen:
-    """One block, seen on one batch; fields that were not wanted are None."""
+    """One block, observed on one batch; fields that were not wanted are None."""
 
     index: int
     """Number of the block, from 1."""
@@ -78,7 +78,7 @@ class LayerSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSeen:
-    """The end of the network, seen on one batch; fields that were not wanted are None."""
+    """The network's output, observed on one batch; fields that were not wanted are None."""
 
     logits: Tensor | None = None
     """[image, class]"""
@@ -91,10 +91,10 @@ class OutputSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentsSeen:
-    """The classes of all pixels, found in one way, seen on one batch."""
+    """The predicted class of every pixel, in one inference mode, on one batch."""
 
     mode: str
-    """How they were found."""
+    """The inference mode."""
     predicted: tuple[Tensor, ...]
     """Class of each pixel, int64 [row, column] per image."""
     batch: Batch | None = None
@@ -106,13 +106,15 @@ Piece: TypeAlias = LayerSeen | OutputSeen | SegmentsSeen
 
 
 def present(field: Tensor | None, name: str) -> Tensor:
-    """Return a field that was asked for.
+    """Return a field that was requested.
 
     Raises:
         ValueError: the field was not among what the observer wanted.
     """
     if field is None:
-        raise ValueError(f"observation: {name!r} was not wanted, so it is not there")
+        raise ValueError(
+            f"observation: {name!r} was not requested, so it is missing; add it to wants"
+        )
     return field
 
 
@@ -123,7 +125,7 @@ def batch_of(piece: Piece) -> Batch:
         ValueError: the piece comes straight from a model and belongs to no source.
     """
     if piece.batch is None:
-        raise ValueError("observation: the piece carries no batch; observe through the loop")
+        raise ValueError("observation: the piece has no batch; observe through the evaluation loop")
     return piece.batch
 
 

@@ -1,4 +1,4 @@
-"""Pixels counted by class, and what they say: intersection over union and accuracies."""
+"""Segmentation metrics: pixel counts by class, intersection over union, accuracies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 IGNORED = 255
-"""Label of pixels that count nowhere."""
+"""Label of pixels that are not evaluated."""
 
 
 def count_areas(predicted: Sequence[Tensor], masks: Sequence[Tensor], classes: int) -> Tensor:
     """Return pixels by class, int64 [image, (intersection, prediction, label), class].
 
-    Both hold the class of each pixel, [row, column] per image.
+    Both contain the class of each pixel, [row, column] per image.
     """
     counted = []
     for guess, truth in zip(predicted, masks, strict=True):

@@ -1,4 +1,4 @@
-"""Decode images and prepare them for a model: bit for bit what the published evaluation does."""
+"""Image decoding and the evaluation transform, equal to the published one bit for bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-"""What is decoded, by content; everything else Pillow knows stays closed to untrusted files."""
+"""What is decoded, by content; Pillow's other decoders are not used on untrusted files."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,7 +35,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 
 class ImageError(ValueError):
-    """An image that cannot be measured; the message says why, in one line."""
+    """An image that cannot be measured; the message gives the reason, in one line."""
 
 
 def check_size(width: int, height: int, *, maximum_pixels: int = MAXIMUM_PIXELS) -> None:
@@ -45,7 +45,7 @@ def check_size(width: int, height: int, *, maximum_pixels: int = MAXIMUM_PIXELS)
         ImageError: more than `maximum_pixels`, an aspect ratio above 50, or no pixel at all.
     """
     if min(width, height) < 1:
-        raise ImageError(f"{width} x {height} pixels: there is nothing to see")
+        raise ImageError(f"{width} x {height} pixels: the image is empty")
     if width * height > maximum_pixels:
         raise ImageError(
             f"{width} x {height} pixels; at most {maximum_pixels:,} pixels are decoded"
@@ -73,7 +73,9 @@ def decode(
     except ImageError as error:
         raise ImageError(f"{origin}{error}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{origin}a bomb; at most {maximum_pixels:,} pixels are decoded") from None
+        raise ImageError(
+            f"{origin}a decompression bomb; at most {maximum_pixels:,} pixels are decoded"
+        ) from None
     except UnidentifiedImageError:
         raise ImageError(f"{origin}not an image of {', '.join(FORMATS)}") from None
     except Exception as error:  # noqa: BLE001 - a damaged file makes decoders raise almost anything
@@ -141,7 +143,7 @@ class Transform:
         return pixels.sub_(mean).div_(std)
 
     def describe(self) -> dict[str, object]:
-        """Return what decides the pixels, for the header of a run."""
+        """Return the settings that determine the pixels, for the header of a run."""
         crops = self.resize == "short-side"
         return {
             "image_size": self.image_size,

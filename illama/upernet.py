@@ -1,7 +1,7 @@
-"""Semantic segmentation: an UperNet head (Xiao et al. 2018) on an iLLaMA backbone.
+"""The segmentation model: an UperNet head (Xiao et al. 2018) on an iLLaMA backbone.
 
 As the paper trains it on ADE20K (Table 10 and released history): features of four blocks without
-the class token, brought to four scales, pooled, and joined from coarse to fine; an auxiliary head
+the class token, resized to four scales, pooled, and merged from coarse to fine; an auxiliary head
 on the third of them. The causal mask stays.
 """
 
@@ -29,17 +29,17 @@ DROPOUT = 0.1
 
 
 class Segmented(NamedTuple):
-    """Scores of one batch."""
+    """The outputs for one batch."""
 
     logits: Tensor
     """[image, class, row, column] at a quarter of the patch size's coarseness."""
     auxiliary: Tensor | None
-    """The same of the auxiliary head, one score per patch; None outside training."""
+    """The same from the auxiliary head, one score per patch; None outside training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterConfig:
-    """What a segmenter is made of.
+    """The architecture of a segmenter.
 
     Raises:
         ValueError: a count is not positive, or a block does not exist.
@@ -74,7 +74,7 @@ def scaled_blocks(depth: int) -> tuple[int, ...]:
         raise ValueError(f"segmenter: needs four blocks, and the backbone has {depth}")
     last = PAPER_BLOCKS[-1]
     return tuple(
-        max(place, round(block * depth / last)) for place, block in enumerate(PAPER_BLOCKS, start=1)
+        max(index, round(block * depth / last)) for index, block in enumerate(PAPER_BLOCKS, start=1)
     )
 
 
@@ -117,7 +117,7 @@ class Pyramid(nn.Module):
 
 
 class UperNet(nn.Module):
-    """Pyramid pooling on the coarsest feature, then joined with the finer ones, top down."""
+    """Pyramid pooling on the coarsest feature, then merged with the finer ones, top down."""
 
     def __init__(self, width: int, channels: int, classes: int) -> None:
         super().__init__()
@@ -134,9 +134,9 @@ class UperNet(nn.Module):
         """Return logits [image, class, row, column] at the finest feature's size."""
         joined = [lateral(each) for lateral, each in zip(self.lateral, features, strict=False)]
         joined.append(self._pool(features[-1]))
-        for place in range(len(joined) - 1, 0, -1):
-            finer = joined[place - 1]
-            joined[place - 1] = finer + resize(joined[place], finer.shape[2:])
+        for index in range(len(joined) - 1, 0, -1):
+            finer = joined[index - 1]
+            joined[index - 1] = finer + resize(joined[index], finer.shape[2:])
         smooth = [each(level) for each, level in zip(self.smooth, joined, strict=False)]
         levels = [resize(each, joined[0].shape[2:]) for each in (*smooth, joined[-1])]
         logits: Tensor = self.classify(self.dropout(self.fuse(torch.cat(levels, dim=1))))
@@ -226,5 +226,5 @@ class Segmenter(nn.Module):
         return resized.train(self.training)
 
     def recompute_blocks(self) -> None:
-        """Let the backward pass compute blocks again instead of keeping their inside."""
+        """Recompute blocks in the backward pass instead of keeping their activations."""
         self.backbone.recompute_blocks()

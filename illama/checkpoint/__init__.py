@@ -1,1 +1,1 @@
-"""Checkpoints: reading them safely, the layouts they come in, and writing them."""
+"""Checkpoints: reading them safely, their layouts, quantized weights, and writing them."""

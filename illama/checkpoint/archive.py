@@ -1,7 +1,7 @@
-"""Reading checkpoint files that may be damaged or hostile: nothing runs, nothing is guessed.
+"""Safe reading of checkpoint files that may be damaged or hostile: no code in them runs.
 
 Three containers are recognised by content: torch's zip archives, its older pickle streams, and
-safetensors. Zip members carry checksums, which torch itself does not compare.
+safetensors. Zip members have checksums, which torch itself does not verify.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from illama.files import CheckpointError, check_readable, first_line, sha256_of_
 Container = Literal["zip", "legacy", "safetensors"]
 
 LEGACY_PICKLES = 5
-"""Magic number, protocol, system, payload and storage keys follow each other in old files."""
+"""Pickles in an old file: magic number, protocol, system, payload and storage keys."""
 
 SHARED = 4
-"""How often tensors may share a file's bytes before the file is taken for a bomb."""
+"""Times that tensors may share a file's bytes; more is taken for a decompression bomb."""
 
 _LOCK = threading.Lock()
 _FOLDER = 0x10
@@ -45,12 +45,12 @@ _ALLOWED = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """What a checkpoint file holds, on the CPU, unchanged."""
+    """The content of a checkpoint file, on the CPU, unchanged."""
 
     payload: Mapping[str, Any]
     """The top-level dictionary; of safetensors, the tensors."""
     metadata: Mapping[str, Any]
-    """Our own record in a safetensors header; empty elsewhere."""
+    """Our own record in a safetensors header; empty in other files."""
     container: Container
     sha256: str
     """Of the file's bytes."""
@@ -61,7 +61,7 @@ def unpack(path: Path) -> Archive:
     """Read a checkpoint file without trusting it.
 
     Raises:
-        CheckpointError: the file is missing, damaged, hostile or something else than a checkpoint.
+        CheckpointError: the file is missing, damaged, hostile or not a checkpoint.
     """
     size = check_readable(path)
     with path.open("rb") as stream:
@@ -71,7 +71,7 @@ def unpack(path: Path) -> Archive:
     else:
         payload, metadata = _read_torch(path, container, size), {}
     if not isinstance(payload, Mapping):
-        raise CheckpointError(f"holds a {type(payload).__name__}, not a dictionary of weights")
+        raise CheckpointError(f"contains a {type(payload).__name__}, not a dictionary of weights")
     return Archive(
         payload=payload,
         metadata=metadata,
@@ -82,10 +82,10 @@ def unpack(path: Path) -> Archive:
 
 
 def recognise(head: bytes) -> Container:
-    """Return the container that a file's first bytes announce.
+    """Return the container that a file's first bytes identify.
 
     Raises:
-        CheckpointError: they announce none of the three.
+        CheckpointError: they are of none of the three.
     """
     if head.startswith(b"PK\x03\x04"):
         return "zip"
@@ -97,7 +97,7 @@ def recognise(head: bytes) -> Container:
         raise CheckpointError("is a git-LFS pointer, not the weights; run `git lfs pull`")
     if head.lstrip().startswith(b"<"):
         raise CheckpointError("is a web page (HTML), not a checkpoint; download the file itself")
-    raise CheckpointError(f"is no checkpoint: it begins with {head[:16]!r}; download it again")
+    raise CheckpointError(f"is not a checkpoint: it begins with {head[:16]!r}; download it again")
 
 
 def _read_safetensors(path: Path) -> tuple[object, Mapping[str, Any]]:
@@ -110,7 +110,9 @@ def _read_safetensors(path: Path) -> tuple[object, Mapping[str, Any]]:
     except Exception as error:  # damage surfaces as any exception
         raise CheckpointError(f"is damaged or truncated ({first_line(error)})") from error
     if not isinstance(metadata, dict):
-        raise CheckpointError("is damaged: the record in its header is no dictionary")
+        raise CheckpointError(
+            "is damaged: the record in its header is not a dictionary; download it again"
+        )
     return tensors, metadata
 
 
@@ -133,8 +135,8 @@ def _read_torch(path: Path, container: Container, size: int) -> object:
 def _load(path: Path, device: str) -> object:
     """Call torch.load with Namespace as the only addition to what it allows.
 
-    The list of allowed names belongs to the whole process, hence the lock; a name that somebody
-    else has put there stays.
+    The list of allowed names is global to the process, hence the lock; names that others added
+    remain.
     """
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,11 +151,11 @@ def _check_members(path: Path, size: int) -> set[int]:
         members = opened.infolist()
         name, count = Counter(member.filename for member in members).most_common(1)[0]
         if count > 1:
-            raise CheckpointError(f"holds {name!r} {count} times; it was tampered with")
+            raise CheckpointError(f"contains {name!r} {count} times; it was tampered with")
         for member in members:
             _check_member(member)
         if sum(member.file_size for member in members) > size:
-            raise CheckpointError("declares more bytes than it holds; it was tampered with")
+            raise CheckpointError("declares more bytes than it has; it was tampered with")
         broken = opened.testzip()
     if broken is not None:
         raise CheckpointError(
@@ -163,9 +165,9 @@ def _check_members(path: Path, size: int) -> set[int]:
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:
-    """Refuse what torch.save never writes, and what torch's reader and Python's take differently.
+    """Refuse what torch.save never writes, and what torch and Python would read differently.
 
-    Of a member marked as a folder, torch reads nothing and leaves the weight uninitialised.
+    Torch does not read a member marked as a folder and leaves its weight uninitialised.
     """
     if member.compress_type != zipfile.ZIP_STORED:
         raise CheckpointError(
@@ -173,7 +175,9 @@ def _check_member(member: zipfile.ZipInfo) -> None:
             "save it again with torch.save"
         )
     if member.external_attr & _FOLDER or member.is_dir():
-        raise CheckpointError(f"member {member.filename!r} is marked as a folder; it is damaged")
+        raise CheckpointError(
+            f"member {member.filename!r} is marked as a folder: it is damaged; download it again"
+        )
 
 
 def _check_globals(path: Path, container: Container) -> None:
@@ -208,7 +212,7 @@ def _globals_of(stream: BinaryIO | Any) -> Iterator[str]:
 
 
 def _check_sizes(payload: object, size: int, members: set[int]) -> None:
-    """Refuse tensors that claim more than the file holds, before anything copies them."""
+    """Refuse tensors that claim more bytes than the file has, before anything copies them."""
     total = 0
     for tensor in _tensors_in(payload):
         claimed = tensor.numel() * tensor.element_size()
@@ -216,7 +220,7 @@ def _check_sizes(payload: object, size: int, members: set[int]) -> None:
         total += claimed
         if claimed > held or (members and held not in members) or total > SHARED * size:
             raise CheckpointError(
-                f"a tensor of shape {list(tensor.shape)} claims more bytes than the file holds; "
+                f"a tensor of shape {list(tensor.shape)} claims more bytes than the file has; "
                 "save it again with .contiguous() tensors"
             )
 

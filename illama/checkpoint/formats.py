@@ -1,4 +1,4 @@
-"""Whose file is it: names of weights in other people's checkpoints, and what their shapes tell."""
+"""Checkpoint formats: weight names of released, timm and our files, and the config they imply."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ KEYS: tuple[tuple[str, str, Mlp | None], ...] = (
 )
 """Our name, the name in released iLLaMA and timm ViT files, and the feed-forward it belongs to.
 
-Names stand without block number and without `.weight` or `.bias`; `norm` and `head` are the same.
+Names lack the block number and `.weight` or `.bias`; `norm` and `head` are the same.
 """
 
 HEADS = {96: 3, 192: 3, 384: 6, 768: 12, 1024: 16}
-"""Attention heads of the widths that are in use; the shapes do not tell them."""
+"""Attention heads of the common widths; shapes do not determine them."""
 
 MOST_VALUES = 10_000
-"""Values of a file's arguments after which no further list or dictionary is unfolded."""
+"""Values of a file's arguments after which no further list or dictionary is expanded."""
 
 SHOWN = 10
-"""How many names a refusal lists."""
+"""Most names that an error message lists."""
 
-_TWICE = "holds a weight under two names; save it again from one model"
+_TWICE = "has a weight under two names; save it again from one model"
 _NAME = re.compile(r"(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?")
 _WEIGHTS = ("model", "state_dict", "model_state_dict")
 _AVERAGED = ("model_ema", "state_dict_ema", "ema")
@@ -52,10 +52,10 @@ _AVERAGED = ("model_ema", "state_dict_ema", "ema")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The weights of a file under our names, and what the file says about them."""
+    """The weights of a file under our names, and what the file records about them."""
 
     key: str | None
-    """Where they stood in the file; None: at the top."""
+    """Their key in the file; None: at the top level."""
     state: Mapping[str, Tensor]
     official: bool
     """Whether the file uses the released names."""
@@ -67,14 +67,14 @@ class Found:
     """The arguments of the training, as JSON."""
     epoch: int | None
     notes: tuple[str, ...] = ()
-    """What was folded to make a ViT's weights ours, in sentences."""
+    """What was changed to convert a ViT's weights to ours, in sentences."""
 
 
 def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) -> Found:
     """Return weights, arguments and epoch of an unpacked file.
 
     Raises:
-        CheckpointError: there are no weights, or no averaged ones where `ema` asks for them.
+        CheckpointError: there are no weights, or no averaged ones where `ema` is set.
     """
     key, state = find_weights(payload, ema=ema)
     mlp: Mlp = "swiglu" if any(".mlp.fc3." in name for name in state) else "gelu"
@@ -105,12 +105,12 @@ def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) 
 def find_weights(
     payload: Mapping[str, Any], *, ema: bool = False
 ) -> tuple[str | None, dict[str, Tensor]]:
-    """Return the key that an unpacked file's weights stood under, and the weights.
+    """Return the key of the weights in an unpacked file, and the weights.
 
-    Names lose what a wrapped, compiled or nested model had put before them.
+    Prefixes of wrapped, compiled or nested models are removed from the names.
 
     Raises:
-        CheckpointError: there are no weights, or no averaged ones where `ema` asks for them.
+        CheckpointError: there are no weights, or no averaged ones where `ema` is set.
     """
     key, raw = _weights(payload, ema=ema)
     state = {name.replace("_orig_mod.", ""): tensor for name, tensor in raw.items()}
@@ -121,23 +121,25 @@ def find_weights(
 
 
 def _weights(payload: Mapping[str, Any], *, ema: bool) -> tuple[str | None, Mapping[str, Tensor]]:
-    """Return the dictionary of weights and the key it stood under."""
+    """Return the key of the dictionary of weights, and the dictionary."""
     keys = [
         key for key in (_AVERAGED if ema else _WEIGHTS) if isinstance(payload.get(key), Mapping)
     ]
     key = keys[0] if keys else None
     state = payload if key is None else payload[key]
     if ema and key is None:
-        raise CheckpointError("holds no averaged weights (model_ema); load it without ema")
+        raise CheckpointError("has no averaged weights (model_ema); load it without ema")
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         names = ", ".join(repr(name) for name in list(payload)[:SHOWN]) or "nothing"
-        raise CheckpointError(f"holds no weights, only {names}")
+        raise CheckpointError(f"has no weights, only {names}; name another file")
     if len(tensors) < len(state):
         name, value = next((n, v) for n, v in state.items() if not isinstance(v, Tensor))
         raise CheckpointError(f"entry {name!r} is a {type(value).__name__}, not a tensor")
     if not all(isinstance(name, str) for name in tensors):
-        raise CheckpointError("names its weights by something else than text")
+        raise CheckpointError(
+            "has names of weights that are not text; save it again with plain names"
+        )
     return key, tensors
 
 
@@ -163,7 +165,7 @@ def config_of(found: Found, *, heads: int | None, image_size: int | None) -> Con
     """Return the architecture: from our own record, or else from shapes and family.
 
     Raises:
-        CheckpointError: the shapes are no vision transformer's, or do not tell enough.
+        CheckpointError: the shapes are not those of a vision transformer, or are ambiguous.
     """
     shapes = _read_shapes(found.state)
     heads = heads or _heads(found, shapes["width"])
@@ -172,7 +174,8 @@ def config_of(found: Found, *, heads: int | None, image_size: int | None) -> Con
         for field, value in shapes.items():
             if getattr(config, field) != value:
                 raise CheckpointError(
-                    f"its config says {field} {getattr(config, field)}, its weights say {value}"
+                    f"its config has {field} {getattr(config, field)}, its weights have {value}; "
+                    "it was changed by hand"
                 )
     else:
         size = _image_size(found, shapes["patch_size"], image_size)
@@ -186,8 +189,8 @@ def _read_shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
     for name, dimensions in (("class_token", 3), ("patch_embedding.weight", 4), ("head.weight", 2)):
         if name not in state or state[name].ndim != dimensions:
             raise CheckpointError(
-                f"is no image LLaMA or ViT: {to_official(name, 'gelu')} is missing or misshapen; "
-                f"it holds {listed(state)}"
+                f"is not an iLLaMA or ViT: {to_official(name, 'gelu')} is missing or misshapen; "
+                f"it has {listed(state)}"
             )
     blocks = {int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d{1,9}\.", name)}
     missing = sorted(set(range(len(blocks))) - blocks)
@@ -213,17 +216,19 @@ def _family(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _image_size(found: Found, patch: int, image_size: int | None) -> int:
-    """Return the input size that the position table, or else the arguments, fit."""
+    """Return the input size from the position table, or else from the arguments."""
     table = found.state.get("position_embedding")
     if table is None:
         size = image_size or found.args.get("input_size")
         if not isinstance(size, int):
-            raise CheckpointError("has no position table to tell its image size; pass image_size=")
+            raise CheckpointError(
+                "has no position table that gives its image size; pass image_size="
+            )
         return size
     grid = math.isqrt(max(table.shape[1] - 1, 0)) if table.ndim == 3 else 0  # noqa: PLR2004 - [1, token, channel]
     if grid**2 + 1 != (table.shape[1] if grid else 0):
         raise CheckpointError(
-            f"its position table {list(table.shape)} is no square grid and a class token"
+            f"its position table {list(table.shape)} is not a square grid and a class token"
         )
     return grid * patch
 
@@ -232,12 +237,12 @@ def _heads(found: Found, width: int) -> int:
     """Return the number of attention heads from the config, the arguments or the width."""
     stored = (found.config or {}).get("heads", found.args.get("num_heads", HEADS.get(width)))
     if not isinstance(stored, int):
-        raise CheckpointError(f"width {width} does not tell its attention heads; pass heads=")
+        raise CheckpointError(f"width {width} does not determine its attention heads; pass heads=")
     return stored
 
 
 def implied_soft_mask(found: Found) -> float:
-    """Return the soft mask at the start of the saved epoch, as the training's arguments say.
+    """Return the soft mask at the start of the saved epoch, as the training's arguments imply.
 
     The released code never stores it. `mask_mode standard` keeps it at `soft_mask` throughout;
     otherwise it falls to 0 at epoch `cutoff_soft`, at once or linearly (released code).
@@ -270,9 +275,9 @@ def listed(names: Iterable[str]) -> str:
 
 
 def jsonable(value: object, depth: int = 4, counter: Iterator[int] | None = None) -> Any:
-    """Return a value as JSON holds it; what JSON cannot hold becomes the name of its type.
+    """Return a value in JSON types; anything else becomes the name of its type.
 
-    Depth and size are bounded: lists that contain each other many times over unfold without end.
+    Depth and size are bounded, because lists can contain each other many times.
     """
     counter = counter or itertools.count()
     position = next(counter)
@@ -293,7 +298,7 @@ def _parse(record: object) -> Mapping[str, Any] | None:
     if isinstance(record, str):
         record = json.loads(record)
     if record is not None and not isinstance(record, dict):
-        raise CheckpointError("its illama_config is no dictionary; it was changed by hand")
+        raise CheckpointError("its illama_config is not a dictionary; it was changed by hand")
     return record
 
 

@@ -1,10 +1,10 @@
-"""Weights for a small model selected from a large language model (paper, Table 18; Xu et al. 2024).
+"""Initial weights selected from LLaMA-2 (paper, Table 18; Xu et al. 2024).
 
-Blocks take the weights of LLaMA-2's first layers, of every matrix only the rows and columns that
-fit; everything else is drawn fresh. `uniform` is the released selection: rows and columns of each
-matrix at equal distances, whatever they mean. `head-aware` keeps what they mean: the same channels
+Blocks take weights from LLaMA-2's first layers, a subset of the rows and columns of every matrix;
+all other weights are random. `uniform` is the released selection: rows and columns of each
+matrix at equal distances, whatever they mean. `head-aware` keeps their meaning: the same channels
 of the token in every matrix, whole heads, and whole rotary pairs. Hugging Face stores the two
-channels of a pair half a head apart, iLLaMA side by side; that is undone as well.
+channels of a pair half a head apart, iLLaMA side by side; they are reordered as well.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Llama:
 
     folder: Path
     files: Mapping[str, str] | str
-    """The file of each tensor, or of all."""
+    """The file of each tensor, or the one file of all."""
     width: int
     hidden: int
     heads: int
@@ -54,8 +54,8 @@ class Llama:
         full = f"model.layers.{layer}.{name}.weight"
         file = self.files if isinstance(self.files, str) else self.files.get(full)
         if file is None:
-            raise CheckpointError(f"{self.folder}: no file holds {full}; download it again")
-        path = self.folder / Path(file).name  # an index must not lead elsewhere
+            raise CheckpointError(f"{self.folder}: no file has {full}; download it again")
+        path = self.folder / Path(file).name  # an index must not point outside the folder
         with about(path):
             try:
                 tensor = self._open(path)(full)
@@ -66,7 +66,7 @@ class Llama:
         return tensor.float()
 
     def _open(self, path: Path) -> Callable[[str], Tensor]:
-        """Return a reader of one file; only the last one stays open."""
+        """Return a reader of one file; only the last one is kept open."""
         if path.name not in self._opened:
             self._opened.clear()
             if path.suffix == ".safetensors":
@@ -100,7 +100,7 @@ def open_llama(folder: Path) -> Llama:
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"{folder / 'config.json'}: is no LLaMA's ({first_line(error)})"
+            f"{folder / 'config.json'}: is not that of a LLaMA ({first_line(error)})"
         ) from None
 
 
@@ -112,7 +112,7 @@ def _find_files(folder: Path) -> Mapping[str, str] | str:
                 return name
             index: Mapping[str, str] = _read_json(folder / name).get("weight_map", {})
             return index
-    raise CheckpointError(f"{folder}: holds none of {', '.join((*INDICES, *SINGLES))}")
+    raise CheckpointError(f"{folder}: has none of {', '.join((*INDICES, *SINGLES))}")
 
 
 def initialize(
@@ -121,7 +121,7 @@ def initialize(
     """Write a checkpoint of a published size with blocks selected from the LLaMA in `folder`.
 
     Raises:
-        CheckpointError: the folder is no LLaMA of at least this size, or `out` cannot be written.
+        CheckpointError: the folder has no LLaMA of at least this size, or `out` cannot be written.
     """
     llama = open_llama(folder)
     config = Config.at("soft-mask", size)
@@ -218,7 +218,7 @@ def rotary_pairs(given: int, wanted: int) -> Tensor:
 
 
 def _rows(heads: Tensor, inside: Tensor, head_width: int) -> Tensor:
-    """Return which rows the channels `inside` each of the heads are."""
+    """Return the row indices of the channels `inside` each of the heads."""
     return (heads[:, None] * head_width + inside).flatten()
 
 
@@ -234,7 +234,7 @@ def _check_larger(llama: Llama, config: Config) -> None:
     for name, (given, wanted) in pairs.items():
         if given < wanted:
             raise CheckpointError(
-                f"{llama.folder}: {name} is {given}, the model to fill needs {wanted}; take a"
+                f"{llama.folder}: {name} is {given}, the model to fill needs {wanted}; choose a"
                 " smaller --size or a larger LLaMA"
             )
 
@@ -249,5 +249,5 @@ def _read_json(path: Path) -> dict[str, Any]:
             " Face form"
         ) from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: holds no dictionary")
+        raise CheckpointError(f"{path}: is not a dictionary; download it again")
     return found

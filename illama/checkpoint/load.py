@@ -1,4 +1,4 @@
-"""Checkpoints in and out: released iLLaMA files, our own, and ViT/DeiT files, by one key table.
+"""Loading and saving checkpoints: released iLLaMA files, our own, and ViT or DeiT files.
 
 model = illama.load("illama-tiny-in1k-75.0.pth")
 logits = model(images)
@@ -53,17 +53,17 @@ class Checkpoint:
 
     path: Path
     model: Model
-    """On the device asked for, in fp32, in evaluation mode."""
+    """On the requested device, in fp32, in evaluation mode."""
     soft_mask: float
-    """What the model is to be run with: `model(images, soft_mask)`."""
+    """The soft mask to run the model with: `model(images, soft_mask)`."""
     sha256: str
-    """Of the weights as they run: names, shapes, types and bytes."""
+    """Of the loaded weights: names, shapes, types and bytes."""
     file_sha256: str
     bytes: int
     """Size of the file."""
     layout: Layout
     key: str | None
-    """Where in the file the weights stood, such as `model` or `model_ema`; None: at the top."""
+    """Key of the weights in the file, such as `model` or `model_ema`; None: at the top level."""
     epoch: int | None
     args: dict[str, Any]
     """The arguments of the training, as JSON."""
@@ -76,7 +76,7 @@ class Checkpoint:
     tensors."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the weights as JSON holds it, with size and cost of the model."""
+        """Return everything but the weights in JSON types, with size and cost of the model."""
         config = self.model.config
         names = [field.name for field in fields(self) if field.name != "model"]
         return {name: getattr(self, name) for name in names} | {
@@ -102,12 +102,13 @@ def load(
 ) -> Model:
     """Return the model of a checkpoint, in evaluation mode, so that `model(images)` is right.
 
-    A model holds no soft mask. A checkpoint to be run with soft mask 1 is bidirectional, and comes
-    back with `masking="none"`, the same function. For a soft mask between 0 and 1 use `read_checkpoint`, and
-    run `checkpoint.model(images, checkpoint.soft_mask)`. The arguments are those of `read_checkpoint`.
+    A model stores no soft mask. A checkpoint to be run with soft mask 1 is bidirectional, and is
+    returned with `masking="none"`, the same function. For a soft mask between 0 and 1 use
+    `read_checkpoint`, and run `checkpoint.model(images, checkpoint.soft_mask)`. The arguments are
+    those of `read_checkpoint`.
 
     Raises:
-        CheckpointError: as `read_checkpoint`; or the soft mask lies between 0 and 1.
+        CheckpointError: as `read_checkpoint`; or the soft mask is between 0 and 1.
     """
     checkpoint = read_checkpoint(
         path,
@@ -123,7 +124,8 @@ def load(
     if checkpoint.soft_mask < 1:
         raise CheckpointError(
             f"{path}: runs with soft_mask={checkpoint.soft_mask}, which model(images) would not "
-            "know; use illama.checkpoint.read and model(images, soft_mask), or pass 0 or 1"
+            "apply; use read_checkpoint of illama.checkpoint.load and model(images, soft_mask), or "
+            "pass 0 or 1"
         )
     return read_checkpoint(
         path, image_size=image_size, heads=heads, masking="none", ema=ema, device=device
@@ -144,19 +146,19 @@ def read_checkpoint(
 
     Args:
         path: a released `.pth`, a bare state dict, a timm ViT or DeiT file, or our own `.pth` or
-            `.safetensors`; recognised by content. A file without our config is taken as the
+            `.safetensors`; recognised by content. A file without our config is read as the
             released form: multiplicative mask, class token last, soft mask 0.
         image_size: pixels; positions are resized if the checkpoint has another size.
-        heads: attention heads, where neither the file nor the width tells them.
-        soft_mask: 0 to 1; needed only if the file's arguments say that the saved weights were
-            trained with one above 0.
-        masking: run the weights under another masking than their own.
+        heads: attention heads, where neither the file nor the width determines them.
+        soft_mask: 0 to 1; needed only if, by the file's arguments, the saved weights were trained
+            with one above 0.
+        masking: run the weights with another masking than their own.
         ema: take the averaged weights (`model_ema`).
-        device: where the model is to live.
+        device: device of the model.
 
     Raises:
-        CheckpointError: the file is missing, damaged, hostile or no checkpoint of this family, or
-            what it holds does not fit or does not say how to run it.
+        CheckpointError: the file is missing, damaged, hostile or not a checkpoint of this family,
+            its content does not fit, or it does not determine how to run the model.
     """
     path = Path(path)
     with about(path):
@@ -164,8 +166,8 @@ def read_checkpoint(
         payload, packed = _unpack_weights(archive)
         if "segmenter" in archive.metadata:
             raise CheckpointError(
-                "holds a segmenter, which has no class for an image; `illama-eval segment` measures"
-                " it"
+                "is a segmenter, which does not classify images; measure it with `illama-eval"
+                " segment`"
             )
         found = find(payload, archive.metadata, ema=ema)
         _check_record(archive, found)
@@ -200,7 +202,7 @@ def _unpack_weights(archive: Archive) -> tuple[Mapping[str, Any], dict[str, Quan
     if record is None:
         return archive.payload, {}
     if not isinstance(record, dict):
-        raise CheckpointError("its record of quantization is no dictionary; it is damaged")
+        raise CheckpointError("its record of quantization is not a dictionary; it is damaged")
     return unpack_weights(archive.payload, record)
 
 
@@ -222,21 +224,21 @@ def save_checkpoint(
     args: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint whose layout is told by the suffix; an older file is replaced at once.
+    """Write a checkpoint; the suffix chooses its layout, and an older file is replaced at once.
 
-    `.pth` is the released layout, which the released code loads; its args carry our config and
+    `.pth` is the released layout, which the released code loads; its args include our config and
     soft mask. `.safetensors` has our names, and a checksum in its header.
 
     Args:
         model: on any device, of any dtype.
         path: ends in `.pth` or `.safetensors`.
-        soft_mask: what the weights are to be run with.
+        soft_mask: the soft mask to run the weights with.
         epoch: the last epoch that was trained, from 0.
         args: of the training; kept as JSON.
         extra: further entries of a `.pth` file, such as `optimizer`; tensors and plain values.
 
     Raises:
-        CheckpointError: the suffix is neither, or the file cannot be written; what stood there
+        CheckpointError: the suffix is neither, or the file cannot be written; what was there
             before is then intact.
     """
     path = Path(path)
@@ -258,7 +260,7 @@ def save_checkpoint(
             torch.save(entries, stream)
     else:
         raise CheckpointError(
-            f"{path}: the suffix tells the layout; use .pth, or .safetensors for weights alone"
+            f"{path}: the suffix chooses the layout; use .pth, or .safetensors for weights only"
         )
 
 
@@ -266,7 +268,9 @@ def _check_record(archive: Archive, found: Found) -> None:
     """Compare the checksum of our own safetensors files; the format itself has none."""
     if not archive.metadata:
         if archive.container == "safetensors" and not found.official:
-            raise CheckpointError("lost the record in its header; write it with illama.checkpoint")
+            raise CheckpointError(
+                "has lost the record in its header; write it with `illama convert`"
+            )
         return
     record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
     if archive.metadata.get("checksum") != checksum(record, archive.payload):
@@ -285,32 +289,32 @@ def _official(
     return entries if record["epoch"] is None else {**entries, "epoch": record["epoch"]}
 
 
-def _soft_mask(found: Found, config: Config, asked: float | None, *, released: bool) -> float:
-    """Return the soft mask to run with, or refuse where that would be a guess."""
-    if asked is not None and not 0 <= asked <= 1:
-        raise CheckpointError(f"soft_mask={asked} is not between 0 and 1")
+def _soft_mask(found: Found, config: Config, requested: float | None, *, released: bool) -> float:
+    """Return the soft mask to run with, or raise where it is not certain."""
+    if requested is not None and not 0 <= requested <= 1:
+        raise CheckpointError(f"soft_mask={requested} is not between 0 and 1")
     if config.masking != "multiplicative":
-        if asked:
+        if requested:
             raise CheckpointError(
-                f"soft_mask={asked} is defined for masking='multiplicative' only, "
+                f"soft_mask={requested} is defined for masking='multiplicative' only, "
                 f"not {config.masking!r}"
             )
         return 0.0
-    if asked is not None:
-        return float(asked)
+    if requested is not None:
+        return float(requested)
     if found.soft_mask is not None:
         return found.soft_mask
     implied = 0.0 if released else implied_soft_mask(found)
     if implied:
         raise CheckpointError(
-            f"its args say that it was trained with soft mask {implied:.3g} up to its last epoch, "
+            f"by its args it was trained with soft mask {implied:.3g} up to its last epoch, "
             f"so running it causally would be wrong; pass soft_mask={implied:.3g} (or 0 to insist)"
         )
     return 0.0
 
 
 def _layout(archive: Archive, found: Found, config: Config) -> Layout:
-    """Return whose file it is."""
+    """Return the file's layout."""
     if "quantization" in archive.metadata:
         return "illama quantized .safetensors"
     if found.config is not None:

@@ -1,8 +1,8 @@
-"""Quantized weights: integers and scales on disk, and torchao's tensors in memory.
+"""Quantized checkpoints: integers and scales on disk, torchao's tensors in memory.
 
-A file is ours, not a pickle of torchao's classes: NAME.values (int8 [out, in], or bits packed
-into bytes), NAME.scale (bf16 [out, group]), NAME.zero (int8), and a record that says how to read
-them. Rows stand in the published order, as in every file.
+The layout is our own, not a pickle of torchao's classes: NAME.values (int8 [out, in], or bits
+packed into bytes), NAME.scale (bf16 [out, group]), NAME.zero (int8), and a record of how to read
+them. Rows are in the published order, as in every file.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ FORMAT = 1
 
 
 def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> list[RemovableHandle]:
-    """Put quantized weights in the place of the named layers' own.
+    """Replace the weights of the named layers by quantized ones.
 
-    Returned are the handles of the hooks that quantize inputs in floating point.
+    Returns the handles of the hooks that quantize inputs in floating point.
 
     Raises:
-        CheckpointError: torchao is missing or does not fit torch, or a name is no linear layer.
+        CheckpointError: torchao is missing or does not fit torch, or a name is not a linear layer.
     """
     handles = []
     for name, weight in weights.items():
         layer = model.get_submodule(name)
         if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != weight.form.shape:
-            raise CheckpointError(f"{name} is no linear layer {list(weight.form.shape)}")
+            raise CheckpointError(f"{name} is not a linear layer {list(weight.form.shape)}")
         tensor = tensor_of(weight.to(layer.weight.device))
         layer.weight = nn.Parameter(tensor, requires_grad=False)
         if weight.form.activation == "int4-dynamic":
@@ -50,7 +50,7 @@ def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> list[Remova
 
 
 def _quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Round a layer's input to 16 levels of its own for each token."""
+    """Round each token of a layer's input to 16 levels."""
     del layer
     (tokens,) = inputs
     exact = tokens.float()
@@ -60,7 +60,7 @@ def _quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def published_rows(model: Model, name: str) -> Tensor | None:
-    """Return where each row in memory stands in the published weight; None: in the same place."""
+    """Return each memory row's index in the published weight; None: the same index."""
     path, _, leaf = name.rpartition(".")
     owner = model.get_submodule(path)
     if not isinstance(owner, Attention) or leaf != "qkv" or model.rotary is None:
@@ -84,7 +84,7 @@ def pack(model: Model, weights: Mapping[str, QuantizedWeight]) -> dict[str, Tens
 
 
 def _stored(weight: QuantizedWeight) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of one layer as they stand in the file."""
+    """Yield the tensors of one layer as they are stored in the file."""
     bits = weight.form.bits
     values = weight.values.cpu().contiguous()
     yield "values", values if bits == WHOLE_BYTE else pack_bits(values, bits)
@@ -129,7 +129,7 @@ def serialize(
 
 
 def count_bytes(state: Mapping[str, Tensor], total: int) -> dict[str, int]:
-    """Return how many of a file's bytes are what; they add up to `total`."""
+    """Return a file's bytes by kind; they add up to `total`."""
     count = {"values": 0, "scale": 0, "zero": 0, "float": 0}
     for key, tensor in state.items():
         part = key.rpartition(".")[2]
@@ -158,7 +158,7 @@ def unpack_weights(
 
 
 def _layers(record: Mapping[str, Any]) -> Iterator[tuple[str, WeightLayout]]:
-    """Yield name and form of every quantized layer that the record lists."""
+    """Yield name and layout of every quantized layer that the record lists."""
     layers = record.get("layers")
     if not isinstance(layers, Mapping) or not layers:
         raise CheckpointError("its record lists no quantized layers; it was changed by hand")
@@ -170,21 +170,23 @@ def _layers(record: Mapping[str, Any]) -> Iterator[tuple[str, WeightLayout]]:
 
 
 def _form(entry: Mapping[str, Any]) -> WeightLayout:
-    """Return the form that a record's entry describes, every value of the declared type."""
+    """Return the layout in a record's entry, after a check of its types."""
     out, width = entry["shape"]
     numbers = [out, width, entry["bits"], entry["group"], entry["dimensions"]]
     flags = [entry["zero"], entry["asymmetric"]]
     scale = entry["activation_scale"]
     whole = all(type(number) is int for number in [*numbers, entry["activation_zero"]])
     if not whole or not all(type(flag) is bool for flag in flags):
-        raise CheckpointError("holds a value of another type; it was changed by hand")
+        raise CheckpointError("has a value of another type; it was changed by hand")
     if scale is not None and type(scale) is not float:
-        raise CheckpointError("holds an activation scale that is no number")
+        raise CheckpointError(
+            "has an activation scale that is not a number; it was changed by hand"
+        )
     return WeightLayout(**{**entry, "shape": (out, width)})
 
 
 def _read_layer(name: str, form: WeightLayout, state: dict[str, Tensor]) -> QuantizedWeight:
-    """Take one layer's tensors out of `state`, checked against its form."""
+    """Remove one layer's tensors from `state`, checked against its layout."""
     out, width = form.shape
     floating = form.activation == "fp8-dynamic"
     groups = (1, 1) if floating else (out, width // form.group)
@@ -194,7 +196,7 @@ def _read_layer(name: str, form: WeightLayout, state: dict[str, Tensor]) -> Quan
     values = _pop_tensor(state, f"{name}.values", torch.uint8 if packed else whole, size)
     scale = _pop_tensor(state, f"{name}.scale", torch.bfloat16, groups).float()
     if not ((scale > 0) & scale.isfinite()).all():
-        raise CheckpointError(f"{name}.scale holds a scale that is not positive; it is damaged")
+        raise CheckpointError(f"{name}.scale has a value that is not positive; it is damaged")
     return QuantizedWeight(
         form=form,
         values=unpack_bits(values, form.bits, form.shape) if packed else values,
@@ -206,13 +208,13 @@ def _read_layer(name: str, form: WeightLayout, state: dict[str, Tensor]) -> Quan
 def _pop_tensor(
     state: dict[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> Tensor:
-    """Take a tensor of this type and shape out of `state`."""
+    """Remove a tensor of this type and shape from `state`, and return it."""
     tensor = state.pop(name, None)
     if tensor is None:
         raise CheckpointError(f"{name} is missing; quantize the full-precision checkpoint again")
     if tensor.dtype != dtype or tuple(tensor.shape) != shape:
         raise CheckpointError(
-            f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)} as its "
-            "record says"
+            f"{name} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)} as in its "
+            "record; it is damaged"
         )
     return tensor

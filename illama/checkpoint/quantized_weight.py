@@ -1,4 +1,4 @@
-"""One layer's weight as integers and scales, and how it is stored and run."""
+"""The quantized weight of one layer: integers, scales and the layout of both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BITS = (2, 3, 4, 6, 8)
 WHOLE_BYTE = 8
 
 Activation = Literal["float", "int8-dynamic", "int8-static", "int4-dynamic", "fp8-dynamic"]
-"""What a layer's input becomes before it is multiplied."""
+"""Type of a layer's input in the product."""
 
 LARGEST_LAYER = 2**28
-"""Weights of one layer at most; a bound on hostile files."""
+"""Most weights of one layer; a bound on hostile files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class WeightLayout:
                 raise CheckpointError(f"quantized layer: {fault}; the record was changed by hand")
 
     def _faults(self) -> dict[str, bool]:
-        """Return what could be wrong, and whether it is."""
+        """Return each possible fault, and whether it is present."""
         out, width = self.shape
         scale = self.activation_scale
         floating, static = self.activation == "fp8-dynamic", self.activation == "int8-static"
@@ -68,7 +68,7 @@ class WeightLayout:
 
     @property
     def simulated(self) -> bool:
-        """Whether the arithmetic is floating point on dequantized numbers: no speed of its own."""
+        """Whether the arithmetic is floating point on dequantized numbers, and so not faster."""
         return self.activation in ("float", "int4-dynamic")
 
 
@@ -85,7 +85,7 @@ class QuantizedWeight:
     """int8 [out, group]"""
 
     def dequantize(self) -> Tensor:
-        """Return the weight that the integers stand for, fp32 [out, in]."""
+        """Return the weight in floating point, fp32 [out, in]."""
         out, width = self.form.shape
         values = self.values.float().view(out, -1, self.form.group)
         if self.zero is not None:

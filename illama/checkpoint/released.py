@@ -1,4 +1,4 @@
-"""The files that the authors published: what they are, and fetching them when asked."""
+"""The checkpoints that the authors published: sha256, size, accuracy, and their download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 1 << 20
 TIMEOUT = 30
 """Seconds without an answer after which a download has failed."""
 LONGER = 1.05
-"""Times the published size at which a download is given up."""
+"""Factor of the published size at which a download is aborted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def named(name: str) -> Released:
     found = next((file for file in RELEASED if file.name == wanted), None)
     if found is None:
         known = ", ".join(file.name for file in RELEASED)
-        raise CheckpointError(f"{name!r} is none of the published files: {known}")
+        raise CheckpointError(f"{name!r} is not one of the published files: {known}")
     return found
 
 
@@ -124,18 +124,20 @@ def fetch(
         file: what to download.
         out: a folder, or the path to write.
         base: address of the folder that holds the published files (http or https).
-        overwrite: replace another file that stands at the path.
-        progress: is told the number of bytes of each chunk.
+        overwrite: replace another file at the path.
+        progress: called with the number of bytes of each chunk.
 
     Raises:
         CheckpointError: the download failed, the bytes are not the published ones, or another file
-            stands at the path; nothing is left half written.
+            is at the path; no partial file remains.
     """
     path = out / f"{file.name}.pth" if out.is_dir() else out
     if path.exists() and not overwrite:
         if path.is_file() and sha256_of_file(path) == file.sha256:
             return path
-        raise CheckpointError(f"{path}: another file is there already; pass --overwrite")
+        raise CheckpointError(
+            f"{path}: another file exists already; pass --overwrite to replace it"
+        )
     source = address(file, base)
     digest = hashlib.sha256()
     with replacing(path) as stream:
@@ -154,7 +156,7 @@ def fetch(
 def _download(source: str, limit: int) -> Iterator[bytes]:
     """Yield the bytes at an address."""
     if urlsplit(source).scheme not in ("http", "https"):
-        raise CheckpointError(f"{source}: is no http or https address")
+        raise CheckpointError(f"{source}: is not an http or https address")
     request = Request(source, headers={"User-Agent": "illama"})  # noqa: S310 - the scheme was checked
     received = 0
     try:
@@ -162,10 +164,12 @@ def _download(source: str, limit: int) -> Iterator[bytes]:
             while chunk := response.read(CHUNK):
                 received += len(chunk)
                 if received > limit:
-                    raise CheckpointError(f"{source}: is larger than the published file")
+                    raise CheckpointError(
+                        f"{source}: is larger than the published file; check the address"
+                    )
                 yield chunk
     except (OSError, HTTPException) as error:
         raise CheckpointError(
             f"{source}: download failed ({first_line(error)}); on a machine without network, "
-            "bring the file from this address and name its path"
+            "copy the file from this address and name its path"
         ) from error

@@ -1,4 +1,4 @@
-"""Checkpoints of segmenters, in a layout of our own: weights, and a record of how to build them."""
+"""Checkpoints of segmenters, in our own layout: weights, and a record of the architecture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from illama.files import CheckpointError, about, replacing
 from illama.upernet import Segmenter, SegmenterConfig
 
 RECORD = "segmenter"
-"""Key of the header that tells a segmenter from a classifier."""
+"""Key of the header that marks a segmenter."""
 ARGUMENT = "illama_segmenter"
 """The same record among the arguments of a `.pth`."""
 
@@ -31,7 +31,7 @@ class SegmenterCheckpoint:
     """A loaded segmenter with its provenance."""
 
     segmenter: Segmenter
-    """On the device asked for, in fp32, in evaluation mode."""
+    """On the requested device, in fp32, in evaluation mode."""
     soft_mask: float
     sha256: str
     """Of the weights: names, shapes, types and bytes."""
@@ -43,7 +43,7 @@ class SegmenterCheckpoint:
     """Of the classes of pixels; empty where they are not known."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the weights as JSON holds it."""
+        """Return everything but the weights in JSON types."""
         config = self.segmenter.segmenter_config
         return {
             "layout": "illama segmenter",
@@ -108,18 +108,20 @@ def save_segmenter(
         with replacing(path) as stream:
             torch.save({"model": state, "args": arguments, **(extra or {})}, stream)
     else:
-        raise CheckpointError(f"{path}: a segmenter is written as .pth or .safetensors")
+        raise CheckpointError(
+            f"{path}: a segmenter is saved as .pth or .safetensors; use one of these suffixes"
+        )
 
 
 def read_segmenter(
     path: str | Path, *, image_size: int | None = None, device: str | torch.device = "cpu"
 ) -> SegmenterCheckpoint:
-    """Return the segmenter of a checkpoint, strictly, and without executing anything in it.
+    """Return the segmenter of a checkpoint; no code in the file runs.
 
-    `image_size` resizes the positions, the class token's row aside.
+    `image_size` resizes the position table, except the class token's row.
 
     Raises:
-        CheckpointError: the file is missing, damaged, hostile or no segmenter, or does not fit.
+        CheckpointError: the file is missing, damaged, hostile or not a segmenter, or does not fit.
     """
     path = Path(path)
     with about(path):
@@ -127,7 +129,7 @@ def read_segmenter(
         record = _record(archive)
         if record is None:
             raise CheckpointError(
-                "holds no segmentation head; `illama train segment` makes a checkpoint with one"
+                "has no segmentation head; make a checkpoint with one by `illama train segment`"
             )
         state = _state(archive, record)
         config = _config(record)
@@ -148,7 +150,7 @@ def read_segmenter(
 
 
 def _record(archive: Archive) -> dict[str, Any] | None:
-    """Return the record of a segmenter; None where the file is something else."""
+    """Return the record of a segmenter; None where the file is not one."""
     if isinstance(archive.metadata.get(RECORD), dict):
         return dict(archive.metadata)
     args = archive.payload.get("args")
@@ -158,7 +160,9 @@ def _record(archive: Archive) -> dict[str, Any] | None:
     try:
         found = json.loads(written)
     except ValueError:
-        raise CheckpointError("its record of a segmenter is damaged") from None
+        raise CheckpointError(
+            "its record of a segmenter is damaged; download or copy it again"
+        ) from None
     return found if isinstance(found, dict) and isinstance(found.get(RECORD), dict) else None
 
 
@@ -167,7 +171,7 @@ def _state(archive: Archive, record: Mapping[str, Any]) -> Mapping[str, Tensor]:
     if not archive.metadata:
         state = archive.payload.get("model")
         if not isinstance(state, Mapping):
-            raise CheckpointError("holds no weights under 'model'")
+            raise CheckpointError("has no weights under 'model'; download or copy it again")
         return state
     plain = {key: value for key, value in record.items() if key != "checksum"}
     if record.get("checksum") != checksum(plain, archive.payload):
@@ -176,7 +180,7 @@ def _state(archive: Archive, record: Mapping[str, Any]) -> Mapping[str, Tensor]:
 
 
 def _config(record: Mapping[str, Any]) -> SegmenterConfig:
-    """Return what the record says is to be built."""
+    """Return the segmenter's architecture from its record."""
     built = record[RECORD]
     try:
         return SegmenterConfig(
@@ -189,7 +193,7 @@ def _config(record: Mapping[str, Any]) -> SegmenterConfig:
 
 
 def _fill(segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
-    """Give the segmenter exactly these weights."""
+    """Load exactly these weights into the segmenter."""
     own = segmenter.state_dict()
     wrong = [
         *(name for name in own if name not in state or state[name].shape != own[name].shape),

@@ -1,7 +1,7 @@
-"""The one place that knows torchao: its tensors, made from our integers and scales.
+"""Conversion of our quantized weights to torchao's tensors; only this module uses torchao.
 
-torchao is imported on first use. Its import logs warnings about kernels that are not built and
-that nothing here needs; they are kept quiet.
+torchao is imported on first use. Its import logs warnings about kernels that are not built and not
+needed here; they are suppressed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from illama.files import CheckpointError, first_line
 
 @dataclass(frozen=True)
 class Names:
-    """What is used of torchao."""
+    """The classes of torchao that are used."""
 
     int8_tensor: Any
     int8_input: Any
@@ -40,7 +40,7 @@ def names() -> Names:
     """Return torchao's classes.
 
     Raises:
-        CheckpointError: torchao is not installed, or it and torch do not fit each other.
+        CheckpointError: torchao is not installed, or its version and torch's are incompatible.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -48,21 +48,21 @@ def names() -> Names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _import()
-    except Exception as error:  # an unfit pair fails in any way
+    except Exception as error:  # incompatible versions fail in any way
         raise CheckpointError(_unfit(error)) from error
     finally:
         logging.disable(disabled)
 
 
 def _unfit(error: Exception) -> str:
-    """Return in one line which versions do not fit."""
+    """Return one line about the incompatible versions."""
     try:
         found = version("torchao")
     except PackageNotFoundError:
         return "quantized weights need torchao, which is not installed; pip install torchao"
     return (
-        f"torchao {found} and torch {torch.__version__} do not fit each other "
-        f"({first_line(error)}); install the torchao that belongs to this torch"
+        f"torchao {found} and torch {torch.__version__} are incompatible "
+        f"({first_line(error)}); install the torchao release for this torch"
     )
 
 
@@ -98,7 +98,7 @@ def tensor_of(weight: QuantizedWeight) -> Tensor:
     """Return torchao's tensor of a quantized weight, on the device of its values.
 
     Raises:
-        CheckpointError: torchao is missing or does not fit torch.
+        CheckpointError: torchao is missing or incompatible with torch.
     """
     form = weight.form
     if form.activation == "fp8-dynamic":

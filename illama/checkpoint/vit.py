@@ -1,4 +1,4 @@
-"""What ViT files hold beyond our models: folded exactly into what both have, or refused by name."""
+"""ViT and DeiT checkpoints: weights our models lack are folded in exactly, or refused."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ REFUSED: Mapping[str, str] = {
     "blocks.0.attn.q_norm.weight": "it has norms of queries and keys",
     "blocks.0.attn.q_bias": "its queries and keys have relative positions (BEiT)",
 }
-"""Weights by which another architecture under ViT's names is known, and what it is."""
+"""Weights that mark another architecture under ViT's names, and what it is."""
 
 _SCALE = re.compile(r"(blocks\.\d+\.)(?:ls|gamma_)([12])(?:\.gamma)?")
 _SCALED = {"1": "attention.projection", "2": "feed_forward.down"}
 
 
 def fold(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return a ViT's weights, under our names, as our models hold them; and what was done.
+    """Return a ViT's weights, under our names, in the form of our models; and what was changed.
 
-    DeiT III (Touvron et al. 2022) scales each branch by a learned vector: the vector goes into the
-    rows of the branch's last layer. It gives the class token no position: that row is zero. A
+    DeiT III (Touvron et al. 2022) scales each branch by a learned vector: the vector is multiplied
+    into the rows of the branch's last layer. Its class token has no position: that row is zero. A
     projection to queries, keys and values without a bias gets zeros.
 
     Raises:
-        CheckpointError: the file is another architecture, which our models cannot equal.
+        CheckpointError: the file has another architecture, which our models cannot represent.
     """
     for name, what in REFUSED.items():
         if name in state:
-            raise CheckpointError(f"is no plain ViT or DeiT: {what} ({name})")
+            raise CheckpointError(f"is not a plain ViT or DeiT: {what} ({name})")
     folded = dict(state)
     done = (
         (_fold_scales(folded), "layer scale is folded into the projections"),
@@ -57,7 +57,7 @@ def _fold_scales(state: dict[str, Tensor]) -> bool:
         weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
         scale = state[name]
         if weight is None or bias is None or scale.shape != bias.shape or weight.ndim != 2:  # noqa: PLR2004 - [out, in]
-            continue  # it stays, and is refused as a weight too many
+            continue  # it is kept, and later refused as an unexpected weight
         exact = state.pop(name).float()
         state[f"{layer}.weight"] = weight.float() * exact[:, None]
         state[f"{layer}.bias"] = bias.float() * exact
@@ -66,7 +66,7 @@ def _fold_scales(state: dict[str, Tensor]) -> bool:
 
 
 def _place_class_token(state: dict[str, Tensor]) -> bool:
-    """Give the class token a zero row where the position table holds the patches alone."""
+    """Give the class token a zero row where the position table has only the patches."""
     table, token = state.get("position_embedding"), state.get("class_token")
     if table is None or token is None or table.ndim != 3 or token.shape != (1, 1, table.shape[-1]):  # noqa: PLR2004 - [1, token, channel]
         return False

@@ -1,4 +1,4 @@
-"""Weights on their way into a model: named, checked, at the right size, and filled in."""
+"""Loading weights into a model: checksums, checks of names and shapes, resized positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from illama.files import CheckpointError
 from illama.model import Model, resize_positions
 
 LARGEST_SEQUENCE = 4097
-"""Tokens up to which a mask is built: 1024 pixels at patch 16, and a bound on hostile files."""
+"""Most tokens of a model: 1024 pixels at patch 16; a bound on hostile files."""
 
 
 def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
@@ -37,14 +37,14 @@ def checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 
 def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:
-    """Return every weight, finite, in fp32, and at the image size asked for."""
+    """Return every weight in fp32, checked to be finite, at the image size of `config`."""
     wanted = dict(build(own).named_parameters())
     _check_names(found, own, wanted)
     taken: set[int] = set()
     state = {name: _plain(name, found.state[name], taken) for name in wanted}
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
-        raise CheckpointError(f"weights are not finite in {listed(broken)}; take another epoch")
+        raise CheckpointError(f"weights are not finite in {listed(broken)}; use another checkpoint")
     table = state.get("position_embedding")
     if table is not None and config.grid != own.grid:
         state["position_embedding"] = resize_positions(table, own, config)
@@ -64,7 +64,7 @@ def _plain(name: str, tensor: Tensor, taken: set[int]) -> Tensor:
 
 
 def _check_names(found: Found, config: Config, wanted: Mapping[str, Tensor]) -> None:
-    """Refuse missing, unexpected and misshapen weights, all named as the file names them."""
+    """Refuse missing, unexpected and misshapen weights, by their names in the file."""
     state = found.state
     faults = {
         "missing": [name for name in wanted if name not in state],
@@ -86,7 +86,7 @@ def _check_names(found: Found, config: Config, wanted: Mapping[str, Tensor]) -> 
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Give `torch.empty` no storage: layers are born with it, buffers are not."""
+    """Make `torch.empty` allocate no storage: layers are created by it, buffers are not."""
 
     def __torch_function__(
         self,
@@ -102,13 +102,13 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 def build(config: Config) -> Model:
-    """Return a model with buffers but without the storage of its large weights.
+    """Return a model with buffers but without storage for its large weights.
 
-    Drawing weights only to replace them takes seconds and moves the global random state.
+    Drawing weights only to replace them takes seconds and advances the global random state.
     """
     if config.tokens > LARGEST_SEQUENCE:
         raise CheckpointError(
-            f"asks for {config.tokens} tokens; masks are built up to {LARGEST_SEQUENCE}"
+            f"needs {config.tokens} tokens, more than {LARGEST_SEQUENCE}; use a smaller image size"
         )
     with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
         return Model(config)
@@ -124,12 +124,12 @@ def fill(config: Config, state: Mapping[str, Tensor], device: str | torch.device
 def adopt(
     state: Mapping[str, Tensor], *, heads: int, image_size: int | None = None
 ) -> tuple[Model, tuple[str, ...]]:
-    """Return our bidirectional model of a ViT's weights under timm's names, and what was done.
+    """Return our bidirectional model of a ViT's weights under timm's names, and what was changed.
 
     `image_size` resizes the positions, in pixels.
 
     Raises:
-        CheckpointError: the weights are no plain ViT's or DeiT's.
+        CheckpointError: the weights are not those of a plain ViT or DeiT.
     """
     found = find(state, {}, ema=False)
     own = config_of(found, heads=heads, image_size=None)

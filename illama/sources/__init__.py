@@ -1,4 +1,4 @@
-"""Named sets of images with stable ids, recognised by content or by name."""
+"""Image sources: opening a set of images by name, or by path and content."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ DATA_VARIABLE = "ILLAMA_DATA"
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
-        "demo": "drawn shapes, each with a texture of its own, 10 classes, 32 px (also split"
+        "demo": "drawn shapes, each with a texture of its own, 10 classes, 32 px (also as split"
         " cue-conflict)",
-        "demo-shapes": "the same pictures with the class of each pixel, for segment",
+        "demo-shapes": "the same images with the class of each pixel, for segment",
         "digits": "scikit-learn's 1,797 handwritten digits, 10 classes, 8 px",
         "photos": "30 crops of scikit-learn's two photographs, unlabeled",
         "cifar10": f"CIFAR-10 under ${DATA_VARIABLE}",
         "cifar100": f"CIFAR-100 under ${DATA_VARIABLE}",
         "DIR/CLASS/*.jpg": "a folder per class, or DIR/test, DIR/val, DIR/train of these;"
         " WordNet ids are mapped to the 1000 ImageNet indices",
-        "DIR/SHAPE/SHAPE1-TEXTURE2.jpg": "cue-conflict pictures, for shape-bias",
+        "DIR/SHAPE/SHAPE1-TEXTURE2.jpg": "cue-conflict images, for shape-bias",
         "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label or unlabeled",
         "ADE20K folder": "images/ and annotations/, each with training and validation",
         "*.tar": "a shard or a folder of them: KEY.jpg with KEY.cls, or a directory per class",
@@ -46,7 +46,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "*.npz": "arrays images uint8 [image, row, column, 3], labels, optional ids",
     }
 )
-"""What can be measured: names, and the layouts of paths, each in one line."""
+"""The names and the layouts of paths that can be opened, each with one line about it."""
 
 
 def open_source(
@@ -62,7 +62,7 @@ def open_source(
     """
     if spec in _NAMED and labels is not None:
         raise SourceError(
-            f"{spec} brings its own labels; a CSV of labels goes with a folder or tar"
+            f"{spec} has its own labels; leave out the CSV, which is for a folder or tar"
         )
     source = _NAMED[spec](split) if spec in _NAMED else _open_path(Path(spec), split, labels)
     if class_subset is None:
@@ -78,13 +78,13 @@ def _open_cifar_by_name(classes: int, split: str) -> Source:
             f"{name}: {DATA_VARIABLE} is not set; set it to the folder that holds CIFAR-{classes}"
             " (python or binary release, https://www.cs.toronto.edu/~kriz/cifar.html)"
         )
-    for place in (Path(data), Path(data) / name):
-        found = find_cifar(place, classes)
+    for folder in (Path(data), Path(data) / name):
+        found = find_cifar(folder, classes)
         if found:
             return open_cifar(*found, split)
     raise SourceError(
-        f"{name}: no CIFAR-{classes} release in {data}; unpack one there, or let"
-        f" {DATA_VARIABLE} name the folder that holds it"
+        f"{name}: no CIFAR-{classes} release in {data}; unpack one there, or set"
+        f" {DATA_VARIABLE} to the folder that holds it"
     )
 
 
@@ -106,10 +106,10 @@ def _open_path(path: Path, split: str, labels: Path | None) -> Source:
     if path.suffix == ".tar":
         return open_tar([path], path.stem, split, labels)
     if path.suffix != ".npz":
-        raise SourceError(f"{path} is no folder, .tar or .npz; unpack other archives first")
+        raise SourceError(f"{path} is not a folder, .tar or .npz; unpack other archives first")
     if labels is not None:
         raise SourceError(
-            f"{path} brings its own labels; a CSV of labels goes with a folder or tar"
+            f"{path} has its own labels; leave out the CSV, which is for a folder or tar"
         )
     return open_npz(path, path.stem)
 
@@ -121,11 +121,11 @@ def _open_folder(path: Path, split: str, labels: Path | None) -> Source:
     if find_ade20k(path) and labels is None:
         return open_ade20k(path, split)
     root = split_folder(path, split) or path
-    place, chosen = Path(os.path.abspath(root)), "all"  # noqa: PTH100 - a link keeps its own name
-    if place.name in SPLIT_NAMES:
-        place, chosen = place.parent, place.name
+    folder, chosen = Path(os.path.abspath(root)), "all"  # noqa: PTH100 - a link keeps its own name
+    if folder.name in SPLIT_NAMES:
+        folder, chosen = folder.parent, folder.name
     shards = find_shards(root)
     if not shards:
-        return attach_cues(open_folder(root, place.name, chosen, labels))
-    source = open_tar(shards, place.name, split, labels)
+        return attach_cues(open_folder(root, folder.name, chosen, labels))
+    source = open_tar(shards, folder.name, split, labels)
     return source if chosen == "all" else replace(source, split=chosen)

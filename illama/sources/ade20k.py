@@ -1,4 +1,4 @@
-"""ADE20K (Zhou et al. 2017) in its release of 150 classes, and folders laid out like it."""
+"""ADE20K (Zhou et al. 2017) in its release of 150 classes, and folders with the same layout."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 CLASSES = 150
 FOLDERS = {"test": "validation", "train": "training"}
-"""Our splits, and what the release calls them."""
+"""The release's folder of each split."""
 
 
 def find_ade20k(path: Path) -> bool:
-    """Return whether a folder is laid out like ADE20K."""
+    """Return whether a folder has the layout of ADE20K."""
     return any(
         all((path / kind / folder).is_dir() for kind in ("images", "annotations"))
         for folder in FOLDERS.values()
@@ -66,13 +66,13 @@ def open_ade20k(root: Path, split: str) -> Source:
 
 
 def reduce_zero_label(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return labels 1 to 150 as classes 0 to 149, and 0 as ignored: once, and never again.
+    """Return labels 1 to 150 as classes 0 to 149, and 0 as ignored; apply it once only.
 
     Raises:
         ImageError: a label above 150.
     """
     if mask.max(initial=0) > CLASSES:
-        raise ImageError(f"label {mask.max()} is above {CLASSES}; masks hold 0 to {CLASSES}")
+        raise ImageError(f"label {mask.max()} is above {CLASSES}; masks contain 0 to {CLASSES}")
     return np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8)
 
 
@@ -100,4 +100,4 @@ def _read_mask(folder: Path, files: Sequence[str], position: int) -> NDArray[np.
     except ImageError as problem:
         raise ImageError(f"{path}: {problem}") from None
     except Exception as problem:  # noqa: BLE001 - a damaged file makes decoders raise almost anything
-        raise ImageError(f"{path}: no readable mask ({problem})") from None
+        raise ImageError(f"{path}: not a readable mask ({problem})") from None

@@ -1,4 +1,4 @@
-"""Images that come along: the drawn demo, scikit-learn's digits and its two photographs."""
+"""Sources without files: the drawn demo, scikit-learn's digits and its two photographs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def open_demo(split: str) -> Source:
 
 
 def open_demo_shapes(split: str) -> Source:
-    """Draw the demo's pictures with the class of each pixel: background, or one of ten shapes."""
+    """Draw the demo's images with the class of each pixel: background, or one of ten shapes."""
     _check_split("demo-shapes", split, ("test", "train"))
     drawn = draw(split, SHAPES_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
     count = len(drawn.images)
@@ -50,7 +50,7 @@ def open_demo_shapes(split: str) -> Source:
 
 def open_digits(split: str) -> Source:
     """Open scikit-learn's handwritten digits, 8 x 8 grey; test is the fifth of smallest hash."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - 1.5 s that other sources need not pay
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - takes 1.5 s, which other sources do not need
 
     _check_split("digits", split, ("test", "train"))
     digits = load_digits()

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in the binary and in the python release.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in the binary and the python release.
 
-The python release is pickles. They are read by an unpickler that knows the few numpy functions an
-array needs and nothing else, so a hostile file is refused before anything in it runs.
+The python release consists of pickles. They are read by an unpickler that allows only the few numpy
+functions an array needs, so a hostile file is refused before anything in it runs.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _ALLOWED = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
 }
-"""What numpy's own pickles of arrays name, by whatever version and protocol they were written."""
+"""The names that numpy's own pickles of arrays use, in any version and protocol."""
 
 
 @dataclass(frozen=True)
 class _Release:
-    """One release: where its parts are and how a record looks."""
+    """One release: its files and the form of its records."""
 
     classes: int
     folder: str
@@ -53,7 +53,7 @@ class _Release:
         return f"cifar{self.classes}"
 
     def is_in(self, folder: Path) -> bool:
-        """Tell whether any part of the release lies in the folder."""
+        """Return whether any file of the release is in the folder."""
         return any((folder / part).is_file() for part in (*self.test, *self.train))
 
     def key(self, name: str) -> str:
@@ -61,7 +61,7 @@ class _Release:
         return f"fine_{name}" if self.fine else name
 
 
-_RELEASES = (  # the binary ones first: nothing in them could run
+_RELEASES = (  # the binary ones first: they contain no code
     _Release(
         classes=10,
         folder="cifar-10-batches-bin",
@@ -105,13 +105,15 @@ def find_cifar(folder: Path, classes: int | None = None) -> tuple[Path, _Release
     """Find a release in the folder or in its standard subfolder, a binary one first.
 
     Raises:
-        SourceError: both CIFAR-10 and CIFAR-100 are there and `classes` does not say which.
+        SourceError: both CIFAR-10 and CIFAR-100 are there and `classes` is None.
     """
     wanted = [release for release in _RELEASES if classes in (None, release.classes)]
-    places = [(place, each) for each in wanted for place in (folder, folder / each.folder)]
-    found = [(place, each) for place, each in places if each.is_in(place)]
+    candidates = [(path, each) for each in wanted for path in (folder, folder / each.folder)]
+    found = [(path, each) for path, each in candidates if each.is_in(path)]
     if len({each.classes for _, each in found}) > 1:
-        raise SourceError(f"{folder} holds CIFAR-10 and CIFAR-100; name the folder of one of them")
+        raise SourceError(
+            f"{folder} contains both CIFAR-10 and CIFAR-100; name the folder of one of them"
+        )
     return found[0] if found else None
 
 
@@ -144,7 +146,9 @@ def _read_binary(path: Path, release: _Release) -> tuple[NDArray[np.uint8], NDAr
     data = np.frombuffer(_read_bytes(path), np.uint8)
     label_bytes = 2 if release.fine else 1
     if not data.size or data.size % (label_bytes + _PIXELS):
-        raise SourceError(f"{path}: {data.size} bytes are no whole records; unpack it again")
+        raise SourceError(
+            f"{path}: {data.size} bytes are not a whole number of records; unpack it again"
+        )
     records = data.reshape(-1, label_bytes + _PIXELS)
     return records[:, label_bytes:], records[:, label_bytes - 1].astype(np.int64)
 
@@ -158,16 +162,16 @@ def _read_python(path: Path, release: _Release) -> tuple[NDArray[np.uint8], NDAr
         or data.shape != (len(labels), _PIXELS)
     ):
         raise SourceError(
-            f"{path}: 'data' uint8 [images, {_PIXELS}] and as many {key!r} expected; unpack it"
-            " again"
+            f"{path}: expected 'data' uint8 [images, {_PIXELS}] and one of {key!r} per image;"
+            " unpack it again"
         )
     if not all(type(label) is int and 0 <= label < release.classes for label in labels):
-        raise SourceError(f"{path}: a label is no whole number of 0..{release.classes - 1}")
+        raise SourceError(f"{path}: a label is not in 0..{release.classes - 1}; unpack it again")
     return data, np.array(labels, np.int64)
 
 
 def _read_classes(path: Path, release: _Release) -> tuple[str, ...]:
-    """Return the class names, or their numbers where the release comes without its meta file."""
+    """Return the class names, or their numbers where the release has no meta file."""
     names: Any = []
     if path.is_file() and release.binary:
         names = _read_bytes(path).decode("utf-8", "replace").split()
@@ -179,12 +183,12 @@ def _read_classes(path: Path, release: _Release) -> tuple[str, ...]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows what arrays, lists and strings are made of; refuses every other name."""
+    """Loads arrays, lists and strings; refuses every other name."""
 
     def find_class(self, module: str, name: str, /) -> Any:
-        """Return an allowed name; anything else ends the reading before it is called."""
+        """Return an allowed object; any other name raises before it is looked up."""
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not let in")
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which is not allowed")
         return _ALLOWED[module, name]
 
 
@@ -194,7 +198,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - a damaged pickle raises almost anything
         raise SourceError(f"{path} is damaged or hostile ({error}); unpack it again") from None
     if not isinstance(batch, dict):
-        raise SourceError(f"{path}: a dictionary expected; unpack it again")
+        raise SourceError(f"{path}: not a dictionary; unpack it again")
     return {_text(key): value for key, value in batch.items()}
 
 

@@ -1,4 +1,4 @@
-"""Pictures with the shape of one category and the texture of another (Geirhos et al. 2019)."""
+"""Cue-conflict images: shape and texture categories from file names (Geirhos et al. 2019)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from illama.sources.source import Source, SourceError
 _NAME = re.compile(r"(?P<shape>[^\W\d][\w ]*?)\d+-(?P<texture>[^\W\d][\w ]*?)\d+")
 """`cat7-elephant2`: shape, number, texture, number."""
 _RECOGNISED = 0.5
-"""Share of names of this form from which a folder counts as cue-conflict."""
+"""Smallest share of names of this form in a folder recognised as cue-conflict."""
 
 
 def read_name(stem: str) -> tuple[str, str] | None:
-    """Return shape and texture of a file's name without extension; None if it carries none."""
+    """Return shape and texture of a file's name without extension; None if it has another form."""
     found = _NAME.fullmatch(stem)
     return None if found is None else (found["shape"], found["texture"])
 
 
 def attach_cues(source: Source) -> Source:
-    """Return a folder by classes with the cues that its file names carry, if they carry any.
+    """Return a source of class folders with the cues in its file names, if it has any.
 
-    Folders are shapes, and a file is called SHAPE1-TEXTURE2. The categories are all that occur, in
+    Folders are shapes, and files are named SHAPE1-TEXTURE2. The categories are all that occur, in
     sorted order.
 
     Raises:
@@ -43,8 +43,8 @@ def attach_cues(source: Source) -> Source:
     if not all(fitting):
         wrong = [name for name, fits in zip(source.ids, fitting, strict=True) if not fits]
         raise SourceError(
-            f"{source.name}: {len(wrong)} of {len(fitting)} file names carry no texture (first:"
-            f" {wrong[0]!r}); call them SHAPE1-TEXTURE2, below a folder SHAPE"
+            f"{source.name}: {len(wrong)} of {len(fitting)} file names have no texture (first:"
+            f" {wrong[0]!r}); name them SHAPE1-TEXTURE2, in a folder SHAPE"
         )
     cues = [each for each in read if each is not None]
     categories = tuple(sorted({name for pair in cues for name in pair}))

@@ -1,8 +1,8 @@
 # ruff: noqa: PLR2004 - the numbers are the drawing
-"""Draw labeled 32-pixel pictures in which ten shapes each carry a texture of their own.
+"""The demo's images: drawn 32-pixel images of ten shapes, each with a texture of its own.
 
-Everything that decides a pixel is integer arithmetic on PCG64 draws, so the same pictures come out
-on every platform. Shapes and textures are functions of integer coordinates: for shapes the radius
+Pixels are computed by integer arithmetic on PCG64 draws, so the images are the same on every
+platform. Shapes and textures are functions of integer coordinates: for shapes the radius
 is 1024 units, for textures one period is 256.
 """
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SIDE = 32
 _CHUNK = 100
-"""Pictures drawn at once; each chunk has its own random stream, so prefixes agree."""
+"""Images drawn at once; each chunk has its own random stream, so prefixes agree."""
 _UNIT = 16
 """Coordinate steps per final pixel."""
 _TURN = 256
-"""Angles in a full turn; the tables hold 1024 times the cosine and the sine."""
+"""Angles in a full turn; the tables contain 1024 times the cosine and the sine."""
 _COS, _SIN = (
     np.rint(1024 * wave(2 * np.pi * np.arange(_TURN) / _TURN)).astype(np.int32)
     for wave in (np.cos, np.sin)
@@ -37,7 +37,7 @@ _SPLITS = {"test": 0, "train": 1, "cue-conflict": 2}
 _LEAN = _TURN // 16
 """Shapes and textures lean by at most a sixteenth of a turn to either side."""
 _DISCS = 3
-"""Clutter behind each shape."""
+"""Discs in the background of each shape."""
 _NOISE = 9
 """Largest noise of a channel, of 255."""
 
@@ -55,7 +55,7 @@ def _triangle(u: Integers, v: Integers) -> NDArray[np.bool_]:
 
 
 def _star(u: Integers, v: Integers) -> NDArray[np.bool_]:
-    # a point of a pentagram lies beyond at most one of the five sides of the inner pentagon
+    # a point of a pentagram is beyond at most one of the five sides of the inner pentagon
     normals = [(0, 1024), (974, 316), (602, -828), (-602, -828), (-974, 316)]
     beyond = sum((x * u + y * v > 400 << 10).astype(np.int8) for x, y in normals)
     return np.asarray(beyond < 2)
@@ -185,7 +185,7 @@ _LIGHT = np.array(
     np.int32,
 )
 _FADES = np.array([(0,), (0,), (32,), (64,), (192,)], np.int32)
-"""How far the paper fades into the ink, of 256: where texture is faint, shape must tell."""
+"""How far the paper fades into the ink, of 256; a faint texture leaves only the shape as a cue."""
 _MIDDLE = np.array(
     [
         (120, 144, 156),
@@ -203,7 +203,7 @@ _MIDDLE = np.array(
 
 @dataclass(frozen=True, eq=False)
 class DemoImages:
-    """Drawn pictures and what is on them."""
+    """Drawn images with their labels."""
 
     images: NDArray[np.uint8]
     """[image, 32, 32, 3]"""
@@ -218,11 +218,11 @@ class DemoImages:
 
 
 def draw(split: Literal["test", "train", "cue-conflict"], images: int, seed: int = 0) -> DemoImages:
-    """Draw pictures in random order, each class once in ten.
+    """Draw images in random order, each class once in ten.
 
     In `test` and `train` shape and texture agree; in `cue-conflict` they never do, and each of the
     ninety pairs comes once in ninety (counts are equal where these numbers divide `images`, in
-    steps of 100). Drawing more images of a split leaves the first ones as they were.
+    steps of 100). Drawing more images of a split does not change the first ones.
     """
     starts = range(0, images, _CHUNK)
     chunks = [_draw_chunk(split, seed, chunk) for chunk in range(len(starts))]
@@ -299,14 +299,14 @@ def _rotate(x: Integers, y: Integers, angle: Integers) -> tuple[Integers, Intege
 
 
 def _draw_integers(random: np.random.Generator, low: int, high: int) -> Integers:
-    """Draw one whole number for each picture, both ends included, int32 [image, 1, 1]."""
+    """Draw one whole number for each image, both ends included, int32 [image, 1, 1]."""
     return random.integers(low, high, (_CHUNK, 1, 1), np.int32, endpoint=True)
 
 
 def _draw_patterns(
     patterns: Mapping[str, Pattern], which: NDArray[np.int64], u: Integers, v: Integers
 ) -> NDArray[np.bool_]:
-    """Draw the pattern of each picture, bool [image, fine, fine]."""
+    """Draw the pattern of each image, bool [image, fine, fine]."""
     drawn = np.empty(u.shape, bool)
     for index, pattern in enumerate(patterns.values()):
         of_class = which == index

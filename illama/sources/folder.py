@@ -1,4 +1,4 @@
-"""Folders of images: one directory per class, or flat with a table of labels or none."""
+"""Folders of images: one directory per class, or flat, with or without a CSV of labels."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def open_folder(root: Path, name: str, split: str, labels: Path | None) -> Source:
-    """Open a folder of images; nothing is read yet, the fingerprint uses byte lengths.
+    """Open a folder of images; none is read yet, and the fingerprint uses byte lengths.
 
     Raises:
-        SourceError: no images, an empty class, images beside the classes, or unfit labels.
+        SourceError: no images, an empty class, images next to the classes, or unfit labels.
     """
     scanned = sorted(_scan(root))
     names = [path for path, _ in scanned]
     if not names:
-        raise SourceError(f"{root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise SourceError(f"{root} has no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     kept = list(range(len(names)))
     numbers: NDArray[np.int64] | None = None
     classes: tuple[str, ...] | None = None
@@ -55,14 +55,14 @@ def number_classes(names: Sequence[str], origin: str) -> tuple[NDArray[np.int64]
     """Number images by the first directory of their path, in sorted order.
 
     Raises:
-        SourceError: an image lies beside the class directories, or these are numbers whose sorted
-            order is not their numeric one, so that it is open which label is meant.
+        SourceError: an image is next to the class directories, or these are numbers whose sorted
+            order is not their numeric one, so that the labels are ambiguous.
     """
     stray = [name for name in names if "/" not in name]
     if stray:
         raise SourceError(
-            f"{origin}: {len(stray)} images lie beside the class folders (first: {stray[0]!r});"
-            " move them into a class, or away"
+            f"{origin}: {len(stray)} images are next to the class folders (first: {stray[0]!r});"
+            " move them into a class, or elsewhere"
         )
     of_image = [name.split("/", 1)[0] for name in names]
     classes = tuple(sorted(set(of_image)))
@@ -76,7 +76,7 @@ def number_classes(names: Sequence[str], origin: str) -> tuple[NDArray[np.int64]
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:
-    """Drop the extensions, except where two names would become one."""
+    """Drop the extensions, except where two names would become equal."""
     stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - pathlib is 20x slower
     count = Counter(stems)
     return [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
@@ -101,8 +101,8 @@ def _check_no_empty_class(root: Path, classes: Sequence[str]) -> None:
     empty = sorted(folders - set(classes))
     if empty:
         raise SourceError(
-            f"{root}: {len(empty)} of {len(folders)} class folders hold no images (first:"
-            f" {empty[0]!r}); it would shift the numbers of the other classes: fill or remove it"
+            f"{root}: {len(empty)} of {len(folders)} class folders have no images (first:"
+            f" {empty[0]!r}), which would shift the numbers of the others; fill or remove them"
         )
 
 

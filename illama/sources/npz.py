@@ -1,4 +1,4 @@
-"""Sets that fit in memory: `.npz` files, the demo, scikit-learn's digits and photographs."""
+"""Sources in memory: `.npz` files, and any arrays of images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_npz(path: Path, name: str) -> Source:
-    """Open a `.npz` file with images, optional labels and optional ids; pickles stay closed.
+    """Open a `.npz` file with images, optional labels and optional ids; pickles are not loaded.
 
     `images` uint8 [image, row, column, 3], `labels` whole numbers [image] in the head's numbering,
     `ids` strings [image] (default: 00000, 00001, ...).
@@ -54,6 +54,7 @@ def in_memory_source(
     labels: NDArray[np.int64] | None,
     classes: Sequence[str] | None,
 ) -> Source:
+    """Return a source of images held in memory; ids are made of split (or name) and number."""
     return make_source(
         name=name,
         split=split,
@@ -70,7 +71,7 @@ def _checked_images(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> ND
     images = arrays.get("images")
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:  # noqa: PLR2004 - the documented shape
         found = "nothing" if images is None else f"{images.dtype} {list(images.shape)}"
-        raise SourceError(f"{path}: 'images' uint8 [image, row, column, 3] expected, found {found}")
+        raise SourceError(f"{path}: expected 'images' uint8 [image, row, column, 3], found {found}")
     try:
         check_size(images.shape[2], images.shape[1])
     except ImageError as error:
@@ -86,7 +87,7 @@ def _checked_labels(
         return None
     if labels.dtype.kind not in "iu" or labels.shape != (images,):
         raise SourceError(
-            f"{path}: 'labels' whole numbers [{images}] expected, found {labels.dtype}"
+            f"{path}: expected 'labels' whole numbers [{images}], found {labels.dtype}"
             f" {list(labels.shape)}"
         )
     return labels.astype(np.int64)
@@ -97,5 +98,5 @@ def _checked_ids(path: Path, arrays: Mapping[str, NDArray[np.generic]], images: 
     if ids is None:
         return [f"{i:05d}" for i in range(images)]
     if ids.dtype.kind not in "Uiu" or ids.shape != (images,):
-        raise SourceError(f"{path}: 'ids' strings [{images}] expected, found {ids.dtype}")
+        raise SourceError(f"{path}: expected 'ids' strings [{images}], found {ids.dtype}")
     return [str(each) for each in ids.tolist()]

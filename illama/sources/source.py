@@ -1,4 +1,4 @@
-"""What a set of images is: stable ids, labels, a fingerprint, and a way to read one image."""
+"""The type Source: a set of images with stable ids, labels, a fingerprint and a reader."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Source:
     read: Callable[[int], NDArray[np.uint8]] = field(repr=False)
     """Position -> uint8 [row, column, 3]; raises `ImageError`. Can be pickled for workers."""
     in_memory: bool
-    """Whether reading is so cheap that loader workers would only cost."""
+    """Whether reading is so cheap that loader workers would only slow it down."""
     class_subset: tuple[int, ...] | None = None
     """The head's indices kept before the softmax; None keeps all."""
     cues: NDArray[np.int64] | None = field(default=None, repr=False)
@@ -73,16 +73,18 @@ class Source:
         """Keep the `images` ids of smallest hash(id, seed), in their original order.
 
         Raises:
-            SourceError: fewer than one image is asked for.
+            SourceError: the limit is below one image.
         """
         if images < 1:
-            raise SourceError(f"a limit of {images} images leaves nothing of {self.name}; use 1 up")
+            raise SourceError(
+                f"a limit of {images} images leaves nothing of {self.name}; use 1 or more"
+            )
         if images >= len(self):
             return self
         return self.keep(np.flatnonzero(hash_order(self.ids, seed) < images))
 
     def keep(self, positions: NDArray[np.int64]) -> Source:
-        """Return the source with the images at these positions alone, in this order."""
+        """Return the source with only the images at these positions, in this order."""
         return _fingerprinted(
             self,
             ids=tuple(self.ids[i] for i in positions),
@@ -98,7 +100,7 @@ class Source:
 
         Folders named by WordNet ids are mapped to the 1000 ImageNet indices; with a class subset,
         as many classes as it has indices are mapped to these in order. Images with cues whose
-        categories are no classes of the head lose their labels, and keep their cues.
+        categories are not the head's classes lose their labels, and keep their cues.
 
         Raises:
             SourceError: labels, class count or class subset do not fit the head.
@@ -149,8 +151,8 @@ def make_source(
 ) -> Source:
     """Make a source and its fingerprint.
 
-    File names that are no text hold lone surrogates, which no file of UTF-8 can: they become
-    visible escapes in the source's name, its ids and its classes.
+    File names that are not valid UTF-8 contain lone surrogates, which UTF-8 files cannot: they
+    become visible escapes in the source's name, its ids and its classes.
 
     Raises:
         SourceError: no image, two images of one id, or a label outside the classes.
@@ -184,7 +186,7 @@ def _visible(name: str) -> str:
 def fingerprint(
     ids: Sequence[str], labels: NDArray[np.int64] | None, contents: Sequence[str | int]
 ) -> str:
-    """Return the hexadecimal sha256 over the sorted (id, label, content); the order is free."""
+    """Return the hexadecimal sha256 over the sorted (id, label, content), in any order given."""
     tokens = [None] * len(ids) if labels is None else labels.tolist()
     digest = hashlib.sha256()
     for item in sorted(zip(ids, tokens, contents, strict=True), key=lambda each: each[0]):
@@ -195,7 +197,7 @@ def fingerprint(
 def hash_order(ids: Sequence[str], seed: int = 0) -> NDArray[np.int64]:
     """Return the rank of every image's hash(id, seed), int64 [images], 0 for the smallest.
 
-    A pure function of the set of ids: the order they come in does not change an id's rank.
+    The ranks depend on the set of ids only, not on their order.
     """
     keys = [(_hash(f"{seed}\0{each}"), each) for each in ids]
     rank = np.empty(len(keys), np.int64)
@@ -267,7 +269,7 @@ def _renumber(
         return _map_labels(subset, labels), None
     if len(names) != classes:
         raise SourceError(
-            f"{source.name} has {len(names)} classes, the head {classes}; measure a set with the"
+            f"{source.name} has {len(names)} classes, the head has {classes}; use a set with the"
             " head's classes, or name the head's indices with a class subset"
         )
     return labels, names

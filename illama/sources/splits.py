@@ -1,4 +1,4 @@
-"""Where the splits of a set are, by the names of its folders or shards."""
+"""Finding the splits of a set by the names of its folders or shards."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 SPLIT_NAMES = frozenset(("train", "test", "val", "validation"))
 _LOOKED_FOR = {"test": ("test", "val", "validation"), "val": ("val", "validation")}
-"""Names under which a split is looked for, first come first; any other has its own name only."""
+"""Folder names of a split, in order of preference; any other split has only its own name."""
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 )
 
 
 def choose_split(present: Collection[str], split: str, origin: object) -> tuple[str, ...]:
-    """Return the names among those present that stand for the split, the best first.
+    """Return the names of the split among those present, in order of preference.
 
     Raises:
         SourceError: none does.
@@ -48,7 +48,7 @@ def split_folder(root: Path, split: str) -> Path | None:
 
 
 def find_shards(root: Path) -> tuple[Path, ...]:
-    """Return the sorted `.tar` files of a folder, none if it holds images itself."""
+    """Return the sorted `.tar` files of a folder, none if it has images itself."""
     entries = list_folder(root)
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     if _has_image(root) or any(map(_has_image, folders)):
@@ -70,7 +70,7 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file's name is an image's, and not hidden."""
+    """Return whether a file's name is that of an image and not hidden."""
     base = name.rpartition("/")[2]
     return os.path.splitext(base)[1].lower() in IMAGE_SUFFIXES and not base.startswith(".")  # noqa: PTH122 - a string, 50,000 times
 

@@ -1,4 +1,4 @@
-"""What stands beside the images: a table of labels, a list of classes to keep."""
+"""Files beside the images: a CSV of labels, and a list of classes to keep."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def apply_labels(
 ) -> tuple[list[int], NDArray[np.int64], tuple[str, ...] | None]:
     """Read a CSV with the columns file (or image) and label, and look its files up in `names`.
 
-    Files stand with or without their extension, relative to the set. Whole numbers are indices of
-    the head; other labels are class names, numbered in sorted order.
+    Files are named with or without their extension, relative to the set. Whole numbers are indices
+    of the head; other labels are class names, numbered in sorted order.
 
     Returns:
         The positions of the listed files in `names`, their labels, and the class names if any.
@@ -81,7 +81,7 @@ def _read_rows(path: Path) -> list[tuple[str, str]]:
     columns = list(table[0]) if table else []
     column = next((name for name in _FILE_COLUMNS if name in columns), None)
     if column is None or "label" not in columns:
-        raise SourceError(f"labels {path}: columns file,label expected, found {columns}")
+        raise SourceError(f"labels {path}: expected the columns file,label, found {columns}")
     rows = [((row[column] or "").strip(), (row["label"] or "").strip()) for row in table]
     if not all(file and label for file, label in rows):
         raise SourceError(f"labels {path}: a row has no file or no label; complete the table")

@@ -1,7 +1,7 @@
-"""Tar shards, read in place: members are found once and their bytes decoded in memory.
+"""Tar shards, read in place: members are indexed once and their bytes decoded in memory.
 
-Nothing is ever extracted and nothing but images and whole-number labels is read, so neither names
-that lead elsewhere nor pickles among the members can do harm.
+Nothing is extracted, and only images and whole-number labels are read, so neither unsafe paths nor
+pickles among the members can do harm.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LONGEST_LABEL = 32
-"""Bytes; a whole number with the end of its line is far shorter."""
+"""Bytes; a whole number with its line end is far shorter."""
 
 
 class _Member(NamedTuple):
-    """An image or a label inside a shard; its name is free of parts that lead elsewhere."""
+    """An image or a label inside a shard; its name has no unsafe parts such as `..`."""
 
     shard: int
     name: str
@@ -42,11 +42,11 @@ class _Member(NamedTuple):
 def open_tar(shards: Sequence[Path], name: str, split: str, labels: Path | None) -> Source:
     """Open tar shards: pairs of KEY.jpg and KEY.cls, class directories, or flat with a CSV or none.
 
-    Ids are `shard/KEY`. Where all shards are named after splits, or all images lie in directories
+    Ids are `shard/KEY`. Where all shards are named after splits, or all images are in directories
     of splits, only `split` is opened.
 
     Raises:
-        SourceError: damaged, compressed, without images, or a label missing or no whole number.
+        SourceError: damaged, compressed, without images, or a label missing or not a whole number.
     """
     shards, chosen = _shards_of_split(shards, split)
     members = [member for i, path in enumerate(shards) for member in _index(i, path)]
@@ -64,7 +64,7 @@ def open_tar(shards: Sequence[Path], name: str, split: str, labels: Path | None)
         elif any("/" in each for each in names):
             numbers, classes = number_classes(names, name)
         ids = unique_ids([f"{shards[each.shard].stem}/{each.name}" for each in images])
-    places = np.array([(each.shard, each.offset, each.size) for each in images], np.int64)
+    spans = np.array([(each.shard, each.offset, each.size) for each in images], np.int64)
     return make_source(
         name=name,
         split=chosen,
@@ -72,7 +72,7 @@ def open_tar(shards: Sequence[Path], name: str, split: str, labels: Path | None)
         labels=numbers,
         classes=classes,
         contents=[each.size for each in images],
-        read=partial(_read_member, tuple(shards), places),
+        read=partial(_read_member, tuple(shards), spans),
     )
 
 
@@ -88,30 +88,28 @@ def _index(shard: int, path: Path) -> Iterator[_Member]:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged archive raises almost anything
         raise SourceError(
-            f"{path} is no plain tar archive ({error}); uncompress it, or fetch it again"
+            f"{path} is not a plain tar archive ({error}); uncompress it, or download it again"
         ) from None
     if not ended:
-        raise SourceError(f"{path} is damaged or cut off before its end mark; fetch it again")
+        raise SourceError(f"{path} is damaged or cut off before its end mark; download it again")
 
 
 def _accept(shard: int, path: Path, member: tarfile.TarInfo) -> Iterator[_Member]:
-    if member.size < 0:  # the next member would lie before this one, for ever
-        raise SourceError(f"{path} is damaged: a member of {member.size} bytes; fetch it again")
+    if member.size < 0:  # the next member would be before this one: an endless loop
+        raise SourceError(f"{path} is damaged: a member of {member.size} bytes; download it again")
     name = "/".join(part for part in member.name.split("/") if part not in ("", ".", ".."))
     hidden = any(part.startswith(".") for part in name.split("/"))
     if hidden or not (is_image(name) or name.endswith(".cls")) or member.isdir():
         return
     if not member.isreg() or member.issparse():
-        raise SourceError(
-            f"{path}: {name!r} is a link or no plain file; store the images themselves"
-        )
+        raise SourceError(f"{path}: {name!r} is not a regular file; store the images themselves")
     yield _Member(shard, name, member.offset_data, member.size)
 
 
 def _pair(
     shards: Sequence[Path], members: Sequence[_Member]
 ) -> tuple[list[_Member], NDArray[np.int64]]:
-    """Return the images that have a KEY.cls, which must be all, and their labels."""
+    """Return the images and their labels; each image must have a KEY.cls."""
     images = [each for each in members if f".{_key(each.name)[1]}" in IMAGE_SUFFIXES]
     label_of = {(m.shard, _key(m.name)[0]): m for m in members if m.name.endswith(".cls")}
     keys = [(each.shard, _key(each.name)[0]) for each in images]
@@ -120,6 +118,7 @@ def _pair(
         shard, key = lone[0]
         raise SourceError(
             f"{shards[shard]}: {key!r} is not a pair of an image and a .cls ({len(lone)} such keys)"
+            "; complete or remove them"
         )
     return images, np.array([_read_label(shards, label_of[key]) for key in keys], np.int64)
 
@@ -127,7 +126,9 @@ def _pair(
 def _read_label(shards: Sequence[Path], member: _Member) -> int:
     text = _read_bytes(shards[member.shard], member.offset, min(member.size, _LONGEST_LABEL))
     if not re.fullmatch(rb"\s*\d{1,9}\s*", text):
-        raise SourceError(f"{shards[member.shard]}: {member.name!r} holds no whole number")
+        raise SourceError(
+            f"{shards[member.shard]}: {member.name!r} is not a whole number; give one class index"
+        )
     return int(text)
 
 
@@ -139,7 +140,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _shards_of_split(shards: Sequence[Path], split: str) -> tuple[Sequence[Path], str]:
-    """Keep the shards of the split where each shard's name says one, as in `x-train-003.tar`."""
+    """Keep the shards of the split where every shard's name has one, as in `x-train-003.tar`."""
     words = [SPLIT_NAMES.intersection(re.split("[^a-z]+", path.stem.lower())) for path in shards]
     if any(len(found) != 1 for found in words):
         return shards, "all"
@@ -150,7 +151,7 @@ def _shards_of_split(shards: Sequence[Path], split: str) -> tuple[Sequence[Path]
 def _images_of_split(
     members: Sequence[_Member], split: str, chosen: str
 ) -> tuple[list[_Member], str]:
-    """Keep the images of the split where all of them lie in directories of splits."""
+    """Keep the images of the split where all of them are in directories of splits."""
     images = [member for member in members if is_image(member.name)]
     first = [name.split("/")[0] for name in _without_prefix([each.name for each in images])]
     if not images or not SPLIT_NAMES.issuperset(first):
@@ -166,9 +167,9 @@ def _without_prefix(names: Sequence[str]) -> list[str]:
 
 
 def _read_member(
-    shards: Sequence[Path], places: NDArray[np.int64], position: int
+    shards: Sequence[Path], spans: NDArray[np.int64], position: int
 ) -> NDArray[np.uint8]:
-    shard, offset, size = places[position].tolist()
+    shard, offset, size = spans[position].tolist()
     return decode(_read_bytes(shards[shard], offset, size))
 
 

@@ -1,1 +1,1 @@
-"""Training: recipes, schedules, augmentation, the tasks and the one loop."""
+"""Training: recipes, schedules, augmentation, tasks and the loop."""

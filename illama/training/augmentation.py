@@ -1,7 +1,7 @@
-"""Training augmentation of single images: crops, mirror images, RandAugment, jitter, erasing.
+"""Training augmentation of single images: crops, flips, RandAugment, color jitter, erasing.
 
-Operations, magnitudes and probabilities are those of timm's ImageNet transforms, by which the paper
-trains (Table 12); they work on Pillow images, and every draw comes from the generator handed in.
+Operations, magnitudes and probabilities are those of timm's ImageNet transforms, which the paper
+uses (Table 12); they work on Pillow images, with random numbers of the generator passed in.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Random: TypeAlias = np.random.Generator
 LAYERS = 2
 """RandAugment's operations per image."""
 PROBABILITY = 0.5
-"""That one of them is carried out."""
+"""Probability that each of them is applied."""
 LEVELS = 10.0
-"""RandAugment's magnitudes go from 0 to here."""
+"""Largest magnitude of RandAugment."""
 ASPECTS = (3 / 4, 4 / 3)
 """Width over height of a resized crop."""
 ERASED = (0.02, 1 / 3)
@@ -35,7 +35,7 @@ ERASED = (0.02, 1 / 3)
 ERASED_ASPECT = 0.3
 """Smallest aspect of what is erased; its inverse is the largest."""
 ATTEMPTS = 10
-"""At a rectangle that fits into the image."""
+"""Draws of a rectangle until one fits into the image."""
 
 _BICUBIC = Image.Resampling.BICUBIC
 _RAND_AUGMENT = re.compile(r"rand-m(\d+(?:\.\d+)?)(?:-mstd(\d+(?:\.\d+)?))?-inc1")
@@ -43,7 +43,7 @@ _RAND_AUGMENT = re.compile(r"rand-m(\d+(?:\.\d+)?)(?:-mstd(\d+(?:\.\d+)?))?-inc1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """From a decoded image to what the model sees in training; pure but for the generator."""
+    """Prepares a decoded image for training; deterministic given the generator."""
 
     recipe: Recipe
     transform: Transform
@@ -67,7 +67,7 @@ class Augmentation:
 
     @property
     def varies(self) -> bool:
-        """Whether an image ever looks different from the evaluation's."""
+        """Whether images ever differ from those of the evaluation."""
         recipe = self.recipe
         chances = (recipe.flip, recipe.color_jitter, recipe.erasing, recipe.crop_padding)
         return recipe.crop == "resized" or recipe.rand_augment is not None or any(chances)
@@ -102,7 +102,7 @@ def crop_resized(image: Image.Image, side: int, smallest: float, random: Random)
 
 
 def shift(image: Image.Image, padding: int, random: Random) -> Image.Image:
-    """Return the image shifted by up to `padding` pixels on both axes; what comes in is black."""
+    """Return the image shifted by up to `padding` pixels on each axis, uncovered areas black."""
     if not padding:
         return image
     left, top = (int(each) for each in random.integers(0, 2 * padding, 2, endpoint=True))
@@ -139,7 +139,7 @@ def parse_rand_augment(text: str) -> tuple[float, float]:
     """Return magnitude and spread of `rand-m9-mstd0.5-inc1`.
 
     Raises:
-        RecipeError: it is written otherwise, or its magnitude is not in 0..10.
+        RecipeError: it has another form, or its magnitude is not in 0..10.
     """
     found = _RAND_AUGMENT.fullmatch(text)
     if not found or float(found[1]) > LEVELS:
@@ -156,8 +156,8 @@ def rand_augment(
         image: RGB.
         magnitude: 0 to 10; each operation draws its own around it.
         spread: standard deviation of the draws.
-        fill: colour of what comes in at the edges.
-        random: where draws come from.
+        fill: colour of the area that comes in at the edges.
+        random: source of all random numbers.
     """
     for name in random.choice(list(OPERATIONS), LAYERS):
         if random.random() <= PROBABILITY:

@@ -1,4 +1,4 @@
-"""Classification: one class for each image; cross-entropy, and accuracy over the test images."""
+"""The classification task: its model, images, cross-entropy loss and test accuracy."""
 
 from __future__ import annotations
 
@@ -35,20 +35,26 @@ class Classification:
         return build(recipe)
 
     def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source in the numbering of the recipe's head.
+        """Return the source with labels in the numbering of the recipe's head.
 
         Raises:
             TrainingError: it has no labels.
             SourceError: they do not fit.
         """
         if source.labels is None:
-            raise TrainingError(f"{source.name} has no labels to train on or to test with")
+            raise TrainingError(
+                f"{source.name} has no labels to train or test on; give a labeled source"
+            )
         return source.for_head(recipe.classes)
 
     def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
-        """Return the images as the recipe varies them, or as the evaluation sees them."""
+        """Return the images with the recipe's augmentation, or with the evaluation transform."""
         transform = evaluation_transform(recipe.image_size)
-        vary = Augmentation(recipe, transform) if training else partial(_plainly, transform)
+        vary = (
+            Augmentation(recipe, transform)
+            if training
+            else partial(_without_augmentation, transform)
+        )
         return ImageDataset(source, vary, recipe.seed, substitutes=training)
 
     def score(self, outputs: Tensor, labels: Tensor, mixing: Mixing, recipe: Recipe) -> Scored:
@@ -75,8 +81,10 @@ class Classification:
         return read_checkpoint(path, ema=ema).model
 
 
-def _plainly(transform: Transform, image: NDArray[np.uint8], _: np.random.Generator) -> Tensor:
-    """Return what the evaluation sees, which draws nothing."""
+def _without_augmentation(
+    transform: Transform, image: NDArray[np.uint8], _: np.random.Generator
+) -> Tensor:
+    """Return the image after the evaluation transform; the generator is not used."""
     return transform(image)
 
 
@@ -84,7 +92,7 @@ def _plainly(transform: Transform, image: NDArray[np.uint8], _: np.random.Genera
 def loss_and_accuracy(runs: Runs, batches: Iterable[Batch], world: World) -> Record:
     """Return `test_loss` (nats) and `test_acc1`, `test_acc5` (percent) of each run, in fp32.
 
-    An image counts as a hit among k where fewer than k classes have a larger logit.
+    An image is correct within top k if fewer than k classes have a larger logit.
     """
     sums = torch.zeros(len(runs), 3, dtype=torch.float64)
     images = torch.zeros(1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Figures of trainings: loss, accuracy and soft mask over epochs, from any logs of this form."""
+"""The training curves figure: loss, accuracy and soft mask over epochs, from log files."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ LINES = {
     "train_soft_mask_rate": "mean of each epoch",
 }
 COLOURS = ("#3271EE", "#E76C2E", "#005725", "#94468F", "#22262C", "#7A828E")
-"""Legible in print and to colour-blind readers; further runs begin again."""
+"""Legible in print and to colour-blind readers; reused in order by further runs."""
 GREY = "#59616C"
-"""Of the keys to line styles, which hold for every run."""
+"""Colour of the line styles' legend, which holds for every run."""
 WIDEST = 150
-"""Characters of run names side by side."""
+"""Most characters of run names in one row of the legend."""
 
 
 class LogError(ValueError):
@@ -48,10 +48,10 @@ class LogError(ValueError):
 def read_log(path: Path) -> dict[str, dict[int, float]]:
     """Return the series of a log by field; of an epoch written twice, the last line counts.
 
-    A line cut off by a crash at the end of the file is passed over.
+    A last line cut off by a crash is skipped.
 
     Raises:
-        LogError: it cannot be read, or holds no record with an epoch.
+        LogError: it cannot be read, or has no record with an epoch.
     """
     file = path / "log.jsonl" if path.is_dir() else path
     try:
@@ -65,7 +65,7 @@ def read_log(path: Path) -> dict[str, dict[int, float]]:
             if isinstance(value, (int, float)) and math.isfinite(value):
                 series.setdefault(name, {})[int(record["epoch"])] = float(value)
     if not series:
-        raise LogError(f"{file}: holds no epoch; give a log.jsonl of a training")
+        raise LogError(f"{file}: has no epochs; give the log.jsonl of a training")
     return series
 
 
@@ -80,11 +80,13 @@ def _parse(file: Path, line: str, *, last: bool) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         if last:
             return {}
-    raise LogError(f"{file}: {line[:40]!r} is no record of an epoch; give a log of a training")
+    raise LogError(
+        f"{file}: {line[:40]!r} is not the record of an epoch; give the log.jsonl of a training"
+    )
 
 
 def draw_curves(logs: Sequence[Path], out: Path) -> None:
-    """Write a figure of one or several logs; its format is told by the suffix.
+    """Write a figure of one or several logs; the suffix chooses its format.
 
     Raises:
         LogError: a log cannot be drawn, or the figure cannot be written.
@@ -131,7 +133,7 @@ def _draw(
 
 
 def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
-    """Say what the line styles of a panel mean, where there are several."""
+    """Add a legend of a panel's line styles, where there are several."""
     if len(drawn) > 1:
         handles = [Line2D([], [], color=GREY) for _ in drawn]
         for handle, style in zip(handles, drawn.values(), strict=True):
@@ -140,7 +142,7 @@ def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
 
 
 def _name_runs(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> None:
-    """Say below the panels which colour is which run."""
+    """Add a legend of the runs' colours below the panels."""
     handles = [Line2D([], [], color=colour) for colour in colours]
     labels = [name.replace("$", r"\$") for name in names]
     columns = max(1, min(len(names), WIDEST // max(map(len, names))))
@@ -150,18 +152,17 @@ def _name_runs(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> 
 
 
 def _names(logs: Sequence[Path]) -> list[str]:
-    """Return what the runs are called: a file's name, or the folder of a log.jsonl.
+    """Return the runs' names: a file's name, or the folder of a log.jsonl.
 
-    Runs of equal names also get the folder above.
+    Where two runs have the same name, the folder above is put in front.
     """
-    places = [(each / "log.jsonl" if each.is_dir() else each).resolve() for each in logs]
+    files = [(each / "log.jsonl" if each.is_dir() else each).resolve() for each in logs]
     plain = [
-        place.parent.name if place.name == "log.jsonl" else place.name.split(".")[0]
-        for place in places
+        file.parent.name if file.name == "log.jsonl" else file.name.split(".")[0] for file in files
     ]
     return [
-        name if plain.count(name) == 1 else f"{place.parents[1].name}/{name}"
-        for name, place in zip(plain, places, strict=True)
+        name if plain.count(name) == 1 else f"{file.parents[1].name}/{name}"
+        for name, file in zip(plain, files, strict=True)
     ]
 
 

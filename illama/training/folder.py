@@ -1,8 +1,8 @@
-"""The folder of a training: its log, and the checkpoints from which it can go on.
+"""The output folder of a training: log, recipe and the checkpoints from which it resumes.
 
-All draws of a training are functions of seed and step, so that weights, moments, scaler, the step
-and what has been logged are its whole state. Moments follow the weights' order in memory, which is
-not that of released files: they are kept under a key of our own, and no other file's are read.
+All random numbers of a training are functions of seed and step, so its whole state is the weights,
+moments, scaler, step and log. Moments have the weights' order in memory, which is not that of
+released files: they are kept under a key of our own, and those of other files are never read.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from illama.training.task import Record, TrainingError
 from illama.training.trainer import Trainer
 
 STATE = "training"
-"""Key of a checkpoint under which what only a training needs is kept."""
+"""Key of a checkpoint under which the state needed to resume is kept."""
 BEST = "checkpoint-best.pth"
 _NUMBERED = re.compile(r"checkpoint-(\d+)\.pth")
 _FREE = ("name", "summary", "data")
-"""Fields of a recipe that a resumed training may change: names and places."""
+"""Fields of a recipe that may change when a training is resumed."""
 
 
 class TrainingFolder:
-    """What a training has written, and what it will write, to its folder.
+    """Writes a training's log and checkpoints to its folder, and restores from them.
 
     Attributes:
         log: a record per finished epoch.
-        taken: the records of the steps of the epoch that is running.
+        taken: the records of the steps taken in the current epoch.
         broken: reasons by the ids of images that could not be read.
     """
 
@@ -58,7 +58,7 @@ class TrainingFolder:
 
     @property
     def target(self) -> Path:
-        """The weights that a finished training leaves."""
+        """The weights file of a finished training."""
         return self.out / f"{self.out.resolve().name}.safetensors"
 
     @property
@@ -71,14 +71,14 @@ class TrainingFolder:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Hold the folder against a second training in it.
+        """Lock the folder, so that no second training uses it.
 
         Raises:
-            TrainingError: another holds it, it has trained weights, or the disk is too small.
+            TrainingError: another process uses it, it has trained weights, or the disk is too full.
         """
         if self.target.exists():
             raise TrainingError(
-                f"{self.target} is trained already; choose another --out, or remove it"
+                f"{self.target} exists, so training is done; choose another --out, or remove it"
             )
         self.out.mkdir(parents=True, exist_ok=True)
         self._check_space()
@@ -87,24 +87,24 @@ class TrainingFolder:
                 yield
         except Timeout:
             raise TrainingError(
-                f"{self.out} is being trained in by another process; wait for it, or choose"
+                f"{self.out} is in use by another training process; wait for it, or choose"
                 " another --out"
             ) from None
 
     def _check_space(self) -> None:
-        """Refuse a disk that the checkpoints would fill."""
+        """Raise if the checkpoints would not fit on the disk."""
         weights = sum(p.numel() * p.element_size() for p in self.trainer.model.parameters())
         copies = 3 if self.trainer.average is None else 4
         needed = weights * copies * (self.keep + 2)
         free = shutil.disk_usage(self.out).free
         if free < needed:
             raise TrainingError(
-                f"{self.out}: {free / 1e9:.1f} GB free, the training writes up to"
+                f"{self.out}: {free / 1e9:.1f} GB free, but the training writes up to"
                 f" {needed / 1e9:.1f} GB; free some, or lower --keep"
             )
 
     def close_epoch(self, tested: Record) -> Record:
-        """Turn the steps of an epoch and its test into a line of the log."""
+        """Add an epoch to the log: the means of its steps, and its test results."""
         record: Record = {
             **{name: fmean(each[name] for each in self.taken) for name in self.taken[0]},
             **tested,
@@ -118,7 +118,7 @@ class TrainingFolder:
         return record
 
     def write_log(self) -> None:
-        """Write recipe.json, log.jsonl and, if there are any, the names of broken images."""
+        """Write recipe.json, log.jsonl and, if there are broken images, broken.txt."""
         recipe = json.dumps(self.trainer.recipe.to_dict(), indent=2)
         texts = {
             "recipe.json": recipe,
@@ -131,10 +131,10 @@ class TrainingFolder:
                     stream.write(f"{text}\n".encode() if text else b"")
 
     def save(self, step: int) -> None:
-        """Write everything needed to go on from `step`; a failure leaves the last good checkpoint.
+        """Write everything needed to resume at `step`; a failure leaves the last good checkpoint.
 
-        All processes call it, the leading one writes. A full disk is reported and does not stop the
-        training: there may be room the next time.
+        All processes call it, the main one writes. A full disk is reported and does not stop the
+        training: there may be space the next time.
         """
         path = self.out / f"checkpoint-{step}.pth"
         model, state = self.trainer.whole(), self._state(step)
@@ -167,7 +167,7 @@ class TrainingFolder:
         return model
 
     def restore(self, path: Path) -> int:
-        """Take up the training of a checkpoint and return its step.
+        """Resume the training of a checkpoint and return its step.
 
         Raises:
             TrainingError: it was written by another recipe, for other images, or not for resuming.
@@ -176,7 +176,9 @@ class TrainingFolder:
         with about(path):
             state = unpack(path).payload.get(STATE)
         if state is None:
-            raise TrainingError(f"{path}: holds no training to go on with, only weights")
+            raise TrainingError(
+                f"{path}: has only weights, no training to resume; name a checkpoint-N.pth"
+            )
         self._check_same(path, json.loads(state["given"]))
         trainer = self.trainer
         trainer.resume_from(trainer.task.read(path), state["optimizer"])
@@ -189,20 +191,20 @@ class TrainingFolder:
         return int(state["step"])
 
     def _check_same(self, path: Path, given: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other settings, and name them."""
+        """Raise if the checkpoint has other settings, and name them."""
         names = [name for name in {**given, **self.given} if name not in _FREE]
         other = [name for name in names if given.get(name) != self.given.get(name)]
         if other:
-            said = ", ".join(
+            differences = ", ".join(
                 f"{name} {given.get(name)} there, {self.given.get(name)} here" for name in other
             )
             raise TrainingError(
-                f"{path}: cannot go on with other settings ({said}); repeat them, or choose"
-                " another --out"
+                f"{path}: cannot resume with other settings ({differences}); use the same, or"
+                " choose another --out"
             )
 
     def _state(self, step: int) -> dict[str, Any]:
-        """Return what only a training needs."""
+        """Return the state that is needed to resume."""
         written = {"log": self.log, "taken": self.taken, "broken": self.broken}
         return {
             "step": step,
@@ -213,7 +215,7 @@ class TrainingFolder:
         }
 
     def _write(self, model: Model, path: Path, step: int, extra: dict[str, Any]) -> None:
-        """Write the weights, to be run with the soft mask of the last step."""
+        """Write the weights, with the soft mask of the last step as the one to run with."""
         trainer = self.trainer
         averaged = {} if path.suffix != ".pth" else _averaged(trainer)
         trainer.task.save(
@@ -226,13 +228,13 @@ class TrainingFolder:
         )
 
     def _is_best(self) -> bool:
-        """Tell whether the last epoch is the best so far, run causally."""
+        """Return whether the last epoch is the best so far at soft mask 0."""
         scores = [record.get("test_miou_at_0", record["test_acc1_at_0"]) for record in self.log]
         return scores[-1] > max(scores[:-1], default=-1)
 
 
 def _averaged(trainer: Trainer) -> dict[str, Any]:
-    """Return the averaged weights as released files name them."""
+    """Return the averaged weights under the names of released files."""
     if trainer.average is None:
         return {}
     mlp = trainer.model.config.mlp
@@ -247,7 +249,7 @@ def _step_of(path: Path) -> int:
 
 
 def _link(path: Path, best: Path) -> None:
-    """Let a second name stand for the checkpoint, at once; it outlives the first."""
+    """Link a second name to the checkpoint, atomically; it remains when the first is removed."""
     temporary = best.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Weights, gradients and moments cut over all processes, for models that would not fit into one."""
+"""Fully sharded data parallelism: weights, gradients and moments split over all processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from illama.model import Model
 
 
 def shard(model: Model, world: World) -> None:
-    """Cut the model's weights, in place; each block is put together only while it computes."""
+    """Shard the model's weights, in place; each block is gathered only while it computes."""
     mesh = init_device_mesh(world.device.type, (world.size,))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
@@ -23,7 +23,7 @@ def shard(model: Model, world: World) -> None:
 
 
 def exchange_gradients(model: Model, *, on: bool) -> None:
-    """Say whether the next backward pass adds up the gradients of all processes."""
+    """Set whether the next backward pass sums the gradients of all processes."""
     assert isinstance(model, FSDPModule)
     model.set_requires_gradient_sync(on)
 
@@ -39,23 +39,23 @@ def gather(value: Any) -> Any:
 
 @torch.no_grad()
 def gather_model(model: Model, device: torch.device) -> Model:
-    """Return a plain model with the weights of a cut one; all processes call it together."""
+    """Return a plain model with the weights of a sharded one; all processes call it together."""
     with torch.random.fork_rng(devices=[]):
         plain = Model(model.config, path=model.path).to(device)
-    for own, cut in zip(plain.parameters(), model.parameters(), strict=True):
-        own.copy_(gather(cut.detach()))
+    for own, sharded in zip(plain.parameters(), model.parameters(), strict=True):
+        own.copy_(gather(sharded.detach()))
     return plain
 
 
 @torch.no_grad()
 def fill(model: Model, plain: Model) -> None:
-    """Give a cut model the weights of a plain one."""
-    for cut, whole in zip(model.parameters(), plain.parameters(), strict=True):
-        cut.copy_(cut_like(whole, cut))
+    """Copy the weights of a plain model into a sharded one."""
+    for sharded, whole in zip(model.parameters(), plain.parameters(), strict=True):
+        sharded.copy_(shard_like(whole, sharded))
 
 
-def cut_like(whole: Tensor, cut: Tensor) -> Tensor:
-    """Return a tensor cut as another is; scalars stay whole."""
-    if not isinstance(cut, DTensor) or not whole.ndim:
+def shard_like(whole: Tensor, sharded: Tensor) -> Tensor:
+    """Return a tensor sharded like another; scalars are returned as they are."""
+    if not isinstance(sharded, DTensor) or not whole.ndim:
         return whole
-    return distribute_tensor(whole.to(cut.device), cut.device_mesh, cut.placements)
+    return distribute_tensor(whole.to(sharded.device), sharded.device_mesh, sharded.placements)

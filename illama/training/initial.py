@@ -1,4 +1,4 @@
-"""The model that a training begins with: freshly drawn, or from a checkpoint."""
+"""The initial model of a training: random weights, or those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from illama.training.recipe import Recipe, RecipeError
 
 
 def build(recipe: Recipe) -> Model:
-    """Return the recipe's model: weights drawn from its seed, or those that it starts from.
+    """Return the recipe's model: weights drawn from its seed, or those of its `start` checkpoint.
 
     Raises:
         CheckpointError: the weights to start from are missing or of another architecture.
@@ -34,9 +34,9 @@ def build(recipe: Recipe) -> Model:
 
 
 def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
-    """Take over a checkpoint's weights; a head of other classes stays as it was drawn.
+    """Load a checkpoint's weights; a head of another number of classes stays as it is.
 
-    Weights whose names begin with one of `without` are passed over.
+    Weights whose names begin with one of `without` are skipped.
 
     Raises:
         CheckpointError: they are missing or of another architecture.
@@ -54,6 +54,6 @@ def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
     if wrong:
         raise CheckpointError(
             f"{start}: does not fit the recipe's model ({len(wrong)} weights, first {wrong[0]});"
-            " set size and step to those it was trained with"
+            " set size and step to those of the checkpoint"
         )
     model.load_state_dict({**own, **state})

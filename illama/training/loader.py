@@ -1,7 +1,7 @@
-"""What a training sees: the images of both splits, their order, and how they are batched.
+"""Data loading for training: both splits, the order of images, batches and worker processes.
 
-Every draw is a function of the recipe's seed, the epoch and the image's place in it. A training can
-therefore go on from any step, with any number of workers and processes, as if it had never stopped.
+Every random number is a function of the recipe's seed, the epoch and the image's position in it. A
+training can therefore resume at any step, with any number of workers and processes, unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORKER_TIMEOUT = 120
 LONGEST_GAP = 1000
 """Broken images in a row after which a training image has no substitute."""
 _AUGMENTATION, _MIXING, _PATHS, _DROPOUT = 1, 2, 3, 4
-"""What a generator is drawn for, so that no two share their numbers."""
+"""Purposes of generators, so that no two share their random numbers."""
 
 
 class LoaderError(SourceError):
@@ -36,15 +36,15 @@ class LoaderError(SourceError):
 
 @dataclass(frozen=True)
 class BatchIndices:
-    """Which images a batch consists of, before any of them is read."""
+    """The indices of a batch's images, before any of them is read."""
 
     epoch: int
     index: int
-    """Of the micro-batch in its optimizer step."""
+    """Index of the micro-batch in its optimizer step."""
     slots: NDArray[np.int64]
-    """Places in the epoch, [image]."""
+    """Positions in the epoch, [image]."""
     positions: NDArray[np.int64]
-    """Of the images in the source, [image]."""
+    """Positions in the source, [image]."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Batch:
     images: Tensor
     """float32 [image, 3, row, column]."""
     labels: Tensor
-    """What is true of each image, int64: its class [image], or its pixels' [image, row, column]."""
+    """True classes, int64: of each image [image], or of each pixel [image, row, column]."""
     positions: NDArray[np.int64]
     index: int
     broken: tuple[tuple[int, str], ...] = ()
     """Positions that could not be read, and why."""
 
     def pin_memory(self) -> Batch:
-        """Return the batch in memory that a GPU reads without waiting."""
+        """Return the batch in pinned memory, for asynchronous copies to a GPU."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
@@ -69,22 +69,24 @@ def open_splits(recipe: Recipe) -> tuple[Source, Source]:
     """Open the training and the test images of the recipe's source.
 
     Raises:
-        SourceError: none is named, it is missing or damaged, or it has no splits, so that the test
-            would repeat the training.
+        SourceError: none is named, it is missing or damaged, or it has no splits, so that the
+            test images would be the training images.
     """
     if recipe.data is None:
-        raise SourceError(f"recipe {recipe.name} brings no images of its own; name them by --data")
+        raise SourceError(f"recipe {recipe.name} has no default data; pass --data")
     train, test = (open_source(recipe.data, split=split) for split in ("train", "test"))
     if train.fingerprint == test.fingerprint:
-        raise SourceError(f"{recipe.data} has no images for testing; give one with train and test")
+        raise SourceError(
+            f"{recipe.data} has no images for testing; give a source with train and test"
+        )
     return train, test
 
 
 def order_epoch(images: int, recipe: Recipe, epoch: int) -> NDArray[np.int64]:
-    """Return which image stands at each place of an epoch, int64 [image].
+    """Return the image at each position of an epoch, int64 [image].
 
     With a shuffle buffer the source's blocks come in random order, and images move by at most a
-    buffer's length inside that order, so that shards are read nearly as they lie on the disk.
+    buffer's length inside that order, so that shards are read nearly in their order on the disk.
     """
     random = np.random.Generator(np.random.PCG64([recipe.seed, epoch]))
     order = random.permutation(images)
@@ -97,10 +99,10 @@ def order_epoch(images: int, recipe: Recipe, epoch: int) -> NDArray[np.int64]:
 
 
 def count_passes(recipe: Recipe, processes: int) -> int:
-    """Return into how many micro-batches an optimizer step is cut.
+    """Return the number of micro-batches in an optimizer step.
 
     Raises:
-        RecipeError: fewer than there are processes.
+        RecipeError: it is smaller than the number of processes.
     """
     size = recipe.micro_batch or -(-recipe.batch_size // processes)
     passes = -(-recipe.batch_size // size)
@@ -117,7 +119,7 @@ def draw_batches(
 ) -> Iterator[BatchIndices]:
     """Yield this process's micro-batches of the optimizer steps `first` to `last`, exclusive.
 
-    Each step's images are dealt out to its micro-batches one by one, and these to the processes.
+    Each step's images are distributed over its micro-batches in turn, and these over processes.
     """
     passes, per_epoch = count_passes(recipe, world.size), images // recipe.batch_size
     epoch, order = -1, np.arange(0)
@@ -140,22 +142,22 @@ def shard_test(images: int, batch_size: int, world: World) -> list[BatchIndices]
 
 
 def generator(seed: int, first: int, second: int, purpose: int) -> np.random.Generator:
-    """Return the generator of one place in a training."""
+    """Return the generator for one purpose at one point of a training."""
     return np.random.Generator(np.random.PCG64([seed, first, second, purpose]))
 
 
 def mixing_generator(recipe: Recipe, step: int, index: int) -> np.random.Generator:
-    """Return the generator by which a micro-batch is mixed."""
+    """Return the generator for the mixup of a micro-batch."""
     return generator(recipe.seed, step, index, _MIXING)
 
 
 def path_generator(recipe: Recipe, step: int, index: int) -> np.random.Generator:
-    """Return the generator by which a micro-batch's paths are dropped."""
+    """Return the generator for the dropped paths of a micro-batch."""
     return generator(recipe.seed, step, index, _PATHS)
 
 
 def dropout_seed(recipe: Recipe, step: int, index: int) -> int:
-    """Return the seed by which a network drops values inside, in a micro-batch."""
+    """Return the seed for the dropout of a micro-batch."""
     return int(generator(recipe.seed, step, index, _DROPOUT).integers(2**63))
 
 
@@ -167,7 +169,7 @@ class ImageDataset(Dataset[Batch]):
     prepare: Callable[[NDArray[np.uint8], np.random.Generator], Tensor]
     seed: int
     substitutes: bool
-    """Whether the next image that can be read takes the place of a broken one."""
+    """Whether a broken image is replaced by the next one that can be read."""
 
     def __getitem__(self, indices: BatchIndices) -> Batch:
         """Read and prepare the images."""
@@ -195,7 +197,7 @@ class ImageDataset(Dataset[Batch]):
         )
 
     def read_example(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return an image as it is seen, [3, row, column], and what is true of it: its class.
+        """Return a prepared image [3, row, column] and its class.
 
         Raises:
             ImageError: the image cannot be read.
@@ -214,7 +216,7 @@ def load_batches(
     """Yield prepared batches in order, read ahead by worker processes if there are any.
 
     Raises:
-        LoaderError: a worker died or hung.
+        LoaderError: a worker ended or hung.
     """
     loader = DataLoader(
         dataset,
@@ -232,5 +234,5 @@ def load_batches(
             raise
         raise LoaderError(
             f"a loader worker ended or hung ({first_line(error)}); if memory is short, in /dev/shm"
-            " too, take fewer --workers, or none"
+            " too, use fewer --workers, or none"
         ) from None

@@ -1,4 +1,4 @@
-"""Train a model: the one loop, from a recipe and two sources to a log and a checkpoint."""
+"""The training loop: from a recipe and two sources to a log and a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from illama.training.trainer import LossError, Trainer, task_of
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a training is carried out; none of it changes what is computed but for rounding."""
+    """How a training is run; none of it changes results beyond rounding."""
 
     device: torch.device | str = "cpu"
     """Where to train; each process of `torchrun` takes a GPU of its own."""
@@ -37,30 +37,30 @@ class Execution:
     compiled: bool = False
     """Compile the model first."""
     sharded: bool = False
-    """Cut weights, gradients and moments over the processes."""
+    """Shard weights, gradients and moments over the processes."""
     resume: str = "auto"
-    """`auto`: go on from the folder's newest checkpoint, if any; `no`: refuse a folder that has
-    any; else the path of the checkpoint to go on from."""
+    """`auto`: resume from the folder's newest checkpoint, if any; `no`: refuse a folder that has
+    any; else the path of the checkpoint to resume from."""
     keep: int = 3
     """Numbered checkpoints that are kept."""
     save_steps: int | None = None
     """Optimizer steps between checkpoints; there is one after each epoch in any case."""
     max_bad: int = 0
-    """Images that may be unreadable; each is skipped, counted and named."""
+    """Most unreadable images to tolerate; each is skipped, counted and named."""
     tensorboard: bool = False
     """Also write the log for TensorBoard."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training leaves behind."""
+    """The result of a training."""
 
     model: Model
     """In evaluation mode, on the device it was trained on."""
     log: tuple[Record, ...]
     """One record per epoch."""
     checkpoint: Path
-    """The `.safetensors` file; a `.pth` in the released layout lies beside it."""
+    """The `.safetensors` file; a `.pth` in the released layout is next to it."""
     is_main: bool
     """Whether this process is the one that wrote it."""
 
@@ -77,25 +77,25 @@ def fit(
     """Train a model; write recipe.json, log.jsonl, checkpoints and the weights to the folder `out`.
 
     The weights are named after the folder. On a CPU, equal recipes, images and thread counts give
-    equal weights, bit for bit, however often the training is stopped and taken up again.
+    equal weights, bit for bit, however often the training is stopped and resumed.
 
     Args:
         recipe: what to train, and how.
         train_source: labeled images.
-        test_source: labeled images, measured after each epoch. The best epoch is kept beside the
-            last one, which is the result: nothing is chosen by them.
+        test_source: labeled images, measured after each epoch. The best epoch is kept, but the
+            result is the last one: the test images select nothing.
         out: folder, made if missing.
         execution: where, and how; on one CPU unless given.
         console: where a line per epoch and, on a terminal, a progress bar are shown.
 
     Raises:
-        TrainingError: `out` holds trained weights or another training, images are unlabeled or
+        TrainingError: `out` has trained weights or another training, images are unlabeled or
             too few, or the loss is not finite.
         SourceError: the labels do not fit the recipe's classes, more images than `max_bad` are
             broken, or a loader worker died; what was trained is saved.
         RecipeError: the recipe contradicts itself.
         CheckpointError: weights cannot be read or written.
-        SystemExit: the process was asked to stop; everything is saved.
+        SystemExit: a signal stopped the process; everything is saved.
     """
     execution = execution or Execution()
     console = console or Console(quiet=True)
@@ -157,8 +157,8 @@ class _Loop:
             if step % trainer.steps_per_epoch == 0:
                 record = self.folder.close_epoch(self._test(step - 1))
                 tensorboard.write(record)
-                said = describe(record, trainer.recipe.epochs)
-                self.progress.console.print(said, highlight=False)
+                summary = describe(record, trainer.recipe.epochs)
+                self.progress.console.print(summary, highlight=False)
             due = execution.save_steps and step % execution.save_steps == 0
             if due or stopping or step % trainer.steps_per_epoch == 0:
                 self.folder.save(step)
@@ -166,24 +166,24 @@ class _Loop:
                 self._exit(step)
 
     def _resume(self) -> int:
-        """Return the step to go on with."""
+        """Restore a checkpoint if there is one to resume, and return the next step."""
         chosen, found = self.execution.resume, self.folder.checkpoints
         if chosen == "no" and found:
             raise TrainingError(
-                f"{found[-1]}: a training was begun here; --resume auto goes on with it, or choose"
+                f"{found[-1]}: a training was begun here; resume it with --resume auto, or choose"
                 " another --out"
             )
         if chosen == "no" or (chosen == "auto" and not found):
             return 0
         path = found[-1] if chosen == "auto" else Path(chosen)
         step = self.folder.restore(path)
-        self.progress.console.print(f"going on from step {step} of {path}", highlight=False)
+        self.progress.console.print(f"resuming at step {step} from {path}", highlight=False)
         done = step * self.trainer.recipe.batch_size
         self.progress.update(self.progress.task_ids[0], completed=done)
         return step
 
     def _take_step(self, step: int, batches: Iterator[Batch]) -> bool:
-        """Take a step, and tell whether it is to be the last one for now."""
+        """Take a step, and return whether to stop after it."""
         own = len(range(self.world.rank, self.trainer.passes, self.world.size))
         try:
             taken = self.trainer.take_step(step, islice(batches, own), self._stop_requested)
@@ -239,7 +239,7 @@ class _Loop:
         return {**tested, "test_soft_mask_rate": soft_mask}
 
     def _record_broken(self, batches: Iterable[Batch], source: Source) -> Iterator[Batch]:
-        """Yield batches, and keep the names of the images that could not be read."""
+        """Yield batches, and record the images that could not be read."""
         for batch in batches:
             for position, why in batch.broken:
                 self.folder.broken[f"{source.split}: {source.ids[position]}"] = why
@@ -248,7 +248,7 @@ class _Loop:
             yield batch
 
     def _gather_broken(self) -> None:
-        """Let every process know of all broken images."""
+        """Share the broken images of all processes."""
         for found in self.world.collect(self.folder.broken):
             self.folder.broken.update(found)
         self._check_broken()
@@ -258,13 +258,13 @@ class _Loop:
         if len(broken) > self.execution.max_bad:
             name, why = list(broken.items())[-1]
             raise SourceError(
-                f"{len(broken)} images are broken, the last {name} ({why}); mend or remove them,"
-                f" or let --max-bad {len(broken)} pass"
+                f"{len(broken)} images are broken, the last {name} ({why}); fix or remove them,"
+                f" or pass --max-bad {len(broken)}"
             )
 
     def _exit(self, step: int) -> None:
-        """End the process with all saved."""
+        """End the process; everything is saved."""
         self.progress.console.print(
-            f"stopped after step {step}; the same command goes on from there", highlight=False
+            f"stopped after step {step}; run the same command to resume", highlight=False
         )
         raise SystemExit(self.request.code)

@@ -1,7 +1,7 @@
-"""Blending the images of a micro-batch, and the targets that go with it.
+"""Mixup and CutMix: the mixed images of a micro-batch, and their targets.
 
 Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) of every image with its mirror in the batch,
-one draw for the whole batch: timm's mode `batch`, by which the paper trains (Table 12).
+one draw for the whole batch: timm's mode `batch`, which the paper uses (Table 12).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from illama.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Mixing:
-    """One draw: how much of each image stays, and which rectangle does not."""
+    """One draw: the share of each image that is kept, and the rectangle that is replaced."""
 
     share: float = 1.0
-    """Of the image's own class in its target."""
+    """Share of the image's own class in its target."""
     box: tuple[slice, slice] | None = None
     """Rows and columns that come from the other image; None: everything is blended."""
 
@@ -55,9 +55,9 @@ def draw_mixing(recipe: Recipe, side: int, random: np.random.Generator) -> Mixin
 
 
 def cut(share: float, side: int, row: int, column: int) -> Mixing:
-    """Return CutMix's draw around a centre; what lies outside the image counts as the image's own.
+    """Return CutMix's draw around a centre; the part outside the image is not replaced.
 
-    `share` is what would stay of the image if its rectangle lay inside.
+    `share` is what would be kept of the image if the whole rectangle were inside it.
     """
     length = int(side * math.sqrt(1 - share))
     rows, columns = (

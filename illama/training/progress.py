@@ -1,4 +1,4 @@
-"""What a training says while it runs: a live line, a line per epoch, TensorBoard if asked for."""
+"""Progress of a training: a live line, a line per epoch, and an optional TensorBoard log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from illama.training.task import Record, TrainingError
 
 
 class _Speed(ProgressColumn):
-    """Images per second, lately."""
+    """Recent speed in images per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} images/s")
@@ -54,7 +54,7 @@ class TensorBoardLog:
     """A second copy of the log, for TensorBoard.
 
     Raises:
-        TrainingError: it is asked for and TensorBoard is not installed.
+        TrainingError: it is on and TensorBoard is not installed.
     """
 
     def __init__(self, out: Path, log: Iterable[Record], *, on: bool) -> None:

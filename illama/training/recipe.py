@@ -1,4 +1,4 @@
-"""Training recipes: what is trained, on what, for how long, and by which schedules."""
+"""Training recipes: model, data, length, schedules and augmentation of a training."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Everything that decides a training but the images themselves.
+    """Everything that determines a training except the images.
 
     Raises:
         RecipeError: a value is out of its range.
     """
 
     name: str
-    """What `illama train` calls it."""
+    """Its name on the command line of `illama train`."""
     summary: str
     """One line: what it trains, and the table it comes from."""
     data: str | None = None
-    """The source that is trained on unless another is given; None: one must be given."""
+    """The default source to train on; None: --data must name one."""
     start: str | None = None
-    """The checkpoint whose weights are trained on; None: fresh weights. Positions are resized, and
-    a head of another number of classes is drawn anew."""
+    """The checkpoint to start from; None: random weights. Positions are resized, and a head of
+    another number of classes is drawn anew."""
     size: str
     """Key of `illama.SIZES`."""
     step: str = "soft-mask"
     """Key of `illama.STEPS`."""
     task: Literal["classification", "segmentation"] = "classification"
-    """What is learned: a class of each image, or of each pixel."""
+    """What is predicted: a class per image, or per pixel."""
     image_size: int
     """Side of the square input in pixels."""
     classes: int
@@ -46,7 +46,7 @@ class Recipe:
     epochs: int
     """Passes over the training images."""
     batch_size: int
-    """Images in one optimizer step, over all processes; what is left of an epoch is skipped."""
+    """Images in one optimizer step, over all processes; the remainder of an epoch is skipped."""
     micro_batch: int | None = None
     """Images in one pass of one process at most, whose gradients add up to the step's; None: as
     few passes as there are processes. Mixing happens inside a micro-batch."""
@@ -61,73 +61,73 @@ class Recipe:
     warmup_epochs: int
     """Epochs of linear warm-up from 0."""
     warmup_steps: int | None = None
-    """The same in optimizer steps; None: as `warmup_epochs` says."""
+    """The same in optimizer steps; None: `warmup_epochs` is used."""
     weight_decay: float = 0.05
-    """Of the matrices; norms, biases, positions and class token have none."""
+    """Weight decay of the matrices; norms, biases, positions and class token have none."""
     weight_decay_end: float | None = None
-    """Where a cosine takes the weight decay; None: it stays."""
+    """Final weight decay of a cosine schedule; None: constant."""
     clip_grad: float | None = None
-    """Largest norm of all gradients together; None: any."""
+    """Largest norm of all gradients together; None: no clipping."""
     ema: float | None = None
-    """Decay of a moving average of the weights, kept beside them; None: no average."""
+    """Decay of a moving average of the weights; None: no average."""
     soft_mask: float = 1.0
-    """Where the soft mask starts, 0 to 1."""
+    """Initial soft mask, 0 to 1."""
     mask_schedule: Literal["constant", "linear"] = "constant"
-    """How the soft mask goes until it is cut off."""
+    """How the soft mask changes before `cutoff_soft`."""
     cutoff_soft: int
     """Epoch from which the soft mask is 0."""
     keep_soft_mask: bool = False
-    """Allow a soft mask that is not 0 in the last step: the weights are then to be run with it."""
+    """Allow a soft mask that is not 0 in the last step; the model must then be run with it."""
     drop_path: float = 0.0
     """Share of images for which the last block is skipped; less in the blocks before, linearly."""
     drop_mode: Literal["standard", "early", "late"] = "standard"
     """When paths are dropped: always, before `drop_cutoff`, or from it on (Liu et al. 2023)."""
     drop_schedule: Literal["constant", "linear"] = "constant"
-    """How `drop_path` goes in mode early: it stays, or falls to 0 at `drop_cutoff`."""
+    """How `drop_path` changes in mode early: constant, or falling to 0 at `drop_cutoff`."""
     drop_cutoff: int = 0
     """Epoch that ends mode early and starts mode late."""
     label_smoothing: float = 0.1
     """Share of the target spread evenly over all classes."""
     mixup: float = 0.0
-    """Of the beta distribution by which images are blended (Zhang et al. 2018); 0: never."""
+    """Parameter of mixup's beta distribution (Zhang et al. 2018); 0: no mixup."""
     cutmix: float = 0.0
-    """Of the beta distribution by which rectangles are swapped (Yun et al. 2019); 0: never."""
+    """Parameter of CutMix's beta distribution (Yun et al. 2019); 0: no CutMix."""
     mixup_prob: float = 1.0
-    """Probability that a micro-batch is mixed at all."""
+    """Probability that a micro-batch is mixed."""
     switch_prob: float = 0.5
     """Probability of cutmix where both are on."""
     crop: Literal["none", "resized"] = "none"
-    """What is seen of an image: as in the evaluation, or a random part of it, resized."""
+    """The crop of an image: that of the evaluation, or a random part of it, resized."""
     crop_padding: int = 0
-    """Pixels by which an image is shifted at most, to each side; what comes in is black."""
+    """Most pixels by which an image is shifted in each direction; the uncovered area is black."""
     crop_scale: float = 0.08
     """Smallest share of the image that a resized crop keeps."""
     flip: float = 0.0
-    """Probability of a mirror image."""
+    """Probability of a horizontal flip."""
     rand_augment: str | None = None
-    """RandAugment (Cubuk et al. 2020), as timm writes it: magnitude m, its spread mstd, inc1."""
+    """RandAugment (Cubuk et al. 2020) in timm's notation: magnitude m, its spread mstd, inc1."""
     color_jitter: float = 0.0
     """Largest change of brightness, contrast and saturation; without RandAugment only."""
     short_side: int | None = None
-    """Segmentation: the short side that images are brought to before their scale is varied; None:
-    they are taken as they are."""
+    """Segmentation: the short side to which images are resized before their scale is varied; None:
+    they are not resized."""
     scales: float = 1.0
-    """Segmentation: how much larger or smaller a scale can be drawn; 2 is half to double."""
+    """Segmentation: largest factor of the random scale, up or down; 2 is half to double."""
     photometric: bool = False
     """Segmentation: vary brightness, contrast, saturation and hue, each half of the time."""
     erasing: float = 0.0
     """Probability that a rectangle is replaced by noise (Zhong et al. 2020)."""
     repeats: int = 1
-    """Times that an image is drawn in an epoch, which meets as many fewer (Hoffer et al. 2020)."""
+    """Times each image is used in an epoch, which has as many fewer images (Hoffer et al. 2020)."""
     shuffle_buffer: int = 0
-    """Images among which the stored order is shuffled, for shards that are read as streams; 0: all
-    of them."""
+    """Size of the buffer in which the stored order is shuffled, for shards that are read as
+    streams; 0: all images."""
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Precision of the matrix products in training; weights and evaluation are fp32 always."""
+    """Precision of the matrix products in training; weights and evaluation are always fp32."""
     recompute: bool = False
-    """Compute the inside of blocks again in the backward pass instead of keeping it."""
+    """Recompute blocks in the backward pass instead of keeping their activations."""
     seed: int = 0
-    """Of initial weights, order and augmentation."""
+    """Seed of initial weights, order and augmentation."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -137,20 +137,20 @@ class Recipe:
         for name in ("warmup_epochs", "cutoff_soft", "drop_cutoff"):
             if getattr(self, name) > self.epochs:
                 raise RecipeError(
-                    f"recipe {self.name}: {name}={getattr(self, name)} lies beyond the last of "
+                    f"recipe {self.name}: {name}={getattr(self, name)} is more than the "
                     f"{self.epochs} epochs; lower it"
                 )
 
     @property
     def mixes(self) -> bool:
-        """Whether images are ever blended, so that targets are shares of classes."""
+        """Whether images are mixed, so that targets are shares of classes."""
         return self.mixup_prob > 0 and max(self.mixup, self.cutmix) > 0
 
     def override(self, assignments: Iterable[str]) -> Recipe:
         """Return the recipe with fields replaced, each written `field=value`.
 
         Raises:
-            RecipeError: no such field, or a value of another type or out of its range.
+            RecipeError: a field is unknown, or its value has another type or is out of range.
         """
         return replace(self, **dict(self._parse(assignment) for assignment in assignments))
 
@@ -182,7 +182,7 @@ def _choose(text: str, options: tuple[Any, ...]) -> Any:
 
 
 def _read_flag(text: str) -> bool:
-    """Return what `true` or `false` means."""
+    """Return the value of `true` or `false`."""
     return {"true": True, "false": False}[text] if text in ("true", "false") else _refuse(text)
 
 
@@ -217,7 +217,7 @@ RECIPES: Mapping[str, Recipe] = {name: Recipe(name=name, **given) for name, give
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe of the table.
+    """Return the recipe of a name.
 
     Raises:
         RecipeError: there is none of this name.

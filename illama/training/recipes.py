@@ -1,7 +1,7 @@
 """The published recipes as data: field values of `illama.training.recipe.Recipe`, by recipe name.
 
-Table numbers are those of Wang et al. 2024; what its tables leave open is as in the released
-scripts. Pieces shared by several recipes stand first.
+Table numbers are those of Wang et al. 2024; what its tables do not give is as in the released
+scripts. Values shared by several recipes come first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 _Fields = Mapping[str, Any]
 
-_SEEN: _Fields = {
+_AUGMENTED: _Fields = {
     "crop": "resized",
     "flip": 0.5,
     "rand_augment": "rand-m9-mstd0.5-inc1",
@@ -19,10 +19,10 @@ _SEEN: _Fields = {
     "erasing": 0.25,
     "label_smoothing": 0.1,
 }
-"""How images are varied in every recipe of the paper (Tables 12 to 14)."""
+"""Augmentation in every recipe of the paper (Tables 12 to 14)."""
 
 _IMAGENET: _Fields = {
-    **_SEEN,
+    **_AUGMENTED,
     "image_size": 224,
     "classes": 1000,
     "epochs": 300,
@@ -63,7 +63,7 @@ _BASE: _Fields = {
 }
 
 _IMAGENET_21K: _Fields = {
-    **_SEEN,
+    **_AUGMENTED,
     "image_size": 224,
     "classes": 10_450,
     "epochs": 90,
@@ -80,7 +80,7 @@ _IMAGENET_21K: _Fields = {
 """Training from scratch on ImageNet-21K-P, winter 2021 (Table 13)."""
 
 _TUNED: _Fields = {
-    **_SEEN,
+    **_AUGMENTED,
     "classes": 1000,
     "epochs": 30,
     "batch_size": 512,
@@ -119,7 +119,7 @@ _ADE20K: _Fields = {
 history; the batch is inferred)."""
 
 _CIFAR: _Fields = {
-    **_SEEN,
+    **_AUGMENTED,
     "size": "tiny",
     "image_size": 224,
     "epochs": 300,

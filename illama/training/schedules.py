@@ -1,4 +1,4 @@
-"""What changes while training, as pure functions of the optimizer step: step -> value."""
+"""Schedules: learning rate, weight decay, soft mask and drop rate of each optimizer step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 def polynomial(
     step: int, *, peak: float, warmup_steps: int, steps: int, first: float = 1e-6
 ) -> float:
-    """Return the learning rate: a straight line from `peak` to 0, less in the warm-up.
+    """Return the learning rate: a straight line from `peak` to 0, with warm-up.
 
-    In its `warmup_steps` the rate is multiplied by a factor that rises linearly from `first` to 1,
-    as in the BEiT recipe that the paper segments with (power 1).
+    In the first `warmup_steps` the rate is multiplied by a factor that rises linearly from `first`
+    to 1, as in the BEiT recipe that the paper uses for segmentation (power 1).
     """
     rate = peak * (1 - step / steps)
     if step >= warmup_steps:
@@ -25,8 +25,8 @@ def learning_rate(
 ) -> float:
     """Return the learning rate: linear from 0 to `peak`, then half a cosine towards `minimum`.
 
-    Step 0 has rate 0; the last warm-up step and the first behind it both have the peak (end points
-    included, as in the released code). `steps` counts all steps, warm-up included.
+    Step 0 has rate 0; the last warm-up step and the first one after it both have the peak (end
+    points included, as in the released code). `steps` counts all steps, warm-up included.
     """
     if step < warmup_steps:
         return peak * _share(step, warmup_steps)
@@ -43,7 +43,7 @@ def soft_mask(
 ) -> float:
     """Return the soft mask (paper, section 3.5): 0 from step `cutoff_steps` on.
 
-    Before it, `constant` keeps `start`; `linear` falls from `start` to 0, both of them reached.
+    Before it, `constant` keeps `start`; `linear` falls from `start` to 0, both included.
     """
     if step >= cutoff_steps:
         return 0.0
@@ -58,10 +58,10 @@ def drop_path(
     schedule: Literal["constant", "linear"],
     cutoff_steps: int,
 ) -> float:
-    """Return the drop rate of the last block (Liu et al. 2023, which the released code extends).
+    """Return the drop rate of the last block (Liu et al. 2023, as extended by the released code).
 
-    `standard` keeps it; `late` is 0 before `cutoff_steps`; `early` is 0 from there on and, with the
-    schedule `linear`, falls there from `rate` to 0 like the soft mask.
+    `standard` keeps it; `late` is 0 before `cutoff_steps`; `early` is 0 from then on and, with the
+    schedule `linear`, falls from `rate` to 0 before, like the soft mask.
     """
     if mode == "early":
         return soft_mask(step, start=rate, schedule=schedule, cutoff_steps=cutoff_steps)
@@ -74,5 +74,5 @@ def _cosine(step: int, steps: int, start: float, end: float) -> float:
 
 
 def _share(step: int, steps: int) -> float:
-    """Return how far `step` is on the way from the first of `steps` steps, 0, to the last, 1."""
+    """Return the position of `step` between the first of `steps` steps, 0, and the last, 1."""
     return step / (steps - 1) if steps > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Teaching segmentation: masks beside images, varied alike; the loss per pixel; mIoU as a log."""
+"""The segmentation task: images with masks and their augmentation, pixel loss, test mIoU."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from illama.transforms import Transform, evaluation_transform
 from illama.upernet import Segmented, Segmenter, SegmenterConfig, resize
 
 AUXILIARY_WEIGHT = 0.4
-"""Of the auxiliary head's loss."""
+"""Weight of the auxiliary head's loss."""
 LONGEST = 4
-"""Long side over short side at most, where a short side is given (2048 to 512)."""
+"""Largest long side over short side, where a short side is given (2048 to 512)."""
 MOST_OF_A_CLASS = 0.75
-"""Share of a crop that one class may take; else it is drawn again."""
+"""Largest share of a crop that one class may fill; otherwise it is drawn again."""
 CROPS = 10
-"""Draws of a crop at most."""
+"""Most draws of a crop."""
 _BILINEAR, _NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 
 
@@ -48,15 +48,15 @@ class Segmentation:
     """One class for each pixel."""
 
     def build(self, recipe: Recipe) -> Segmenter:
-        """Return the recipe's segmenter: freshly drawn, or from a backbone or a segmenter.
+        """Return the recipe's segmenter: random, or from a checkpoint of backbone or segmenter.
 
         Raises:
-            RecipeError: the recipe asks for what segmentation does not have.
+            RecipeError: the recipe has an average of weights, or mixes images.
             CheckpointError: the weights to start from are missing or do not fit.
         """
         if recipe.ema is not None or recipe.mixes:
             raise RecipeError(
-                f"recipe {recipe.name}: segmentation keeps no average and mixes no images; set "
+                f"recipe {recipe.name}: segmentation supports no average and no mixed images; set "
                 "ema=none, mixup=0 and cutmix=0"
             )
         config = SegmenterConfig(
@@ -74,29 +74,31 @@ class Segmentation:
         return segmenter
 
     def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source, if it has masks of the recipe's classes.
+        """Return the source if its masks have the recipe's classes.
 
         Raises:
-            TrainingError: it has none, or of another number of classes.
+            TrainingError: it has no masks, or another number of classes.
         """
         if source.masks is None:
             raise TrainingError(f"{source.name} has no masks; use an ADE20K folder, or demo-shapes")
         count = len(source.mask_classes or ())
         if count != recipe.classes:
             raise TrainingError(
-                f"{source.name} has {count} classes of pixels, recipe {recipe.name}"
+                f"{source.name} has {count} pixel classes, recipe {recipe.name} has"
                 f" {recipe.classes}; set classes={count}"
             )
         return source
 
     def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
-        """Return images with masks: varied, or squeezed to the model's size for the log."""
+        """Return images with masks: augmented, or resized to the model's square for the log."""
         transform = evaluation_transform(recipe.image_size)
-        prepare: Any = Variation(recipe, transform) if training else partial(_squeeze, transform)
+        prepare: Any = (
+            MaskedAugmentation(recipe, transform) if training else partial(_squeeze, transform)
+        )
         return MaskedImageDataset(source, prepare, recipe.seed, substitutes=training)
 
     def score(self, outputs: Segmented, labels: Tensor, mixing: Mixing, recipe: Recipe) -> Scored:
-        """Return the loss of both heads, and the shares of right pixels."""
+        """Return the loss of both heads, and the sum of the shares of correct pixels."""
         del mixing, recipe
         logits = resize(outputs.logits.float(), labels.shape[1:])
         loss = pixel_loss(logits, labels)
@@ -109,10 +111,10 @@ class Segmentation:
 
     @torch.no_grad()
     def evaluate(self, runs: Runs, batches: Iterable[Batch], world: World) -> Record:
-        """Return `test_loss`, `test_miou` and the share of right pixels, `test_acc1` (percent).
+        """Return `test_loss`, `test_miou` and the share of correct pixels, `test_acc1` (percent).
 
-        Images are squeezed to the model's size: a log, not the evaluation, which
-        `illama-eval segment` does at their own size.
+        Images are resized to the model's square, for the log only; `illama-eval segment` evaluates
+        them at their own size.
         """
         totals: dict[str, Tensor] = {}
         for batch in batches:
@@ -160,10 +162,10 @@ def _numbers(total: Tensor, ending: str) -> Record:
 
 
 class MaskedImageDataset(ImageDataset):
-    """Pictures whose truth is a mask."""
+    """Images labeled by masks."""
 
     def read_example(self, position: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return an image as it is seen, and the class of each of its pixels.
+        """Return a prepared image, and the class of each of its pixels.
 
         Raises:
             ImageError: image or mask cannot be read, or their sizes differ.
@@ -177,7 +179,7 @@ class MaskedImageDataset(ImageDataset):
 def _squeeze(
     transform: Transform, image: NDArray[np.uint8], mask: NDArray[np.uint8], _: object
 ) -> tuple[Tensor, NDArray[np.uint8]]:
-    """Return both at the model's size."""
+    """Return image and mask resized to the model's square."""
     size = (transform.image_size, transform.image_size)
     seen = np.asarray(Image.fromarray(image).resize(size, _BILINEAR))
     truth = np.asarray(Image.fromarray(mask).resize(size, _NEAREST))
@@ -185,8 +187,8 @@ def _squeeze(
 
 
 @dataclass(frozen=True)
-class Variation:
-    """Scale, crop, mirror image and colours, drawn anew for each image; masks follow."""
+class MaskedAugmentation:
+    """Random scale, crop, flip and colours, drawn for each image; its mask follows."""
 
     recipe: Recipe
     transform: Transform
@@ -194,7 +196,7 @@ class Variation:
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], random: np.random.Generator
     ) -> tuple[Tensor, NDArray[np.uint8]]:
-        """Return a varied image [3, side, side] and its mask [side, side]."""
+        """Return an augmented image [3, side, side] and its mask [side, side]."""
         recipe, side = self.recipe, self.recipe.image_size
         size = scaled_size(image.shape[1], image.shape[0], recipe, random)
         seen = np.asarray(Image.fromarray(image).resize(size, _BILINEAR))
@@ -239,7 +241,7 @@ def distort(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np
     """Vary brightness, contrast, saturation and hue, each half of the time.
 
     Brightness by up to 32 of 255, contrast and saturation by factors of 0.5 to 1.5, hue by up to a
-    tenth of the circle (18 of OpenCV's 180); contrast before or behind the colours.
+    tenth of the circle (18 of OpenCV's 180); contrast before or after the colours.
     """
     pixels = image.astype(np.float32)
     if random.random() < 0.5:  # noqa: PLR2004 - half of the time

@@ -1,4 +1,4 @@
-"""What a training teaches: which network, seen through which pictures, by which loss."""
+"""The interface of a training task: its network, images, loss, test numbers and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ from illama.training.recipe import Recipe
 Record = dict[str, float | int]
 """One line of the log, with the names and units of the released logs: `test_acc1` and `test_acc5`
 in percent, `train_class_acc` a fraction (absent where images are mixed); `train_...` are means over
-the epoch's steps, `test_...` holds at `test_soft_mask_rate`, the mask of the last step.
-`test_..._at_0` is our own: the same at soft mask 0, as the model will run."""
+the epoch's steps, `test_...` is measured at `test_soft_mask_rate`, the mask of the last step.
+`test_..._at_0` is our own: the same at soft mask 0, with which the model will be run."""
 
 Runs = Mapping[str, Callable[[Tensor], Tensor]]
-"""What is evaluated, from images to logits, by the ending that its names get in the log."""
+"""Models to evaluate, from images to logits, by the suffix of their names in the log."""
 
 
 class TrainingError(ValueError):
-    """A training that cannot start or go on; one line: what, where, what to do."""
+    """A training that cannot start or continue; one line: what, where, what to do."""
 
     exit_code: ClassVar[int] = 3
 
 
 class Scored(NamedTuple):
-    """What one micro-batch came to."""
+    """Loss and hits of one micro-batch."""
 
     loss: Tensor
     """Mean over the images, with gradient."""
     hits: Tensor
-    """Images whose answer is right; of segmentation, shares of right pixels, summed."""
+    """Number of correct images; for segmentation, the sum of the shares of correct pixels."""
 
 
 class Task(Protocol):
-    """What differs between classification and segmentation; everything else is the one loop's."""
+    """What differs between classification and segmentation in the training loop."""
 
     def build(self, recipe: Recipe) -> Any:
-        """Return the network that the training begins with."""
+        """Return the initial network of the training."""
         ...
 
     def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source in the numbering of the recipe's classes, or refuse it.
+        """Return the source with labels in the numbering of the recipe's classes.
 
         Raises:
-            TrainingError: it cannot teach this task.
+            TrainingError: it has no labels or masks for this task.
             SourceError: its labels do not fit.
         """
         ...
 
     def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
-        """Return what a training sees of the images, varied, or a test, plain."""
+        """Return the images, augmented for training, or plain for testing."""
         ...
 
     def score(self, outputs: Any, labels: Tensor, mixing: Mixing, recipe: Recipe) -> Scored:
@@ -64,7 +64,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self, runs: Runs, batches: Iterable[Batch], world: World) -> Record:
-        """Return the numbers of the log that the test images show."""
+        """Return the log's numbers on the test images."""
         ...
 
     def save(self, network: Any, path: Path, **about: Any) -> None:

@@ -1,4 +1,4 @@
-"""A model, its optimizer and the schedules that drive both: what one optimizer step does."""
+"""The trainer: a model, its optimizer and schedules, and one optimizer step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from illama.training.segmentation import Segmentation
 from illama.training.task import Record, Task, TrainingError
 
 BETAS = (0.9, 0.999)
-"""AdamW's, in every recipe of the paper (Table 12)."""
+"""AdamW's betas in every recipe of the paper (Table 12)."""
 
 _LOW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,25 +45,25 @@ class LossError(TrainingError):
     def __init__(self, message: str, positions: Sequence[int]) -> None:
         super().__init__(message)
         self.positions = tuple(positions)
-        """Training images of the passes whose loss it was."""
+        """Training images of the micro-batches with this loss."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step leaves behind."""
+    """The result of one optimizer step."""
 
     record: Record
-    """Its part of the log."""
+    """Its numbers for the log."""
     stopping: bool
-    """Whether any process was asked to stop."""
+    """Whether any process received a signal to stop."""
 
 
 class Trainer:
-    """Everything that a training changes, and how; steps count over all epochs.
+    """Everything that a training updates, and how; steps count over all epochs.
 
     Raises:
         TrainingError: too few images for a batch, or a soft mask that does not fit the recipe.
-        RecipeError: a batch that does not fill the processes.
+        RecipeError: a batch with fewer micro-batches than processes.
         CheckpointError: the recipe starts from weights that are missing or do not fit.
     """
 
@@ -101,7 +101,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "fp16")
 
     def _check_soft_mask(self) -> None:
-        """Refuse a soft mask where there is none, and one that stays unless that is asked for."""
+        """Raise if the last step has a soft mask, unless the recipe allows it."""
         last = self.soft_mask(self.steps - 1)
         if last and not self.recipe.keep_soft_mask:
             raise RecipeError(
@@ -110,19 +110,19 @@ class Trainer:
             )
 
     def _check_sharding(self) -> None:
-        """Refuse to cut what stays whole."""
+        """Raise if this training cannot be sharded."""
         if self.world.size == 1:
-            raise TrainingError("--shard cuts a model over processes; start several by torchrun")
+            raise TrainingError("--shard needs several processes; start them with torchrun")
         if self.recipe.task == "segmentation":
-            raise RecipeError(f"recipe {self.recipe.name}: --shard cuts classifiers alone")
+            raise RecipeError(f"recipe {self.recipe.name}: --shard supports classification only")
         if self.recipe.ema is not None or self.recipe.dtype == "fp16":
             raise RecipeError(
-                f"recipe {self.recipe.name}: --shard keeps no average of the weights and needs no"
+                f"recipe {self.recipe.name}: --shard supports neither an average of the weights nor"
                 " fp16; set ema=none and dtype=bf16 or fp32"
             )
 
     def _wrap(self, *, compiled: bool) -> Callable[..., Tensor]:
-        """Return the forward pass as the training runs it; the weights are the model's own."""
+        """Return the forward pass, compiled or distributed; it shares the model's weights."""
         if self.recipe.recompute:
             self.model.recompute_blocks()
         if self.sharded:
@@ -171,11 +171,14 @@ class Trainer:
         )
 
     def take_step(
-        self, step: int, batches: Iterable[Batch], asked: Callable[[], bool] = lambda: False
+        self,
+        step: int,
+        batches: Iterable[Batch],
+        stop_requested: Callable[[], bool] = lambda: False,
     ) -> StepResult:
         """Take an optimizer step on this process's micro-batches.
 
-        `asked` tells, once they are done, whether this process is to stop behind the step.
+        `stop_requested` is called after them: whether this process is to stop after the step.
 
         Raises:
             LossError: the loss is not finite; the weights are left as they were.
@@ -188,7 +191,7 @@ class Trainer:
             seen.append(self._learn(step, batch, synchronised=number == own))
             positions.append(batch.positions)
         sums = torch.stack(seen)
-        stop = sums.new_tensor([asked()])
+        stop = sums.new_tensor([stop_requested()])
         total = self.world.add(torch.cat((sums.sum(0), stop)))
         loss, correct, images, stopped = total.tolist()
         if not math.isfinite(loss):
@@ -211,32 +214,34 @@ class Trainer:
         return StepResult(record, stopped > 0)
 
     def whole(self) -> Model:
-        """Return the model in one piece; where it is cut, all processes call it together."""
+        """Return the unsharded model; all processes call it together."""
         return fsdp.gather_model(self.model, self.device) if self.sharded else self.model
 
     def moments(self) -> dict[str, Any]:
-        """Return the optimizer's state in one piece; all processes call it together."""
+        """Return the optimizer's unsharded state; all processes call it together."""
         state: dict[str, Any] = fsdp.gather(self.optimizer.state_dict())
         return state
 
     def resume_from(self, model: Model, moments: dict[str, Any]) -> None:
-        """Go on from saved weights and moments."""
+        """Load saved weights and moments."""
         fsdp.fill(self.model, model)
         for own, saved in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(saved)
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
         for index, own in moments["state"].items():
-            own.update({name: fsdp.cut_like(each, parameters[index]) for name, each in own.items()})
+            own.update(
+                {name: fsdp.shard_like(each, parameters[index]) for name, each in own.items()}
+            )
         self.optimizer.load_state_dict(moments)
 
     def _set_rates(self, step: int) -> None:
-        """Give the optimizer the step's learning rate and weight decay."""
+        """Set the optimizer's learning rate and weight decay for a step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step) * group["scale"]
             group["weight_decay"] = self.weight_decay(step) if group["decays"] else 0.0
 
     def _learn(self, step: int, batch: Batch, *, synchronised: bool) -> Tensor:
-        """Add a micro-batch's gradients; return its summed loss, its hits and its images."""
+        """Add a micro-batch's gradients; return its summed loss, hits and number of images."""
         recipe, images = self.recipe, len(batch.images)
         pixels = batch.images.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
@@ -256,14 +261,14 @@ class Trainer:
 
     @contextlib.contextmanager
     def _drawing(self, step: int, index: int) -> Iterator[None]:
-        """Let what the network drops inside be a function of seed, step and micro-batch alone."""
+        """Make dropout a function of seed, step and micro-batch only."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(dropout_seed(self.recipe, step, index))
             yield
 
     def _gathering(self, synchronised: bool) -> AbstractContextManager[object]:
-        """Let only a step's last backward pass exchange gradients with other processes."""
+        """Exchange gradients with other processes only in a step's last backward pass."""
         if self.sharded:
             fsdp.exchange_gradients(self.model, on=synchronised)
         if synchronised or not isinstance(self.run, DistributedDataParallel):
@@ -272,7 +277,7 @@ class Trainer:
         return waiting
 
     def _update(self) -> None:
-        """Clip the gradients, change the weights, and follow them with the average."""
+        """Clip the gradients, update the weights, and then their average."""
         self.scaler.unscale_(self.optimizer)
         if self.recipe.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
@@ -288,14 +293,14 @@ def parameter_groups(
     """Return AdamW's groups: no decay for vectors, biases, positions and class token.
 
     With a layer decay there is a pair of groups for each depth, whose learning rate has the factor
-    layer_decay ** (blocks behind it); what stands behind the blocks has the full rate.
+    layer_decay ** (blocks after it); what follows the blocks has the full rate.
     """
     named = list(model.named_parameters())
     depth = 1 + max(int(found[1]) for name, _ in named if (found := _BLOCK.search(name)))
     groups: dict[tuple[float, bool], list[Tensor]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in named:
         decays = parameter.ndim > 1 and not name.endswith(_SPARED)
-        groups.setdefault((layer_decay ** _behind(name, depth), decays), []).append(parameter)
+        groups.setdefault((layer_decay ** _blocks_after(name, depth), decays), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -313,8 +318,8 @@ _EMBEDDING = (*_SPARED, "patch_embedding.weight", "patch_embedding.bias")
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
-def _behind(name: str, depth: int) -> int:
-    """Return by how many steps of depth a weight lies before what follows the blocks."""
+def _blocks_after(name: str, depth: int) -> int:
+    """Return the depth of a weight, counted backwards: 0 for what follows the blocks."""
     found = _BLOCK.search(name)
     if found:
         return depth - int(found[1])
@@ -324,8 +329,8 @@ def _behind(name: str, depth: int) -> int:
 def draw_kept(rate: float, depth: int, images: int, random: np.random.Generator) -> Tensor | None:
     """Draw which branches of which blocks each image takes, [block, branch, image]; None: all.
 
-    The rate grows linearly over depth, 0 in the first block; what stays is scaled up, so that the
-    mean does not change (Huang et al. 2016).
+    The rate grows linearly over depth, 0 in the first block; kept branches are scaled up, so
+    that the mean does not change (Huang et al. 2016).
     """
     if not rate:
         return None

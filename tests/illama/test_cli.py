@@ -219,7 +219,7 @@ def test_fetch_leaves_nothing_behind_when_the_bytes_are_wrong(illama, hub, tmp_p
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("http://127.0.0.1:9", "download failed"), ("file:///etc", "no http or https")],
+    [("http://127.0.0.1:9", "download failed"), ("file:///etc", "not an http or https")],
 )
 @pytest.mark.usefixtures("hub")
 def test_fetch_says_why_an_address_does_not_answer(illama, tmp_path, url, words):

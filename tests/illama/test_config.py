@@ -80,7 +80,7 @@ def test_a_config_survives_the_way_through_a_dictionary():
         ({"width": 0}, "width=0 must be a positive whole number"),
         ({"depth": 2.0}, "depth=2.0 must be"),
         ({"heads": True}, "heads=True must be"),
-        ({"image_size": 225}, "225 is no multiple of patch_size 16"),
+        ({"image_size": 225}, "225 is not a multiple of patch_size 16"),
         ({"heads": 5}, "width 192 does not divide into 5 heads"),
         ({"width": 195, "heads": 3}, "even head width, not 65"),
         ({"masking": "modified"}, "class_token='first'"),

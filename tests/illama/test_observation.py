@@ -125,7 +125,7 @@ def test_the_other_placements_let_the_class_token_see_the_image(draw, pictures, 
 def test_a_field_that_was_not_wanted_cannot_be_used_unseen(draw, pictures):
     layer, *_ = draw(RELEASED).observe(pictures(RELEASED), {"used"})
     assert present(layer.used, "used") is layer.used
-    with pytest.raises(ValueError, match="'softmax' was not wanted"):
+    with pytest.raises(ValueError, match="'softmax' was not requested"):
         present(layer.softmax, "softmax")
-    with pytest.raises(ValueError, match="carries no batch"):
+    with pytest.raises(ValueError, match="has no batch"):
         batch_of(layer)

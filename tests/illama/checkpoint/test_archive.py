@@ -141,7 +141,7 @@ WORDS = {
     "empty": (b"", "is empty"),
     "web page": (b"\n<!DOCTYPE html><html></html>", "web page"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "error text": (b'{"error": "not found"}', "no checkpoint"),
+    "error text": (b'{"error": "not found"}', "not a checkpoint"),
     "other pickle": (pickle.dumps({"a": 1}, protocol=2), "damaged"),
     "other zip": (b"PK\x03\x04 nothing more", "damaged"),
     "cut safetensors": (struct.pack("<Q", 900) + b'{"a":', "damaged"),
@@ -164,7 +164,7 @@ def test_paths_that_are_no_files_are_named_in_plain_words(tmp_path, monkeypatch)
     with pytest.raises(CheckpointError, match="is a folder"):
         read_checkpoint(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="no regular file"):
+    with pytest.raises(CheckpointError, match="not a regular file"):
         read_checkpoint(tmp_path / "pipe")
 
     def refuse(*_: object) -> None:
@@ -179,12 +179,12 @@ def test_paths_that_are_no_files_are_named_in_plain_words(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([torch.zeros(2)], "holds a list"),
-        ({}, "holds no weights"),
-        ({"model": {}, "epoch": 1}, "holds no weights, only 'model', 'epoch'"),
-        ({"weights": 1.0}, "holds no weights, only 'weights'"),
+        ([torch.zeros(2)], "contains a list"),
+        ({}, "has no weights"),
+        ({"model": {}, "epoch": 1}, "has no weights, only 'model', 'epoch'"),
+        ({"weights": 1.0}, "has no weights, only 'weights'"),
         ({"model": {"a": torch.zeros(1), "b": "text"}}, "entry 'b' is a str"),
-        ({"model": {1: torch.zeros(1)}}, "something else than text"),
+        ({"model": {1: torch.zeros(1)}}, "names of weights that are not text"),
     ],
 )
 def test_files_without_weights_are_named_in_plain_words(tmp_path, content, words):
@@ -244,7 +244,7 @@ def test_an_expanded_tensor_is_refused_before_anything_is_allocated(tmp_path, zi
     huge = torch.zeros(1).expand(10**10)
     torch.save({"model": {"a": huge}}, path, _use_new_zipfile_serialization=zipped)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match="more bytes than the file holds"):
+    with pytest.raises(CheckpointError, match="more bytes than the file has"):
         read_checkpoint(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
@@ -267,7 +267,7 @@ def test_a_size_beyond_the_data_is_refused_before_anything_is_allocated(tmp_path
     torch.save({"a": torch.ones(5)}, tmp_path / "a.pth")
     path = rewrite(tmp_path / "a.pth", tmp_path / "b.pth", grow(what))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match="more bytes than the file holds"):
+    with pytest.raises(CheckpointError, match="more bytes than the file has"):
         read_checkpoint(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 

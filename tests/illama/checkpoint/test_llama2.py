@@ -164,17 +164,17 @@ def test_what_is_no_llama_is_refused_in_one_line(tmp_path):
 
     refuse(tmp_path / "none", "config.json: cannot be read")
     refuse(write(tmp_path / "small").folder, "layers is 3, the model to fill needs 12", "tiny")
-    refuse(write(tmp_path / "odd", hidden_size="wide").folder, "config.json: is no LLaMA's")
+    refuse(write(tmp_path / "odd", hidden_size="wide").folder, "config.json: is not that of a LLaMA")
     cut = write(tmp_path / "cut").folder
     shard = min(cut.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-100])
     refuse(cut, "cannot be read")
     lost = write(tmp_path / "lost").folder
     (lost / "model.safetensors.index.json").write_text("{}")
-    refuse(lost, "no file holds model.layers.0.self_attn.q_proj.weight")
+    refuse(lost, "no file has model.layers.0.self_attn.q_proj.weight")
     bare = write(tmp_path / "bare").folder
     (bare / "model.safetensors.index.json").unlink()
-    refuse(bare, "holds none of model.safetensors.index.json")
+    refuse(bare, "has none of model.safetensors.index.json")
     wild = write(tmp_path / "wild").folder
     tensors = safetensors.torch.load_file(wild / shard.name)
     tensors["model.layers.0.self_attn.k_proj.weight"][0, 0] = float("nan")

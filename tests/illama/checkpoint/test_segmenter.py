@@ -28,7 +28,7 @@ def test_a_segmenter_comes_back_as_it_was(segmenter, tmp_path, suffix):
 
 def test_other_files_are_refused(segmenter, golden_checkpoint, tmp_path):
     assert not is_segmenter(golden_checkpoint)
-    with pytest.raises(CheckpointError, match="holds no segmentation head"):
+    with pytest.raises(CheckpointError, match="has no segmentation head"):
         read_segmenter(golden_checkpoint)
     path = tmp_path / "file.safetensors"
     save_segmenter(segmenter, path)

@@ -57,7 +57,7 @@ def test_other_folders_stay_as_they_are():
 @pytest.mark.parametrize("odd", ["cat/kitten", "cat/dog1-cat1"])
 def test_a_name_that_does_not_fit_its_folder_is_refused(odd):
     names = ["cat/cat1-dog1", "dog/dog1-cat1", odd]
-    with pytest.raises(SourceError, match=f"1 of 3 file names carry no texture.*{odd}"):
+    with pytest.raises(SourceError, match=f"1 of 3 file names have no texture.*{odd}"):
         attach_cues(folder(names))
 
 

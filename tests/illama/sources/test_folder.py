@@ -32,11 +32,11 @@ def test_names_that_differ_by_their_extension_alone_keep_it(tmp_path, save):
 def test_an_empty_class_and_a_stray_image_are_refused(tmp_path, save):
     save(tmp_path / "cat" / "x.png")
     (tmp_path / "dog").mkdir()
-    with pytest.raises(SourceError, match=r"1 of 2 class folders hold no images \(first: 'dog'\)"):
+    with pytest.raises(SourceError, match=r"1 of 2 class folders have no images \(first: 'dog'\)"):
         open_source(str(tmp_path))
     shutil.rmtree(tmp_path / "dog")
     save(tmp_path / "stray.png")
-    with pytest.raises(SourceError, match=r"1 images lie beside the class folders"):
+    with pytest.raises(SourceError, match=r"1 images are next to the class folders"):
         open_source(str(tmp_path))
 
 

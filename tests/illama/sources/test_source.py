@@ -133,7 +133,7 @@ def test_wordnet_ids_are_mapped_to_the_thousand_indices():
     assert mapped.for_head(1000).fingerprint == mapped.fingerprint
     assert mapped.limit(1, 0).fingerprint == source.limit(1, 0).for_head(1000).fingerprint
     assert source.for_head(2) is source
-    with pytest.raises(SourceError, match="2 classes, the head 1000"):
+    with pytest.raises(SourceError, match="2 classes, the head has 1000"):
         replace(source, classes=(wnids[7], "n00000000")).for_head(1000)
 
 
@@ -195,12 +195,12 @@ def test_what_cannot_be_opened_is_refused_in_one_line(tmp_path):
     for spec, message in (
         ("nowhere", "does not exist"),
         ("set.tar.gz", "unpack other archives"),
-        ("empty", "holds no images"),
+        ("empty", "has no images"),
     ):
         with pytest.raises(SourceError, match=message) as caught:
             open_source(str(tmp_path / spec))
         assert "\n" not in str(caught.value)
-    with pytest.raises(SourceError, match="brings its own labels"):
+    with pytest.raises(SourceError, match="has its own labels"):
         open_source("demo", labels=tmp_path / "labels.csv")
 
 

@@ -32,8 +32,8 @@ def test_a_table_of_names_numbers_them_in_sorted_order(tmp_path, save):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,label\nx.png,1\n", "columns file,label expected, found"),
-        ("", "columns file,label expected"),
+        ("name,label\nx.png,1\n", "expected the columns file,label, found"),
+        ("", "expected the columns file,label"),
         ("file,label\nx.png\n", "no file or no label"),
         ("file,label\n../x.png,1\n", "not among the images"),
         ("file,label\ngone.png,1\n", "not among the images"),

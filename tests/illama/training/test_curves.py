@@ -96,8 +96,8 @@ def test_what_is_no_log_is_refused_in_one_line(log, tmp_path):
     (tmp_path / "empty").write_text("")
     for path, words in (
         (tmp_path / "none", "cannot be read"),
-        (tmp_path / "poem", "'a rose' is no record of an epoch"),
-        (tmp_path / "empty", "holds no epoch"),
+        (tmp_path / "poem", "'a rose' is not the record of an epoch"),
+        (tmp_path / "empty", "has no epochs"),
     ):
         with pytest.raises(LogError, match=words) as refused:
             draw_curves([path], tmp_path / "figure.png")

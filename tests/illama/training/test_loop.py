@@ -100,7 +100,7 @@ def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(small_s
 
 def test_trained_weights_are_not_overwritten(small_source, trained):
     before = trained.checkpoint.read_bytes()
-    with pytest.raises(TrainingError, match="is trained already; choose another --out"):
+    with pytest.raises(TrainingError, match="training is done; choose another --out"):
         fit(SMALL, small_source(), small_source("test", 30), trained.out)
     assert trained.checkpoint.read_bytes() == before
 
@@ -170,7 +170,7 @@ def test_a_missing_tensorboard_is_named(small_source, monkeypatch, tmp_path):
 
 def test_a_model_is_not_cut_over_one_process_nor_with_an_average(small_source, tmp_path):
     how = Execution(sharded=True)
-    with pytest.raises(TrainingError, match="start several by torchrun"):
+    with pytest.raises(TrainingError, match="start them with torchrun"):
         fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
     with pytest.raises(RecipeError, match="set ema=none and dtype=bf16 or fp32"):
         Trainer(replace(SMALL, ema=0.9), 50, World(0, 2), sharded=True)
@@ -192,9 +192,9 @@ def test_a_missing_device_is_refused():
 def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
     drawn = draw("test", 10)
     np.savez(tmp_path / "images.npz", images=drawn.images, labels=drawn.labels)
-    with pytest.raises(SourceError, match="has no images for testing; give one with train"):
+    with pytest.raises(SourceError, match="has no images for testing; give a source with train"):
         open_splits(replace(SMALL, data=str(tmp_path / "images.npz")))
-    with pytest.raises(SourceError, match="brings no images of its own; name them by --data"):
+    with pytest.raises(SourceError, match="has no default data; pass --data"):
         open_splits(replace(SMALL, data=None))
 
 
@@ -222,7 +222,7 @@ def test_the_command_trains_and_prints_where_the_weights_are(illama, folders, tm
     assert (out / "curves.png").stat().st_size > 1000
     code, _, said = illama("train", "demo", "--data", folders, "--out", out, *sets)
     assert (code, said.count("\n")) == (3, 1)
-    assert "is trained already" in said
+    assert "training is done" in said
 
 
 def test_the_recipes_are_listed_one_a_line(illama):

@@ -41,7 +41,7 @@ def test_overridden_fields_have_the_type_of_the_field():
         ("soft_mask=1.5", "soft_mask=1.5 is not in 0..1"),
         ("lr=nan", "lr=nan is not in"),
         ("epochs=0", "epochs=0 is not in"),
-        ("cutoff_soft=99", "cutoff_soft=99 lies beyond the last of"),
+        ("cutoff_soft=99", "cutoff_soft=99 is more than the 8 epochs"),
     ],
 )
 def test_what_does_not_fit_a_recipe_is_refused_in_one_line(assignment, words):

@@ -158,9 +158,9 @@ def test_what_cannot_be_taught_is_refused(write_ade, tmp_path):
     task, root = Segmentation(), write_ade(tmp_path)
     with pytest.raises(TrainingError, match="has no masks"):
         task.check(open_source("digits"), small())
-    with pytest.raises(TrainingError, match=r"has 150 classes of pixels.*set classes=150"):
+    with pytest.raises(TrainingError, match=r"has 150 pixel classes.*set classes=150"):
         task.check(open_source(str(root)), small(classes=3))
-    with pytest.raises(RecipeError, match="keeps no average and mixes no images"):
+    with pytest.raises(RecipeError, match="supports no average and no mixed images"):
         task.build(small(mixup=0.5))
 
 

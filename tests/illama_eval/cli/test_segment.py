@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_refused(command, subject, golden_checkpoint, folde
     path = tmp_path / "small.safetensors"
     save_segmenter(subject.segmenter, path)
     for words, said in (
-        ((golden_checkpoint, "--data", folder), "holds no segmentation head"),
+        ((golden_checkpoint, "--data", folder), "has no segmentation head"),
         ((path,), "no --data: segmentation needs images with masks"),
         ((path, "--data", "digits"), "segmentation needs masks, which this source lacks"),
         ((path, "--data", "demo-shapes"), "has 11 classes of pixels, small 150"),
