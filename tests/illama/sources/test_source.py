@@ -108,7 +108,7 @@ def test_as_many_classes_as_the_head_has_are_asked_for():
     eleven = source_of(["a"], [10], classes=[f"class {i}" for i in range(11)])
     assert eleven.for_head(11).labels.tolist() == [10]
     for head in (10, 12, 1000):
-        with pytest.raises(SourceError, match=f"11 classes, the head {head}"):
+        with pytest.raises(SourceError, match=f"11 classes, the head has {head}"):
             eleven.for_head(head)
 
 
