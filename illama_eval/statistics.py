@@ -30,6 +30,11 @@ FEW_DISCORDANT = 25
 Array = NDArray[np.float64]
 
 
+def upper_tail(z: float) -> float:
+    """Return the share of the standard normal distribution above `z`."""
+    return math.erfc(z / math.sqrt(2)) / 2
+
+
 def percentile_interval(replicates: Array) -> tuple[float, float]:
     """Return order statistics 5 and 196 of 200 replicates.
 

@@ -21,6 +21,12 @@ from illama_eval.statistics import CALIBRATED_FLOORS, Z_POWER, Array, paired_dif
 ROUNDING = 1e-9
 """Relative difference up to which two numbers are equal: batches and machines may differ."""
 
+CALIBRATED_P = {"ece": "calibrated_p", "ece_scaled": "calibrated_p_scaled"}
+"""Calibration error -> metric that says how often a calibrated model would show as much."""
+
+FALSE_ALARMS = 0.05
+"""p below which a model is not a calibrated one."""
+
 REDUNDANT_METRICS = {
     "calibration": {
         "ece_left",
@@ -70,7 +76,7 @@ class Change:
     detectable: float | None = None
     """The difference that this number of images shows in 80 % of repetitions."""
     calibrated: bool = False
-    """Whether both errors are within three floors, as those of a calibrated model are."""
+    """Whether neither side can be told from a calibrated model by its error."""
     problem: Problem = ""
     """Why there are no numbers; empty where there are."""
     reason: str = ""
@@ -128,7 +134,7 @@ def find_change(
     if problem:
         return change
     if declared.interval == "basic":
-        known = all(_within_floors(key, each) for each in (*baseline, *candidate))
+        known = all(_is_near_calibrated(key, each) for each in (*baseline, *candidate))
         change = replace(change, calibrated=known)
     first, last = ([row for row in side if row is not None] for side in (before, after))
     return _with_seeds(_with_images(change, first, last, declared.interval), first, last)
@@ -185,14 +191,11 @@ def _read_declaration(runs: Iterable[SubjectRun], row: Row) -> _Declared:
     )
 
 
-def _within_floors(key: Key, measured: SubjectRun) -> bool:
-    """Return whether an error is below three floors; other errors than `ece` follow that one."""
-    study, metric, _ = key
-    error = measured.rows.get((study, metric if metric.startswith("ece") else "ece", ()))
-    floor = measured.rows.get((study, "ece_floor", ()))
-    if error is None or floor is None or error.value is None or floor.value is None:
-        return False
-    return error.value <= CALIBRATED_FLOORS * floor.value
+def _is_near_calibrated(key: Key, measured: SubjectRun) -> bool:
+    """Return whether the test on this error, if there is one, finds no miscalibration."""
+    study, metric, at = key
+    p = measured.rows.get((study, CALIBRATED_P.get(metric, ""), at))
+    return p is not None and p.value is not None and p.value >= FALSE_ALARMS
 
 
 def _with_images(

@@ -33,9 +33,12 @@ Outcome = Literal["pass", "warn", "fail", "error", "info"]
 COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
 """States of metrics with numbers on both sides."""
 
+FEWEST_IMAGES = 30
+"""Images below which no regression is told from chance."""
+
 NOTHING = "nothing was compared: no gated metric has a number on both sides"
 DIRECTIONLESS = 'no side of it is declared better; give the policy better = "higher" or "lower"'
-NEAR_CALIBRATED = "both within three floors of a calibrated model"
+NEAR_CALIBRATED = "neither can be told from a calibrated model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +190,13 @@ def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> MetricVe
         return replace(judged, state="not comparable", outcome=outcome, reason=DIRECTIONLESS)
     if change.problem:
         return replace(judged, state=change.problem, outcome=_without_numbers(change, rule, policy))
+    if change.images < FEWEST_IMAGES:
+        return replace(
+            judged,
+            state="not comparable",
+            outcome="error" if rule.severity == "fail" else "warn",
+            reason=f"{change.images} images are too few to judge; {FEWEST_IMAGES} are needed",
+        )
     margin = rule.margin(change.baseline or 0.0)
     state, reason = _find_state(change, rule, margin)
     return replace(
@@ -202,8 +212,6 @@ def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> MetricVe
 def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
     """Return the state of a metric with numbers on both sides, and a note on how it was found."""
     assert change.difference is not None
-    if change.calibrated:
-        return "same", NEAR_CALIBRATED
     sign = 1 if rule.better == "higher" else -1
     if change.low is None or change.high is None or not rule.significant:
         why = "no replicates" if change.low is None else "the estimate decides"
@@ -215,7 +223,9 @@ def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
         return "better", ""
     if low >= -margin:
         return "same", ""
-    return ("worse", "") if high < -margin else ("inconclusive", "")
+    if high < -margin:
+        return "worse", ""
+    return ("same", NEAR_CALIBRATED) if change.calibrated else ("inconclusive", "")
 
 
 def _images_wanted(change: Change, state: State, margin: float) -> int | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from illama_eval.bootstrap import weights_of
+from illama_eval.statistics import upper_tail
 
 RULES = ("right", "left", "mass")
 """Equally wide bins (lo, hi], equally wide bins [lo, hi), bins of equally many images."""
@@ -101,6 +102,23 @@ class Bins:
         In each bin the error of a calibrated model is about normal, and E|x| = sqrt(2/pi) sd.
         """
         return math.sqrt(2 / math.pi) * self.variance.sqrt().sum(-1) / self.total
+
+    def floor_deviation(self) -> Tensor:
+        """Return the standard deviation of that model's error, [...]: Var|x| = (1 - 2/pi) sd^2."""
+        return ((1 - 2 / math.pi) * self.variance.sum(-1)).sqrt() / self.total
+
+    def calibrated_p(self) -> float:
+        """Return the one-sided p of a perfectly calibrated model with these confidences.
+
+        The share of such models whose error would be at least as large, from the normal
+        distribution with the floor's mean and deviation. Where no confidence leaves any doubt,
+        1 without an error and 0 with one.
+        """
+        error, floor = float(self.error()[0]), float(self.floor()[0])
+        deviation = float(self.floor_deviation()[0])
+        if not deviation:
+            return float(error <= floor)
+        return upper_tail((error - floor) / deviation)
 
 
 @dataclass(frozen=True, kw_only=True)

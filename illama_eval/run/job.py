@@ -18,7 +18,16 @@ from illama_eval.study import Metric, Study, StudyResult, Sums, accumulate, need
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import Subject
 
-IDENTIFYING = ("weights_sha256", "model", "config", "soft_mask", "dtype", "transform", "classes")
+IDENTIFYING = (
+    "scores_sha256",
+    "weights_sha256",
+    "model",
+    "config",
+    "soft_mask",
+    "dtype",
+    "transform",
+    "classes",
+)
 """What of a subject's description makes two runs the same run."""
 
 

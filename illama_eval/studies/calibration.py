@@ -32,13 +32,21 @@ from illama_eval.functional.temperature import (
     sum_losses,
 )
 from illama_eval.results import Row, Verdict
-from illama_eval.statistics import CALIBRATED_FLOORS, wilson_interval
+from illama_eval.statistics import paired_difference, wilson_interval
 from illama_eval.study import Metric, StudyResult, Sums, record, row
 
 Split = Literal["hash", "first-half"]
 
 LOGITS_KEPT = 200_000_000
 """Images times classes up to which all logits are kept, and the temperature is fitted exactly."""
+
+FALSE_ALARMS = 0.05
+"""Share of perfectly calibrated models that the verdict calls miscalibrated."""
+
+SMALLEST_P = 1e-4
+"""Below it a p value is not printed: it would rest on the far tail of a normal distribution."""
+
+TESTED = "one-sided, of a perfectly calibrated model with these confidences"
 
 FIXED = "the temperature is not fitted again in the replicates"
 
@@ -68,6 +76,7 @@ class Calibration:
         "ece_left": BINNED,
         "ece_mass": BINNED,
         "ece_floor": Metric(),
+        "calibrated_p": Metric(unit="p"),
         "mce": BINNED,
         "rmsce": BINNED,
         "rmsce_debiased": BINNED,
@@ -78,6 +87,7 @@ class Calibration:
         "aurc": Metric(better="lower", tolerance=2e-3),
         "temperature": Metric(unit="factor"),
         "ece_scaled": BINNED,
+        "calibrated_p_scaled": Metric(unit="p"),
         "nll_scaled": LOSS,
         "ece_unscaled": BINNED,
         "nll_unscaled": LOSS,
@@ -211,6 +221,7 @@ def _find_errors(seen: Scored, table: Table, class_gaps: Tensor) -> Iterator[Row
     yield _row("ece_left", table.rules["left"].error(), images)
     yield _row("ece_mass", table.rules["mass"].error(), images)
     yield _row("ece_floor", right.floor(), images)
+    yield _row("calibrated_p", right.calibrated_p(), images, TESTED)
     yield _row("mce", right.gaps.amax(-1), images, place)
     yield _row("rmsce", right.root_mean_square(), images)
     yield _row("rmsce_debiased", right.debiased_root_mean_square(), images)
@@ -227,6 +238,8 @@ def _find_scaled(scaling: Scaling, after: Table | None) -> Iterator[Row]:
     yield _row("temperature", scaling.temperature, scaling.fitted, _join(scaling.notes, FIXED))
     error, nll = (after.rules["right"].error(), after.nll) if after else (math.nan, scaling.nll)
     yield _row("ece_scaled", error, images, scaling.problem or FIXED)
+    p = after.rules["right"].calibrated_p() if after else math.nan
+    yield _row("calibrated_p_scaled", p, images, scaling.problem or TESTED)
     yield _row("nll_scaled", nll, images, scaling.problem or FIXED)
 
 
@@ -254,32 +267,53 @@ def _find_bins(bins: Bins, **at: str) -> Iterator[Row]:
 
 
 def _judge(table: Table) -> Verdict:
-    """Return whether the model is calibrated and, if not, to which side it errs."""
-    error, floor = float(table.rules["right"].error()[0]), float(table.rules["right"].floor()[0])
+    """Return whether the model is calibrated and, if not, to which side it errs.
+
+    A one-sided test at FALSE_ALARMS of the error against that of a calibrated model with the same
+    confidences.
+    """
+    right = table.rules["right"]
+    error, floor = float(right.error()[0]), float(right.floor()[0])
+    deviation, p = float(right.floor_deviation()[0]), right.calibrated_p()
     confidence, accuracy = float(table.confidence[0]), float(table.accuracy[0])
-    compared = f"mean confidence {confidence:.4f}, accuracy {accuracy:.4f}"
-    if error <= CALIBRATED_FLOORS * floor:
+    if p >= FALSE_ALARMS:
         verdict = "not distinguishable from calibrated"
     elif abs(confidence - accuracy) < error / 2:
         verdict = "over-confident in some bins, under-confident in others"
     else:
         verdict = "over-confident" if confidence > accuracy else "under-confident"
-    sign = "<=" if error <= CALIBRATED_FLOORS * floor else ">"
-    reason = f"ece {error:.4f} {sign} {CALIBRATED_FLOORS} floors of {floor:.4f}; {compared}"
+    reason = _join(
+        f"ece {error:.4f}, of a calibrated model {floor:.4f} with standard deviation"
+        f" {deviation:.4f}: {show_p(p)}",
+        f"mean confidence {confidence:.4f}, accuracy {accuracy:.4f}",
+    )
     return Verdict(name="calibration", verdict=verdict, reason=reason)
 
 
+def show_p(p: float) -> str:
+    """Return a p value in words, never smaller than the normal distribution is worth."""
+    return f"p = {p:.2g}" if p >= SMALLEST_P else f"p < {SMALLEST_P:g}"
+
+
 def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verdict:
-    """Return whether the temperature helped."""
+    """Return whether the temperature changed the error, by the paired interval."""
     if after is None:
         return Verdict(name="temperature", verdict="not scored", reason=scaling.problem)
-    errors = [float(table.rules["right"].error()[0]) for table in (before, after)]
-    worse = errors[1] > errors[0]
+    errors = [table.rules["right"].error().numpy() for table in (before, after)]
+    change = paired_difference(errors[0][0], errors[1][0], errors[0][1:], errors[1][1:], "basic")
+    verdict = (
+        "warning: scaling raised ece"
+        if change.low > 0
+        else "scaling lowered ece"
+        if change.high < 0
+        else "scaling changed ece by less than these images show"
+    )
     return Verdict(
         name="temperature",
-        verdict="warning: scaling raised ece" if worse else "scaling did not raise ece",
+        verdict=verdict,
         reason=_join(
-            f"ece {errors[0]:.4f} -> {errors[1]:.4f}",
+            f"ece {errors[0][0]:.4f} -> {errors[1][0]:.4f}, paired 95 % interval "
+            f"{change.low:+.4f} to {change.high:+.4f}",
             f"nll {float(before.nll[0]):.4f} -> {float(after.nll[0]):.4f}",
             scaling.notes,
             FIXED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import OutputSeen, Piece
-from illama.sources.source import Source, hash_arrays, make_source, read_array
+from illama.sources.source import Source, make_source, read_array
 from illama.transforms import ImageError
 from illama_eval.cue_conflict import Decisions
 from illama_eval.results import load_arrays
@@ -73,7 +74,9 @@ def _own_logits(column: int, logits: NDArray[np.floating[Any]]) -> Tensor:
 def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
     """Return saved predictions (`.npz`) as a subject and the source of their rows.
 
-    Keys: `logits` or `probabilities` [image, class], `labels` [image], optional `ids` [image].
+    Keys: `logits` or `probabilities` [image, class], `labels` [image], optional `ids` [image]. Ids
+    (or else the numbers of the images) and labels make the source's fingerprint, so that the
+    predictions of two models on the same images compare.
 
     Raises:
         SubjectError: a key is missing, shapes differ, or values are not probabilities.
@@ -92,12 +95,18 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
         split="all",
         names=names,
         labels=labels,
-        contents=hash_arrays(rows),
+        contents=names,
         read=partial(read_array, rows),
         in_memory=True,
     )
     subject = SavedPredictions(
-        name=path.stem, classes=rows.shape[1], provenance={"file": path.name, "layout": "npz"}
+        name=path.stem,
+        classes=rows.shape[1],
+        provenance={
+            "file": path.name,
+            "layout": "npz",
+            "scores_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
+        },
     )
     return subject, source.for_head(rows.shape[1])
 
