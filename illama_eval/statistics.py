@@ -73,7 +73,9 @@ def wilson_interval(successes: float, total: float, z: float = Z95) -> tuple[flo
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     middle = (share + z * z / (2 * total)) / scale
-    return max(0.0, middle - spread / scale), min(1.0, middle + spread / scale)
+    low = 0.0 if successes == 0 else max(0.0, middle - spread / scale)
+    high = 1.0 if successes == total else min(1.0, middle + spread / scale)
+    return low, high
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from illama.observation import Batch, Piece
 from illama_eval.results import Curve, Row, Verdict
-from illama_eval.statistics import basic_interval, percentile_interval
+from illama_eval.statistics import basic_interval, percentile_interval, wilson_interval
 
 Sums: TypeAlias = dict[str, Tensor]
 """Named tensors that add: key by key, a missing key counts as zero. Keys that begin with `image/`
@@ -29,8 +29,11 @@ class Metric:
     better: Literal["higher", "lower"] | None = None
     tolerance: float = 0.0
     """Change that a gate lets pass."""
-    interval: Literal["percentile", "basic"] = "percentile"
-    """`basic` for binned calibration errors, which are biased upward in resamples."""
+    interval: Literal["percentile", "basic", "wilson"] = "percentile"
+    """`basic` for what resampling biases; `wilson` for the share of images with a property, whose
+    resamples say nothing near 0 and 1."""
+    least_images: int = 0
+    """Images below which the interval is known not to cover, so that none is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +115,13 @@ def row(
     declared: Metric,
     at: Mapping[str, int | str] | None = None,
     reason: str = "",
+    interval: tuple[float, float] | None = None,
 ) -> Row:
     """Return the row of a metric.
 
     `values` is one number (no interval: say why in `reason`) or the estimate followed by its
-    200 replicates, [201]. A value that is not finite becomes None and needs a reason.
+    200 replicates, [201]. A value that is not finite becomes None and needs a reason. `interval`
+    takes the place of the one that the replicates give. No interval excludes its estimate.
     """
     numbers = torch.as_tensor(values, dtype=torch.float64).cpu().numpy().reshape(-1)
     estimate = float(numbers[0])
@@ -129,7 +134,7 @@ def row(
             at=dict(at or {}),
             reason=reason or "undefined on these images",
         )
-    low, high, replicates, why = _bounds(numbers, declared)
+    low, high, replicates, why = _bounds(numbers, declared, images, interval)
     return Row(
         metric=metric,
         value=estimate,
@@ -144,18 +149,31 @@ def row(
 
 
 def _bounds(
-    numbers: NDArray[np.float64], declared: Metric
+    numbers: NDArray[np.float64], declared: Metric, images: int, given: tuple[float, float] | None
 ) -> tuple[float | None, float | None, NDArray[np.float64] | None, str]:
     """Return low, high, the replicates, and why there is no interval."""
     if len(numbers) == 1:
         return None, None, None, "one value for all images: no replicates"
-    replicates = numbers[1:]
+    estimate, replicates = float(numbers[0]), numbers[1:]
     undefined = int((~np.isfinite(replicates)).sum())
     if undefined:
         return None, None, None, f"undefined in {undefined} of {len(replicates)} replicates"
-    if declared.interval == "basic":
-        return *basic_interval(float(numbers[0]), replicates), replicates, ""
-    return *percentile_interval(replicates), replicates, ""
+    if images < declared.least_images:
+        return (
+            None,
+            None,
+            None,
+            f"no interval: on fewer than {declared.least_images} images it would not cover",
+        )
+    if given is not None:
+        low, high = given
+    elif declared.interval == "wilson":
+        low, high = wilson_interval(estimate * images, images)
+    elif declared.interval == "basic":
+        low, high = basic_interval(estimate, replicates)
+    else:
+        low, high = percentile_interval(replicates)
+    return min(low, estimate), max(high, estimate), replicates, ""
 
 
 def _dense(value: Tensor) -> Tensor:

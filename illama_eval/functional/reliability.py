@@ -6,20 +6,29 @@ A formula acts on all replicates in one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from illama_eval.bootstrap import weights_of
-from illama_eval.statistics import upper_tail
+from illama_eval.statistics import Z95, upper_tail
 
 RULES = ("right", "left", "mass")
 """Equally wide bins (lo, hi], equally wide bins [lo, hi), bins of equally many images."""
 
 ROUNDING = 1e-12
 """Distance from an edge that is rounding: the last bit of a softmax decides no bin."""
+
+PSEUDO_IMAGES = 2
+"""Images by which a bin's accuracy is drawn towards its confidence before its noise is judged."""
+
+TINY = 1e-12
+LARGEST_FACTOR = 2.0**20
 
 CHUNK = 4096
 """Images whose weights are spread over bins at a time: bounds the memory."""
@@ -106,6 +115,33 @@ class Bins:
     def floor_deviation(self) -> Tensor:
         """Return the standard deviation of that model's error, [...]: Var|x| = (1 - 2/pi) sd^2."""
         return ((1 - 2 / math.pi) * self.variance.sum(-1)).sqrt() / self.total
+
+    def error_interval(self) -> tuple[float, float]:
+        """Return the 95 % interval of the expected calibration error, by inverting its test.
+
+        The gaps seen, all scaled by one factor, stand for any true error; those are kept under
+        which an error like the one seen is not among the 5 % least likely. The error of a bin is
+        about normal, so its absolute value is folded: its mean and variance are known, and the
+        upward bias near calibration is part of the test, not of the interval.
+        """
+        images, total = self.images[0].numpy(), float(self.total[0])
+        gap = np.abs(self.confidence[0].numpy() - self.correct[0].numpy()) / total
+        right = (self.correct[0].numpy() + PSEUDO_IMAGES * self._mean_confidence()) / (
+            images + PSEUDO_IMAGES
+        )
+        noise = np.sqrt(images * right * (1 - right)) / total
+        seen = float(gap.sum())
+
+        def excess(side: float, factor: float) -> float:
+            mean, deviation = _error_under(factor * gap, noise, images / total, total)
+            return mean + side * Z95 * deviation - seen
+
+        low, high = (seen * _root(partial(excess, side)) for side in (1.0, -1.0))
+        return min(low, seen), min(1.0, max(high, seen))
+
+    def _mean_confidence(self) -> NDArray[np.float64]:
+        images = self.images[0].numpy()
+        return np.asarray(self.confidence[0].numpy() / np.maximum(images, 1))
 
     def calibrated_p(self) -> float:
         """Return the one-sided p of a perfectly calibrated model with these confidences.
@@ -238,3 +274,29 @@ def _area(weight: Tensor, wrong: Tensor, group: Tensor, harmonic: Tensor) -> Ten
     errors_before = errors.cumsum(0) - errors
     span = harmonic[after.long()] - harmonic[before.long()]
     return (errors + (errors_before - before * rate) * span).sum() / after[-1]
+
+
+def _error_under(
+    gap: NDArray[np.float64], noise: NDArray[np.float64], share: NDArray[np.float64], images: float
+) -> tuple[float, float]:
+    """Return mean and deviation of the error of bins with these true gaps and noises."""
+    sure = np.maximum(noise, TINY)
+    mean = sure * math.sqrt(2 / math.pi) * np.exp(-((gap / sure) ** 2) / 2)
+    mean += gap * np.array([math.erf(each) for each in gap / (sure * math.sqrt(2))])
+    within = np.maximum(gap**2 + sure**2 - mean**2, 0.0).sum()
+    per_image = gap / np.maximum(share, TINY)
+    between = (share @ per_image**2 - (share @ per_image) ** 2) / images
+    return float(mean.sum()), math.sqrt(float(within) + max(float(between), 0.0))
+
+
+def _root(excess: Callable[[float], float]) -> float:
+    """Return where a function that grows from 0 on crosses zero; 0 where it starts above."""
+    if excess(0.0) >= 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    while excess(high) < 0 and high < LARGEST_FACTOR:
+        low, high = high, 2 * high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return high

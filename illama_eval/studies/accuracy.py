@@ -30,8 +30,8 @@ class Accuracy:
     wants: ClassVar[frozenset[str]] = frozenset({"logits"})
     requires: ClassVar[frozenset[str]] = frozenset({"labels"})
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "top1": Metric(better="higher", tolerance=1e-3),
-        "top5": Metric(better="higher", tolerance=1e-3),
+        "top1": Metric(better="higher", tolerance=1e-3, interval="wilson"),
+        "top5": Metric(better="higher", tolerance=1e-3, interval="wilson"),
         "nll": Metric(unit="nats", better="lower", tolerance=5e-3),
         "nonfinite": Metric(unit="images", better="lower"),
     }

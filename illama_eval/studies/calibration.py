@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from msgspec.structs import replace
 from torch import Tensor
@@ -47,6 +48,10 @@ SMALLEST_P = 1e-4
 """Below it a p value is not printed: it would rest on the far tail of a normal distribution."""
 
 TESTED = "one-sided, of a perfectly calibrated model with these confidences"
+
+TOO_FEW = "too few images: some replicates hold none that is scored"
+
+UNCOVERED = "no interval: none is known that covers near calibration"
 
 FIXED = "the temperature is not fitted again in the replicates"
 
@@ -217,14 +222,14 @@ def _find_errors(seen: Scored, table: Table, class_gaps: Tensor) -> Iterator[Row
     place = (
         f"in bin {worst + 1} of {right.gaps.shape[1]}, which holds {int(right.images[0, worst])}"
     )
-    yield _row("ece", right.error(), images)
-    yield _row("ece_left", table.rules["left"].error(), images)
-    yield _row("ece_mass", table.rules["mass"].error(), images)
+    yield _error_row("ece", right, images)
+    yield _error_row("ece_left", table.rules["left"], images)
+    yield _error_row("ece_mass", table.rules["mass"], images)
     yield _row("ece_floor", right.floor(), images)
     yield _row("calibrated_p", right.calibrated_p(), images, TESTED)
-    yield _row("mce", right.gaps.amax(-1), images, place)
-    yield _row("rmsce", right.root_mean_square(), images)
-    yield _row("rmsce_debiased", right.debiased_root_mean_square(), images)
+    yield _row("mce", right.gaps.amax(-1)[0], images, _join(place, UNCOVERED))
+    yield _row("rmsce", right.root_mean_square()[0], images, UNCOVERED)
+    yield _row("rmsce_debiased", right.debiased_root_mean_square()[0], images, UNCOVERED)
     yield _row("classwise_ece", class_gaps.abs().sum() / (len(class_gaps) * images), images)
     yield _row("nll", table.nll, images)
     yield _row("brier", table.brier, images)
@@ -245,7 +250,7 @@ def _find_scaled(scaling: Scaling, after: Table | None) -> Iterator[Row]:
 
 def _find_unscaled(table: Table, images: int) -> Iterator[Row]:
     """Yield the errors without the temperature on the images that it scores."""
-    yield _row("ece_unscaled", table.rules["right"].error(), images)
+    yield _error_row("ece_unscaled", table.rules["right"], images)
     yield _row("nll_unscaled", table.nll, images)
 
 
@@ -300,6 +305,8 @@ def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verd
     if after is None:
         return Verdict(name="temperature", verdict="not scored", reason=scaling.problem)
     errors = [table.rules["right"].error().numpy() for table in (before, after)]
+    if not all(np.isfinite(each).all() for each in errors):
+        return Verdict(name="temperature", verdict="undecided", reason=TOO_FEW)
     change = paired_difference(errors[0][0], errors[1][0], errors[0][1:], errors[1][1:], "basic")
     verdict = (
         "warning: scaling raised ece"
@@ -319,6 +326,13 @@ def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verd
             FIXED,
         ),
     )
+
+
+def _error_row(metric: str, bins: Bins, images: int, reason: str = "") -> Row:
+    """Return the row of an expected calibration error, with the interval that covers."""
+    declared = Calibration.metrics[metric]
+    interval = bins.error_interval()
+    return row(metric, bins.error(), images, declared=declared, reason=reason, interval=interval)
 
 
 def _row(

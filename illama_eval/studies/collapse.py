@@ -2,7 +2,7 @@
 
 class_token_isolation: under a causal mask a class token in front sees no image token (Wang et al.
     2024, section 3.3). `reach` is the mass that its row puts on image tokens, `feature_spread` is
-    1 - |mean f|^2 / mean |f|^2 over the images' class features f. Where the mask follows the
+    1 - |mean f|^2 / mean |f|^2, times n / (n - 1), over the n images' class features f. Where the mask follows the
     softmax the image still leaks in through the softmax's denominator: reach 0, but a spread.
 layer_similarity: cosine between a key's column and the same column one layer before (Zhou et al.
     2021), of attention relative to uniform attention under the mask, centred over the rows that
@@ -118,7 +118,7 @@ class Collapse:
     wants: ClassVar[frozenset[str]] = frozenset({"used", "previous", "tokens", "features"})
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "feature_spread": Metric(),
+        "feature_spread": Metric(interval="basic"),
         "reach": Metric(),
         "class_row_mass": Metric(),
         "similarity": Metric(unit="cosine"),
@@ -273,10 +273,14 @@ def judge(rule: Rule, seen: ByLayer) -> Verdict:
 
 
 def _feature_spread(total: Sums, images: int) -> Tensor:
-    """Return 1 - |mean f|^2 / mean |f|^2, [201]; NaN for one image alone."""
-    mean_square = total["features"].square().sum(-1) / total["images"]
-    spread = 1 - mean_square / total["squares"]
-    return spread.clamp_min(0) if images > 1 else torch.full_like(spread, math.nan)
+    """Return 1 - |mean f|^2 / mean |f|^2 times n / (n - 1), [201]; NaN for one image alone.
+
+    The factor takes away the bias of |mean f|^2, which holds the spread's own n-th part.
+    """
+    number = total["images"]
+    mean_square = total["features"].square().sum(-1) / number
+    spread = (1 - mean_square / total["squares"]) * number / (number - 1)
+    return spread.clamp(0, 1) if images > 1 else torch.full_like(spread, math.nan)
 
 
 def _gather(total: Sums, metric: str) -> ByLayer:

@@ -29,6 +29,11 @@ from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 MODES = ("whole", "slide", "multiscale")
 """Ways to segment an image: squeezed into one window, windows at one scale, at several scales and
 flipped."""
+LEAST_IMAGES = 500
+"""Images from which resampling them covers (measured: .92 at 500, .62 to .72 at 30 and 120)."""
+
+AREA = Metric(better="higher", tolerance=5e-3, least_images=LEAST_IMAGES)
+
 ABSENT = "no pixel has this class, and none is given it"
 NOWHERE = "no pixel has a class"
 
@@ -44,10 +49,10 @@ class Segmentation:
     wants: ClassVar[frozenset[str]] = frozenset({"segments"})
     requires: ClassVar[frozenset[str]] = frozenset({"masks"})
     metrics: ClassVar[Mapping[str, Metric]] = {
-        **{f"miou_{mode}": Metric(better="higher", tolerance=5e-3) for mode in MODES},
-        **{f"pixel_accuracy_{mode}": Metric(better="higher", tolerance=5e-3) for mode in MODES},
-        **{f"class_accuracy_{mode}": Metric(better="higher", tolerance=5e-3) for mode in MODES},
-        "iou": Metric(better="higher"),
+        **{f"miou_{mode}": AREA for mode in MODES},
+        **{f"pixel_accuracy_{mode}": AREA for mode in MODES},
+        **{f"class_accuracy_{mode}": AREA for mode in MODES},
+        "iou": Metric(better="higher", least_images=LEAST_IMAGES),
         "pixels": Metric(),
     }
 
