@@ -144,8 +144,9 @@ def test_a_row_takes_its_interval_from_the_replicates():
     values = torch.cat(
         (torch.tensor([0.5], dtype=torch.float64), torch.arange(1, REPLICATES + 1).double() / 1000)
     )
+    values[0] = 0.1
     found = row("top1", values, 7, declared=Metric())
-    assert (found.value, found.low, found.high) == (0.5, 0.005, 0.196)
+    assert (found.value, found.low, found.high) == (0.1, 0.005, 0.196)
     assert found.images == 7
     assert not found.reason
     assert found.replicates is not None
@@ -159,6 +160,23 @@ def test_a_binned_error_reflects_its_replicates_about_the_estimate():
     found = row("ece", values, 7, declared=Metric(interval="basic"))
     assert found.low == pytest.approx(0.2 - 0.196)
     assert found.high == pytest.approx(0.2 - 0.005)
+
+
+@pytest.mark.parametrize("interval", ["percentile", "basic", "wilson"])
+@pytest.mark.parametrize("estimate", [0.0, 0.4, 1.0])
+def test_no_interval_excludes_its_estimate(interval, estimate):
+    replicates = torch.linspace(0.2, 0.3, REPLICATES, dtype=torch.float64)
+    values = torch.cat((torch.tensor([estimate], dtype=torch.float64), replicates))
+    found = row("share", values, 50, declared=Metric(interval=interval))
+    assert found.low <= estimate <= found.high
+
+
+def test_too_few_images_have_no_interval_and_say_so():
+    values = torch.linspace(0.2, 0.3, REPLICATES + 1, dtype=torch.float64)
+    found = row("miou", values, 499, declared=Metric(least_images=500))
+    assert (found.low, found.high, found.replicates) == (None, None, None)
+    assert "fewer than 500 images" in found.reason
+    assert row("miou", values, 500, declared=Metric(least_images=500)).low is not None
 
 
 def test_a_row_without_replicates_says_so():

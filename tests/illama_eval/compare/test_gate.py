@@ -69,14 +69,23 @@ def test_without_an_interval_the_margin_alone_decides_and_the_verdict_says_so(va
     assert (wide.state, wide.reason) == (state, "judged by its margin alone: the estimate decides")
 
 
-def test_an_error_near_calibrated_on_both_sides_never_fails():
+def test_an_unclear_error_near_calibrated_on_both_sides_is_the_same():
     change = make_change(
         0.02, 0.03, 0.04, study="calibration", metric="ece", better="lower", calibrated=True
     )
     strict = Policy(inconclusive="fail")
-    assert judge(replace(change, calibrated=False)).state == "worse"
-    found = judge(change, policy=strict)
+    assert judge(change).state == "worse"  # an interval that excludes the margin is not overridden
+    unclear = replace(change, low=-0.02)
+    assert judge(replace(unclear, calibrated=False)).state == "inconclusive"
+    found = judge(unclear, policy=strict)
     assert (found.state, found.outcome, found.reason) == ("same", "pass", NEAR_CALIBRATED)
+
+
+def test_fewer_than_30_images_are_not_judged():
+    found = judge(replace(make_change(-0.5, -0.4, -0.3), images=29))
+    assert (found.state, found.outcome) == ("not comparable", "error")
+    assert "29 images are too few to judge; 30 are needed" in found.reason
+    assert judge(replace(make_change(-0.5, -0.4, -0.3), images=30)).state == "worse"
 
 
 def test_an_inconclusive_metric_says_how_many_images_it_takes():

@@ -163,6 +163,9 @@ def test_a_perfect_predictor_has_no_error(find):
     found = find(logits, labels)
     rows = headline(found)
     errors = set(Calibration.metrics) & set(rows) - {"confidence", "temperature"}
+    tests = {"calibrated_p", "calibrated_p_scaled"}
+    assert {rows[key].value for key in tests} == {1}
+    errors -= tests
     assert {key: rows[key].value for key in errors} == dict.fromkeys(errors, 0)
     assert rows["confidence"].value == 1
     assert rows["temperature"].value == pytest.approx(LOWEST)
@@ -226,7 +229,7 @@ def test_the_temperature_undoes_the_sharpness(find, sharpness):
     assert rows["nll_scaled"].value < rows["nll"].value
     assert "not fitted again" in rows["ece_scaled"].reason
     assert "not fitted again" in rows["temperature"].reason
-    assert verdict(found, "temperature").verdict == "scaling did not raise ece"
+    assert verdict(found, "temperature").verdict == "scaling lowered ece"
 
 
 def test_each_half_is_scored_with_the_temperature_of_the_other(find, make_batch):

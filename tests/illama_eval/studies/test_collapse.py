@@ -142,10 +142,10 @@ def test_reach_is_the_class_rows_mass_on_image_tokens_and_its_maximum_over_layer
     assert value(findings, "reach") == pytest.approx(max(by_layer))
 
 
-def test_feature_spread_is_one_minus_the_squared_mean_over_the_mean_square(measure):
+def test_feature_spread_is_without_bias_one_minus_the_squared_mean_over_the_mean_square(measure):
     features = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     findings = measure([random_maps(1.0, images=2)], features=features)
-    assert value(findings, "feature_spread") == pytest.approx(1 - 6.25 / 12.5)
+    assert value(findings, "feature_spread") == pytest.approx(2 * (1 - 6.25 / 12.5))
 
 
 def test_one_image_leaves_the_isolation_of_an_unreached_token_undecided(measure_model):
