@@ -120,9 +120,9 @@ def faults(name: str) -> Iterator[str]:
     allowed, floor = rule_for(name, ALLOWED), floor_of(name)
     for imported in imports(name):
         standard = imported.split(".")[0] in sys.stdlib_module_names
-        if allowed is not None and not standard:
-            if not any(lies_in(imported, each) for each in allowed):
-                yield f"{name} imports {imported}, which is not in its rule"
+        outside = not any(lies_in(imported, each) for each in allowed or ())
+        if allowed is not None and not standard and outside:
+            yield f"{name} imports {imported}, which is not in its rule"
         if any(lies_in(imported, each) for each in rule_for(name, FORBIDDEN) or ()):
             yield f"{name} imports {imported}, which it must not know"
         if imported.split(".")[0] in PACKAGES and floor is not None:

@@ -29,6 +29,8 @@ _METRICS = {
     "ece_left": "ECE, bins [lo, hi)",
     "ece_mass": "ECE, equal mass",
     "ece_floor": "ECE floor",
+    "calibrated_p": "p of a calibrated model",
+    "calibrated_p_scaled": "the same, scaled",
     "mce": "MCE",
     "rmsce": "RMSCE",
     "rmsce_debiased": "RMSCE, debiased",
@@ -97,8 +99,8 @@ EXPLAINED: Mapping[str, Explanation] = {
         headline=("ece", "ece_scaled", "brier"),
         meaning="Of the images on which a calibrated model is 70 % sure, it gets 70 % right; ECE "
         "is the mean gap between confidence and accuracy over the bins. On finitely many images "
-        "even a perfectly calibrated model shows a gap, the floor: below three floors an ECE "
-        "proves nothing.",
+        "even a perfectly calibrated model shows a gap, the floor; p says how often it would show "
+        "one as large as this.",
         paper="ECE with 15 bins of equal width on ImageNet-1K, images resized with a bilinear "
         "filter, no temperature (Table 8, Figure 7).",
         command="illama-eval calibrate",
@@ -185,6 +187,8 @@ DEFINED: Mapping[str, str] = {
     "ece_left": "the same with bins [lo, hi)",
     "ece_mass": "the same with bins that hold equally many images",
     "ece_floor": "the ECE that a perfectly calibrated model with these confidences would show",
+    "calibrated_p": "how often a perfectly calibrated model would show such an ECE or a larger one",
+    "calibrated_p_scaled": "the same after one temperature has scaled the logits",
     "mce": "the largest gap of any bin",
     "rmsce": "root of the mean squared gap",
     "rmsce_debiased": "the same, less what chance adds to it",
