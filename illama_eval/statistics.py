@@ -21,8 +21,8 @@ Z95 = 1.959963984540054
 Z_POWER = Z95 + 0.8416212335729143
 """How many standard errors a difference needs to be significant in 80 % of repetitions."""
 
-CALIBRATED_FLOORS = 3
-"""A calibration error up to this many floors is no evidence of miscalibration."""
+FALSE_ALARMS = 0.05
+"""Share of perfectly calibrated models that the test of calibration calls miscalibrated."""
 
 FEW_DISCORDANT = 25
 """Discordant images below which McNemar's test is the exact one."""

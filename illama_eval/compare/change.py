@@ -16,16 +16,13 @@ import numpy as np
 
 from illama_eval.compare.subject_run import Key, Mismatch, SubjectRun
 from illama_eval.results import ResultError, Row, nested_get
-from illama_eval.statistics import CALIBRATED_FLOORS, Z_POWER, Array, paired_difference, welch
+from illama_eval.statistics import FALSE_ALARMS, Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9
 """Relative difference up to which two numbers are equal: batches and machines may differ."""
 
 CALIBRATED_P = {"ece": "calibrated_p", "ece_scaled": "calibrated_p_scaled"}
 """Calibration error -> metric that says how often a calibrated model would show as much."""
-
-FALSE_ALARMS = 0.05
-"""p below which a model is not a calibrated one."""
 
 REDUNDANT_METRICS = {
     "calibration": {

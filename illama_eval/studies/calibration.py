@@ -33,16 +33,13 @@ from illama_eval.functional.temperature import (
     sum_losses,
 )
 from illama_eval.results import Row, Verdict
-from illama_eval.statistics import paired_difference, wilson_interval
+from illama_eval.statistics import FALSE_ALARMS, paired_difference, wilson_interval
 from illama_eval.study import Metric, StudyResult, Sums, record, row
 
 Split = Literal["hash", "first-half"]
 
 LOGITS_KEPT = 200_000_000
 """Images times classes up to which all logits are kept, and the temperature is fitted exactly."""
-
-FALSE_ALARMS = 0.05
-"""Share of perfectly calibrated models that the verdict calls miscalibrated."""
 
 SMALLEST_P = 1e-4
 """Below it a p value is not printed: it would rest on the far tail of a normal distribution."""

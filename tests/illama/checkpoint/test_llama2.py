@@ -164,7 +164,9 @@ def test_what_is_no_llama_is_refused_in_one_line(tmp_path):
 
     refuse(tmp_path / "none", "config.json: cannot be read")
     refuse(write(tmp_path / "small").folder, "layers is 3, the model to fill needs 12", "tiny")
-    refuse(write(tmp_path / "odd", hidden_size="wide").folder, "config.json: is not that of a LLaMA")
+    refuse(
+        write(tmp_path / "odd", hidden_size="wide").folder, "config.json: is not that of a LLaMA"
+    )
     cut = write(tmp_path / "cut").folder
     shard = min(cut.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-100])

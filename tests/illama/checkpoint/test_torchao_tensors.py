@@ -30,7 +30,9 @@ def test_a_pair_of_torch_and_torchao_that_does_not_fit_is_named(quantized_model,
     monkeypatch.setattr(torchao_tensors, "_import", fail)
     torchao_tensors.names.cache_clear()
     try:
-        with pytest.raises(CheckpointError, match=r"torchao [\d.]+ and torch [\d.]+\S* are incompatible"):
+        with pytest.raises(
+            CheckpointError, match=r"torchao [\d.]+ and torch [\d.]+\S* are incompatible"
+        ):
             quantized_model(8)
     finally:
         monkeypatch.undo()
