@@ -28,7 +28,7 @@ _COLUMNS: Mapping[str, JustifyMethod] = {
     "": "left",
 }
 _COVERED = "Intervals cover the choice of images, not training seeds."
-_SEEDS = "Intervals over seeds (Welch) stand below those over images."
+_SEEDS = "Intervals over seeds (Welch) are below those over images."
 _FAMILY = "p is adjusted (Holm) over the metrics that have a better side."
 _MARKS = {
     "better": "\N{BLACK UP-POINTING TRIANGLE}",
