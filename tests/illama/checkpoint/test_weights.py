@@ -13,9 +13,8 @@ from illama.model import Model
 SMALL = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
 
 
-def test_missing_unexpected_and_misshapen_weights_are_all_listed(spoiled, tmp_path):
+def test_missing_unexpected_and_misshapen_weights_are_all_listed(spoiled):
     path = spoiled(
-        tmp_path,
         norm__weight=None,
         blocks__1__mlp__fc3__weight=None,
         dist_token=torch.zeros(1),
