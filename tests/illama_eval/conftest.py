@@ -15,12 +15,15 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
+from illama.config import Config
 from illama.observation import Batch, OutputSeen
+from illama.upernet import Segmenter, SegmenterConfig
 from illama_eval.bootstrap import REPLICATE_SCHEME, keys_of, weights_of
 from illama_eval.cli import main
 from illama_eval.results import Row, Run, replicate_table
 from illama_eval.statistics import percentile_interval
 from illama_eval.study import Study, Sums, accumulate
+from illama_eval.subjects.segmenter import SegmenterSubject
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -41,6 +44,21 @@ def command(
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures and pages out, where a test does not look at them."""
+    monkeypatch.setattr("illama_eval.commands.evaluate.render_directory", lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def segmenter_subject() -> SegmenterSubject:
+    """Return a small segmenter of ADE20K's 150 classes."""
+    torch.manual_seed(0)
+    backbone = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
+    built = Segmenter(SegmenterConfig(backbone=backbone, classes=150)).eval()
+    return SegmenterSubject(name="small", segmenter=built)
 
 
 @pytest.fixture(scope="session")

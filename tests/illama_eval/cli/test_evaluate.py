@@ -59,7 +59,7 @@ def test_run_measures_everything_and_writes_a_run_directory(
 
 
 def test_json_on_stdout_is_the_run_and_nothing_else(
-    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+    command: Command, undrawn: None, golden_checkpoint: Path, small_images: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(
         "accuracy", golden_checkpoint, "--data", small_images, "--out", "here", "--json"
@@ -70,7 +70,7 @@ def test_json_on_stdout_is_the_run_and_nothing_else(
 
 
 def test_two_checkpoints_of_one_name_are_told_apart(
-    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+    command: Command, undrawn: None, golden_checkpoint: Path, small_images: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "elsewhere" / golden_checkpoint.name
     other.parent.mkdir()
@@ -83,7 +83,7 @@ def test_two_checkpoints_of_one_name_are_told_apart(
 
 
 def test_a_checkpoint_alone_gets_a_first_look_at_the_photos(
-    command: Command, golden_checkpoint: Path, tmp_path: Path
+    command: Command, undrawn: None, golden_checkpoint: Path, tmp_path: Path
 ) -> None:
     code, _, err = command("rank", golden_checkpoint, "--out", "look", "--spectra", 4)
     assert code == 0
@@ -103,6 +103,7 @@ def test_a_study_of_labels_without_data_says_what_data_takes(
 
 def test_the_environment_names_the_data(
     command: Command,
+    undrawn: None,
     golden_checkpoint: Path,
     small_images: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,7 +116,7 @@ def test_the_environment_names_the_data(
 
 
 def test_an_unreadable_image_is_named_counted_and_gives_exit_code_4(
-    command: Command, golden_checkpoint: Path, photographs: Path, tmp_path: Path
+    command: Command, undrawn: None, golden_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
     code, _, err = command("accuracy", golden_checkpoint, "--data", photographs, "--out", "out")
     assert code == 4
@@ -137,7 +138,7 @@ def test_a_head_that_does_not_fit_is_refused_before_any_forward(
 
 
 def test_a_class_subset_masks_the_logits(
-    command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+    command: Command, undrawn: None, golden_checkpoint: Path, small_images: Path, tmp_path: Path
 ) -> None:
     with np.load(small_images) as stored:
         kept = stored["labels"] < 2
@@ -153,7 +154,9 @@ def test_a_class_subset_masks_the_logits(
     assert run.header["identity"]["source"]["class_subset"] == [0, 1]
 
 
-def test_predictions_are_calibrated_without_a_checkpoint(command: Command, tmp_path: Path) -> None:
+def test_predictions_are_calibrated_without_a_checkpoint(
+    command: Command, undrawn: None, tmp_path: Path
+) -> None:
     confidence = np.array([1 / 15, 3 / 15, 0.21, 6 / 15, 0.55, 9 / 15, 14 / 15, 0.95, 0.999, 1.0])
     correct = np.array([0, 0, 1, 0, 1, 0, 1, 1, 1, 0], dtype=bool)
     rest = ((1 - confidence) / 100)[:, None].repeat(100, axis=1)
@@ -219,7 +222,11 @@ def test_unusable_input_is_one_line_and_the_right_exit_code(
 
 
 def test_speed_compares_with_the_bidirectional_twin(
-    command: Command, golden_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    undrawn: None,
+    golden_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("illama_eval.speed.SECONDS", 0.1)
     monkeypatch.setattr("illama_eval.speed._peak", lambda *_: 2**20)

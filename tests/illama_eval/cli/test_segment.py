@@ -2,22 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from illama.checkpoint.segmenter import save_segmenter
-from illama.config import Config
-from illama.upernet import Segmenter, SegmenterConfig
 from illama_eval.results import Run
-from illama_eval.subjects.segmenter import SegmenterSubject
-
-
-@pytest.fixture(scope="module")
-def subject():
-    torch.manual_seed(0)
-    backbone = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
-    built = Segmenter(SegmenterConfig(backbone=backbone, classes=150)).eval()
-    return SegmenterSubject(name="small", segmenter=built)
 
 
 @pytest.fixture
@@ -35,9 +23,11 @@ def folder(tmp_path):
     return tmp_path / "ade"
 
 
-def test_a_folder_like_ade20k_is_measured_in_three_ways(command, subject, folder, tmp_path):
+def test_a_folder_like_ade20k_is_measured_in_three_ways(
+    command, segmenter_subject, folder, tmp_path
+):
     path = tmp_path / "small.safetensors"
-    save_segmenter(subject.segmenter, path)
+    save_segmenter(segmenter_subject.segmenter, path)
     Image.fromarray(np.full((18, 20), 200, np.uint8)).save(
         folder / "annotations" / "validation" / "0.png"
     )
@@ -58,9 +48,11 @@ def test_a_folder_like_ade20k_is_measured_in_three_ways(command, subject, folder
     assert run.value("segmentation", "miou_slide").value == pytest.approx(expected, rel=1e-12)
 
 
-def test_what_does_not_fit_is_refused(command, subject, golden_checkpoint, folder, tmp_path):
+def test_what_does_not_fit_is_refused(
+    command, segmenter_subject, golden_checkpoint, folder, tmp_path
+):
     path = tmp_path / "small.safetensors"
-    save_segmenter(subject.segmenter, path)
+    save_segmenter(segmenter_subject.segmenter, path)
     for words, said in (
         ((golden_checkpoint, "--data", folder), "has no segmentation head"),
         ((path,), "no --data: segmentation needs images with masks"),

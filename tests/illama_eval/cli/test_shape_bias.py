@@ -89,7 +89,7 @@ def test_a_file_without_a_texture_in_its_name_is_refused(command, golden_checkpo
     assert "1 of 12 file names have no texture (first: 'cat/kitten')" in error
 
 
-def test_the_demo_has_a_bias_of_its_own_and_observers_can_stand_alone(command, tmp_path):
+def test_the_demo_has_a_bias_of_its_own_and_observers_can_stand_alone(command, undrawn, tmp_path):
     code, _, error = command("shape-bias", "--limit", 200, "--out", tmp_path / "demo")
     assert code == 0, error
     bias = Run.load(tmp_path / "demo").value("shape_bias", "shape_bias")
@@ -116,7 +116,7 @@ KNOWN = {
 
 
 @pytest.mark.data
-def test_published_observers_have_their_published_bias(command, shared, tmp_path):
+def test_published_observers_have_their_published_bias(command, undrawn, shared, tmp_path):
     table = shared / "data" / "cue_conflict" / "cnn_decisions.csv"
     code, _, error = command("shape-bias", "--observers", table, "--out", tmp_path)
     assert code == 0, error
@@ -135,20 +135,22 @@ def test_published_observers_have_their_published_bias(command, shared, tmp_path
     assert macro == pytest.approx(0.19505, abs=5e-6)
 
 
-def test_a_run_on_other_pictures_leaves_the_bias_out(command, tmp_path):
+def test_a_run_on_other_pictures_leaves_the_bias_out(command, undrawn, tmp_path):
     code, _, error = command("run", "--limit", 8, "--out", tmp_path)
     assert code == 0, error
     assert "shape_bias" not in {row.study for row in Run.load(tmp_path).rows}
 
 
-def test_a_run_on_conflicting_cues_measures_the_bias_with_everything_else(command, tmp_path):
+def test_a_run_on_conflicting_cues_measures_the_bias_with_everything_else(
+    command, undrawn, tmp_path
+):
     words = ("run", "--data", "demo", "--split", "cue-conflict", "--limit", 8)
     code, _, error = command(*words, "--out", tmp_path)
     assert code == 0, error
     assert {row.study for row in Run.load(tmp_path).rows} >= {"shape_bias", "accuracy", "rank"}
 
 
-def test_quantizing_shows_the_bias_before_and_after(command, tmp_path):
+def test_quantizing_shows_the_bias_before_and_after(command, undrawn, tmp_path):
     words = ("quantize", "--bits", 8, "--data", "demo", "--split", "cue-conflict", "--limit", 12)
     code, _, error = command(*words, "--latency", "none", "--out", tmp_path)
     assert code == 0, error

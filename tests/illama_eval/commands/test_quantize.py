@@ -66,7 +66,9 @@ def test_the_default_measures_all_before_and_after_and_leaves_a_file(quantize, t
 
 
 @pytest.mark.slow
-def test_a_quantized_file_is_measured_like_any_other(quantize, command, small_images, tmp_path):
+def test_a_quantized_file_is_measured_like_any_other(
+    quantize, undrawn, command, small_images, tmp_path
+):
     quantize("--bits", 4)
     code, _, err = command(
         "accuracy",
@@ -92,7 +94,7 @@ def test_a_quantized_file_is_measured_like_any_other(quantize, command, small_im
 
 
 @pytest.mark.slow
-def test_a_finished_quantization_is_shown_again(quantize, tmp_path):
+def test_a_finished_quantization_is_shown_again(quantize, undrawn, tmp_path):
     quantize("--bits", 4)
     before = (tmp_path / "here" / "run.json").stat().st_mtime_ns
     code, out, _ = quantize("--bits", 4)
@@ -136,7 +138,7 @@ def test_the_sensitivity_map_has_a_place_for_every_layer_and_kind(quantize, tmp_
     assert "scheme w3" in out
 
 
-def test_a_mixed_scheme_stays_within_its_budget(quantize, tmp_path):
+def test_a_mixed_scheme_stays_within_its_budget(quantize, undrawn, tmp_path):
     code, _, err = quantize("--mixed", "--budget", 0.3)
     assert code == 0, err
     described = Run.load(tmp_path / "here").header["subjects"][1]["quantization"]
@@ -147,7 +149,7 @@ def test_a_mixed_scheme_stays_within_its_budget(quantize, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mixed_scheme_is_taken_back(quantize, tmp_path):
+def test_a_mixed_scheme_is_taken_back(quantize, undrawn, tmp_path):
     quantize("--mixed", "--budget", 0.3)
     layers = json.loads((tmp_path / "here" / "mixed.json").read_text())["layers"]
     mixed = (tmp_path / "here" / "mixed.json").rename(tmp_path / "chosen.json")

@@ -61,6 +61,7 @@ def road(tmp_path_factory, pictures):
     """A finished roadmap of two steps, one of them with two seeds."""
     out = tmp_path_factory.mktemp("road")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("illama_eval.commands.evaluate.render_directory", lambda _: None)
         options = ("--data", str(pictures), *OPTIONS)
         assert travel(patch, out, *options) == 0
         more = [*options[: options.index("--step")], "--step", "post-sequence-class"]

@@ -21,12 +21,6 @@ FEW = ("--train-limit", 200, "--limit", 60)
 LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Leave figures and pages out: one test looks at them."""
-    monkeypatch.setattr("illama_eval.commands.evaluate.render_directory", lambda _: None)
-
-
 def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
     words = (*LINEAR, "--shots", "1,5,all", "--draws", 2, "--control")
     code, out, err = command(*words, "--no-samples")

@@ -3,38 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from illama.config import Config
-from illama.model import Model
-from illama.transforms import evaluation_transform
 from illama_eval.quantize.activations import Inputs, choose_range, observe_inputs
 from illama_eval.quantize.schemes import SCHEMES
-from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 SIDE = 32
-
-
-def make_subject(**changes: object) -> ModelSubject:
-    torch.manual_seed(0)
-    config = Config(image_size=SIDE, patch_size=8, width=64, depth=3, heads=2, classes=16)
-    model = Model(Config.from_dict({**config.to_dict(), **changes})).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(2)
-            elif "norm" in name and name.endswith("weight"):
-                parameter.add_(torch.rand_like(parameter) * 4)
-    return ModelSubject(
-        name="tested",
-        model=model,
-        transform=evaluation_transform(SIDE, "model"),
-        provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
-    )
-
-
-@pytest.fixture(scope="module")
-def subject() -> ModelSubject:
-    return make_subject()
 
 
 ON_CPU = [name for name in SCHEMES if name != "fp8"]

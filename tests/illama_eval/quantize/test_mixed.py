@@ -3,47 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from torch import nn
 
-from illama.config import Config
-from illama.model import Model
-from illama.transforms import evaluation_transform
 from illama_eval.quantize.mixed import mix, read_mixed, weight_bytes
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig
 from illama_eval.quantize.sensitivity import find_effects
-from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 SIDE = 32
-
-
-def make_subject(**changes: object) -> ModelSubject:
-    torch.manual_seed(0)
-    config = Config(image_size=SIDE, patch_size=8, width=64, depth=3, heads=2, classes=16)
-    model = Model(Config.from_dict({**config.to_dict(), **changes})).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(2)
-            elif "norm" in name and name.endswith("weight"):
-                parameter.add_(torch.rand_like(parameter) * 4)
-    return ModelSubject(
-        name="tested",
-        model=model,
-        transform=evaluation_transform(SIDE, "model"),
-        provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
-    )
-
-
-@pytest.fixture(scope="module")
-def subject() -> ModelSubject:
-    return make_subject()
-
-
-@pytest.fixture(scope="module")
-def images() -> torch.Tensor:
-    return torch.randn(16, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
 
 
 ON_CPU = [name for name in SCHEMES if name != "fp8"]

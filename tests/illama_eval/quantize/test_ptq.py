@@ -10,59 +10,16 @@ import torch
 from torch import nn
 
 from illama import load
-from illama.config import Config
-from illama.model import Model
 from illama.sources import open_source
 from illama.sources.source import Source
-from illama.transforms import evaluation_transform
-from illama_eval.quantize.ptq import (
-    CalibrationSet,
-    as_subject,
-    calibrate_on,
-    check_quantized,
-    quantize,
-)
+from illama_eval.quantize.ptq import as_subject, calibrate_on, check_quantized, quantize
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan
-from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 CPU = torch.device("cpu")
 
 
 SIDE = 32
-
-
-def make_subject(**changes: object) -> ModelSubject:
-    torch.manual_seed(0)
-    config = Config(image_size=SIDE, patch_size=8, width=64, depth=3, heads=2, classes=16)
-    model = Model(Config.from_dict({**config.to_dict(), **changes})).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(2)
-            elif "norm" in name and name.endswith("weight"):
-                parameter.add_(torch.rand_like(parameter) * 4)
-    return ModelSubject(
-        name="tested",
-        model=model,
-        transform=evaluation_transform(SIDE, "model"),
-        provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
-    )
-
-
-@pytest.fixture(scope="module")
-def subject() -> ModelSubject:
-    return make_subject()
-
-
-@pytest.fixture(scope="module")
-def images() -> torch.Tensor:
-    return torch.randn(16, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture(scope="module")
-def calibration(images) -> CalibrationSet:
-    return CalibrationSet(images=images, record={"images": len(images)})
 
 
 def make_source(tmp_path, name: str, images: int, first: int = 0) -> Source:
@@ -152,7 +109,7 @@ def test_what_is_left_in_float_is_listed_with_its_reason(subject):
     assert "excluded" in plan.left["head"]
 
 
-def test_layers_that_a_gpu_would_hand_to_the_cpu_are_left_and_listed():
+def test_layers_that_a_gpu_would_hand_to_the_cpu_are_left_and_listed(make_subject):
     odd = make_subject(classes=10)
     plan = make_plan(odd.model, QuantizationConfig(exclude=()), CPU)
     assert "10 outputs, no multiple of 8" in plan.left["head"]

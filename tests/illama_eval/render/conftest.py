@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import math
-from dataclasses import dataclass, field
+import re
+from dataclasses import asdict, dataclass, field, replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
+from matplotlib.text import Text
+from msgspec import structs
+from rich.console import Console
 
+from illama_eval.compare.gate import check
+from illama_eval.render import write_report
+from illama_eval.render.models import load_models
+from illama_eval.render.page.build import document_of
+from illama_eval.render.page.html import render_page
+from illama_eval.render.samples import Samples
 from illama_eval.results import Curve, Row, Run, Verdict
 
 HOSTILE = (
@@ -125,7 +135,7 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
             "metrics": {"accuracy": {"top1": {"better": "higher"}, "nll": {"better": "lower"}}},
             "identity": {"studies": {"rank": {"threshold": 0.8}, "calibration": {"bins": 15}}},
         },
-        rows=tuple(replace(row, source=source) for row in rows),
+        rows=tuple(structs.replace(row, source=source) for row in rows),
         curves=tuple(curves),
         verdicts=tuple(verdicts),
     )
@@ -249,5 +259,195 @@ def read_page():
         reader.close()
         (root,) = reader.open
         return root
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def save():
+    """Return a function that writes run.json into a new directory."""
+
+    def write(run, directory):
+        directory.mkdir(parents=True)
+        (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
+        return directory
+
+    return write
+
+
+@pytest.fixture
+def write(save, tmp_path):
+    """Return a function that writes a run directory."""
+    return lambda run: save(run, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """Return two noise images with attention of two layers."""
+    random = np.random.default_rng(0)
+    return Samples(
+        ids=["test/00017", "test/00018"],
+        images=random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
+        attention=random.integers(0, 256, (2, 2, 4, 4), dtype=np.uint8),
+        labels=[3, 5],
+        predictions=[3, 0],
+    )
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory, run_of, save, samples):
+    """Return a run directory with samples and its report."""
+    directory = save(run_of(), tmp_path_factory.mktemp("reported") / "run")
+    np.savez(directory / "samples.npz", **asdict(samples))
+    paths = write_report([directory])
+    assert {path.name for path in paths} >= {"report.html", "report.md", "headline.tex"}
+    return directory
+
+
+@pytest.fixture(scope="session")
+def page(reported, read_page):
+    return read_page((reported / "report.html").read_text("utf-8"))
+
+
+@pytest.fixture
+def page_of(write, read_page):
+    """Return a function that gives the tree of a run's page, drawn without figures."""
+
+    def page(run, **options):
+        document = document_of(load_models([write(run)]), [], {}, **options)
+        return read_page(render_page(document))
+
+    return page
+
+
+@pytest.fixture(scope="session")
+def table():
+    """Return a function that gives a table's head and body as text, row by row."""
+    return lambda page, key: [
+        [cell.text.strip() for cell in row.children if not isinstance(cell, str)]
+        for row in page.one("table", id=key).all("tr")
+    ]
+
+
+@pytest.fixture(scope="session")
+def hostile_run(run_of):
+    """Return a function that makes a run with names in all texts, whatever they are."""
+
+    def make(names):
+        run = run_of(subjects=names[:2], source=names[2], layers=1, heads=1, tokens=5)
+        odd = [
+            Row(
+                subject=name,
+                source=name,
+                study=study,
+                metric=name,
+                value=value,
+                unit=name,
+                images=1,
+                at=at,
+                reason=name,
+            )
+            for name in names
+            for study, value in (("accuracy", -0.5), (name, None))
+            for at in ({}, {"class": name, name: 1}, {name: name})
+        ]
+        words = [
+            Verdict(
+                subject=names[0],
+                study="collapse",
+                name=name,
+                verdict=name,
+                reason=name,
+                at={name: name},
+            )
+            for name in names
+        ]
+        subject = {
+            "name": names[0],
+            "file": names[1],
+            "dtype": names[2],
+            "notes": names,
+            "config": {name: name for name in names},
+            "args": {"x": names},
+        }
+        header = {
+            "subjects": [subject],
+            "source": {"name": names[3], "split": names[4], "classes": names},
+            "code": {"version": names[5], "commit": names[6]},
+            "device": names[7],
+        }
+        return replace(
+            run,
+            header={**run.header, **header},
+            rows=(*run.rows, *odd),
+            verdicts=(*run.verdicts, *words),
+        )
+
+    return make
+
+
+@pytest.fixture
+def worse(write_run, tmp_path):
+    """Return the gate's result on a run that is worse than its baseline."""
+    baseline, run = write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.6, seed=1)
+    return check(run, baseline)
+
+
+@pytest.fixture(scope="session")
+def printed():
+    """Return a function that gives what a `show` prints on a console."""
+
+    def run(show, shown, width=80, encoding="utf-8", **options):
+        file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        show(shown, Console(file=file, width=width, **options))
+        file.flush()
+        return file.buffer.getvalue().decode(encoding)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def unescaped():
+    """Return a function that leaves out the backslash escapes of a text."""
+
+    def strip(text):
+        kept, letters = [], iter(text)
+        for letter in letters:
+            if letter == "\\":
+                next(letters)
+            else:
+                kept.append(letter)
+        return "".join(kept)
+
+    return strip
+
+
+@pytest.fixture(scope="session")
+def rows_of():
+    """Return a function that gives the cells of each Markdown row; an escaped bar is no end."""
+
+    def cells(markdown):
+        lines = [line for line in markdown.splitlines() if line.startswith("|")]
+        return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+    return cells
+
+
+@pytest.fixture(scope="session")
+def texts_of():
+    """Return a function that gives the visible texts of a figure with their boxes."""
+
+    def read(figure):
+        figure.draw_without_rendering()
+        renderer = figure._get_renderer()
+        unseen = set()
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                drawn = axis._update_ticks() if axes.axison else []
+                unseen |= {tick.label1 for tick in axis.get_major_ticks()}
+                unseen -= {tick.label1 for tick in drawn}
+        found = [text for text in figure.findobj(Text) if text.get_visible() and text not in unseen]
+        boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in found]
+        return [(text, box) for text, box in boxes if text.strip() and box.width > 0]
 
     return read

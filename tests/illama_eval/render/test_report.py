@@ -10,7 +10,9 @@ from illama_eval.render import render_directory, write_report
 EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"
 
 
-@pytest.mark.parametrize("name", ["demo", "segmentation", "cifar10"])
+@pytest.mark.parametrize(
+    "name", ["demo", "segmentation", pytest.param("cifar10", marks=pytest.mark.slow)]
+)
 def test_a_page_built_again_is_the_page_of_the_run(tmp_path, name):
     run = tmp_path / name
     shutil.copytree(EXAMPLES / name, run)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,34 +16,13 @@ from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
 
 
-@pytest.fixture(scope="module")
-def subject(golden_checkpoint: Path) -> ModelSubject:
-    return open_checkpoint(golden_checkpoint, device=torch.device("cpu"))
-
-
-def _evaluate(subject: ModelSubject, images: Path, out: Path | None, **options: object) -> Run:
-    source = open_source(str(images)).for_head(10)
-    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
-    return evaluate(subject, source, studies, out, Options(batch_size=4, **options))
-
-
-@pytest.fixture(scope="module")
-def whole(
-    subject: ModelSubject, small_images: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Return the directory of an uninterrupted run."""
-    out = tmp_path_factory.mktemp("whole")
-    _evaluate(subject, small_images, out)
-    return out
-
-
 def test_another_checkpoint_in_the_same_directory_is_refused_and_the_field_named(
-    golden_checkpoint: Path, small_images: Path, whole: Path
+    measure: Callable[..., Run], golden_checkpoint: Path, whole: Path
 ) -> None:
     soft = open_checkpoint(golden_checkpoint, device=torch.device("cpu"), soft_mask=0.5)
     before = (whole / "run.json").read_bytes()
     with pytest.raises(ResultError, match=r"another subjects\.0\.soft_mask"):
-        _evaluate(soft, small_images, whole)
+        measure(whole, soft)
     assert (whole / "run.json").read_bytes() == before
 
 
@@ -66,30 +46,28 @@ def test_overwrite_replaces_another_run(
 
 
 def test_a_directory_in_use_is_refused_naming_the_process(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
+    measure: Callable[..., Run], tmp_path: Path
 ) -> None:
     seen: list[str] = []
 
     def second(total: int, done: int) -> None:
         with pytest.raises(ResultError) as refused:
-            _evaluate(subject, small_images, tmp_path)
+            measure(tmp_path)
         seen.append(str(refused.value))
 
-    _evaluate(subject, small_images, tmp_path, on_start=second)
+    measure(tmp_path, on_start=second)
     assert f"in use by process {os.getpid()}" in seen[0]
 
 
-def test_a_damaged_partial_is_refused(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_partial_is_refused(measure: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "partial-1of1.pt").write_bytes(b"not a partial")
     with pytest.raises(ResultError, match="--overwrite"):
-        _evaluate(subject, small_images, tmp_path)
+        measure(tmp_path)
 
 
 def test_a_partial_of_another_number_of_processes_is_refused(
-    subject: ModelSubject, small_images: Path, tmp_path: Path
+    measure: Callable[..., Run], tmp_path: Path
 ) -> None:
     (tmp_path / "partial-2of3.pt").write_bytes(b"")
     with pytest.raises(ResultError, match="half-done run of 3 processes"):
-        _evaluate(subject, small_images, tmp_path)
+        measure(tmp_path)

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,44 +26,24 @@ WRITTEN = {"run.json", "timing.json", "replicates.npz", "per_image.npz", "sample
 """What a finished run leaves behind; nothing temporary, no lock."""
 
 
-SCRIPT = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    import torch
-    torch.set_num_threads(1)
-    from illama.sources import open_source
-    from illama_eval.run.evaluate import Options, evaluate
-    from illama_eval.studies import STUDIES
-    from illama_eval.subjects.checkpoint import open_checkpoint
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from illama.sources import open_source
+from illama_eval.run.evaluate import Options, evaluate
+from illama_eval.studies import STUDIES
+from illama_eval.subjects.checkpoint import open_checkpoint
 
-    checkpoint, images, out = map(Path, sys.argv[1:])
-    subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
-    source = open_source(str(images)).for_head(10)
-    options = Options(batch_size=4, save_every=0, on_batch=lambda n: print("batch", flush=True))
-    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
-    evaluate(subject, source, studies, out, options)
-""")
-
-
-@pytest.fixture(scope="module")
-def subject(golden_checkpoint: Path) -> ModelSubject:
-    return open_checkpoint(golden_checkpoint, device=torch.device("cpu"))
-
-
-def _evaluate(subject: ModelSubject, images: Path, out: Path | None, **options: object) -> Run:
-    source = open_source(str(images)).for_head(10)
-    studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
-    return evaluate(subject, source, studies, out, Options(batch_size=4, **options))
-
-
-@pytest.fixture(scope="module")
-def whole(
-    subject: ModelSubject, small_images: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Return the directory of an uninterrupted run."""
-    out = tmp_path_factory.mktemp("whole")
-    _evaluate(subject, small_images, out)
-    return out
+checkpoint, images, out = map(Path, sys.argv[1:])
+subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
+source = open_source(str(images)).for_head(10)
+say = pipe.send if "pipe" in globals() else lambda images: None
+options = Options(batch_size=4, save_every=0, on_batch=say)
+studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
+evaluate(subject, source, studies, out, options)
+"""
 
 
 def test_a_finished_run_leaves_its_files_and_nothing_else(whole: Path) -> None:
@@ -91,9 +72,9 @@ def test_samples_hold_eight_images_and_a_map_per_layer(whole: Path) -> None:
 
 
 def test_the_same_run_twice_gives_the_same_bytes(
-    subject: ModelSubject, small_images: Path, whole: Path, tmp_path: Path
+    measure: Callable[..., Run], whole: Path, tmp_path: Path
 ) -> None:
-    _evaluate(subject, small_images, tmp_path)
+    measure(tmp_path)
     for name in WRITTEN - {"timing.json"}:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -110,19 +91,19 @@ def test_another_batch_size_changes_no_integer_and_floats_only_in_their_last_dig
 
 
 def test_a_finished_run_is_shown_again_and_not_recomputed(
-    subject: ModelSubject, small_images: Path, whole: Path
+    measure: Callable[..., Run], whole: Path
 ) -> None:
     def never(images: int) -> None:
         raise AssertionError("measured again")
 
     before = (whole / "run.json").stat().st_mtime_ns
-    run = _evaluate(subject, small_images, whole, on_batch=never)
+    run = measure(whole, on_batch=never)
     assert run == Run.load(whole)
     assert (whole / "run.json").stat().st_mtime_ns == before
 
 
 def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(
-    subject: ModelSubject, small_images: Path, whole: Path, tmp_path: Path
+    measure: Callable[..., Run], whole: Path, tmp_path: Path
 ) -> None:
     for stop_after in (3, 5):
         batches = iter(range(1000))
@@ -132,74 +113,87 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.raises(Interrupted) as stopped:
-            _evaluate(subject, small_images, tmp_path, on_batch=interrupt)
+            measure(tmp_path, on_batch=interrupt)
         assert stopped.value.exit_code == 143
         assert {path.name for path in tmp_path.iterdir()} == {"partial-1of1.pt"}
     covered: list[tuple[int, int]] = []
-    _evaluate(
-        subject, small_images, tmp_path, on_start=lambda total, done: covered.append((total, done))
-    )
+    measure(tmp_path, on_start=lambda total, done: covered.append((total, done)))
     assert covered == [(61, 40)]
     for name in WRITTEN - {"timing.json"}:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def _run_and_kill(arguments: list[str], batches: int) -> None:
-    """Start the run in a process of its own, and kill it after so many batches."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stdout is not None
-        for _ in range(batches):
-            process.stdout.readline()
-        process.kill()
+@pytest.fixture
+def kill_and_resume(
+    start: Callable[..., Any],
+    measure: Callable[..., Run],
+    golden_checkpoint: Path,
+    small_images: Path,
+    whole: Path,
+) -> Callable[[int, Path], None]:
+    """Return a function that kills a run after some batches, again and again, and ends it."""
 
+    def run(kills: int, out: Path) -> None:
+        random = np.random.default_rng(kills)
+        for _ in range(kills):
+            begun = start(PROGRAM, "run", golden_checkpoint, small_images, out)
+            for _ in range(int(random.integers(1, 4))):
+                begun.pipe.recv()
+            begun.process.kill()
+            begun.process.join()
+            assert not (out / "run.json").exists()
+        measure(out)
+        assert (out / "run.json").read_bytes() == (whole / "run.json").read_bytes()
 
-def _kill_and_resume(
-    kills: int, checkpoint: Path, images: Path, whole: Path, out: Path, subject: ModelSubject
-) -> None:
-    random = np.random.default_rng(kills)
-    for _ in range(kills):
-        _run_and_kill([str(checkpoint), str(images), str(out)], int(random.integers(1, 4)))
-        assert not (out / "run.json").exists()
-    _evaluate(subject, images, out)
-    assert (out / "run.json").read_bytes() == (whole / "run.json").read_bytes()
+    return run
 
 
 def test_a_run_killed_twice_ends_in_the_same_bytes(
-    subject: ModelSubject, golden_checkpoint: Path, small_images: Path, whole: Path, tmp_path: Path
+    kill_and_resume: Callable[[int, Path], None], tmp_path: Path
 ) -> None:
-    _kill_and_resume(2, golden_checkpoint, small_images, whole, tmp_path, subject)
+    kill_and_resume(2, tmp_path)
 
 
 @pytest.mark.slow
 def test_runs_killed_ten_times_end_in_the_same_bytes(
-    subject: ModelSubject, golden_checkpoint: Path, small_images: Path, whole: Path, tmp_path: Path
+    kill_and_resume: Callable[[int, Path], None], tmp_path: Path
 ) -> None:
     for number in range(5):
-        out = tmp_path / str(number)
-        _kill_and_resume(2, golden_checkpoint, small_images, whole, out, subject)
+        kill_and_resume(2, tmp_path / str(number))
 
 
-def _torchrun(processes: int, checkpoint: Path, images: Path, out: Path) -> Run:
-    script = out.with_suffix(".py")
-    script.write_text(SCRIPT)
+def by_torchrun(processes: int, program: str, *words: object) -> None:
+    """Start a program by torchrun, as a user would."""
+    script = Path(f"{words[-1]}.py")
+    script.write_text(program)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    subprocess.run(
-        [sys.executable, *launch, str(script), str(checkpoint), str(images), str(out)],
-        check=True,
+    done = subprocess.run(
+        [sys.executable, *launch, str(script), *map(str, words[1:])],
+        check=False,
         capture_output=True,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    return Run.load(out)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize(
+    ("processes", "launch"),
+    [pytest.param(2, by_torchrun, marks=pytest.mark.slow), (3, None)],
+    ids=["torchrun", "three"],
+)
 def test_several_processes_give_identical_integers(
-    processes: int, golden_checkpoint: Path, small_images: Path, whole: Path, tmp_path: Path
+    processes: int,
+    launch: Callable[..., object] | None,
+    start_several: Callable[..., object],
+    golden_checkpoint: Path,
+    small_images: Path,
+    whole: Path,
+    tmp_path: Path,
 ) -> None:
-    run = _torchrun(processes, golden_checkpoint, small_images, tmp_path / "out")
+    words = ("run", golden_checkpoint, small_images, tmp_path / "out")
+    (launch or start_several)(processes, PROGRAM, *words)
+    run = Run.load(tmp_path / "out")
     alone = Run.load(whole)
     assert run.header["identity"] == alone.header["identity"]
     for row, single in zip(run.rows, alone.rows, strict=True):

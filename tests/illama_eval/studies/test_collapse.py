@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -50,20 +49,6 @@ def fixture_measure(make_batch):
     return measure
 
 
-@pytest.fixture(name="measure_model")
-def fixture_measure_model(make_batch):
-    """A function that runs the study over what a model shows of images."""
-
-    def measure_model(model, images):
-        study, total, batch = Collapse(), {}, make_batch(torch.zeros(len(images)))
-        with torch.no_grad():
-            for piece in model.observe(images, study.wants):
-                accumulate(total, study.measure(replace(piece, batch=batch)))
-        return study.summarize(total)
-
-    return measure_model
-
-
 def verdict(findings, name):
     (found,) = [v for v in findings.verdicts if v.name == name]
     return found
@@ -107,14 +92,14 @@ def untrained(step, scale=1.0, **changes):
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_a_class_token_in_front_of_an_additive_mask_is_isolated(measure_model, scale):
-    findings = measure_model(untrained("class-first-causal", scale), images_of())
+    findings = measure_model(Collapse(), untrained("class-first-causal", scale), images_of())
     assert verdict(findings, "class_token_isolation").verdict == "isolated"
     assert value(findings, "reach") == 0
     assert value(findings, "feature_spread") <= 1e-6
 
 
 def test_a_class_token_in_front_of_the_released_mask_leaks_through_the_denominator(measure_model):
-    findings = measure_model(untrained("class-first-multiplicative", 4.0), images_of())
+    findings = measure_model(Collapse(), untrained("class-first-multiplicative", 4.0), images_of())
     told = verdict(findings, "class_token_isolation")
     assert told.verdict == "leaks through the denominator"
     assert value(findings, "reach") == 0
@@ -129,7 +114,7 @@ def test_a_class_token_in_front_of_the_released_mask_leaks_through_the_denominat
     "step", ["post-sequence-class", "modified-mask", "soft-mask", "rope-only", "vit"]
 )
 def test_every_other_step_of_the_road_attends(measure_model, step, scale):
-    findings = measure_model(untrained(step, scale, depth=2), images_of())
+    findings = measure_model(Collapse(), untrained(step, scale, depth=2), images_of())
     assert verdict(findings, "class_token_isolation").verdict == "attends"
 
 
@@ -150,7 +135,7 @@ def test_feature_spread_is_without_bias_one_minus_the_squared_mean_over_the_mean
 
 def test_one_image_leaves_the_isolation_of_an_unreached_token_undecided(measure_model):
     model = untrained("class-first-multiplicative", 4.0, depth=2)
-    findings = measure_model(model, images_of(count=1))
+    findings = measure_model(Collapse(), model, images_of(count=1))
     assert verdict(findings, "class_token_isolation").verdict == "undecided"
     assert value(findings, "feature_spread") is None
 
@@ -356,7 +341,7 @@ def test_what_is_not_finite_is_null_with_a_reason_and_no_verdict(measure, bad):
 
 
 def test_there_is_one_verdict_of_each_kind_and_a_row_for_every_metric(measure_model):
-    findings = measure_model(untrained("soft-mask", depth=2), images_of(count=2))
+    findings = measure_model(Collapse(), untrained("soft-mask", depth=2), images_of(count=2))
     assert [v.name for v in findings.verdicts] == [
         "class_token_isolation",
         "layer_similarity",
@@ -406,6 +391,6 @@ def test_trained_models_attend(measure_model, shared, name, soft_mask):
     from illama import load
 
     findings = measure_model(
-        load(shared / "checkpoints" / f"{name}.pth", soft_mask=soft_mask), images_of()
+        Collapse(), load(shared / "checkpoints" / f"{name}.pth", soft_mask=soft_mask), images_of()
     )
     assert verdict(findings, "class_token_isolation").verdict == "attends"

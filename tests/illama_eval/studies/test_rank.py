@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,20 +41,6 @@ def fixture_measure_maps(make_batch):
         return study.summarize(total)
 
     return measure_maps
-
-
-@pytest.fixture(name="measure_model")
-def fixture_measure_model(make_batch):
-    """A function that runs a study over what a model shows of images."""
-
-    def measure_model(study, model, images):
-        total, batch = {}, make_batch(torch.zeros(len(images)))
-        with torch.no_grad():
-            for piece in model.observe(images, study.wants):
-                accumulate(total, study.measure(replace(piece, batch=batch)))
-        return study.summarize(total)
-
-    return measure_model
 
 
 def values(findings, metric, **at):

@@ -5,15 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from illama.config import Config
-from illama.upernet import Segmenter, SegmenterConfig
-from illama_eval.subjects.segmenter import (
-    SegmenterSubject,
-    normalize,
-    scaled_size,
-    starts,
-    stride_of,
-)
+from illama_eval.subjects.segmenter import normalize, scaled_size, starts, stride_of
 
 
 @pytest.mark.parametrize(("length", "side"), [(512, 512), (600, 512), (853, 512), (2048, 512)])
@@ -32,39 +24,33 @@ def test_an_image_is_brought_to_the_short_side_of_the_window():
     assert min(scaled_size((100, 5000), 512, 1.0)) == 512
 
 
-@pytest.fixture(scope="module")
-def subject():
-    torch.manual_seed(0)
-    backbone = Config(image_size=16, patch_size=4, width=16, depth=4, heads=2, classes=1)
-    built = Segmenter(SegmenterConfig(backbone=backbone, classes=150)).eval()
-    return SegmenterSubject(name="small", segmenter=built)
-
-
 @torch.no_grad()
-def test_one_window_is_the_whole_image(subject):
+def test_one_window_is_the_whole_image(segmenter_subject):
     images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    whole, slide, _ = subject.observe(images, ())
+    whole, slide, _ = segmenter_subject.observe(images, ())
     assert all(map(torch.equal, whole.predicted, slide.predicted))
-    direct = subject.segmenter(normalize(images)).logits.argmax(1)
+    direct = segmenter_subject.segmenter(normalize(images)).logits.argmax(1)
     assert all(map(torch.equal, whole.predicted, direct))
 
 
 @torch.no_grad()
-def test_overlapping_windows_are_averaged(subject):
+def test_overlapping_windows_are_averaged(segmenter_subject):
     images = torch.randint(0, 256, (1, 3, 16, 20), dtype=torch.uint8)
     pixels = normalize(images)
-    parts = [subject.segmenter(pixels[..., left : left + 16]).logits for left in (0, 4)]
+    parts = [segmenter_subject.segmenter(pixels[..., left : left + 16]).logits for left in (0, 4)]
     total = torch.zeros(1, 150, 16, 20)
     total[..., :16] += parts[0]
     total[..., 4:] += parts[1]
     total[..., 4:16] /= 2
-    _, slide, _ = subject.observe(images, ())
+    _, slide, _ = segmenter_subject.observe(images, ())
     assert torch.equal(slide.predicted[0], total[0].argmax(0))
 
 
 @torch.no_grad()
-def test_a_flipped_image_is_segmented_flipped_at_several_scales(subject):
+def test_a_flipped_image_is_segmented_flipped_at_several_scales(segmenter_subject):
     images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
-    straight, flipped = (list(subject.observe(each, ()))[2] for each in (images, images.flip(3)))
+    straight, flipped = (
+        list(segmenter_subject.observe(each, ()))[2] for each in (images, images.flip(3))
+    )
     same = straight.predicted[0] == flipped.predicted[0].flip(1)
     assert same.float().mean() > 0.99  # sums are taken in another order

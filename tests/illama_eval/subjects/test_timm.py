@@ -247,7 +247,9 @@ def test_checkpoints_and_other_models_share_a_run_and_show_what_they_can(
 ) -> None:
     others = ["--model", "timm:vit", "--model", "timm:convolutions"]
     others += ["--weights", "random", "--weights", "random"]
-    code, _, err = command("run", golden_checkpoint, *others, "--data", small_images, "--out", "it")
+    code, _, err = command(
+        "run", golden_checkpoint, *others, "--data", small_images, "--limit", 16, "--out", "it"
+    )
     assert code == 0, err
     assert "convolutions: rank needs attention" in err.replace("\n", " ")
     assert "left out of it: rank, collapse" in err.replace("\n", " ")

@@ -14,15 +14,6 @@ from illama_eval.transfer.knn import TEMPERATURE, find_neighbours, vote
 CLASSES = 4
 
 
-def draw(images: int = 240, channels: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(images) % CLASSES
-    centres = torch.randn(CLASSES, channels, generator=generator)
-    noise = torch.randn(images, channels, generator=generator)
-    scales = torch.logspace(-0.5, 0.5, channels)
-    return (0.5 * centres[labels] + noise) * scales + 3, labels
-
-
 def brute_force(queries: Tensor, training: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     cosine = (
         functional.normalize(queries.double(), dim=1)
@@ -32,7 +23,7 @@ def brute_force(queries: Tensor, training: Tensor, k: int) -> tuple[np.ndarray, 
     return np.take_along_axis(cosine, index, 1), index
 
 
-def test_neighbours_are_those_of_brute_force(monkeypatch):
+def test_neighbours_are_those_of_brute_force(draw, monkeypatch):
     training, labels = draw(300)
     queries, _ = draw(70, seed=5)
     cosine, index = brute_force(queries, training, 20)
@@ -50,7 +41,7 @@ def test_neighbours_are_those_of_brute_force(monkeypatch):
     assert np.allclose(vote(found, labels, CLASSES, 20).exp(), shares, atol=1e-4)
 
 
-def test_a_query_is_never_its_own_neighbour():
+def test_a_query_is_never_its_own_neighbour(draw):
     training, _ = draw(50)
     own = torch.arange(50)
     found = find_neighbours(training, training, 49, own)

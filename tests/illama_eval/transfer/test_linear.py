@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from illama_eval.transfer.linear import UNCHOSEN, default_grid, fit_probe, hold_out
 
@@ -15,20 +14,11 @@ CLASSES = 4
 GRID = (1e-4, 1e-2, 1.0, 100.0)
 
 
-def draw(images: int = 240, channels: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(images) % CLASSES
-    centres = torch.randn(CLASSES, channels, generator=generator)
-    noise = torch.randn(images, channels, generator=generator)
-    scales = torch.logspace(-0.5, 0.5, channels)
-    return (0.5 * centres[labels] + noise) * scales + 3, labels
-
-
 def names(images: int) -> list[str]:
     return [f"train/{number:05d}" for number in range(images)]
 
 
-def test_the_order_of_the_images_does_not_matter():
+def test_the_order_of_the_images_does_not_matter(draw):
     features, labels = draw()
     ids = names(len(labels))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
@@ -48,7 +38,7 @@ def test_the_held_out_tenth_is_stratified_and_changes_with_the_seed():
     assert not hold_out(np.arange(4), names(4), 0).any()
 
 
-def test_the_best_c_is_chosen_on_held_out_images():
+def test_the_best_c_is_chosen_on_held_out_images(draw):
     features, labels = draw(400)
     found = fit_probe(features, labels, names(400), CLASSES, GRID)
     best = max(each.top1 for each in found.candidates)
@@ -59,7 +49,7 @@ def test_the_best_c_is_chosen_on_held_out_images():
     assert len(found.held_out) == 40
 
 
-def test_without_an_image_to_spare_c_is_not_chosen():
+def test_without_an_image_to_spare_c_is_not_chosen(draw):
     features, labels = draw(CLASSES)
     found = fit_probe(features, labels, names(CLASSES), CLASSES, GRID)
     assert found.fit.inverse_penalty == UNCHOSEN

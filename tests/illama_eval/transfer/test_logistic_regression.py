@@ -17,21 +17,12 @@ CLASSES = 4
 GRID = (1e-4, 1e-2, 1.0, 100.0)
 
 
-def draw(images: int = 240, channels: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(images) % CLASSES
-    centres = torch.randn(CLASSES, channels, generator=generator)
-    noise = torch.randn(images, channels, generator=generator)
-    scales = torch.logspace(-0.5, 0.5, channels)
-    return (0.5 * centres[labels] + noise) * scales + 3, labels
-
-
 def objective(weight: Tensor, intercept: Tensor, features: Tensor, labels: Tensor, c: float):
     loss = functional.cross_entropy(features.double() @ weight + intercept, labels)
     return loss + weight.square().sum() / (2 * c * len(labels))
 
 
-def test_the_objective_is_at_most_that_of_scikit_learn():
+def test_the_objective_is_at_most_that_of_scikit_learn(draw):
     features, labels = draw()
     fits = fit_path(features, labels, CLASSES, GRID)
     for c, fit in zip(GRID, fits, strict=True):
@@ -47,7 +38,7 @@ def test_the_objective_is_at_most_that_of_scikit_learn():
         assert ours <= theirs * (1 + 1e-6)
 
 
-def test_the_fit_is_that_of_a_tight_scikit_learn():
+def test_the_fit_is_that_of_a_tight_scikit_learn(draw):
     features, labels = draw()
     for c in GRID[:3]:
         [fit] = fit_path(features, labels, CLASSES, [c])
@@ -57,7 +48,7 @@ def test_the_fit_is_that_of_a_tight_scikit_learn():
         assert np.abs(ours - reference.predict_proba(features.numpy())).max() < 5e-3
 
 
-def test_the_gradient_is_that_of_autograd():
+def test_the_gradient_is_that_of_autograd(draw):
     features, labels = draw(60, 5)
     problem = Problem(features, labels, CLASSES)
     point = torch.randn(CLASSES, 6, dtype=torch.float64, requires_grad=True)
@@ -69,7 +60,7 @@ def test_the_gradient_is_that_of_autograd():
     assert torch.allclose(gradient, point.grad, rtol=1e-10, atol=1e-12)
 
 
-def test_blocks_of_images_change_nothing(monkeypatch):
+def test_blocks_of_images_change_nothing(draw, monkeypatch):
     features, labels = draw(97)
     whole = Problem(features, labels, CLASSES)
     point = torch.randn(CLASSES, features.shape[1] + 1, dtype=torch.float64)
@@ -85,7 +76,7 @@ def test_blocks_of_images_change_nothing(monkeypatch):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), c=st.sampled_from([1e-3, 0.1, 10.0]))
-def test_no_step_from_the_fit_leads_lower(seed, c):
+def test_no_step_from_the_fit_leads_lower(draw, seed, c):
     features, labels = draw(40, 3, seed)
     [fit] = fit_path(features, labels, CLASSES, [c])
     generator = torch.Generator().manual_seed(seed)

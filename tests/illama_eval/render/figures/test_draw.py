@@ -35,18 +35,6 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def samples():
-    random = np.random.default_rng(0)
-    return Samples(
-        ids=["test/00017", "test/00018"],
-        images=random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
-        attention=random.integers(0, 256, (2, 2, 4, 4), dtype=np.uint8),
-        labels=[3, 5],
-        predictions=[3, 0],
-    )
-
-
-@pytest.fixture(scope="module")
 def run_directory(tmp_path_factory, run_of, samples):
     path = tmp_path_factory.mktemp("run")
     run = run_of(layers=2, heads=2, tokens=9)
@@ -65,20 +53,6 @@ def drawings(run, samples=None):
     """Return what is drawn, by name, with the texts that a reader sees and their boxes."""
     with drawing_style():
         return {drawing.name: drawing for drawing in draw_all(run, samples)}
-
-
-def texts_of(figure):
-    figure.draw_without_rendering()
-    renderer = figure._get_renderer()
-    unseen = set()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            drawn = axis._update_ticks() if axes.axison else []
-            unseen |= {tick.label1 for tick in axis.get_major_ticks()}
-            unseen -= {tick.label1 for tick in drawn}
-    found = [text for text in figure.findobj(Text) if text.get_visible() and text not in unseen]
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in found]
-    return [(text, box) for text, box in boxes if text.strip() and box.width > 0]
 
 
 def svg_of(drawing):
@@ -125,7 +99,7 @@ def test_text_stays_text(run_directory, rendered):
         {"layers": 1, "heads": 1, "subjects": tuple("abc")},
     ],
 )
-def test_no_text_is_cut_or_covers_another(run_of, samples, shape):
+def test_no_text_is_cut_or_covers_another(texts_of, run_of, samples, shape):
     for name, drawing in drawings(run_of(**shape), samples).items():
         sheet = drawing.figure.bbox
         assert all(text.get_fontsize() >= 8 for text in drawing.figure.findobj(Text))
@@ -173,7 +147,7 @@ def test_a_run_of_one_study_draws_only_its_figures(run_of):
     assert drawings(Run(header={}, rows=())) == {}
 
 
-def test_undefined_values_leave_gaps(run_of):
+def test_undefined_values_leave_gaps(texts_of, run_of):
     run = run_of()
     rows = tuple(
         structs.replace(row, value=None, low=None, high=None, reason="undefined") if row.at else row

@@ -2,18 +2,11 @@ import csv
 import io
 
 import pytest
-from rich.console import Console
 
 from illama_eval.render.format.numbers import align, show_number, show_row
 from illama_eval.render.tables.csv import to_csv
 from illama_eval.render.terminal.run import show
 from illama_eval.results import Row, Run
-
-
-def printed(run, width=80, **options):
-    console = Console(file=io.StringIO(), width=width, **options)
-    show(run, console)
-    return console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -43,13 +36,13 @@ def test_a_count_has_no_decimals_and_a_share_of_one_keeps_them():
     assert show_row(share).full == "100.0 % (100.0 to 100.0)"
 
 
-def test_an_undefined_value_is_a_dash_with_its_reason():
+def test_an_undefined_value_is_a_dash_with_its_reason(printed):
     row = Row(
         subject="s", study="accuracy", metric="top1", value=None, images=0, reason="no labels"
     )
     run = Run(header={}, rows=(row,))
-    assert "\N{EM DASH}" in printed(run)
-    assert "(1) no labels" in printed(run)
+    assert "\N{EM DASH}" in printed(show, run)
+    assert "(1) no labels" in printed(show, run)
     assert next(csv.DictReader(io.StringIO(to_csv([row]))))["value"] == ""
 
 

@@ -1,26 +1,12 @@
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
 
-from illama_eval.compare.gate import check
 from illama_eval.render.gate.github_summary import LARGEST, append_summary, to_summary
 from illama_eval.render.gate.junit import write_junit
 from illama_eval.results import ResultError
-
-
-@pytest.fixture
-def worse(write_run, tmp_path):
-    baseline, run = write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.6, seed=1)
-    return check(run, baseline)
-
-
-def rows_of(markdown):
-    """Return the cells of each table row; a bar counts unless it is escaped."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
 def test_changed_rows_come_first_and_the_rest_is_folded(worse):
@@ -35,7 +21,7 @@ def test_changed_rows_come_first_and_the_rest_is_folded(worse):
     assert text.startswith("### Regression")
 
 
-def test_a_summary_is_cut_between_rows_and_says_so(worse):
+def test_a_summary_is_cut_between_rows_and_says_so(rows_of, worse):
     many = replace(worse, judged=worse.judged * 300)
     text = to_summary(many)
     assert 0.9 * LARGEST < len(text.encode()) <= LARGEST

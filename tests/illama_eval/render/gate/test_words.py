@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import replace
 from xml.parsers import expat
 
 import pytest
-from rich.console import Console
 
 from illama_eval.compare.comparison import compare_paths
 from illama_eval.compare.gate import GateResult, check
@@ -21,19 +19,6 @@ from illama_eval.render.terminal.comparison import show_comparison
 from illama_eval.render.terminal.gate import show_verdicts
 
 
-@pytest.fixture
-def worse(write_run, tmp_path):
-    baseline, run = write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.6, seed=1)
-    return check(run, baseline)
-
-
-def printed(show, shown, width=80, encoding="utf-8"):
-    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    show(shown, Console(file=file, width=width, highlight=False))
-    file.flush()
-    return file.buffer.getvalue().decode(encoding)
-
-
 def xml_of(text):
     """Return (tag, attributes) of each element, by a parser that forgives nothing."""
     found = []
@@ -43,13 +28,7 @@ def xml_of(text):
     return found
 
 
-def rows_of(markdown):
-    """Return the cells of each table row; a bar counts unless it is escaped."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-
-
-def test_every_form_tells_the_same_verdict(worse):
+def test_every_form_tells_the_same_verdict(printed, rows_of, worse):
     assert worse.exit_code == 1
     names = {each.name for each in worse.of("fail")}
     data = json.loads(to_json(worse), parse_constant=pytest.fail)
@@ -81,7 +60,7 @@ def test_the_sentence_of_a_pass_counts_the_states(write_run, tmp_path):
     assert sentence(found) == ("No regression found in 5 gated metrics: 5 same within margin.")
 
 
-def test_a_problem_is_said_in_every_form(tmp_path, write_run):
+def test_a_problem_is_said_in_every_form(printed, tmp_path, write_run):
     found = check(write_run(tmp_path / "a"), tmp_path / "none.json")
     cases = xml_of(to_junit(found))
     assert (cases[0][1]["errors"], cases[0][1]["tests"]) == ("1", "1")
@@ -143,7 +122,7 @@ def hostile(request, hostile_names, stored_names, write_run, tmp_path):
     return name, found, compare_paths(*map(str, paths))[0]
 
 
-def test_a_hostile_name_stays_a_name_in_every_form(hostile):
+def test_a_hostile_name_stays_a_name_in_every_form(printed, rows_of, hostile):
     name, verdicts, compared = hostile
     assert verdicts.exit_code == 1
     data = json.loads(to_json(verdicts), parse_constant=pytest.fail)

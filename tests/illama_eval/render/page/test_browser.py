@@ -38,14 +38,8 @@ def browser():
         started.close()
 
 
-def save(run, directory):
-    directory.mkdir()
-    (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
-    return directory
-
-
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, run_of):
+def report(save, tmp_path_factory, run_of):
     """Return the page of a run of three layers and four heads, with two samples."""
     directory = save(run_of(layers=3, heads=4, tokens=33), tmp_path_factory.mktemp("r") / "run")
     random = np.random.default_rng(0)
@@ -62,7 +56,7 @@ def report(tmp_path_factory, run_of):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory, stored_names):
+def hostile(save, tmp_path_factory, stored_names):
     """Return the page of a run in which every text is hostile."""
     names = stored_names
     rows = [
@@ -142,7 +136,7 @@ def test_the_first_screen_holds_verdict_identity_and_headline(visit, report):
 
 
 @pytest.mark.parametrize("kind", ["gated", "compared"])
-def test_a_verdict_on_every_number_is_on_the_first_screen(visit, write_run, tmp_path, kind):
+def test_a_verdict_on_every_number_is_on_the_first_screen(table, visit, write_run, tmp_path, kind):
     runs = [
         write_run(tmp_path / name, accuracy=share, seed=seed, subject="illama_cifar10_nano")
         for name, share, seed in (("before", 0.8, 0), ("after", 0.79, 1))
@@ -196,7 +190,7 @@ def test_without_scripts_everything_is_there(visit, report):
     assert page.locator("#rank-layer-head-map tbody tr:visible").count() == 36
 
 
-def test_a_head_sorts_its_table_and_the_address_keeps_it(visit, report):
+def test_a_head_sorts_its_table_and_the_address_keeps_it(table, visit, report):
     page, table = visit(report), "rank-layer-head-map"
     open_table(page, table)
     head = page.locator(f"#{table} thead button", has_text="rank of mean map")
@@ -214,7 +208,7 @@ def test_a_head_sorts_its_table_and_the_address_keeps_it(visit, report):
     assert page.said == again.said == []
 
 
-def test_tables_filter_by_layer_head_and_text(visit, report):
+def test_tables_filter_by_layer_head_and_text(table, visit, report):
     page, table = visit(report), "rank-layer-head-map"
     open_table(page, table)
     tools = page.locator(f"[data-for={table}]")

@@ -10,72 +10,9 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
-import numpy as np
-import pytest
-
-from illama_eval.render import write_report
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.models import load_models
-from illama_eval.render.page.build import document_of
-from illama_eval.render.page.html import render_page
-from illama_eval.results import Row, Run, Verdict
-
-
-def save(run, directory):
-    """Write run.json into a new directory."""
-    directory.mkdir(parents=True)
-    (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
-    return directory
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Return a function that writes a run directory."""
-    return lambda run: save(run, tmp_path / "run")
-
-
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory, run_of):
-    """Return a run directory with samples and its report."""
-    directory = save(run_of(), tmp_path_factory.mktemp("reported") / "run")
-    random = np.random.default_rng(0)
-    np.savez(
-        directory / "samples.npz",
-        ids=np.array(["test/00017", "test/00018"]),
-        images=random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
-        attention=random.integers(0, 256, (2, 2, 4, 4), dtype=np.uint8),
-        labels=np.array([3, 5]),
-        predictions=np.array([3, 0]),
-    )
-    paths = write_report([directory])
-    assert {path.name for path in paths} >= {"report.html", "report.md", "headline.tex"}
-    return directory
-
-
-@pytest.fixture(scope="module")
-def page(reported, read_page):
-    return read_page((reported / "report.html").read_text("utf-8"))
-
-
-@pytest.fixture
-def page_of(write, read_page):
-    """Return a function that gives the tree of a run's page, drawn without figures."""
-
-    def page(run, **options):
-        document = document_of(load_models([write(run)]), [], {}, **options)
-        return read_page(render_page(document))
-
-    return page
-
-
-def table(page, key):
-    """Return a table's head and body as text, row by row."""
-    return [
-        [cell.text.strip() for cell in row.children if not isinstance(cell, str)]
-        for row in page.one("table", id=key).all("tr")
-    ]
+from illama_eval.results import Run
 
 
 def test_the_page_is_whole_and_in_order(page):
@@ -143,59 +80,8 @@ def test_the_policy_allows_the_page_itself_and_nothing_else(reported, page):
     json.loads(page.one("script", id="curves").text)
 
 
-def hostile_run(run_of, names):
-    """Return a run in which every text is hostile."""
-    run = run_of(subjects=names[:2], layers=1, heads=1, tokens=5)
-    odd = [
-        Row(
-            subject=names[0],
-            study=name,
-            metric=name,
-            unit=name,
-            reason=name,
-            value=None,
-            images=1,
-            at=at,
-        )
-        for name in names
-        for at in ({}, {name: name})
-    ]
-    words = [
-        Verdict(
-            subject=names[0],
-            study="collapse",
-            name=name,
-            verdict=name,
-            reason=name,
-            at={name: name},
-        )
-        for name in names
-    ]
-    header = {
-        "subjects": [
-            {
-                "name": names[0],
-                "file": names[1],
-                "dtype": names[2],
-                "notes": names,
-                "config": {name: name for name in names},
-                "args": {"x": names},
-            }
-        ],
-        "source": {"name": names[3], "split": names[4], "classes": names},
-        "code": {"version": names[5], "commit": names[6]},
-        "device": names[7],
-    }
-    return replace(
-        run,
-        header={**run.header, **header},
-        rows=(*run.rows, *odd),
-        verdicts=(*run.verdicts, *words),
-    )
-
-
-def test_hostile_names_are_text(run_of, page_of, stored_names):
-    page = page_of(hostile_run(run_of, stored_names))
+def test_hostile_names_are_text(hostile_run, run_of, page_of, stored_names):
+    page = page_of(hostile_run(stored_names))
     elements = {node.tag for node in page.walk()}
     assert not elements & {"object", "iframe", "bold", "b0", "template", "math", "base", "link"}
     assert len(page.all("script")) == 2

@@ -3,75 +3,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from msgspec import structs
 
-from illama_eval.render import write_report
 from illama_eval.render.format.glossary import EXPLAINED
-from illama_eval.render.models import load_models
-from illama_eval.render.page.build import document_of
-from illama_eval.render.page.html import render_page
 from illama_eval.render.page.sections import MOST_ROWS, share_rows
 from illama_eval.results import Row, Run
 
 
-def save(run, directory):
-    """Write run.json into a new directory."""
-    directory.mkdir(parents=True)
-    (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
-    return directory
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Return a function that writes a run directory."""
-    return lambda run: save(run, tmp_path / "run")
-
-
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory, run_of):
-    """Return a run directory with samples and its report."""
-    directory = save(run_of(), tmp_path_factory.mktemp("reported") / "run")
-    random = np.random.default_rng(0)
-    np.savez(
-        directory / "samples.npz",
-        ids=np.array(["test/00017", "test/00018"]),
-        images=random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
-        attention=random.integers(0, 256, (2, 2, 4, 4), dtype=np.uint8),
-        labels=np.array([3, 5]),
-        predictions=np.array([3, 0]),
-    )
-    paths = write_report([directory])
-    assert {path.name for path in paths} >= {"report.html", "report.md", "headline.tex"}
-    return directory
-
-
-@pytest.fixture(scope="module")
-def page(reported, read_page):
-    return read_page((reported / "report.html").read_text("utf-8"))
-
-
-@pytest.fixture
-def page_of(write, read_page):
-    """Return a function that gives the tree of a run's page, drawn without figures."""
-
-    def page(run, **options):
-        document = document_of(load_models([write(run)]), [], {}, **options)
-        return read_page(render_page(document))
-
-    return page
-
-
-def table(page, key):
-    """Return a table's head and body as text, row by row."""
-    return [
-        [cell.text.strip() for cell in row.children if not isinstance(cell, str)]
-        for row in page.one("table", id=key).all("tr")
-    ]
-
-
-def test_rows_are_capped_and_the_page_says_so(run_of, page_of):
+def test_rows_are_capped_and_the_page_says_so(table, run_of, page_of):
     page = page_of(run_of(layers=20, heads=16, tokens=33))
     rows = [row for body in page.all("tbody") for row in body.all("tr")]
     assert len(rows) <= MOST_ROWS
@@ -108,7 +48,7 @@ def test_a_study_alone_makes_a_page_that_names_the_others(run_of, page_of, study
     assert f"illama-eval {study.replace('calibration', 'calibrate')}" not in missing
 
 
-def test_an_unknown_study_is_shown_all_the_same(page_of):
+def test_an_unknown_study_is_shown_all_the_same(table, page_of):
     rows = [
         Row(
             subject="s",
@@ -128,7 +68,7 @@ def test_an_unknown_study_is_shown_all_the_same(page_of):
     assert lines == [["class", "m n (%)"], ["cat", "50 40 to 60"], ["dog", "50 40 to 60"]]
 
 
-def test_undefined_numbers_are_dashes_with_their_reason(run_of, page_of):
+def test_undefined_numbers_are_dashes_with_their_reason(table, run_of, page_of):
     run = run_of()
     rows = [
         structs.replace(row, value=None, low=None, high=None, reason="too few") for row in run.rows

@@ -18,28 +18,8 @@ def test_csv_holds_fractions_with_all_digits_and_a_column_per_place(run_of):
         assert {key: cells[key] for key in row.at} == {k: str(v) for k, v in row.at.items()}
 
 
-def hostile_run(run_of, names):
-    run = run_of(subjects=names[:2], source=names[2])
-    rows = [
-        Row(
-            subject=name,
-            source=name,
-            study="accuracy",
-            metric=name,
-            value=-0.5,
-            unit=name,
-            images=1,
-            at=at,
-            reason=name,
-        )
-        for name in names
-        for at in ({}, {"class": name, name: 1})
-    ]
-    return Run(header={}, rows=(*run.rows, *rows), curves=run.curves, verdicts=run.verdicts)
-
-
-def test_hostile_names_stay_cells_in_csv(run_of, hostile_names):
-    rows = [row for row in hostile_run(run_of, hostile_names).rows if not row.images > 1]
+def test_hostile_names_stay_cells_in_csv(hostile_run, run_of, hostile_names):
+    rows = [row for row in hostile_run(hostile_names).rows if not row.images > 1]
     text = to_csv(rows)
     text.encode("utf-8")
     read = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
@@ -48,21 +28,6 @@ def test_hostile_names_stay_cells_in_csv(run_of, hostile_names):
         assert cells["subject"].removeprefix("'") == sanitize(name)
         assert cells["subject"][0] not in "=+-@"
         assert float(cells["value"]) == -0.5
-
-
-def cells(line):
-    return unescaped(line).count("|")
-
-
-def unescaped(text):
-    """Return the text without its backslash escapes."""
-    kept, letters = [], iter(text)
-    for letter in letters:
-        if letter == "\\":
-            next(letters)
-        else:
-            kept.append(letter)
-    return "".join(kept)
 
 
 def test_every_study_has_a_table_in_both_forms(run_of, tmp_path):

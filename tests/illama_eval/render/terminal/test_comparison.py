@@ -1,30 +1,12 @@
 from __future__ import annotations
 
-import io
 import re
 
-import pytest
-from rich.console import Console
-
 from illama_eval.compare.comparison import compare_paths
-from illama_eval.compare.gate import check
 from illama_eval.render.terminal.comparison import show_comparison
 
 
-@pytest.fixture
-def worse(write_run, tmp_path):
-    baseline, run = write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.6, seed=1)
-    return check(run, baseline)
-
-
-def printed(show, shown, width=80, encoding="utf-8"):
-    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    show(shown, Console(file=file, width=width, highlight=False))
-    file.flush()
-    return file.buffer.getvalue().decode(encoding)
-
-
-def test_a_comparison_shows_differences_flips_and_what_intervals_cover(worse, tmp_path):
+def test_a_comparison_shows_differences_flips_and_what_intervals_cover(printed, worse, tmp_path):
     (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
     text = " ".join(printed(show_comparison, compared).split())
     assert f"{compared.flips.lost} lost, {compared.flips.gained} gained of 400 images" in text
@@ -33,7 +15,7 @@ def test_a_comparison_shows_differences_flips_and_what_intervals_cover(worse, tm
     assert re.search(r"top-1 accuracy .* ▼", text)
 
 
-def test_groups_of_seeds_show_both_intervals(write_run, tmp_path):
+def test_groups_of_seeds_show_both_intervals(printed, write_run, tmp_path):
     def group(side, accuracy, seeds):
         runs = [write_run(tmp_path / f"{side}{n}", accuracy=accuracy, seed=n) for n in seeds]
         return ",".join(map(str, runs))

@@ -3,7 +3,6 @@ import io
 from rich.console import Console
 
 from illama_eval.render.terminal.run import show
-from illama_eval.results import Row, Run
 
 HEADLINE = """\
 nano on cifar10/test
@@ -30,29 +29,23 @@ rank
 """
 
 
-def printed(run, width=80, **options):
-    console = Console(file=io.StringIO(), width=width, **options)
-    show(run, console)
-    return console.file.getvalue()
-
-
 def lines_of(text):
     return [line.rstrip() for line in text.splitlines()]
 
 
-def test_the_headline_reads_like_this_at_80_columns(run_of):
-    assert lines_of(printed(run_of()))[:-1] == HEADLINE.splitlines()
+def test_the_headline_reads_like_this_at_80_columns(printed, run_of):
+    assert lines_of(printed(show, run_of()))[:-1] == HEADLINE.splitlines()
 
 
-def test_a_terminal_of_60_columns_loses_no_number(run_of):
-    text = printed(run_of(), width=60)
+def test_a_terminal_of_60_columns_loses_no_number(printed, run_of):
+    text = printed(show, run_of(), width=60)
     assert all(len(line) <= 60 for line in lines_of(text))
     for number in ("77.34", "76.53", "78.15", "0.542", "10,000"):
         assert number in text
 
 
-def test_each_subject_has_its_own_table(run_of):
-    text = printed(run_of(subjects=("causal", "twin")))
+def test_each_subject_has_its_own_table(printed, run_of):
+    text = printed(show, run_of(subjects=("causal", "twin")))
     assert text.index("causal on cifar10/test") < text.index("twin on cifar10/test")
 
 
@@ -65,28 +58,8 @@ def test_an_output_that_knows_ascii_only_gets_ascii(run_of):
     assert "class token: attends" in text
 
 
-def hostile_run(run_of, names):
-    run = run_of(subjects=names[:2], source=names[2])
-    rows = [
-        Row(
-            subject=name,
-            source=name,
-            study="accuracy",
-            metric=name,
-            value=-0.5,
-            unit=name,
-            images=1,
-            at=at,
-            reason=name,
-        )
-        for name in names
-        for at in ({}, {"class": name, name: 1})
-    ]
-    return Run(header={}, rows=(*run.rows, *rows), curves=run.curves, verdicts=run.verdicts)
-
-
-def test_hostile_names_stay_text_in_the_terminal(run_of, hostile_names):
-    text = printed(hostile_run(run_of, hostile_names), force_terminal=True, color_system=None)
+def test_hostile_names_stay_text_in_the_terminal(printed, hostile_run, run_of, hostile_names):
+    text = printed(show, hostile_run(hostile_names), force_terminal=True, color_system=None)
     assert not any(ord(letter) < 32 and letter != "\n" for letter in text.replace("\x1b[", ""))
     assert not any(0x7F <= ord(letter) < 0xA0 for letter in text)
     assert "[/red]" in text
