@@ -306,7 +306,8 @@ def _accuracy_row(
     task: ProbeTask, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]
 ) -> Row:
     top1 = weights @ _hits(task, logits) / weights.sum(1)
-    return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)
+    share = replace(METRICS["top1"], interval="wilson")
+    return row("top1", top1, len(logits), declared=share, at=at)
 
 
 def make_set(source: Source, features: Features, device: torch.device) -> FeatureSet:
