@@ -100,7 +100,13 @@ torch.set_num_threads(1)
 
 
 PRELOADED = [
-    *("torch._dynamo", "torch.distributed", "matplotlib.backends.backend_agg", "PIL.Image"),
+    *(
+        "pytest",
+        "torch._dynamo",
+        "torch.distributed",
+        "matplotlib.backends.backend_agg",
+        "PIL.Image",
+    ),
     *("illama.cli", "illama.training.loop", "illama.training.curves", "illama_eval.run.evaluate"),
 ]
 """What a started process need not import again; torch loads its compiler in the first step."""

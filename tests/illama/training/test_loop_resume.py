@@ -124,7 +124,6 @@ illama.config.SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size"
 illama.cli.main()
 """
 COMMAND = ("illama", "train", "demo", "--save-steps", "1", "--device", "cpu")
-KILLED = ("classes=3", "epochs=10", "batch_size=4")
 
 
 def run_killed(start, words, out, kills, random):
@@ -169,7 +168,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     start, micro_settings, tmp_path, kills
 ):
     folder = write_images(tmp_path / "images")
-    settings = [*micro_settings, *KILLED]
+    settings = [*micro_settings, "classes=3", "batch_size=4", f"epochs={3 * kills}"]
     recipe = find_recipe("demo").override([*settings, f"data={folder}"])
     expected = fit(recipe, *open_splits(recipe), tmp_path / "whole").checkpoint
     words = ["--data", folder, *(word for setting in settings for word in ("--set", setting))]

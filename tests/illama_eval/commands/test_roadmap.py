@@ -27,6 +27,8 @@ OPTIONS = (
     "32",
     "--set",
     "batch_size=16",
+    "--set",
+    "image_size=8",
     "--step",
     "class-first-causal",
     "--step",

@@ -80,7 +80,7 @@ def test_the_policy_allows_the_page_itself_and_nothing_else(reported, page):
     json.loads(page.one("script", id="curves").text)
 
 
-def test_hostile_names_are_text(hostile_run, run_of, page_of, stored_names):
+def test_hostile_names_are_text(hostile_run, page_of, stored_names):
     page = page_of(hostile_run(stored_names))
     elements = {node.tag for node in page.walk()}
     assert not elements & {"object", "iframe", "bold", "b0", "template", "math", "base", "link"}

@@ -9,7 +9,7 @@ from illama_eval.render.page.html import render_page
 from illama_eval.render.page.markdown import report_markdown
 
 
-def test_hostile_names_are_text_in_the_markdown(hostile_run, run_of, write, stored_names):
+def test_hostile_names_are_text_in_the_markdown(hostile_run, write, stored_names):
     document = document_of(load_models([write(hostile_run(stored_names))]), [], {})
     text = report_markdown(document)
     for line in text.splitlines():

@@ -4,7 +4,7 @@ from illama_eval.render.tables.text import table_groups, to_markdown
 
 
 def test_hostile_names_neither_break_nor_mark_up_a_markdown_row(
-    hostile_run, unescaped, run_of, hostile_names
+    hostile_run, unescaped, hostile_names
 ):
     run = hostile_run(hostile_names)
     text = to_markdown(table_groups(run, run.rows))

@@ -58,7 +58,7 @@ def test_an_output_that_knows_ascii_only_gets_ascii(run_of):
     assert "class token: attends" in text
 
 
-def test_hostile_names_stay_text_in_the_terminal(printed, hostile_run, run_of, hostile_names):
+def test_hostile_names_stay_text_in_the_terminal(printed, hostile_run, hostile_names):
     text = printed(show, hostile_run(hostile_names), force_terminal=True, color_system=None)
     assert not any(ord(letter) < 32 and letter != "\n" for letter in text.replace("\x1b[", ""))
     assert not any(0x7F <= ord(letter) < 0xA0 for letter in text)
