@@ -52,6 +52,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("illama_eval.commands.evaluate.render_directory", lambda _: None)
 
 
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures out of page and directory, where a test looks at tables and words alone."""
+    monkeypatch.setattr("illama_eval.render.report.draw_all", lambda *_: [])
+
+
 @pytest.fixture(scope="session")
 def segmenter_subject() -> SegmenterSubject:
     """Return a small segmenter of ADE20K's 150 classes."""

@@ -42,7 +42,9 @@ def quantize(command, golden_checkpoint, small_images, training_images):
     return run
 
 
-def test_the_default_measures_all_before_and_after_and_leaves_a_file(quantize, tmp_path):
+def test_the_default_measures_all_before_and_after_and_leaves_a_file(
+    quantize, without_figures, tmp_path
+):
     code, out, err = quantize()
     assert code == 0, err
     here = tmp_path / "here"

@@ -243,7 +243,12 @@ def test_a_timm_that_is_missing_or_broken_is_told_apart(
 
 
 def test_checkpoints_and_other_models_share_a_run_and_show_what_they_can(
-    command: Command, timm: ModuleType, golden_checkpoint: Path, small_images: Path, tmp_path: Path
+    command: Command,
+    without_figures: None,
+    timm: ModuleType,
+    golden_checkpoint: Path,
+    small_images: Path,
+    tmp_path: Path,
 ) -> None:
     others = ["--model", "timm:vit", "--model", "timm:convolutions"]
     others += ["--weights", "random", "--weights", "random"]
