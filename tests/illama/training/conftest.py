@@ -9,8 +9,12 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
+from torch import Tensor
 
 from illama.config import SIZES
 from illama.sources.demo import draw
@@ -18,6 +22,7 @@ from illama.sources.source import Source, hash_arrays, make_source
 from illama.training.loop import Execution, Trained, fit
 from illama.training.recipe import Recipe, find_recipe
 from illama.training.trainer import Trainer
+from illama.transforms import ImageError
 
 MICRO_SETTINGS = (
     *("size=micro", "image_size=8", "epochs=4", "batch_size=20", "cutoff_soft=1", "lr=2e-3"),
@@ -43,6 +48,34 @@ def small_source() -> Callable[..., Source]:
         return make_source(**{**given, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def numbered_source() -> Callable[..., Source]:
+    """Return a function that makes a source whose image at position i is filled with i."""
+
+    def make(images: int = 50, broken: tuple[int, ...] = ()) -> Source:
+        def read(position: int) -> NDArray[np.uint8]:
+            if position in broken:
+                raise ImageError("half a picture")
+            return np.full((8, 8, 3), position, np.uint8)
+
+        return make_source(
+            name="numbers",
+            split="train",
+            names=[str(i) for i in range(images)],
+            labels=np.arange(images) % 10,
+            contents=list(range(images)),
+            read=read,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def show() -> Callable[[NDArray[np.uint8], np.random.Generator], Tensor]:
+    """Return a function that turns an image into its first pixel, moved by chance."""
+    return lambda image, random: torch.from_numpy(image[0, 0].copy()).float() + random.random() / 2
 
 
 @pytest.fixture(scope="session")

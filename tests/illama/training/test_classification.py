@@ -7,42 +7,20 @@ import pytest
 import torch
 
 from illama.distributed import World
-from illama.sources.source import make_source
 from illama.training.classification import loss_and_accuracy
 from illama.training.loader import ImageDataset, load_batches, shard_test
-from illama.transforms import ImageError
 
 CPU = torch.device("cpu")
 
 
-def source(images=50, broken=()):
-    def read(position):
-        if position in broken:
-            raise ImageError("half a picture")
-        return np.full((8, 8, 3), position, np.uint8)
-
-    return make_source(
-        name="numbers",
-        split="train",
-        names=[str(i) for i in range(images)],
-        labels=np.arange(images) % 10,
-        contents=list(range(images)),
-        read=read,
-    )
-
-
-def show(image, random):
-    return torch.from_numpy(image[0, 0].copy()).float() + random.random() / 2
-
-
-def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read():
+def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read(numbered_source, show):
     labels = np.array([0, 1, 9, 2, 5])
     logits = torch.zeros(4, 10)
     logits[0, 0] = 5
     logits[1, [3, 4]] = 5
     logits[2, :6] = 5
     logits[3, 2] = 1
-    given = replace(source(5, broken=(4,)), labels=labels)
+    given = replace(numbered_source(5, broken=(4,)), labels=labels)
     pictures = ImageDataset(given, show, seed=0, substitutes=False)
     seen = loss_and_accuracy(
         {"": lambda images: logits[images[:, 0].long()], "_other": lambda images: -logits[:4]},

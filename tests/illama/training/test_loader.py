@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from illama.distributed import World
-from illama.sources.source import make_source
 from illama.training.loader import (
     ImageDataset,
     LoaderError,
@@ -19,7 +18,6 @@ from illama.training.loader import (
     shard_test,
 )
 from illama.training.recipe import find_recipe
-from illama.transforms import ImageError
 
 SMALL = find_recipe("demo").override(["image_size=8", "batch_size=20"])
 
@@ -30,26 +28,6 @@ CPU = torch.device("cpu")
 def positions(recipe, first, last, world=None, images=50):
     drawn = draw_batches(images, recipe, first, last, world or World())
     return [each.positions.tolist() for each in drawn]
-
-
-def source(images=50, broken=()):
-    def read(position):
-        if position in broken:
-            raise ImageError("half a picture")
-        return np.full((8, 8, 3), position, np.uint8)
-
-    return make_source(
-        name="numbers",
-        split="train",
-        names=[str(i) for i in range(images)],
-        labels=np.arange(images) % 10,
-        contents=list(range(images)),
-        read=read,
-    )
-
-
-def show(image, random):
-    return torch.from_numpy(image[0, 0].copy()).float() + random.random() / 2
 
 
 def test_an_epoch_meets_every_image_once_in_an_order_of_its_own():
@@ -103,8 +81,8 @@ def test_every_test_image_is_dealt_once(size):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_change_nothing(workers):
-    pictures = ImageDataset(source(broken=(7,)), show, seed=0, substitutes=True)
+def test_workers_change_nothing(workers, numbered_source, show):
+    pictures = ImageDataset(numbered_source(broken=(7,)), show, seed=0, substitutes=True)
     recipe = replace(SMALL, micro_batch=5)
     first = list(load_batches(pictures, draw_batches(50, recipe, 0, 2, World()), 0, CPU))
     batches = list(load_batches(pictures, draw_batches(50, recipe, 0, 2, World()), workers, CPU))
@@ -115,8 +93,8 @@ def test_workers_change_nothing(workers):
         assert one.broken == two.broken
 
 
-def test_the_next_image_takes_the_place_of_a_broken_one():
-    pictures = ImageDataset(source(broken=(7, 8)), show, seed=0, substitutes=True)
+def test_the_next_image_takes_the_place_of_a_broken_one(numbered_source, show):
+    pictures = ImageDataset(numbered_source(broken=(7, 8)), show, seed=0, substitutes=True)
     drawn = next(iter(draw_batches(50, replace(SMALL, batch_size=50), 0, 1, World())))
     (batch,) = load_batches(pictures, [drawn], 0, CPU)
     assert len(batch.images) == 50
@@ -125,19 +103,19 @@ def test_the_next_image_takes_the_place_of_a_broken_one():
     assert (batch.labels.numpy() == batch.positions % 10).all()
 
 
-def test_a_worker_that_dies_is_reported_in_one_line():
+def test_a_worker_that_dies_is_reported_in_one_line(numbered_source):
     def kill(image, random):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    pictures = ImageDataset(source(), kill, seed=0, substitutes=True)
+    pictures = ImageDataset(numbered_source(), kill, seed=0, substitutes=True)
     with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
         list(load_batches(pictures, draw_batches(50, SMALL, 0, 2, World()), 1, CPU))
 
 
-def test_what_a_picture_raises_in_this_process_is_not_hidden():
+def test_what_a_picture_raises_in_this_process_is_not_hidden(numbered_source):
     def fail(image, random):
         raise RuntimeError("a shape")
 
-    pictures = ImageDataset(source(), fail, seed=0, substitutes=True)
+    pictures = ImageDataset(numbered_source(), fail, seed=0, substitutes=True)
     with pytest.raises(RuntimeError, match="a shape"):
         list(load_batches(pictures, draw_batches(50, SMALL, 0, 2, World()), 0, CPU))

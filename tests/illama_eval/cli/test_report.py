@@ -9,23 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from illama_eval.cli import main
 from illama_eval.results import Run
-
-
-@pytest.fixture
-def command(capsys, monkeypatch, tmp_path):
-    """Return a function that runs `illama-eval` in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["illama-eval", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture
