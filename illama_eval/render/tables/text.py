@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from illama_eval.render.format.escape import markdown_cell, sanitize
@@ -198,18 +198,32 @@ def _printable(line: str) -> str:
 
 
 def _latex_table(table: TextTable, caption: str) -> str:
-    columns = "".join("r" if column in table.right else "l" for column in range(len(table.head)))
-    head, *body = (
-        " & ".join(map(latex_cell, line)) + r" \\" for line in (table.head, *table.lines)
-    )
+    lines = [list(map(latex_cell, line)) for line in (table.head, *table.lines)]
+    return latex_table(lines[0], lines[1:], table.right, latex_cell(caption))
+
+
+def latex_table(
+    head: Sequence[str],
+    lines: Iterable[Sequence[str]],
+    right: Collection[int],
+    caption: str,
+    label: str = "",
+) -> str:
+    """Return a `table` with booktabs' rules; cells, caption and label are LaTeX already.
+
+    Columns in `right` are aligned to the right; without a label none is written.
+    """
+    columns = "".join("r" if column in right else "l" for column in range(len(head)))
+    first, *body = (" & ".join(line) + r" \\" for line in (head, *lines))
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{latex_cell(caption)}}}",
+            rf"\caption{{{caption}}}",
+            *([rf"\label{{{label}}}"] if label else []),
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            head,
+            first,
             r"\midrule",
             *body,
             r"\bottomrule",
