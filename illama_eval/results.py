@@ -71,6 +71,9 @@ def name_of(row: Row) -> str:
     return f"{row.subject}/{row.study}/{row.metric}[{place}]"
 
 
+TOO_FEW = "too few images: "
+"""How the reason begins why a number has no interval, where more images would give it one."""
+
 SCHEMA_VERSION = 1
 CURVE_POINTS = 64
 """Most points that a stored curve may have."""

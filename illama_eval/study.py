@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import Batch, Piece
-from illama_eval.results import Curve, Row, Verdict
+from illama_eval.results import TOO_FEW, Curve, Row, Verdict
 from illama_eval.statistics import basic_interval, percentile_interval, wilson_interval
 
 Sums: TypeAlias = dict[str, Tensor]
@@ -157,13 +157,14 @@ def _bounds(
     estimate, replicates = float(numbers[0]), numbers[1:]
     undefined = int((~np.isfinite(replicates)).sum())
     if undefined:
-        return None, None, None, f"undefined in {undefined} of {len(replicates)} replicates"
+        why = f"{TOO_FEW}undefined in {undefined} of {len(replicates)} replicates"
+        return None, None, None, why
     if images < declared.least_images:
         return (
             None,
             None,
             None,
-            f"no interval: on fewer than {declared.least_images} images it would not cover",
+            f"{TOO_FEW}on fewer than {declared.least_images} images no interval would cover",
         )
     if given is not None:
         low, high = given

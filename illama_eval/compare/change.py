@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from illama_eval.compare.subject_run import Key, Mismatch, SubjectRun
-from illama_eval.results import ResultError, Row, nested_get
+from illama_eval.compare.units import unit_of
+from illama_eval.results import TOO_FEW, ResultError, Row, nested_get
 from illama_eval.statistics import FALSE_ALARMS, Z_POWER, Array, paired_difference, welch
 
 ROUNDING = 1e-9
@@ -26,6 +27,7 @@ CALIBRATED_P = {"ece": "calibrated_p", "ece_scaled": "calibrated_p_scaled"}
 
 REDUNDANT_METRICS = {
     "calibration": {
+        "ece_floor",
         "ece_left",
         "ece_mass",
         "ece_unscaled",
@@ -38,6 +40,9 @@ REDUNDANT_METRICS = {
     }
 }
 """Metrics that repeat another one: shown, but not counted among the tests."""
+
+NO_REPLICATES = "its interval is known, its replicates are not; measure again"
+"""Why a number cannot be compared whose replicates.npz is missing."""
 
 Problem = Literal["", "not comparable", "missing", "new"]
 Side = Sequence[SubjectRun]
@@ -69,11 +74,13 @@ class Change:
     p: float | None = None
     """Two-sided: over seeds where there are some, McNemar's for accuracy, else over images."""
     p_holm: float | None = None
-    """The same, adjusted for all metrics of the family; None outside it."""
+    """The same, adjusted for all metrics of its family; None outside all families."""
     detectable: float | None = None
     """The difference that this number of images shows in 80 % of repetitions."""
     calibrated: bool = False
     """Whether neither side can be told from a calibrated model by its error."""
+    undecidable: str = ""
+    """Why the difference cannot be told from chance, although there are numbers; else empty."""
     problem: Problem = ""
     """Why there are no numbers; empty where there are."""
     reason: str = ""
@@ -85,14 +92,31 @@ class Change:
         return self.study, self.metric, tuple(self.at.items())
 
     @property
+    def smallest(self) -> float:
+        """The smallest difference that means something, in the metric's unit."""
+        return unit_of(self.unit).smallest
+
+    @property
+    def tested(self) -> bool:
+        """Whether it is of all images, and does not repeat another."""
+        return not self.at and self.metric not in REDUNDANT_METRICS.get(self.study, ())
+
+    @property
     def in_family(self) -> bool:
-        """Whether it is among the tests: of all images, not redundant, and with a better side."""
-        repeated = self.metric in REDUNDANT_METRICS.get(self.study, ())
-        return self.better is not None and not self.at and not repeated
+        """Whether a gate judges it by itself: tested, and with a better side."""
+        return self.tested and self.better is not None
 
     @property
     def finding(self) -> str:
-        """better, worse or differs where all intervals exclude zero on one side; else empty."""
+        """better, worse or differs where the adjusted p shows a difference; else empty.
+
+        All intervals must exclude zero on one side as well, and the difference be large enough to
+        mean something.
+        """
+        if self.p_holm is None or self.p_holm > FALSE_ALARMS:
+            return ""
+        if abs(self.difference or 0.0) < self.smallest:
+            return ""
         intervals = [(self.low, self.high), (self.seeds_low, self.seeds_high)]
         known = [(low, high) for low, high in intervals if low is not None and high is not None]
         signs = {(low > 0) - (high < 0) for low, high in known}
@@ -114,7 +138,7 @@ def find_change(
     before, after = ([each.rows.get(key) for each in side] for side in (baseline, candidate))
     problem, reason = _find_problem(before, after, mismatches)
     shown = next(row for row in (*after, *before) if row is not None)
-    declared = _read_declaration((*candidate, *baseline), shown)
+    declared = _read_declaration(candidate if problem == "new" else baseline, shown)
     change = Change(
         study=shown.study,
         metric=shown.metric,
@@ -134,6 +158,7 @@ def find_change(
         known = all(_is_near_calibrated(key, each) for each in (*baseline, *candidate))
         change = replace(change, calibrated=known)
     first, last = ([row for row in side if row is not None] for side in (before, after))
+    change = replace(change, undecidable=_find_doubt([*first, *last]))
     return _with_seeds(_with_images(change, first, last, declared.interval), first, last)
 
 
@@ -158,6 +183,18 @@ def _find_problem(
     return "", ""
 
 
+def _find_doubt(rows: Sequence[Row]) -> str:
+    """Return why a difference cannot be told from chance: replicates are undefined, or not there.
+
+    A number that never has an interval, such as a count, is judged as it is.
+    """
+    bare = [row for row in rows if row.replicates is None]
+    few = [row.reason for row in bare if row.reason.startswith(TOO_FEW)]
+    if few:
+        return few[0]
+    return NO_REPLICATES if any(row.low is not None for row in bare) else ""
+
+
 def _find_lack(rows: Sequence[Row | None]) -> str:
     """Return what keeps a side from having a value, or nothing."""
     if any(row is None for row in rows):
@@ -176,7 +213,10 @@ class _Declared:
 
 
 def _read_declaration(runs: Iterable[SubjectRun], row: Row) -> _Declared:
-    """Return what the first header that knows the metric declares; nonsense counts as nothing."""
+    """Return what the first header that knows the metric declares; nonsense counts as nothing.
+
+    Of the baseline: a run does not choose how it is judged.
+    """
     found = (nested_get(each.header, "metrics", row.study, row.metric) for each in runs)
     declared: Mapping[str, Any] = next((each for each in found if isinstance(each, Mapping)), {})
     better, tolerance = declared.get("better"), declared.get("tolerance")

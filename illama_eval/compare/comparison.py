@@ -123,7 +123,11 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
         subjects=(_name(baseline), _name(candidate)),
         source=sources[0],
         images=max(change.images for change in changes),
-        changes=adjust(changes, {change.key for change in changes if change.in_family}),
+        changes=adjust(
+            changes,
+            {change.key for change in changes if change.tested},
+            {change.key for change in changes if change.at},
+        ),
         flips=count_flips(records) if records and not mismatches else None,
         mismatches=mismatches,
         other_differences=tuple(find_other_differences(baseline[0], candidate[0])),
@@ -131,11 +135,13 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
     )
 
 
-def adjust(changes: Iterable[Change], family: Collection[Key]) -> tuple[Change, ...]:
-    """Return the changes with p adjusted (Holm) over those of the family that have one."""
+def adjust(changes: Iterable[Change], *families: Collection[Key]) -> tuple[Change, ...]:
+    """Return the changes with p adjusted (Holm), over each family those that have one."""
     changes = tuple(changes)
-    raw = {each.key: each.p for each in changes if each.key in family and each.p is not None}
-    adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
+    adjusted: dict[Key, float] = {}
+    for family in families:
+        raw = {each.key: each.p for each in changes if each.key in family and each.p is not None}
+        adjusted |= zip(raw, holm(list(raw.values())), strict=True)
     return tuple(replace(each, p_holm=adjusted.get(each.key)) for each in changes)
 
 

@@ -28,7 +28,8 @@ State = Literal[
     "better", "same", "inconclusive", "worse", "not comparable", "missing", "new", "not gated"
 ]
 Outcome = Literal["pass", "warn", "fail", "error", "info"]
-"""The consequence of a state: `fail` is a regression, `error` a metric that cannot be judged."""
+"""The consequence of a state: `fail` is a regression, or an inconclusive metric that the policy
+fails; `error` is a metric that cannot be judged."""
 
 COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
 """States of metrics with numbers on both sides."""
@@ -78,11 +79,21 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """1 if a gated metric is worse, else 3 if one could not be judged, else 0."""
+        """1 if a gated metric fails, else 3 if one could not be judged, else 0."""
         outcomes = {each.outcome for each in self.judged}
         if "fail" in outcomes:
             return 1
         return 3 if self.problem or "error" in outcomes else 0
+
+    @property
+    def regressions(self) -> list[MetricVerdict]:
+        """The gated metrics that are worse."""
+        return [each for each in self.of("fail") if each.state == "worse"]
+
+    @property
+    def unproven(self) -> list[MetricVerdict]:
+        """The gated metrics that fail because the policy fails what is inconclusive."""
+        return [each for each in self.of("fail") if each.state == "inconclusive"]
 
     def of(self, *outcomes: Outcome) -> list[MetricVerdict]:
         """Return the verdicts with one of these outcomes."""
@@ -144,13 +155,14 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _adjusted(comparison: Comparison, policy: Policy) -> Comparison:
-    """Return the comparison with p adjusted over the metrics that the policy gates."""
+    """Return the comparison with p adjusted over the metrics that the policy gates, and others."""
     gated = {
         change.key
         for change in comparison.changes
         if policy.rule(change.study, change.metric).settled(change).severity == "fail"
     }
-    return replace(comparison, changes=adjust(comparison.changes, gated))
+    others = {change.key for change in comparison.changes if change.tested} - gated
+    return replace(comparison, changes=adjust(comparison.changes, gated, others))
 
 
 def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[MetricVerdict]:
@@ -185,28 +197,34 @@ def _judge(subject: str, change: Change, rule: Rule, policy: Policy) -> MetricVe
     )
     if rule.severity == "ignore":
         return judged
+    outcome: Outcome
     if rule.better is None:
-        outcome: Outcome = "error" if rule.severity == "fail" else "warn"
+        outcome = "error" if rule.severity == "fail" else "warn"
         return replace(judged, state="not comparable", outcome=outcome, reason=DIRECTIONLESS)
     if change.problem:
         return replace(judged, state=change.problem, outcome=_without_numbers(change, rule, policy))
-    if change.images < FEWEST_IMAGES:
-        return replace(
-            judged,
-            state="not comparable",
-            outcome="error" if rule.severity == "fail" else "warn",
-            reason=f"{change.images} images are too few to judge; {FEWEST_IMAGES} are needed",
-        )
-    margin = rule.margin(change.baseline or 0.0)
+    doubt = _find_doubt(change, rule)
+    if doubt:
+        outcome = "error" if rule.severity == "fail" else "warn"
+        return replace(judged, state="not comparable", outcome=outcome, reason=doubt)
+    tolerated = rule.margin(change.baseline or 0.0)
+    margin = max(tolerated, change.smallest)
     state, reason = _find_state(change, rule, margin)
     return replace(
         judged,
         state=state,
         outcome=_with_numbers(state, rule, policy),
         margin=margin,
-        images_wanted=_images_wanted(change, state, margin),
+        images_wanted=_images_wanted(change, state, tolerated),
         reason=reason,
     )
+
+
+def _find_doubt(change: Change, rule: Rule) -> str:
+    """Return why chance cannot be told from a regression, or nothing."""
+    if change.images < FEWEST_IMAGES:
+        return f"{change.images} images are too few to judge; {FEWEST_IMAGES} are needed"
+    return change.undecidable if rule.significant else ""
 
 
 def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
@@ -214,12 +232,12 @@ def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
     assert change.difference is not None
     sign = 1 if rule.better == "higher" else -1
     if change.low is None or change.high is None or not rule.significant:
-        why = "no replicates" if change.low is None else "the estimate decides"
+        why = "it has no interval" if rule.significant else "the estimate decides"
         turned = sign * change.difference
         state: State = "better" if turned > margin else "worse" if turned < -margin else "same"
         return state, f"judged by its margin alone: {why}"
     low, high = sorted((sign * change.low, sign * change.high))
-    if low > 0:
+    if low > 0 and abs(change.difference) >= change.smallest:
         return "better", ""
     if low >= -margin:
         return "same", ""

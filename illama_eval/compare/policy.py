@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -12,25 +13,33 @@ from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import replace
 
 from illama_eval.compare.change import Change
+from illama_eval.compare.units import unit_of
 from illama_eval.results import ResultError
 
 Severity: TypeAlias = Literal["fail", "warn", "ignore"]
 Leniency: TypeAlias = Literal["allow", "warn", "fail"]
 Direction: TypeAlias = Literal["higher", "lower"]
 Loss: TypeAlias = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 T = TypeVar("T")
 
 ANY = "*"
 """The name of every metric of a study that has no rule of its own."""
+
+POINTS = "pp"
+"""The unit of percent points, in which a policy may give the loss of a fraction."""
+
+_AMOUNT = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+) *(?P<unit>[a-zA-Z%][a-zA-Z% ]*)")
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one metric is judged; None means: as its study declares it."""
 
     better: Direction | None = None
-    absolute: Loss | None = None
-    """Loss that passes, in the metric's own unit; fractions, never percent."""
-    relative: Loss = 0.0
+    absolute: Loss | str | None = None
+    """Loss that passes: a number in the metric's own unit (a fraction, never percent), or a text
+    that names the unit, such as `0.5 pp` or `0.01 nats`."""
+    relative: Share = 0.0
     """Loss that passes, as a share of the baseline's value; the larger of both counts."""
     significant: bool = True
     """Whether only an interval wholly beyond the tolerance fails; else the estimate decides."""
@@ -38,14 +47,22 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """None: `ignore` for metrics that repeat another or have no better side, else `fail`."""
 
     def settled(self, change: Change) -> Rule:
-        """Return the rule with what the metric's study declares in place of None."""
+        """Return the rule with what the metric's study declares in place of None.
+
+        Raises:
+            ResultError: the loss that passes has another unit than the metric, or is so large that
+                everything passes.
+        """
         better = self.better or change.better
         severity = self.severity or ("fail" if change.in_family else "ignore")
-        absolute = change.tolerance if self.absolute is None else self.absolute
+        absolute: float | str | None = change.tolerance
+        if self.absolute is not None and severity != "ignore":
+            absolute = _in_unit(self.absolute, change)
         return replace(self, better=better, absolute=absolute, severity=severity)
 
     def margin(self, baseline: float) -> float:
-        """Return the loss that passes, given the baseline's value."""
+        """Return the loss that passes, given the baseline's value; of a settled rule."""
+        assert not isinstance(self.absolute, str), "the rule is not settled"
         return max(self.absolute or 0.0, self.relative * abs(baseline))
 
 
@@ -100,13 +117,60 @@ def read_policy(path: Path) -> Policy:
 def _read_rules(where: str, tables: object) -> dict[str, Rule]:
     """Return the rules of one study by metric; a rule that names a metric gates it."""
     rules = {
-        metric: _convert(f"{where}.{metric}", table, Rule)
+        metric: _read_rule(f"{where}.{metric}", table)
         for metric, table in _convert(where, tables, dict[str, Any]).items()
     }
     return {
         metric: rule if metric == ANY or rule.severity else replace(rule, severity="fail")
         for metric, rule in rules.items()
     }
+
+
+def _read_rule(where: str, table: object) -> Rule:
+    """Return one rule.
+
+    Raises:
+        ValueError: a key or a value does not fit; names it.
+    """
+    rule = _convert(where, table, Rule)
+    if isinstance(rule.absolute, str):
+        try:
+            _read_amount(rule.absolute)
+        except ValueError as problem:
+            raise ValueError(f"{where}.absolute: {problem}") from problem
+    return rule
+
+
+def _in_unit(given: float | str, change: Change) -> float:
+    """Return a loss in the unit of the metric.
+
+    Raises:
+        ResultError: it has another unit, or no difference of the metric can be larger.
+    """
+    number, unit = (given, change.unit) if isinstance(given, float) else _read_amount(given)
+    if (unit, change.unit) == (POINTS, "fraction"):
+        number, unit = number / 100, change.unit
+    where = f"policy: metrics.{change.study}.{change.metric}.absolute = {given!r}"
+    write = '"0.5 pp" or 0.005' if change.unit == "fraction" else f'"0.01 {change.unit}" or 0.01'
+    if unit != change.unit:
+        raise ResultError(f"{where}: the unit of the metric is {change.unit}; write {write}")
+    if number >= unit_of(unit).width:
+        raise ResultError(
+            f"{where}: the metric is a {unit}, and no loss is that large; write {write}"
+        )
+    return number
+
+
+def _read_amount(text: str) -> tuple[float, str]:
+    """Return number and unit of a text such as `0.5 pp`.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f'{text!r} is not a loss; write a number, or one with its unit: "0.5 pp"')
+    return float(found["number"]), found["unit"]
 
 
 def _convert(where: str, given: object, kind: type[T]) -> T:

@@ -87,7 +87,12 @@ def _unsigned(change: Change, value: float | None) -> str:
 
 
 def _signed(change: Change, value: float | None) -> str:
-    return MISSING if value is None else _with_sign(value * _scale(change), _half_width(change))
+    """Return a difference, or an end of its interval, with its sign; 0 where it means nothing."""
+    if value is None:
+        return MISSING
+    if abs(value) < change.smallest and abs(change.difference or 0.0) < change.smallest:
+        return "0"
+    return _with_sign(value * _scale(change), _half_width(change))
 
 
 def _with_sign(value: float, half_width: float) -> str:

@@ -82,7 +82,7 @@ def show_number(value: float, half_width: float = 0.0, *, whole: bool = False) -
         return MISSING
     if whole and value == round(value):
         return signed(f"{value:,.0f}")
-    if 0 < abs(value) < _SMALLEST:
+    if 0 < abs(value) < _SMALLEST and half_width < _SMALLEST:
         digits, power = f"{value:.1e}".split("e")
         return signed(f"{digits}e{int(power)}")
     return signed(f"{value:,.{_decimals(value, half_width)}f}")

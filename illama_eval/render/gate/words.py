@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,18 +28,19 @@ SYMBOLS: Mapping[State, str] = {
 """The symbol of each state, in the order in which states are listed: losses first."""
 LONGEST_NOTE = 300
 LONGEST_NAME = 48
+_STRICT = 'which the policy fails (inconclusive = "fail")'
 _NAMED = 3
 """Metrics that the sentence names; the others it counts."""
 
 
 def sentence(result: GateResult) -> str:
     """Return the verdict in one sentence: whether it passes, which metric decided, by how much."""
-    worse, unjudged = result.of("fail"), result.of("error")
+    unjudged = result.of("error")
     gated = result.of("pass", "warn", "fail", "error")
-    if worse:
-        named = "; ".join(map(_loss, worse[:_NAMED])) + _more(worse)
-        tail = f"; {len(unjudged)} could not be judged" if unjudged else ""
-        return f"Regression in {len(worse)} of {len(gated)} gated metrics: {named}{tail}."
+    if result.of("fail"):
+        parts = [*_failures(result, len(gated))]
+        parts += [f"{len(unjudged)} could not be judged"] if unjudged else []
+        return "; ".join(parts) + "."
     if result.problem:
         return f"Not judged: {sanitize(result.problem, LONGEST_NOTE)}."
     if unjudged:
@@ -53,6 +54,21 @@ def sentence(result: GateResult) -> str:
     return f"No regression found in {len(gated)} gated metrics: {counted}."
 
 
+def _failures(result: GateResult, gated: int) -> Iterator[str]:
+    """Yield what is worse, and what the policy fails though it may be none the worse."""
+    worse, unproven = result.regressions, result.unproven
+    if worse:
+        named = "; ".join(map(_loss, worse[:_NAMED])) + _more(worse)
+        yield f"Regression in {len(worse)} of {gated} gated metrics: {named}"
+    if unproven:
+        named = "; ".join(map(_loss, unproven[:_NAMED])) + _more(unproven)
+        yield f"{_begin(worse)} in {len(unproven)} of {gated} gated metrics, {_STRICT}: {named}"
+
+
+def _begin(worse: Sequence[MetricVerdict]) -> str:
+    return "inconclusive" if worse else "No regression shown, but failed: inconclusive"
+
+
 def by_outcome(judged: Sequence[MetricVerdict]) -> list[MetricVerdict]:
     """Return the verdicts in the order of SYMBOLS: losses first."""
     order = list(SYMBOLS)
@@ -60,9 +76,12 @@ def by_outcome(judged: Sequence[MetricVerdict]) -> list[MetricVerdict]:
 
 
 def state_label(judged: MetricVerdict) -> str:
-    """Return symbol and words of a state; a loss that does not fail is marked as a warning."""
-    fatal = judged.state != "worse" or judged.outcome == "fail"
-    return f"{SYMBOLS[judged.state]} {_state_in_words(judged)}" + ("" if fatal else " (warning)")
+    """Return symbol and words of a state, and where it matters what the policy makes of it."""
+    made_of = {
+        ("worse", "warn"): " (warning)",
+        ("inconclusive", "fail"): " (fails by the policy)",
+    }.get((judged.state, judged.outcome), "")
+    return f"{SYMBOLS[judged.state]} {_state_in_words(judged)}{made_of}"
 
 
 def metric_name(judged: MetricVerdict) -> str:

@@ -29,7 +29,7 @@ _COLUMNS: Mapping[str, JustifyMethod] = {
 }
 _COVERED = "Intervals cover the choice of images, not training seeds."
 _SEEDS = "Intervals over seeds (Welch) are below those over images."
-_FAMILY = "p is adjusted (Holm) over the metrics that have a better side."
+_FAMILY = "p is adjusted (Holm) over the metrics that do not repeat another."
 _MARKS = {
     "better": "\N{BLACK UP-POINTING TRIANGLE}",
     "worse": "\N{BLACK DOWN-POINTING TRIANGLE}",
@@ -55,7 +55,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         for change in comparison.changes
         if change.problem and not change.at
     ]
-    notes += [f"{_LEGEND}: the interval excludes zero. {_FAMILY}", _SEEDS if seeds else _COVERED]
+    notes += [f"{_LEGEND}: p is at most 0.05. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
         console.print(plain_text(f"  {sanitize(note, _LONGEST)}", console, "dim"))
     console.print()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,12 +102,12 @@ def test_flips_and_mcnemar_come_from_the_records(pair):
     assert top5.p == mcnemar((before & ~after).sum(), (~before & after).sum()).p
 
 
-def test_holm_counts_each_metric_with_a_better_side_once(pair):
+def test_holm_counts_each_metric_that_repeats_no_other_once(pair):
     found = compared(pair)
     counted = [each for each in found.changes if each.p_holm is not None]
-    assert [each.metric for each in counted] == ["top1", "top5", "nll", "ece"]
+    assert [each.metric for each in counted] == ["top1", "top5", "nll", "ece", "rank_per_image"]
     assert [each.p_holm for each in counted] == holm([each.p for each in counted])
-    assert change_of(found, "rank", "rank_per_image").p is not None
+    assert change_of(found, "calibration", "ece_floor").p is not None
     alone = adjust(found.changes, {("rank", "rank_per_image", ())})
     assert [each.metric for each in alone if each.p_holm is not None] == ["rank_per_image"]
 
@@ -121,6 +122,43 @@ def test_findings_follow_direction_and_interval(pair):
     assert change_of(back, "accuracy", "top1").difference == pytest.approx(
         -change_of(found, "accuracy", "top1").difference
     )
+
+
+def test_findings_follow_the_adjusted_p(pair):
+    found = change_of(compared(pair), "accuracy", "top1")
+    assert found.p_holm <= 0.05
+    for p_holm in (0.051, None):
+        assert replace(found, p_holm=p_holm).finding == ""
+
+
+def test_a_difference_too_small_to_mean_something_is_no_finding(pair):
+    found = change_of(compared(pair), "accuracy", "top1")
+    tiny = {"difference": -9e-5, "low": -9.5e-5, "high": -8.5e-5}
+    assert replace(found, **tiny).finding == ""
+    assert replace(found, difference=-2e-4, low=-3e-4, high=-1e-4).finding == "worse"
+
+
+def test_the_candidate_does_not_declare_how_it_is_judged(write_run, tmp_path):
+    def declare(header):
+        header["metrics"]["accuracy"]["top1"] = {"better": "lower", "tolerance": 1.0}
+
+    paths = write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.7, change=declare)
+    found = change_of(compared(paths), "accuracy", "top1")
+    assert (found.better, found.tolerance, found.finding) == ("higher", 1e-3, "worse")
+
+
+def test_undefined_replicates_are_too_few_images_to_tell(pair):
+    def undefine(data):
+        nll = next(row for row in data["rows"] if row["metric"] == "nll")
+        nll |= {"low": None, "high": None, "reason": "too few images: undefined in 3 of 200"}
+
+    rewrite(pair[1], undefine)
+    rewrite_arrays(
+        pair[1], "replicates.npz", lambda arrays: arrays["names"].__setitem__(2, "gone[]")
+    )
+    found = change_of(compared(pair), "accuracy", "nll")
+    assert found.undecidable == "too few images: undefined in 3 of 200"
+    assert (found.low, found.finding) == (None, "")
 
 
 def test_a_run_does_not_differ_from_itself(pair):
@@ -163,7 +201,7 @@ def test_rows_with_a_place_are_compared_only_everywhere_and_are_no_tests(pair):
     placed = [each for each in found.changes if each.at]
     assert [each.at for each in placed] == [{"layer": 1}, {"layer": 2}]
     assert all(each.low < each.difference < each.high for each in placed)
-    assert {each.p_holm for each in placed} == {None}
+    assert [each.p_holm for each in placed] == holm([each.p for each in placed])
     assert [each for each in found.changes if not each.at] == list(compared(pair).changes)
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from illama_eval.compare.change import Change
+from illama_eval.compare.change import NO_REPLICATES, Change
 from illama_eval.compare.gate import NEAR_CALIBRATED, NOTHING, _judge, check, write_baseline
 from illama_eval.compare.policy import Policy, Rule
 from illama_eval.results import ResultError, Run
+from illama_eval.statistics import holm
 
 
 def make_change(low, value, high, **changes):
@@ -64,7 +65,7 @@ def test_states_follow_the_interval_and_the_margin(interval, state, outcome, bet
 def test_without_an_interval_the_margin_alone_decides_and_the_verdict_says_so(value, state):
     found = judge(make_change(None, value, None))
     assert found.state == state
-    assert found.reason == "judged by its margin alone: no replicates"
+    assert found.reason == "judged by its margin alone: it has no interval"
     wide = judge(make_change(-1, value, 1), Rule(significant=False))
     assert (wide.state, wide.reason) == (state, "judged by its margin alone: the estimate decides")
 
@@ -93,6 +94,20 @@ def test_an_inconclusive_metric_says_how_many_images_it_takes():
     assert found.images_wanted == 4000
     assert judge(make_change(-0.03, -0.02, -0.011)).images_wanted is None
     assert judge(make_change(-0.03, 0.0, 0.03, tolerance=0.0)).images_wanted is None
+
+
+def test_a_difference_that_means_nothing_neither_passes_as_a_gain_nor_fails():
+    tiny = make_change(-9.5e-5, -9e-5, -8.5e-5, tolerance=0.0)
+    assert judge(tiny).state == "same"
+    gain = replace(tiny, low=8.5e-5, difference=9e-5, high=9.5e-5)
+    assert judge(gain).state == "same"
+
+
+def test_undefined_replicates_are_too_few_to_judge():
+    few = make_change(None, -0.4, None, undecidable="too few images: undefined in 3 of 200")
+    found = judge(few)
+    assert (found.state, found.outcome) == ("not comparable", "error")
+    assert found.reason == "too few images: undefined in 3 of 200"
 
 
 def test_severity_and_policy_decide_what_a_state_comes_to():
@@ -187,13 +202,16 @@ def test_a_baseline_is_small_and_the_same_for_the_same_run(tmp_path, baseline):
     assert before == [path.read_bytes() for path in (baseline, baseline.with_suffix(".npz"))]
 
 
-def test_without_its_npz_only_margins_count_and_the_verdict_says_so(write_run, tmp_path, baseline):
+def test_without_its_npz_nothing_that_varies_is_judged(write_run, tmp_path, baseline):
     baseline.with_suffix(".npz").unlink()
-    found = check(write_run(tmp_path / "worse", accuracy=0.6, seed=1), baseline)
-    assert found.exit_code == 1
-    reasons = {each.reason for each in found.of("pass", "fail")}
-    assert reasons == {"judged by its margin alone: no replicates"}
+    run = write_run(tmp_path / "worse", accuracy=0.6, seed=1)
+    found = check(run, baseline)
+    assert found.exit_code == 3
+    assert {each.reason for each in found.of("error")} == {NO_REPLICATES}
+    assert [each.name for each in found.of("pass")] == ["accuracy.nonfinite"]
     assert "no per-image records" in found.comparisons[0].notes[0]
+    by_estimate = Policy(metrics={"accuracy": {"top1": Rule(significant=False, severity="fail")}})
+    assert check(run, baseline, by_estimate).exit_code == 1
 
 
 def test_a_missing_baseline_is_no_pass(write_run, tmp_path):
@@ -311,9 +329,10 @@ def test_p_is_adjusted_over_what_the_policy_gates(write_run, tmp_path, baseline)
     rules = {study: {"*": Rule(severity="ignore")} for study in ("accuracy", "calibration")}
     rules["accuracy"]["nll"] = Rule(severity="fail")
     (alone,) = check(run, baseline, Policy(metrics=rules)).comparisons
-    (change,) = (each for each in alone.changes if each.p_holm is not None)
-    assert change.metric == "nll"
+    (change,) = (each for each in alone.changes if each.metric == "nll")
     assert change.p_holm == change.p
+    others = [each for each in alone.changes if each.tested and each.metric != "nll" and each.p]
+    assert [each.p_holm for each in others] == holm([each.p for each in others])
 
 
 def test_a_baseline_is_written_to_a_json_file_only(write_run, tmp_path):

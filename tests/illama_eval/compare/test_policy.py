@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from illama_eval.compare.change import Change
@@ -90,10 +92,13 @@ def test_the_larger_of_both_tolerances_counts():
         ("[metrics.accuracy]\ntop1 = 0.1", "metrics.accuracy.top1: Expected `object`, got `float`"),
         ("[metrics.a.b]\nabsolut = 1", "metrics.a.b: Object contains unknown field `absolut`"),
         ("[metrics.a.b]\nabsolute = -1", "metrics.a.b.absolute: Expected `float` >= 0.0"),
-        ("[metrics.a.b]\nabsolute = true", "metrics.a.b.absolute: Expected `float | null`"),
+        ("[metrics.a.b]\nabsolute = true", "metrics.a.b.absolute: Expected `float | str | null`"),
         ("[metrics.a.b]\nrelative = nan", "metrics.a.b.relative: Expected `float`"),
         ("[metrics.a.b]\nrelative = inf", "metrics.a.b.relative: Expected `float`"),
         ("[metrics.a.b]\nsignificant = 1", "metrics.a.b.significant: Expected `bool`"),
+        ("[metrics.a.b]\nrelative = 5", "metrics.a.b.relative: Expected `float` <= 1"),
+        ('[metrics.a.b]\nabsolute = "5"', "metrics.a.b.absolute: '5' is not a loss"),
+        ('[metrics.a.b]\nabsolute = "-1 pp"', "metrics.a.b.absolute: '-1 pp' is not a loss"),
         ('[metrics.a.b]\nbetter = "equal"', "metrics.a.b.better: Invalid enum value 'equal'"),
         ("[metrics.a.b\n", "gate.toml"),
     ],
@@ -105,6 +110,37 @@ def test_what_a_policy_may_not_say_is_named(tmp_path, text, said):
         read_policy(path)
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "unit", "loss"),
+    [
+        (0.005, "fraction", 0.005),
+        ("0.5 pp", "fraction", 0.005),
+        (".5pp", "fraction", 0.005),
+        ("0.01 nats", "nats", 0.01),
+        (5.0, "dB", 5.0),
+        ("2 squared distance", "squared logit", None),
+    ],
+)
+def test_a_loss_has_the_unit_of_its_metric(given, unit, loss):
+    change = replace(make_change(), unit=unit)
+    if loss is None:
+        with pytest.raises(ResultError, match=f"the unit of the metric is {unit}"):
+            Rule(absolute=given).settled(change)
+    else:
+        assert Rule(absolute=given).settled(change).absolute == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("given", [5.0, 1.0, "100 pp"])
+def test_a_loss_that_lets_everything_pass_is_refused_with_the_unit(given):
+    with pytest.raises(ResultError, match=r"accuracy\.top1.*is a fraction.*\"0.5 pp\" or 0.005"):
+        Rule(absolute=given).settled(make_change())
+
+
+def test_a_loss_in_another_unit_is_refused_with_both():
+    with pytest.raises(ResultError, match="'5 %': the unit of the metric is fraction; write"):
+        Rule(absolute="5 %").settled(make_change())
 
 
 def test_a_missing_policy_is_refused(tmp_path):

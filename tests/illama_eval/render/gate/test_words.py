@@ -55,6 +55,18 @@ def test_the_sentence_names_metric_change_interval_and_margin(worse):
     assert re.search(rf"accuracy\.top1 {number} pp {interval}, margin 0\.1 pp", said)
 
 
+def test_what_the_policy_fails_though_inconclusive_is_not_called_a_regression(worse):
+    unclear = replace(worse.of("fail")[0], state="inconclusive")
+    only = replace(worse, judged=(unclear, *worse.of("pass")))
+    assert only.exit_code == 1
+    assert "Regression" not in sentence(only)
+    assert sentence(only).startswith("No regression shown, but failed: inconclusive in 1 of ")
+    assert 'which the policy fails (inconclusive = "fail"): accuracy.top1 ' in sentence(only)
+    assert state_label(unclear).endswith("inconclusive (fails by the policy)")
+    both = replace(worse, judged=(*worse.judged, unclear))
+    assert re.match(r"Regression in \d of .*; inconclusive in 1 of ", sentence(both))
+
+
 def test_the_sentence_of_a_pass_counts_the_states(write_run, tmp_path):
     found = check(write_run(tmp_path / "b"), write_run(tmp_path / "a"))
     assert sentence(found) == ("No regression found in 5 gated metrics: 5 same within margin.")
@@ -108,7 +120,7 @@ def hostile(request, hostile_names, stored_names, write_run, tmp_path):
         data["header"]["device"] = f"{name}{seed}"
         data["header"]["subjects"][0]["name"] = name
         for row in data["rows"]:
-            row["subject"] = row["source"] = name
+            row |= {"subject": name, "source": name, "low": None, "high": None}
             if row["study"] == "accuracy":
                 row |= {"study": name, "reason": name}
                 row["metric"] = name if row["metric"] == "nll" else row["metric"]
