@@ -78,9 +78,16 @@ def convert(
     masking: MaskingOption = None,
     image_size: ImageSize = None,
     ema: Ema = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Store the class names of a data source, in its order, or of a .txt, one a line."
+        ),
+    ] = None,
 ) -> None:
-    """Write a checkpoint's weights, config and arguments in another layout."""
+    """Write a checkpoint's weights, config, arguments and class names in another layout."""
     from illama.checkpoint.load import read_checkpoint, save_checkpoint
+    from illama.sources import read_class_names
 
     if out.exists() and (not overwrite or out.samefile(source)):
         advice = "name another file" if out.samefile(source) else "pass --overwrite to replace it"
@@ -88,7 +95,15 @@ def convert(
     found = read_checkpoint(
         source, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
     )
-    save_checkpoint(found.model, out, soft_mask=found.soft_mask, epoch=found.epoch, args=found.args)
+    named = found.class_names if classes is None else read_class_names(classes)
+    save_checkpoint(
+        found.model,
+        out,
+        soft_mask=found.soft_mask,
+        epoch=found.epoch,
+        args=found.args,
+        class_names=named,
+    )
     typer.echo(out)
 
 
@@ -284,6 +299,7 @@ def _rows(described: Mapping[str, Any]) -> dict[str, str]:
         "epoch": "not stored" if described["epoch"] is None else str(described["epoch"]),
         "args": json.dumps(described["args"]) if described["args"] else "not stored",
         "config": ", ".join(pairs),
+        "class names": ", ".join(described["class_names"] or ()) or "not stored",
         "runs with": f"masking {config['masking']}, soft mask {described['soft_mask']:g}",
         "parameters": (
             f"{described['parameters']:,} "

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,8 @@ class Found:
     args: dict[str, Any]
     """The arguments of the training, as JSON."""
     epoch: int | None
+    class_names: tuple[str, ...] | None = None
+    """Our own record of the names of the classes 0, 1, ..."""
     notes: tuple[str, ...] = ()
     """What was changed to convert a ViT's weights to ours, in sentences."""
 
@@ -98,6 +100,9 @@ def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) 
         soft_mask=_number(args.pop("illama_soft_mask", metadata.get("soft_mask"))),
         args=args,
         epoch=epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None,
+        class_names=_read_class_names(
+            args.pop("illama_class_names", metadata.get("class_names")), ours
+        ),
         notes=notes,
     )
 
@@ -291,6 +296,30 @@ def jsonable(value: object, depth: int = 4, counter: Iterator[int] | None = None
         if isinstance(value, (list, tuple)):
             return [jsonable(item, depth - 1, counter) for item in value]
     return f"<{type(value).__name__}>"
+
+
+def _read_class_names(stored: object, state: Mapping[str, Tensor]) -> tuple[str, ...] | None:
+    """Return our stored names of the head's classes."""
+    names = json.loads(stored) if isinstance(stored, str) else stored
+    if names is None or "head.weight" not in state:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError("its class names are not a list of texts; it was changed by hand")
+    return check_class_names(names, len(state["head.weight"]))
+
+
+def check_class_names(names: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Return the names of the head's classes.
+
+    Raises:
+        CheckpointError: there is not one name of its own for each class.
+    """
+    if len(names) != classes or len(set(names)) < classes:
+        raise CheckpointError(
+            f"{len(names)} class names, {len(set(names))} of them different, for {classes} classes;"
+            " give each class one name of its own"
+        )
+    return tuple(names)
 
 
 def _parse(record: object) -> Mapping[str, Any] | None:

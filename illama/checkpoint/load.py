@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from torch import Tensor
 from illama.checkpoint.archive import Archive, unpack
 from illama.checkpoint.formats import (
     Found,
+    check_class_names,
     config_of,
     find,
     implied_soft_mask,
@@ -71,6 +72,8 @@ class Checkpoint:
     """Name of the published file that this is, bit for bit."""
     notes: tuple[str, ...]
     """What a reader of the results should know, in sentences."""
+    class_names: tuple[str, ...] | None = None
+    """The names of the classes 0, 1, ..., if the file has them."""
     quantization: Mapping[str, Any] | None = None
     """Of a quantized file: scheme, layers, what they were made from. The model then runs torchao's
     tensors."""
@@ -82,6 +85,7 @@ class Checkpoint:
         return {name: getattr(self, name) for name in names} | {
             "path": str(self.path),
             "notes": list(self.notes),
+            "class_names": None if self.class_names is None else list(self.class_names),
             "config": config.to_dict(),
             "parameters": parameters(config),
             "parameters_as_published": parameters_as_published(config),
@@ -192,6 +196,7 @@ def read_checkpoint(
         args=found.args,
         released=released.name if released else None,
         notes=tuple(_notes(archive, found, own, config)),
+        class_names=found.class_names,
         quantization=archive.metadata.get("quantization"),
     )
 
@@ -222,6 +227,7 @@ def save_checkpoint(
     soft_mask: float = 0.0,
     epoch: int | None = None,
     args: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; the suffix chooses its layout, and an older file is replaced at once.
@@ -235,6 +241,7 @@ def save_checkpoint(
         soft_mask: the soft mask to run the weights with.
         epoch: the last epoch that was trained, from 0.
         args: of the training; kept as JSON.
+        class_names: the names of the classes 0, 1, ..., by which images are matched to them.
         extra: further entries of a `.pth` file, such as `optimizer`; tensors and plain values.
 
     Raises:
@@ -250,6 +257,8 @@ def save_checkpoint(
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     record = {"config": model.config.to_dict(), "soft_mask": float(soft_mask), "epoch": epoch}
     record["args"] = jsonable(args or {})
+    if class_names is not None:
+        record["class_names"] = list(check_class_names(class_names, model.config.classes))
     if path.suffix == ".safetensors" and not extra:
         header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         with replacing(path) as stream:
@@ -282,6 +291,8 @@ def _official(
 ) -> dict[str, Any]:
     """Return a checkpoint in the released layout."""
     ours = {"illama_config": json.dumps(record["config"]), "illama_soft_mask": record["soft_mask"]}
+    if "class_names" in record:
+        ours["illama_class_names"] = json.dumps(record["class_names"])
     named = OrderedDict((to_official(name, config.mlp), state[name]) for name in state)
     args = Namespace()
     vars(args).update(record["args"] | ours)

@@ -8,7 +8,7 @@ them. Rows are in the published order, as in every file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -110,7 +110,11 @@ def unpack_bits(packed: Tensor, bits: int, shape: tuple[int, int]) -> Tensor:
 
 
 def serialize(
-    model: Model, weights: Mapping[str, QuantizedWeight], about: Mapping[str, Any], soft_mask: float
+    model: Model,
+    weights: Mapping[str, QuantizedWeight],
+    about: Mapping[str, Any],
+    soft_mask: float,
+    class_names: Sequence[str] | None = None,
 ) -> bytes:
     """Return the bytes of a quantized model's file.
 
@@ -123,6 +127,8 @@ def serialize(
         "soft_mask": float(soft_mask),
         "quantization": {**about, "format": FORMAT, "layers": layers},
     }
+    if class_names is not None:
+        record["class_names"] = list(class_names)
     record = json.loads(json.dumps(record))
     header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
     return safetensors.torch.save(state, {"illama": header})

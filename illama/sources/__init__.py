@@ -17,13 +17,13 @@ from illama.sources.folder import open_folder
 from illama.sources.npz import open_npz
 from illama.sources.source import Source, SourceError, hash_order
 from illama.sources.splits import SPLIT_NAMES, find_shards, split_folder
-from illama.sources.tables import read_class_subset
+from illama.sources.tables import read_class_subset, read_lines
 from illama.sources.tar import open_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SOURCES", "Source", "SourceError", "hash_order", "open_source"]
+__all__ = ["SOURCES", "Source", "SourceError", "hash_order", "open_source", "read_class_names"]
 
 DATA_VARIABLE = "ILLAMA_DATA"
 
@@ -68,6 +68,20 @@ def open_source(
     if class_subset is None:
         return source
     return replace(source, class_subset=read_class_subset(class_subset))
+
+
+def read_class_names(spec: str) -> tuple[str, ...]:
+    """Return the class names of a source, in its order, or of a `.txt` file, one a line.
+
+    Raises:
+        SourceError: it is missing or damaged, or has no class names.
+    """
+    if Path(spec).suffix == ".txt":
+        return read_lines(Path(spec))
+    classes = open_source(spec, split="train").classes
+    if classes is None:
+        raise SourceError(f"{spec} has no class names; give a .txt with one a line")
+    return classes
 
 
 def _open_cifar_by_name(classes: int, split: str) -> Source:

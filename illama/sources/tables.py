@@ -72,6 +72,22 @@ def read_class_subset(path: Path) -> tuple[int, ...]:
     return subset
 
 
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Return the lines of a text file that are not blank, without the spaces around them.
+
+    Raises:
+        SourceError: it cannot be read, or has none.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read ({error})") from None
+    kept = tuple(filter(None, map(str.strip, lines)))
+    if not kept:
+        raise SourceError(f"{path} is empty; write one name a line")
+    return kept
+
+
 def _read_rows(path: Path) -> list[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -24,6 +24,7 @@ from illama.checkpoint.archive import unpack
 from illama.checkpoint.formats import to_official
 from illama.files import CheckpointError, about, replacing
 from illama.model import Model
+from illama.sources.source import Source
 from illama.training.task import Record, TrainingError
 from illama.training.trainer import Trainer
 
@@ -45,11 +46,12 @@ class TrainingFolder:
     """
 
     def __init__(
-        self, out: Path, trainer: Trainer, fingerprint: str, keep: int, console: Console
+        self, out: Path, trainer: Trainer, source: Source, keep: int, console: Console
     ) -> None:
         self.out = out
         self.trainer = trainer
-        self.given = {**trainer.recipe.to_dict(), "train_fingerprint": fingerprint}
+        self.given = {**trainer.recipe.to_dict(), "train_fingerprint": source.fingerprint}
+        self.class_names = source.mask_classes or source.classes
         self.keep = keep
         self.console = console
         self.log: list[Record] = []
@@ -224,6 +226,7 @@ class TrainingFolder:
             soft_mask=trainer.soft_mask(max(step - 1, 0)),
             epoch=step // trainer.steps_per_epoch - 1 if step >= trainer.steps_per_epoch else None,
             args=self.given,
+            class_names=self.class_names,
             extra={**averaged, **extra},
         )
 

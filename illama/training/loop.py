@@ -105,7 +105,7 @@ def fit(
         images = len(train_source)
         trainer = Trainer(recipe, images, world, compiled=compiled, sharded=sharded)
         quiet = console if world.is_main else Console(quiet=True)
-        folder = TrainingFolder(out, trainer, sources[0].fingerprint, execution.keep, quiet)
+        folder = TrainingFolder(out, trainer, sources[0], execution.keep, quiet)
         with folder.claim() if world.is_main else nullcontext(), deferring() as request:
             world.wait()
             with live(quiet, trainer.steps * recipe.batch_size) as progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,9 +135,11 @@ class Segmentation:
             for name, value in _numbers(world.add(total), ending).items()
         }
 
-    def save(self, network: Any, path: Path, **about: Any) -> None:
+    def save(
+        self, network: Any, path: Path, *, class_names: Sequence[str] | None = None, **about: Any
+    ) -> None:
         """Write a segmenter's checkpoint."""
-        save_segmenter(network, path, **about)
+        save_segmenter(network, path, names=tuple(class_names or ()), **about)
 
     def read(self, path: Path, *, ema: bool = False) -> Segmenter:
         """Return the segmenter of a checkpoint."""

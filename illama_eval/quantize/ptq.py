@@ -34,7 +34,7 @@ from illama_eval.quantize.schemes import (
 )
 from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.checkpoint import ModelSubject
-from illama_eval.subjects.subject import SubjectError
+from illama_eval.subjects.subject import SubjectError, class_names_of
 
 LABEL = "PTQ; the paper's figures are QAT"
 """Shown beside the numbers of a quantized model."""
@@ -62,6 +62,8 @@ class Quantized:
     record: Mapping[str, Any]
     """Kept in the file's header: scheme, settings, layers left in floating point, versions."""
     soft_mask: float = 0.0
+    class_names: tuple[str, ...] | None = None
+    """The names of the head's classes, if the base has them."""
     layers: tuple[Mapping[str, Any], ...] = field(default=())
     """Name, bits, shape and SQNR of the weight in dB, of every quantized layer."""
 
@@ -73,7 +75,8 @@ class Quantized:
     @cached_property
     def file(self) -> bytes:
         """The bytes of the model's file."""
-        return serialize(self.model, self.weights, self.record, self.soft_mask)
+        about, names = self.record, self.class_names
+        return serialize(self.model, self.weights, about, self.soft_mask, names)
 
     @cached_property
     def packed(self) -> dict[str, Tensor]:
@@ -169,6 +172,7 @@ def quantize(
         model=model,
         weights=weights,
         soft_mask=subject.soft_mask,
+        class_names=class_names_of(subject),
         layers=layers,
         record=_record(subject, config, plan, calibration, folded),
     )

@@ -127,6 +127,7 @@ def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
         "args": checkpoint.args,
         "released": checkpoint.released,
         "notes": list(checkpoint.notes),
+        "class_names": None if checkpoint.class_names is None else list(checkpoint.class_names),
         "preprocess": preprocess,
     }
 

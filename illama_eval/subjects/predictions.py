@@ -148,6 +148,7 @@ def with_probe(
     """
     name = f"{base.name}+{probe}"
     about = {**base.describe(), "name": name, "base": base.name, "probe": dict(parameters)}
+    about.pop("class_names", None)  # those of the head that the probe replaces
     return SavedPredictions(name=name, classes=classes, provenance=about, column=number)
 
 

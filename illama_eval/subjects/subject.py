@@ -72,6 +72,12 @@ def digest_of(subject: Subject) -> str:
     return str(described.get("file_sha256") or described.get("weights_sha256"))
 
 
+def class_names_of(subject: Subject) -> tuple[str, ...] | None:
+    """Return the names of a subject's classes 0, 1, ..., or None where it has none."""
+    names = subject.describe().get("class_names")
+    return None if names is None else tuple(names)
+
+
 def unique_names(names: Sequence[str], digests: Iterable[str]) -> list[str]:
     """Return the names; where two are equal, `-` and 8 digits of the sha256 are added."""
     return [

@@ -258,3 +258,18 @@ def test_the_trace_is_shown_only_when_asked_for_anywhere_on_the_line(illama):
     assert "Traceback" not in illama("inspect", "missing.pth")[2]
     assert "Traceback" in illama("inspect", "missing.pth", "--traceback")[2]
     assert "Traceback" in illama("--traceback", "inspect", "missing.pth")[2]
+
+
+def test_convert_keeps_class_names_and_stores_those_of_a_source_or_a_file(
+    illama, checkpoint, tmp_path
+):
+    names = tmp_path / "classes.txt"
+    names.write_text("cat\n\n polar bear \ndog\n")
+    named, again = tmp_path / "named.safetensors", tmp_path / "again.pth"
+    for words in ((checkpoint, named, "--classes", names), (named, again)):
+        assert illama("convert", *words)[0] == 0
+    described = [json.loads(illama("inspect", "--json", path)[1]) for path in (named, again)]
+    assert [each["class_names"] for each in described] == [["cat", "polar bear", "dog"]] * 2
+    assert described[0]["sha256"] == described[1]["sha256"]
+    code, _, err = illama("convert", named, tmp_path / "x.pth", "--classes", "demo")
+    assert (code, "10 class names" in err) == (3, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,30 @@ def test_saving_and_loading_changes_nothing(fresh, same_weights, tmp_path, step,
     assert (seen.layout, seen.notes) == (f"illama {suffix}", ())
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(seen.model(images), model(images))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_class_names_are_stored_and_read_again(fresh, tmp_path, suffix):
+    names = tuple(f"class {i}, \u00e9" for i in range(SMALL.classes))
+    path = tmp_path / f"file{suffix}"
+    save_checkpoint(fresh(SMALL), path, class_names=names)
+    seen = read_checkpoint(path)
+    assert (seen.class_names, seen.args) == (names, {})
+    assert seen.to_dict()["class_names"] == list(names)
+    save_checkpoint(fresh(SMALL), path)
+    assert read_checkpoint(path).class_names is None
+
+
+@pytest.mark.parametrize("names", [["a"], ["a"] * SMALL.classes])
+def test_class_names_that_do_not_fit_the_head_are_refused(fresh, tmp_path, names):
+    path = tmp_path / "a.pth"
+    with pytest.raises(CheckpointError, match="class names, 1 of them different"):
+        save_checkpoint(fresh(SMALL), path, class_names=names)
+    assert not path.exists()
+    for stored, message in ((json.dumps(names), "class names, 1 of them"), ("7", "not a list of")):
+        save_checkpoint(fresh(SMALL), path, args={"illama_class_names": stored})
+        with pytest.raises(CheckpointError, match=message):
+            read_checkpoint(path)
 
 
 def test_equal_models_make_equal_files(fresh, tmp_path):

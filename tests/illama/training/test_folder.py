@@ -26,6 +26,16 @@ def test_the_last_checkpoints_and_the_best_are_kept(train, tmp_path):
     assert read_checkpoint(tmp_path / "small" / "checkpoint-best.pth").epoch == np.argmax(scores)
 
 
+def test_checkpoints_keep_the_class_names_of_the_training_images(
+    micro_recipe, small_source, tmp_path
+):
+    names = tuple(f"class {i}" for i in range(10))
+    train, test = (replace(small_source(*of), classes=names) for of in ((), ("test", 20)))
+    result = fit(micro_recipe.override(["epochs=3"]), train, test, tmp_path / "small")
+    for path in (result.checkpoint, result.checkpoint.with_suffix(".pth")):
+        assert read_checkpoint(path).class_names == names
+
+
 def test_checkpoints_load_in_the_released_layout(whole):
     with torch.serialization.safe_globals([argparse.Namespace]):
         saved = torch.load(whole.checkpoint.parent / "checkpoint-8.pth", weights_only=True)

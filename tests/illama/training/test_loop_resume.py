@@ -53,7 +53,7 @@ def test_the_next_losses_after_resuming_are_bit_equal(micro_recipe, small_source
     losses = []
     for resumed in (False, True):
         trainer = Trainer(recipe, 50)
-        book = folder.TrainingFolder(tmp_path, trainer, "", 3, Console(quiet=True))
+        book = folder.TrainingFolder(tmp_path, trainer, small_source(), 3, Console(quiet=True))
         first = book.restore(tmp_path / "checkpoint-7.pth") if resumed else 0
         vary = Augmentation(recipe, evaluation_transform(8))
         pictures = ImageDataset(small_source(), vary, recipe.seed, substitutes=True)
