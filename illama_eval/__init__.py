@@ -19,3 +19,8 @@ def __getattr__(name: str) -> object:
 
         return evaluate
     raise AttributeError(f"module 'illama_eval' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, `evaluate` before its first use included."""
+    return __all__

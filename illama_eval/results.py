@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 Whole: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 At: TypeAlias = Mapping[str, Whole | str]
@@ -55,6 +58,15 @@ class Row(Struct, frozen=True, kw_only=True, eq=False, gc=False, forbid_unknown_
         """Return a hash of what names the row, which equal rows share."""
         return hash((self.subject, self.source, self.study, self.metric))
 
+    def __repr__(self) -> str:
+        """Return metric, place, value and interval on one line."""
+        at = f"[{_place(self.at)}]" if self.at else ""
+        ends = [end for end in (self.low, self.high) if end is not None]
+        known = "undefined" if self.value is None else f"{self.value:.4g}"
+        interval = f" ({' to '.join(f'{end:.4g}' for end in ends)})" if ends else ""
+        unit = "" if self.unit in {"", "fraction"} else f" {self.unit}"
+        return f"<Row {self.subject}: {self.study}.{self.metric}{at} = {known}{interval}{unit}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are written to run.json, in their order."""
         return {**dict(zip(WRITTEN, _written_of(self), strict=True)), "at": dict(self.at)}
@@ -67,8 +79,11 @@ _written_of = attrgetter(*WRITTEN)
 
 def name_of(row: Row) -> str:
     """Return the row's name in replicates.npz: subject, study, metric and place."""
-    place = ",".join(f"{key}={value}" for key, value in sorted(row.at.items()))
-    return f"{row.subject}/{row.study}/{row.metric}[{place}]"
+    return f"{row.subject}/{row.study}/{row.metric}[{_place(row.at)}]"
+
+
+def _place(at: At) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(at.items()))
 
 
 TOO_FEW = "too few images: "
@@ -116,7 +131,7 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 Part = TypeVar("Part", Row, Curve, Verdict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Run:
     """A finished measurement: the source of truth that everything rendered is made from."""
 
@@ -174,11 +189,51 @@ class Run:
         rows = (row for row in self.rows if not row.at)
         return Run(header=self.header, rows=_with_replicates(rows, table))
 
+    def __repr__(self) -> str:
+        """Return subjects, sources and studies with the number of rows, on one line."""
+        names = [
+            ", ".join(dict.fromkeys(getattr(row, name) for row in self.rows))
+            for name in ("subject", "source", "study")
+        ]
+        return f"<Run of {names[0]} on {names[1]}: {len(self.rows):,} rows ({names[2]})>"
+
+    def _repr_html_(self) -> str:
+        """Return the rows of the whole source as a table, for notebooks."""
+        rows = [row for row in self.rows if not row.at]
+        shown = ("subject", "study", "metric", "value", "low", "high", "unit", "images")
+        head = "".join(f"<th>{name}</th>" for name in shown)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_cell(getattr(row, name))}</td>" for name in shown) + "</tr>"
+            for row in rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
     def to_frame(self) -> pd.DataFrame:
-        """Return the rows as a table, one column per field and per key of `at`."""
+        """Return the rows as a table, one column per field and per key of `at`.
+
+        Columns of `at` that hold whole numbers, such as layers and heads, are of pandas' Int64,
+        missing where a row has no such key.
+        """
         import pandas as pd  # noqa: PLC0415 - reading a run needs no pandas
 
-        return pd.DataFrame([{**row.to_dict(), **row.at} for row in self.rows]).drop(columns="at")
+        table = pd.DataFrame([{**row.to_dict(), **row.at} for row in self.rows]).drop(columns="at")
+        keys = dict.fromkeys(key for row in self.rows for key in row.at)
+        words = {key for row in self.rows for key, at in row.at.items() if isinstance(at, str)}
+        whole = [key for key in keys if key not in words]
+        return table.astype(dict.fromkeys(whole, "Int64"))
+
+    def plot(self, name: str, *, directory: Path | str | None = None) -> Figure:
+        """Return one of the run's figures, such as `reliability` or `rank_by_layer`.
+
+        `directory` is where the run was read from: figures of sample images need its files.
+
+        Raises:
+            KeyError: the run has no such figure; the message lists those it has.
+        """
+        # By name, as pandas finds its plotting: reading a run must not know of drawing.
+        draw = import_module("illama_eval.render.figures.draw")
+        figure: Figure = draw.figure_named(self, name, directory and Path(directory))
+        return figure
 
     def to_json(self) -> str:
         """Return run.json: no time, no duration, one row per line; equal runs give equal text."""
@@ -225,6 +280,12 @@ class Run:
             raise ResultError(f"{file}: cannot be read ({problem.strerror})") from problem
         except ResultError as problem:
             raise ResultError(f"{file}: {problem}") from problem
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else escape(str(value))
 
 
 def _renamed(each: Iterable[Part], names: Mapping[str, str]) -> tuple[Part, ...]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from illama_eval.cli import evaluate, quantize, report, roadmap, table, transfer
+from illama_eval.cli import evaluate, export, quantize, report, roadmap, table, transfer
 from illama_eval.cli.app import app
 
-__all__ = ["app", "evaluate", "main", "quantize", "report", "roadmap", "table", "transfer"]
+__all__ = [
+    "app",
+    "evaluate",
+    "export",
+    "main",
+    "quantize",
+    "report",
+    "roadmap",
+    "table",
+    "transfer",
+]
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from illama_eval.results import (
 )
 
 HOSTILE = '</script><img onerror=x> "q" \\ \n\x1b[31m \N{SNOWMAN} =cmd'
+
+
+REPORTS = Path(__file__).parents[2] / "reports"
 
 
 def make_run(**changes):
@@ -322,3 +326,38 @@ def test_replicates_that_are_no_archive_are_refused_without_bad_advice(tmp_path)
     (tmp_path / "replicates.npz").write_bytes(b"garbage")
     with pytest.raises(ResultError, match=r"is damaged \(File is not a zip file\)"):
         Run.load(tmp_path)
+
+
+def test_notebooks_show_runs_and_rows_in_one_line_and_as_a_table():
+    row = Row(subject="a<b", study="rank", metric="m", value=0.5, low=0.25, high=0.75, images=3)
+    deep = structs.replace(
+        row, at={"layer": 2}, value=None, low=None, high=None, unit="nats", reason="no"
+    )
+    run = Run(header={}, rows=(row, deep))
+    assert repr(row) == "<Row a<b: rank.m = 0.5 (0.25 to 0.75)>"
+    assert repr(deep) == "<Row a<b: rank.m[layer=2] = undefined nats>"
+    assert repr(run) == "<Run of a<b on : 2 rows (rank)>"
+    html = run._repr_html_()
+    assert "<td>a&lt;b</td>" in html
+    assert html.count("<tr>") == 2  # the head and the one row of the whole source
+
+
+def test_a_frame_has_whole_layers_and_words_as_they_are():
+    rows = tuple(
+        Row(study="s", metric="m", value=0.5, images=3, at=at)
+        for at in ({}, {"layer": 2, "class": "cat"}, {"layer": 3})
+    )
+    frame = Run(header={}, rows=rows).to_frame()
+    assert str(frame["layer"].dtype) == "Int64"
+    assert frame["layer"].tolist()[1:] == [2, 3]
+    assert frame["class"].tolist()[1] == "cat"
+
+
+def test_a_run_plots_its_figures_by_name():
+    run = Run.load(REPORTS / "examples" / "demo", replicates=False)
+    figure = run.plot("calibration_reliability")
+    assert [text.get_text() for text in figure.texts]
+    assert run.plot("reliability").get_size_inches().tolist() == figure.get_size_inches().tolist()
+    for unclear in ("nothing", "rank"):
+        with pytest.raises(KeyError, match=f"no one figure '{unclear}'; this run has .*rank_by_"):
+            run.plot(unclear)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from matplotlib.figure import Figure
+
 from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import draw_reliability
@@ -14,10 +16,15 @@ from illama_eval.render.figures.canvas import Drawing, drawing_style, save
 from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.quantization import draw_sensitivity, draw_sizes
 from illama_eval.render.figures.rank import draw_rank_by_head, draw_rank_by_layer, draw_spectra
-from illama_eval.render.figures.segmentation import Segments, draw_segmentation, draw_segments
+from illama_eval.render.figures.segmentation import (
+    Segments,
+    draw_segmentation,
+    draw_segments,
+    read_segments,
+)
 from illama_eval.render.figures.shape_bias import draw_shape_bias
 from illama_eval.render.figures.transfer import draw_transfer
-from illama_eval.render.samples import Samples
+from illama_eval.render.samples import Samples, read_samples
 from illama_eval.results import Run
 
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
@@ -65,6 +72,23 @@ def draw_embedded(run: Run, segments: Segments | None = None) -> list[Drawing]:
     """Return the figures of a page that the rows can fill, in the order of reading."""
     with drawing_style():
         return _draw(EMBEDDED, run, segments)
+
+
+def figure_named(run: Run, name: str, directory: Path | None = None) -> Figure:
+    """Return one figure of a run; without a directory, none of its sample images.
+
+    A part of a name is enough where it is in one name alone.
+
+    Raises:
+        KeyError: the run has no such figure, or several; the message lists those it has.
+    """
+    samples = read_samples(directory) if directory else None
+    drawings = draw_all(run, samples, read_segments(directory) if directory else None)
+    found = {drawing.name: drawing.figure for drawing in drawings}
+    fitting = [each for each in found if name in each]
+    if name not in found and len(fitting) != 1:
+        raise KeyError(f"no one figure {name!r}; this run has {', '.join(found)}")
+    return found[name if name in found else fitting[0]]
 
 
 def _draw(draws: Iterable[Draw], run: Run, segments: Segments | None) -> list[Drawing]:
