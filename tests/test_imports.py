@@ -51,7 +51,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "illama.training.recipes": (),
     "illama.training.schedules": (),
     "illama_eval.statistics": ("numpy", "scipy"),
-    "illama_eval.results": ("numpy", "pandas", "msgspec"),
+    "illama_eval.results": ("numpy", "pandas", "matplotlib", "msgspec"),
     "illama_eval.bootstrap": ("numpy", "torch", "illama_eval.statistics"),
     "illama_eval.study": MEASURED,
     "illama_eval.functional": MEASURED,
