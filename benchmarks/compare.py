@@ -23,8 +23,10 @@ from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from illama_eval.digests import bind
 from illama_eval.results import Row, Run, replicate_table
 
 EXAMPLES = Path(__file__).parents[1] / "reports" / "examples"
@@ -53,7 +55,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, run.name) for run in RUNS]
         for run, path in zip(RUNS, paths, strict=True):
-            write_run(Run.load(run), path, given.rows, given.images)
+            write_run(run, path, given.rows, given.images)
         compare = ["compare", *map(str, paths)]
         found = {"compare": [time_command(compare) for _ in range(given.rounds)]}
         both = ["report", *map(str, paths), "--out", str(Path(folder, "both"))]
@@ -72,29 +74,31 @@ def main() -> int:
     return int(max(each["wall"] for each in medians.values()) > TARGET)
 
 
-def write_run(run: Run, path: Path, rows: int, images: int) -> None:
-    """Write the run with rows added up to `rows`, and records of `images` images."""
-    random = np.random.default_rng(0)
+def write_run(stored: Path, path: Path, rows: int, images: int) -> None:
+    """Write a stored run with rows added up to `rows`, its records repeated up to `images`."""
+    run, random = Run.load(stored), np.random.default_rng(0)
     (subject,) = {row.subject for row in run.rows}
     every = product(range(1, rows), range(1, HEADS + 1), range(METRICS))
     added = (
         make_row(random, subject, images, f"m{metric}", {"layer": layer, "head": head})
         for layer, head, metric in islice(every, rows - len(run.rows))
     )
-    run = replace(run, rows=(*run.rows, *added))
+    many = (
+        msgspec.structs.replace(row, images=images) if row.study == "accuracy" else row
+        for row in run.rows
+    )
+    run = replace(run, rows=(*many, *added))
     path.mkdir()
-    (path / "run.json").write_text(run.to_json(), encoding="utf-8")
     np.savez_compressed(path / "replicates.npz", allow_pickle=False, **replicate_table(run.rows))
     ids = np.array([f"val/ILSVRC2012_val_{number:08d}" for number in range(images)])
-    records = {name: random.integers(0, 9, (1, images)) for name in ("prediction", "rank")}
+    with np.load(stored / "per_image.npz") as kept:
+        records = {
+            name: np.resize(kept[name], (1, images)) for name in ("seen", "prediction", "rank")
+        }
     np.savez_compressed(
-        path / "per_image.npz",
-        allow_pickle=False,
-        ids=ids,
-        **records,
-        subjects=np.array([subject]),
-        seen=np.ones((1, images)),
+        path / "per_image.npz", allow_pickle=False, ids=ids, **records, subjects=np.array([subject])
     )
+    (path / "run.json").write_text(bind(run, path).to_json(), encoding="utf-8")
 
 
 def make_row(

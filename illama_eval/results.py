@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,7 +90,9 @@ def _place(at: At) -> str:
 TOO_FEW = "too few images: "
 """How the reason begins why a number has no interval, where more images would give it one."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UNBOUND_VERSION = 1
+"""The schema before run.json named the digests of the files beside it; still read."""
 CURVE_POINTS = 64
 """Most points that a stored curve may have."""
 
@@ -139,6 +142,9 @@ class Run:
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    files: Mapping[str, str] | None = dataclasses.field(default_factory=dict)
+    """sha256 of the files that were written with run.json, `replicates` and `per_image`; None in
+    runs of schema 1, which name none."""
 
     @cached_property
     def by_metric(self) -> Mapping[tuple[str, str, str], Sequence[Row]]:
@@ -168,8 +174,8 @@ class Run:
         """Return the run with other names for its subjects."""
         if all(old == new for old, new in names.items()):
             return self
-        return Run(
-            header=self.header,
+        return dataclasses.replace(
+            self,
             rows=_renamed(self.rows, names),
             curves=_renamed(self.curves, names),
             verdicts=_renamed(self.verdicts, names),
@@ -187,7 +193,7 @@ class Run:
         except ResultError as problem:
             raise ResultError(f"{file}: {problem}") from problem
         rows = (row for row in self.rows if not row.at)
-        return Run(header=self.header, rows=_with_replicates(rows, table))
+        return Run(header=self.header, rows=_with_replicates(rows, table), files=self.files)
 
     def __repr__(self) -> str:
         """Return subjects, sources and studies with the number of rows, on one line."""
@@ -242,7 +248,8 @@ class Run:
             "curves": map(asdict, self.curves),
             "verdicts": map(asdict, self.verdicts),
         }
-        head = _dump({"schema_version": SCHEMA_VERSION, "header": dict(self.header)}, indent=1)
+        named = {"header": dict(self.header), "files": dict(self.files or {})}
+        head = _dump({"schema_version": SCHEMA_VERSION, **named}, indent=1)
         blocks = [f'"{name}": [\n{_lines(items)}\n]' for name, items in parts.items()]
         return head.rstrip("}").rstrip() + ",\n" + ",\n".join(blocks) + "\n}\n"
 
@@ -369,6 +376,7 @@ class _Document(_Version):
     rows: tuple[Row, ...]
     curves: tuple[Curve, ...]
     verdicts: tuple[Verdict, ...]
+    files: dict[str, str] | None = None
 
 
 def _read(
@@ -392,7 +400,8 @@ def _read(
         rows, curves, verdicts = tuple(row for row in rows if not row.at), (), ()
     if table:
         rows = _with_replicates(rows, table)
-    return Run(header=found.header, rows=rows, curves=curves, verdicts=verdicts)
+    files = None if found.schema_version == UNBOUND_VERSION else found.files
+    return Run(header=found.header, rows=rows, curves=curves, verdicts=verdicts, files=files)
 
 
 def _decode(text: str | bytes) -> _Document:
@@ -402,11 +411,13 @@ def _decode(text: str | bytes) -> _Document:
         _check_version(decode(text, type=_Version))
         raise
     _check_version(found)
+    if found.schema_version == SCHEMA_VERSION and found.files is None:
+        raise ResultError("not a run (it names no digests of its files)")
     return found
 
 
 def _check_version(found: _Version) -> None:
-    if found.schema_version != SCHEMA_VERSION:
+    if found.schema_version not in {UNBOUND_VERSION, SCHEMA_VERSION}:
         raise ResultError(
             f"schema version {found.schema_version}, this program reads {SCHEMA_VERSION}; "
             "measure again"

@@ -18,7 +18,7 @@ PACKAGES = ("illama", "illama_eval")
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("illama",),
-    ("results", "statistics"),
+    ("results", "digests", "statistics"),
     ("cue_conflict",),
     ("study", "bootstrap", "functional"),
     ("subjects", "compare"),
@@ -30,7 +30,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """Folders and files of illama_eval from the ground up; nothing imports from a floor above."""
 
 DRAWING = ("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe", "scipy")
-STORED = ("illama_eval.results", "illama_eval.statistics", "msgspec", "numpy", "scipy")
+STORED = (
+    "illama_eval.results",
+    "illama_eval.digests",
+    "illama_eval.statistics",
+    "msgspec",
+    "numpy",
+    "scipy",
+)
 MEASURED = (
     *STORED,
     "torch",
@@ -52,6 +59,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "illama.training.schedules": (),
     "illama_eval.statistics": ("numpy", "scipy"),
     "illama_eval.results": ("numpy", "pandas", "matplotlib", "msgspec"),
+    "illama_eval.digests": ("illama_eval.results",),
     "illama_eval.bootstrap": ("numpy", "torch", "illama_eval.statistics"),
     "illama_eval.study": MEASURED,
     "illama_eval.functional": MEASURED,

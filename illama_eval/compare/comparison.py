@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illama_eval.compare.change import Change, Side, find_change
+from illama_eval.compare.consistency import RECORDS
 from illama_eval.compare.subject_run import (
-    RECORDS,
     Key,
     Mismatch,
     SubjectRun,
@@ -131,7 +131,7 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
         flips=count_flips(records) if records and not mismatches else None,
         mismatches=mismatches,
         other_differences=tuple(find_other_differences(baseline[0], candidate[0])),
-        notes=(note,) if note else (),
+        notes=tuple(filter(None, (note, *_unbound((*baseline, *candidate))))),
     )
 
 
@@ -153,6 +153,12 @@ def _mismatches(baseline: Side, candidate: Side) -> tuple[Mismatch, ...]:
         for mismatch in find_mismatches(first, other):
             found.setdefault(mismatch.field, mismatch)
     return tuple(found.values())
+
+
+def _unbound(runs: Iterable[SubjectRun]) -> list[str]:
+    """Return a note on each run whose files are not bound to it."""
+    paths = dict.fromkeys(each.path for each in runs if not each.bound)
+    return [f"{path}: written before run.json named its files; measure again" for path in paths]
 
 
 def _name(side: Side) -> str:

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from illama.files import replacing
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, adjust, compare_runs
+from illama_eval.compare.consistency import RECORDS
 from illama_eval.compare.policy import Policy, Rule
-from illama_eval.compare.subject_run import RECORDS, read_subject_runs
+from illama_eval.compare.subject_run import read_subject_runs
+from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
 
 State = Literal[
@@ -144,7 +146,7 @@ def write_baseline(run: Path, baseline: Path) -> None:
     with replacing(arrays) as stream:
         np.savez_compressed(stream, allow_pickle=False, **replicate_table(whole.rows), **records)
     with replacing(file) as stream:
-        stream.write(whole.to_json().encode("utf-8"))
+        stream.write(bind(whole, baseline).to_json().encode("utf-8"))
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:

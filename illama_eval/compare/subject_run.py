@@ -10,13 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.results import ResultError, Row, Run, files_of, nested_get, read_arrays
+from illama_eval.compare.consistency import RECORDS, check_run, read_records
+from illama_eval.results import ResultError, Row, Run, files_of, nested_get
 
 Key: TypeAlias = tuple[str, str, tuple[tuple[str, int | str], ...]]
 """Study, metric and `at`."""
-
-RECORDS = ("seen", "prediction", "rank")
-"""The arrays of per_image.npz that comparing needs, beside the ids."""
 
 SHOWN = 12
 """Characters of a digest, or of another long value, that a message shows."""
@@ -50,6 +48,8 @@ class SubjectRun:
     ids: NDArray[np.str_] | None = None
     records: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """By name, [image] in the order of `ids`; empty where no records are stored."""
+    bound: bool = True
+    """Whether its run names the digests of its files."""
 
     def without_rows(self) -> SubjectRun:
         """Return the same subject as if nothing had been measured."""
@@ -65,7 +65,8 @@ def read_subject_runs(
     is what the directory holds, where it has been read before.
 
     Raises:
-        ResultError: there is no run, it is damaged, or its header lacks the identity.
+        ResultError: there is no run, it is damaged, its parts do not fit together, or its header
+            lacks the identity.
     """
     if run is None or everywhere:
         run = Run.load(path, headline=not everywhere)
@@ -74,7 +75,8 @@ def read_subject_runs(
     subjects = list(dict.fromkeys(row.subject for row in run.rows))
     if not subjects:
         raise ResultError(f"{files_of(path)[0]}: has no row for the whole source")
-    records = _read_records(path)
+    check_run(run, path)
+    records = read_records(path, RECORDS)
     return tuple(
         SubjectRun(
             path=str(path),
@@ -82,7 +84,9 @@ def read_subject_runs(
             header=run.header,
             identity=_identity(path, run, subjects, number),
             rows=_rows_of(path, run, subject),
-            **records.get(subject, {}),
+            ids=records.get(subject, {}).pop("ids", None),
+            records=records.get(subject, {}),
+            bound=run.files is not None,
         )
         for number, subject in enumerate(subjects)
     )
@@ -113,31 +117,6 @@ def _rows_of(path: Path, run: Run, subject: str) -> dict[Key, Row]:
                 )
             rows[key] = row
     return rows
-
-
-def _read_records(path: Path) -> dict[str, dict[str, Any]]:
-    """Return ids and records of each subject, as far as they are stored.
-
-    Raises:
-        ResultError: the file is damaged.
-    """
-    stored = files_of(path)[1]
-    file = stored.with_name("per_image.npz") if stored.name == "replicates.npz" else stored
-    try:
-        arrays = read_arrays(file, ("ids", "subjects", *RECORDS))
-    except ResultError as problem:
-        raise ResultError(f"{files_of(path)[0]}: {problem}") from problem
-    if "ids" not in arrays or "subjects" not in arrays:
-        return {}
-    ids, subjects = arrays.pop("ids"), arrays.pop("subjects").tolist()
-    if any(array.shape != (len(subjects), len(ids)) for array in arrays.values()):
-        raise ResultError(f"{file}: damaged, its records do not fit its ids")
-    if len(np.unique(ids)) != len(ids):
-        raise ResultError(f"{file}: damaged, an id is there twice")
-    return {
-        subject: {"ids": ids, "records": {name: array[number] for name, array in arrays.items()}}
-        for number, subject in enumerate(subjects)
-    }
 
 
 def pair_subjects(

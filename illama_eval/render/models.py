@@ -12,6 +12,7 @@ from typing import Any
 
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, compare
+from illama_eval.compare.consistency import check_run
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.attention_maps import Maps, maps_of
 from illama_eval.render.format.escape import sanitize
@@ -111,9 +112,11 @@ def load_models(directories: Sequence[Path]) -> ReportModels:
     """Return the models of these run directories.
 
     Raises:
-        ResultError: a directory holds no readable run.
+        ResultError: a directory holds no readable run, or one whose parts do not fit together.
     """
     runs = [Run.load(directory, replicates=False) for directory in directories]
+    for run, directory in zip(runs, directories, strict=True):
+        check_run(run, directory)
     names = _unique(runs, directories)
     renamed = [run.renamed(mine) for run, mine in zip(runs, names, strict=True)]
     whole = renamed[0] if len(runs) == 1 else _joined(renamed)

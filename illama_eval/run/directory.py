@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from illama.files import replacing
+from illama_eval.digests import bind, check_parts
 from illama_eval.results import ResultError, Row, Run, replicate_table
 
 LOCK, OWNER = ".lock", ".owner"
@@ -93,6 +94,7 @@ def finished_run(directory: Path, identity: Mapping[str, Any]) -> Run | None:
     if not (directory / "run.json").exists():
         return None
     run = Run.load(directory)
+    check_parts(run, directory)
     _check_same(directory, run.header["identity"], identity)
     return run
 
@@ -225,10 +227,11 @@ def add_timing(directory: Path, rows: Iterable[Row]) -> None:
         file.write(grown.to_json().encode("utf-8"))
 
 
-def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[str, Any]]) -> None:
+def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[str, Any]]) -> Run:
     """Write a finished run; run.json comes last, so where it exists the run is complete.
 
-    `arrays` maps file stems (`per_image`, `samples`) to the arrays of an .npz.
+    `arrays` maps file stems (`per_image`, `samples`) to the arrays of an .npz. Return the run with
+    the digests of its files.
 
     Raises:
         CheckpointError: the disk is full.
@@ -236,7 +239,9 @@ def write_run(directory: Path, run: Run, timing: Run, arrays: Mapping[str, dict[
     for stem, content in {**arrays, "replicates": replicate_table(run.rows)}.items():
         with replacing(directory / f"{stem}.npz") as file:
             np.savez_compressed(file, allow_pickle=False, **content)
+    run = bind(run, directory)
     for name, part in (("timing.json", timing), ("run.json", run)):
         with replacing(directory / name) as file:
             file.write(part.to_json().encode("utf-8"))
     clear_partials(directory)
+    return run

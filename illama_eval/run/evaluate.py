@@ -59,8 +59,7 @@ def _lead(job: Job, out: Path) -> Run:
         if stored is not None:
             return stored
         finished = finalize(job, _fold(job, out))
-        directory.write_run(out, finished.run, finished.timing, finished.arrays)
-        return finished.run
+        return directory.write_run(out, finished.run, finished.timing, finished.arrays)
 
 
 def _prepare(job: Job, out: Path) -> Run | None:

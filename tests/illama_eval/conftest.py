@@ -20,6 +20,7 @@ from illama.observation import Batch, OutputSeen
 from illama.upernet import Segmenter, SegmenterConfig
 from illama_eval.bootstrap import REPLICATE_SCHEME, keys_of, weights_of
 from illama_eval.cli import main
+from illama_eval.digests import bind
 from illama_eval.results import Row, Run, replicate_table
 from illama_eval.statistics import percentile_interval
 from illama_eval.study import Study, Sums, accumulate
@@ -139,12 +140,12 @@ def write_run() -> Callable[..., Path]:
         header = _header(subject, source, seed)
         change(header)
         path.mkdir(parents=True)
-        run = Run(header=header, rows=rows)
-        (path / "run.json").write_text(run.to_json(), encoding="utf-8")
         np.savez(path / "replicates.npz", **replicate_table(rows))
         stored = {name: values[None] for name, values in records.items()}
         subjects = np.array([subject], dtype=np.str_)
         np.savez(path / "per_image.npz", ids=np.array(ids), subjects=subjects, **stored)
+        run = bind(Run(header=header, rows=rows), path)
+        (path / "run.json").write_text(run.to_json(), encoding="utf-8")
         return path
 
     return write

@@ -80,7 +80,7 @@ def test_equal_runs_are_equal_bytes_and_have_one_row_per_line():
 
 def test_the_text_is_plain_json():
     data = json.loads(make_run(header={"name": HOSTILE}).to_json())
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert data["header"]["name"] == HOSTILE
     assert "replicates" not in data["rows"][0]
 
@@ -109,9 +109,19 @@ def test_rows_with_fields_of_another_program_are_refused():
         Run.from_json(text)
 
 
+def test_a_run_names_its_files_unless_it_is_of_the_first_schema():
+    plain = json.loads(make_run().to_json())
+    named = {**plain, "files": {"replicates": "0" * 64}}
+    assert Run.from_json(json.dumps(named)).files == named["files"]
+    assert Run.from_json(json.dumps({**named, "schema_version": 1})).files is None
+    del plain["files"]
+    with pytest.raises(ResultError, match="names no digests of its files"):
+        Run.from_json(json.dumps(plain))
+
+
 def test_another_schema_version_is_named():
-    text = make_run().to_json().replace('"schema_version": 1', '"schema_version": 2')
-    with pytest.raises(ResultError, match="schema version 2, this program reads 1"):
+    text = make_run().to_json().replace('"schema_version": 2', '"schema_version": 3')
+    with pytest.raises(ResultError, match="schema version 3, this program reads 2"):
         Run.from_json(text)
 
 

@@ -66,7 +66,7 @@ def test_json_on_stdout_is_the_run_and_nothing_else(
     )
     assert code == 0
     assert out == (tmp_path / "here" / "run.json").read_text()
-    assert json.loads(out)["schema_version"] == 1
+    assert json.loads(out)["schema_version"] == 2
 
 
 def test_two_checkpoints_of_one_name_are_told_apart(

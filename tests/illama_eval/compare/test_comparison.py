@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from illama_eval.compare.comparison import adjust, compare_paths, paths_of, to_json
+from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run
 from illama_eval.statistics import holm, mcnemar, welch
 
@@ -33,6 +34,13 @@ def rewrite_arrays(path, name, change):
         arrays = dict(archive)
     change(arrays)
     np.savez(path / name, **arrays)
+    rebind(path)
+
+
+def rebind(path):
+    """Name the present files in run.json, as if they had been written with it."""
+    files = bind(Run(header={}, rows=()), path).files
+    rewrite(path, lambda data: data.update(files=files))
 
 
 @pytest.fixture
@@ -66,7 +74,9 @@ def test_the_interval_of_a_calibration_error_is_reflected(pair):
 def test_errors_that_a_calibrated_model_would_show_are_near_calibrated(pair):
     def add_p(data):
         (floor,) = (row for row in data["rows"] if row["metric"] == "ece_floor")
-        data["rows"].append({**floor, "metric": "calibrated_p", "value": 0.3, "unit": "p"})
+        data["rows"].append(
+            {**floor, "metric": "calibrated_p", "value": 0.3, "low": None, "high": None}
+        )
 
     assert not change_of(compared(pair), "calibration", "ece").calibrated
     for path in pair:
@@ -289,7 +299,11 @@ def test_what_may_differ_is_named(write_run, tmp_path):
 
 
 def test_other_ids_and_other_readable_images_are_not_comparable(pair):
-    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["seen"].__setitem__((0, 7), 0))
+    def hide(arrays):
+        arrays["seen"][0, 7] = 0
+        del arrays["rank"], arrays["nll"]
+
+    rewrite_arrays(pair[1], "per_image.npz", hide)
     with pytest.raises(ResultError, match="readable images is 400 images"):
         compared(pair)
     rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["ids"].__setitem__(7, "x"))
@@ -301,6 +315,7 @@ def test_damaged_records_are_refused(pair):
     file = pair[1] / "per_image.npz"
     whole = file.read_bytes()
     file.write_bytes(whole[:300])
+    rebind(pair[1])
     with pytest.raises(ResultError, match=r"b[/\\]run\.json: per_image\.npz beside it is damaged"):
         compared(pair)
     file.write_bytes(whole)
@@ -371,6 +386,17 @@ def test_several_subjects_are_compared_by_name(write_run, tmp_path):
     other = several_subjects(write_run, tmp_path / "c", ["four", "five"])
     with pytest.raises(ResultError, match="none has the same name"):
         compare_paths(str(before), str(other))
+
+
+def test_a_run_of_schema_1_names_no_files_and_a_note_says_so(pair):
+    def age(data):
+        data["schema_version"] = 1
+        del data["files"]
+
+    rewrite(pair[0], age)
+    found = compared(pair)
+    assert found.notes == (f"{pair[0]}: written before run.json named its files; measure again",)
+    assert compared((pair[1], pair[1])).notes == ()
 
 
 def test_groups_of_seeds_have_means_and_an_interval_over_seeds(write_run, tmp_path):

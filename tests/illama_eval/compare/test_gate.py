@@ -231,7 +231,7 @@ def test_a_run_is_not_its_own_baseline(write_run, tmp_path):
     ("spoil", "said"),
     [
         (lambda text: text[: len(text) // 2], "not a run"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 0'), "version 0"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 0'), "version 0"),
         (lambda text: text.replace('"value": ', '"value": "x", "v": ', 1), "not a run"),
         (lambda _: "", "not a run"),
     ],
