@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,8 @@ import typer
 from illama.checkpoint.released import HUB, RELEASED
 from illama.config import Masking
 from illama.exits import TRACEBACK, InputError, plain, run
+from illama.files import require_file
+from illama.preprocessing import TransformOptions
 
 app = typer.Typer(
     help="Image LLaMA (Wang et al. 2024): its checkpoints and their training.",
@@ -29,6 +31,17 @@ SoftMask = Annotated[
 ]
 MaskingOption = Annotated[Masking | None, typer.Option(help="Run with another masking.")]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights (model_ema).")]
+Key = Annotated[
+    str | None, typer.Option(help="Which weights to take, where a file has several models'.")
+]
+Mean = Annotated[str | None, typer.Option(help="Subtracted from R,G,B in 0..1.")]
+Std = Annotated[str | None, typer.Option(help="What R,G,B are divided by.")]
+Crop = Annotated[
+    str | None, typer.Option(help="Side of the centre crop over the short side; none: no crop.")
+]
+InterpolationOption = Annotated[
+    str | None, typer.Option("--interpolation", help="bicubic or bilinear.")
+]
 
 
 @app.callback()
@@ -51,8 +64,15 @@ def inspect_file(
     masking: MaskingOption = None,
     image_size: ImageSize = None,
     ema: Ema = False,
+    key: Key = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop: Crop = None,
+    interpolation: InterpolationOption = None,
 ) -> None:
-    """Show what a checkpoint is, where it comes from, and how it would be run."""
+    """Show what a checkpoint is, where it comes from, what is assumed, and how it would be run."""
+    require_file(file)
+    transform = TransformOptions.parse(mean, std, crop, interpolation)
     from illama.checkpoint.load import read_checkpoint
     from illama.checkpoint.segmenter import is_segmenter, read_segmenter
 
@@ -60,7 +80,14 @@ def inspect_file(
         _print(read_segmenter(file, image_size=image_size).to_dict(), _plain_rows, as_json=as_json)
         return
     described = read_checkpoint(
-        file, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
+        file,
+        image_size=image_size,
+        heads=heads,
+        soft_mask=soft_mask,
+        masking=masking,
+        ema=ema,
+        key=key,
+        transform=transform,
     ).to_dict()
     _print(described, _rows, as_json=as_json)
 
@@ -84,8 +111,15 @@ def convert(
             help="Store the class names of a data source, in its order, or of a .txt, one a line."
         ),
     ] = None,
+    key: Key = None,
+    mean: Mean = None,
+    std: Std = None,
+    crop: Crop = None,
+    interpolation: InterpolationOption = None,
 ) -> None:
-    """Write a checkpoint's weights, config, arguments and class names in another layout."""
+    """Write a checkpoint's weights, config, transform, arguments and class names elsewhere."""
+    require_file(source)
+    transform = TransformOptions.parse(mean, std, crop, interpolation)
     from illama.checkpoint.load import read_checkpoint, save_checkpoint
     from illama.sources import read_class_names
 
@@ -93,7 +127,14 @@ def convert(
         advice = "name another file" if out.samefile(source) else "pass --overwrite to replace it"
         raise InputError(f"{out}: exists already; {advice}")
     found = read_checkpoint(
-        source, image_size=image_size, heads=heads, soft_mask=soft_mask, masking=masking, ema=ema
+        source,
+        image_size=image_size,
+        heads=heads,
+        soft_mask=soft_mask,
+        masking=masking,
+        ema=ema,
+        key=key,
+        transform=transform,
     )
     named = found.class_names if classes is None else read_class_names(classes)
     save_checkpoint(
@@ -103,7 +144,10 @@ def convert(
         epoch=found.epoch,
         args=found.args,
         class_names=named,
+        transform=found.transform,
     )
+    for assumption in found.assumptions:
+        typer.echo(f"{out}: keeps what was assumed: {assumption}", err=True)
     typer.echo(out)
 
 
@@ -300,6 +344,7 @@ def _rows(described: Mapping[str, Any]) -> dict[str, str]:
         "args": json.dumps(described["args"]) if described["args"] else "not stored",
         "config": ", ".join(pairs),
         "class names": ", ".join(described["class_names"] or ()) or "not stored",
+        "transform": _transform_in_words(described["transform"]),
         "runs with": f"masking {config['masking']}, soft mask {described['soft_mask']:g}",
         "parameters": (
             f"{described['parameters']:,} "
@@ -309,8 +354,23 @@ def _rows(described: Mapping[str, Any]) -> dict[str, str]:
             f"{described['macs'] / 1e9:.4f} G dense, "
             f"{described['causal_macs'] / 1e9:.4f} G with the paper's causal formula"
         ),
-        **{f"note {number}": note for number, note in enumerate(described["notes"], start=1)},
+        **_numbered("assumed", [each["text"] for each in described["assumptions"]]),
+        **_numbered("changed", [each["text"] for each in described["overrides"]]),
+        **_numbered("note", described["notes"]),
     }
+
+
+def _numbered(label: str, lines: Sequence[str]) -> dict[str, str]:
+    """Return the lines under a label with their number."""
+    return {f"{label} {number}": line for number, line in enumerate(lines, start=1)}
+
+
+def _transform_in_words(transform: Mapping[str, Any]) -> str:
+    """Return an evaluation transform as it is described in a header, in words."""
+    size, short = transform["image_size"], transform["short_side"]
+    crop = f"short side {short}, centre crop {size}" if short else f"whole image at {size}"
+    colours = (f"{name} {' '.join(map(str, transform[name]))}" for name in ("mean", "std"))
+    return ", ".join((f"{crop} px", transform["interpolation"], *colours))
 
 
 def main() -> None:

@@ -55,6 +55,16 @@ def check_readable(path: Path) -> int:
     return size
 
 
+def require_file(path: Path) -> None:
+    """Refuse a path that is no readable file, before anything slow is done.
+
+    Raises:
+        CheckpointError: as `check_readable`; the message begins with the path.
+    """
+    with about(path):
+        check_readable(path)
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+
+from illama.preprocessing import WHOLE, Interpolation, TransformOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +36,9 @@ SMALLEST_WARPING_MODEL = 384
 """Models of at least this many pixels see the whole image, squeezed into a square."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+Resize = Literal["short-side", "warp", "direct"]
 
 
 class ImageError(ValueError):
@@ -114,14 +121,64 @@ class Transform:
     `short-side` resizes the short side to `image_size / crop_ratio` and crops the centre; `warp`
     squeezes the whole image into the square; `direct` does the same for small models, and leaves an
     image of the model's own size untouched. Equal to torchvision's on Pillow images, bit for bit.
+
+    Raises:
+        ValueError: a value is unknown or out of range.
     """
 
     image_size: int
-    resize: Literal["short-side", "warp", "direct"]
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize: Resize
+    interpolation: Interpolation = "bicubic"
     crop_ratio: float = CROP_RATIO
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name, known in (("resize", get_args(Resize)), ("interpolation", tuple(_FILTERS))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"transform: {name}={getattr(self, name)!r} is not one of {', '.join(known)}"
+                )
+        if not 0 < self.crop_ratio <= 1:
+            raise ValueError(
+                f"transform: crop_ratio {self.crop_ratio} is not above 0 and at most 1"
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError("transform: mean and std must be finite, and std above 0")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], image_size: int) -> Transform:
+        """Return the transform that `to_dict` described, for this size in pixels.
+
+        Raises:
+            ValueError: a field is missing, unknown or out of range.
+        """
+        try:
+            colours = {name: tuple(map(float, values[name])) for name in ("mean", "std")}
+            if any(len(each) != 3 for each in colours.values()):  # noqa: PLR2004 - RGB
+                raise ValueError("mean and std have three numbers each")
+            return cls(**{**values, **colours}, image_size=image_size)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"transform: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the size as a plain dictionary, for a checkpoint."""
+        described = asdict(self)
+        del described["image_size"]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in described.items()
+        }
+
+    def with_options(self, options: TransformOptions) -> Transform:
+        """Return the transform with what is given changed."""
+        given = options.given()
+        crop = given.pop("crop", None)
+        if crop == WHOLE:
+            given["resize"] = "direct" if self.resize == "direct" else "warp"
+        elif crop is not None:
+            given |= {"resize": "short-side", "crop_ratio": crop}
+        return replace(self, **given)
 
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """Prepare one image, uint8 [row, column, 3] -> float32 [3, image_size, image_size]."""

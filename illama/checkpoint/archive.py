@@ -17,15 +17,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import safetensors
 import torch
 from torch import Tensor
 
+from illama.checkpoint.containers import Container, check_zip, recognise
 from illama.files import CheckpointError, check_readable, first_line, sha256_of_file
-
-Container = Literal["zip", "legacy", "safetensors"]
 
 LEGACY_PICKLES = 5
 """Pickles in an old file: magic number, protocol, system, payload and storage keys."""
@@ -81,25 +80,6 @@ def unpack(path: Path) -> Archive:
     )
 
 
-def recognise(head: bytes) -> Container:
-    """Return the container that a file's first bytes identify.
-
-    Raises:
-        CheckpointError: they are of none of the three.
-    """
-    if head.startswith(b"PK\x03\x04"):
-        return "zip"
-    if head[8:9] == b"{":
-        return "safetensors"
-    if head.startswith(b"\x80"):
-        return "legacy"
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError("is a git-LFS pointer, not the weights; run `git lfs pull`")
-    if head.lstrip().startswith(b"<"):
-        raise CheckpointError("is a web page (HTML), not a checkpoint; download the file itself")
-    raise CheckpointError(f"is not a checkpoint: it begins with {head[:16]!r}; download it again")
-
-
 def _read_safetensors(path: Path) -> tuple[object, Mapping[str, Any]]:
     """Return the tensors, and our record in the header if there is one."""
     try:
@@ -149,6 +129,7 @@ def _check_members(path: Path, size: int) -> set[int]:
     """Compare every checksum of a zip archive; return the sizes of its members."""
     with zipfile.ZipFile(path) as opened:
         members = opened.infolist()
+        check_zip([member.filename for member in members])
         name, count = Counter(member.filename for member in members).most_common(1)[0]
         if count > 1:
             raise CheckpointError(f"contains {name!r} {count} times; it was tampered with")

@@ -13,7 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from illama.checkpoint.vit import fold
+from illama.checkpoint.foreign import TIMM, recognise_model
+from illama.checkpoint.heads import Family, published_heads
+from illama.checkpoint.state_dict import SHOWN, TWICE, find_weights
+from illama.checkpoint.vit import check_args, fold, has_layer_scale
 from illama.config import SIZES, Config, Mlp
 from illama.files import CheckpointError
 
@@ -35,19 +38,10 @@ KEYS: tuple[tuple[str, str, Mlp | None], ...] = (
 Names lack the block number and `.weight` or `.bias`; `norm` and `head` are the same.
 """
 
-HEADS = {96: 3, 192: 3, 384: 6, 768: 12, 1024: 16}
-"""Attention heads of the common widths; shapes do not determine them."""
-
 MOST_VALUES = 10_000
 """Values of a file's arguments after which no further list or dictionary is expanded."""
 
-SHOWN = 10
-"""Most names that an error message lists."""
-
-_TWICE = "has a weight under two names; save it again from one model"
 _NAME = re.compile(r"(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?")
-_WEIGHTS = ("model", "state_dict", "model_state_dict")
-_AVERAGED = ("model_ema", "state_dict_ema", "ema")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +62,37 @@ class Found:
     epoch: int | None
     class_names: tuple[str, ...] | None = None
     """Our own record of the names of the classes 0, 1, ..."""
+    transform: Mapping[str, Any] | None = None
+    """Our own record of the evaluation transform, without its size."""
+    family: Family = "other"
+    """By the names of the weights; decides what published models tell."""
     notes: tuple[str, ...] = ()
     """What was changed to convert a ViT's weights to ours, in sentences."""
 
 
-def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) -> Found:
+def find(
+    payload: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    *,
+    ema: bool = False,
+    key: str | None = None,
+) -> Found:
     """Return weights, arguments and epoch of an unpacked file.
 
     Raises:
-        CheckpointError: there are no weights, or no averaged ones where `ema` is set.
+        CheckpointError: there are no weights, or several and no `key`, or no averaged ones where
+            `ema` is set; or they are those of another family of models.
     """
-    key, state = find_weights(payload, ema=ema)
+    key, state = find_weights(payload, ema=ema, key=key)
+    foreign = recognise_model(state)
+    if foreign is not None:
+        raise CheckpointError(foreign)
     mlp: Mlp = "swiglu" if any(".mlp.fc3." in name for name in state) else "gelu"
     ours = {translate(name, mlp): state[name] for name in state}
     if len(ours) < len(state):
-        raise CheckpointError(_TWICE)
+        raise CheckpointError(TWICE)
     official = "cls_token" in state
+    family = _family_of(ours, mlp)
     notes: tuple[str, ...] = ()
     if official and mlp == "gelu":
         ours, notes = fold(ours)
@@ -91,61 +100,37 @@ def find(payload: Mapping[str, Any], metadata: Mapping[str, Any], *, ema: bool) 
     args = header.get("args")
     args = jsonable(vars(args) if isinstance(args, Namespace) else args or {})
     args = args if isinstance(args, dict) else {"args": args}
+    config = _parse(args.pop("illama_config", None) or metadata.get("config"))
+    if config is None and family.startswith("ViT"):
+        check_args(args)
     epoch = header.get("epoch")
     return Found(
         key=key,
         state=ours,
         official=official,
-        config=_parse(args.pop("illama_config", None) or metadata.get("config")),
+        config=config,
         soft_mask=_number(args.pop("illama_soft_mask", metadata.get("soft_mask"))),
         args=args,
         epoch=epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None,
         class_names=_read_class_names(
             args.pop("illama_class_names", metadata.get("class_names")), ours
         ),
+        transform=_parse(
+            args.pop("illama_transform", None) or metadata.get("transform"), "illama_transform"
+        ),
+        family=family,
         notes=notes,
     )
 
 
-def find_weights(
-    payload: Mapping[str, Any], *, ema: bool = False
-) -> tuple[str | None, dict[str, Tensor]]:
-    """Return the key of the weights in an unpacked file, and the weights.
-
-    Prefixes of wrapped, compiled or nested models are removed from the names.
-
-    Raises:
-        CheckpointError: there are no weights, or no averaged ones where `ema` is set.
-    """
-    key, raw = _weights(payload, ema=ema)
-    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in raw.items()}
-    state = {re.sub(r"^(module\.|backbone\.)+", "", name): state[name] for name in state}
-    if len(state) < len(raw):
-        raise CheckpointError(_TWICE)
-    return key, state
-
-
-def _weights(payload: Mapping[str, Any], *, ema: bool) -> tuple[str | None, Mapping[str, Tensor]]:
-    """Return the key of the dictionary of weights, and the dictionary."""
-    keys = [
-        key for key in (_AVERAGED if ema else _WEIGHTS) if isinstance(payload.get(key), Mapping)
-    ]
-    key = keys[0] if keys else None
-    state = payload if key is None else payload[key]
-    if ema and key is None:
-        raise CheckpointError("has no averaged weights (model_ema); load it without ema")
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        names = ", ".join(repr(name) for name in list(payload)[:SHOWN]) or "nothing"
-        raise CheckpointError(f"has no weights, only {names}; name another file")
-    if len(tensors) < len(state):
-        name, value = next((n, v) for n, v in state.items() if not isinstance(v, Tensor))
-        raise CheckpointError(f"entry {name!r} is a {type(value).__name__}, not a tensor")
-    if not all(isinstance(name, str) for name in tensors):
-        raise CheckpointError(
-            "has names of weights that are not text; save it again with plain names"
-        )
-    return key, tensors
+def _family_of(state: Mapping[str, Tensor], mlp: Mlp) -> Family:
+    """Return the family whose published models may tell what shapes do not."""
+    scaled = "norm.bias" not in state
+    if mlp == "swiglu" or "blocks.0.feed_forward.gate.weight" in state:
+        return "iLLaMA" if scaled else "other"
+    if scaled:
+        return "other"
+    return "ViT with layer scale" if has_layer_scale(state) else "ViT"
 
 
 def translate(name: str, mlp: Mlp) -> str:
@@ -173,7 +158,9 @@ def config_of(found: Found, *, heads: int | None, image_size: int | None) -> Con
         CheckpointError: the shapes are not those of a vision transformer, or are ambiguous.
     """
     shapes = _read_shapes(found.state)
-    heads = heads or _heads(found, shapes["width"])
+    heads = heads or own_heads(found)
+    if heads is None:
+        heads, _ = published_heads(found.family, shapes["width"], shapes["depth"])
     if found.config is not None:
         config = Config.from_dict({**found.config, "heads": heads})
         for field, value in shapes.items():
@@ -193,10 +180,7 @@ def _read_shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the fields of Config that are shapes."""
     for name, dimensions in (("class_token", 3), ("patch_embedding.weight", 4), ("head.weight", 2)):
         if name not in state or state[name].ndim != dimensions:
-            raise CheckpointError(
-                f"is not an iLLaMA or ViT: {to_official(name, 'gelu')} is missing or misshapen; "
-                f"it has {listed(state)}"
-            )
+            raise CheckpointError(_not_ours(name, state))
     blocks = {int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d{1,9}\.", name)}
     missing = sorted(set(range(len(blocks))) - blocks)
     if missing or not blocks:
@@ -207,6 +191,20 @@ def _read_shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
         "classes": state["head.weight"].shape[0],
         "depth": len(blocks),
     }
+
+
+def _not_ours(name: str, state: Mapping[str, Tensor]) -> str:
+    """Return what is wrong with weights that lack one of those that every model of ours has."""
+    if name == "head.weight" and name not in state:
+        return f"is a ViT without a head ({name} is missing), which has features only; {TIMM}"
+    missing = f"{to_official(name, 'gelu')} is missing or misshapen"
+    return f"is not an iLLaMA or ViT: {missing}; it has {listed(state)}; another model: {TIMM}"
+
+
+def own_heads(found: Found) -> int | None:
+    """Return the number of attention heads that the file itself states."""
+    stored = (found.config or {}).get("heads", found.args.get("num_heads"))
+    return stored if isinstance(stored, int) and not isinstance(stored, bool) else None
 
 
 def _family(state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -227,7 +225,7 @@ def _image_size(found: Found, patch: int, image_size: int | None) -> int:
         size = image_size or found.args.get("input_size")
         if not isinstance(size, int):
             raise CheckpointError(
-                "has no position table that gives its image size; pass image_size="
+                "has no position table that gives its image size; pass --image-size"
             )
         return size
     grid = math.isqrt(max(table.shape[1] - 1, 0)) if table.ndim == 3 else 0  # noqa: PLR2004 - [1, token, channel]
@@ -236,14 +234,6 @@ def _image_size(found: Found, patch: int, image_size: int | None) -> int:
             f"its position table {list(table.shape)} is not a square grid and a class token"
         )
     return grid * patch
-
-
-def _heads(found: Found, width: int) -> int:
-    """Return the number of attention heads from the config, the arguments or the width."""
-    stored = (found.config or {}).get("heads", found.args.get("num_heads", HEADS.get(width)))
-    if not isinstance(stored, int):
-        raise CheckpointError(f"width {width} does not determine its attention heads; pass heads=")
-    return stored
 
 
 def implied_soft_mask(found: Found) -> float:
@@ -322,12 +312,12 @@ def check_class_names(names: Sequence[str], classes: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _parse(record: object) -> Mapping[str, Any] | None:
-    """Return our stored config as a dictionary."""
+def _parse(record: object, name: str = "illama_config") -> Mapping[str, Any] | None:
+    """Return a stored record of ours as a dictionary."""
     if isinstance(record, str):
         record = json.loads(record)
     if record is not None and not isinstance(record, dict):
-        raise CheckpointError("its illama_config is not a dictionary; it was changed by hand")
+        raise CheckpointError(f"its {name} is not a dictionary; it was changed by hand")
     return record
 
 

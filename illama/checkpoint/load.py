@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,24 +19,34 @@ import torch
 from torch import Tensor
 
 from illama.checkpoint.archive import Archive, unpack
+from illama.checkpoint.assumptions import (
+    Assumption,
+    Override,
+    architecture_assumptions,
+    overrides_of,
+    prepare_transform,
+    stated_soft_mask,
+)
 from illama.checkpoint.formats import (
     Found,
     check_class_names,
     config_of,
     find,
-    implied_soft_mask,
     jsonable,
     to_official,
 )
 from illama.checkpoint.quantized import install, published_rows, unpack_weights
 from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.checkpoint.released import identify
+from illama.checkpoint.state_dict import averaged_keys
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import checksum, fill, prepare, sha256_of_weights
 from illama.complexity import causal_macs, macs, parameters, parameters_as_published
 from illama.config import Config, Masking
 from illama.files import CheckpointError, about, replacing
 from illama.model import Model
+from illama.preprocessing import TransformOptions
+from illama.transforms import Transform
 
 Layout = Literal[
     "official .pth",
@@ -70,6 +80,12 @@ class Checkpoint:
     """The arguments of the training, as JSON."""
     released: str | None
     """Name of the published file that this is, bit for bit."""
+    transform: Transform
+    """The evaluation transform, for the model's image size."""
+    assumptions: tuple[Assumption, ...]
+    """What the file does not say, as it is taken."""
+    overrides: tuple[Override, ...]
+    """What the file says and the caller changed."""
     notes: tuple[str, ...]
     """What a reader of the results should know, in sentences."""
     class_names: tuple[str, ...] | None = None
@@ -86,12 +102,19 @@ class Checkpoint:
             "path": str(self.path),
             "notes": list(self.notes),
             "class_names": None if self.class_names is None else list(self.class_names),
+            "transform": self.transform.describe(),
+            "assumptions": [each.to_dict() for each in self.assumptions],
+            "overrides": [each.to_dict() for each in self.overrides],
             "config": config.to_dict(),
             "parameters": parameters(config),
             "parameters_as_published": parameters_as_published(config),
             "macs": macs(config),
             "causal_macs": causal_macs(config),
         }
+
+
+AS_STORED = TransformOptions()
+"""No option of the transform is given."""
 
 
 def load(
@@ -102,6 +125,7 @@ def load(
     soft_mask: float | None = None,
     masking: Masking | None = None,
     ema: bool = False,
+    key: str | None = None,
     device: str | torch.device = "cpu",
 ) -> Model:
     """Return the model of a checkpoint, in evaluation mode, so that `model(images)` is right.
@@ -114,15 +138,9 @@ def load(
     Raises:
         CheckpointError: as `read_checkpoint`; or the soft mask is between 0 and 1.
     """
-    checkpoint = read_checkpoint(
-        path,
-        image_size=image_size,
-        heads=heads,
-        soft_mask=soft_mask,
-        masking=masking,
-        ema=ema,
-        device=device,
-    )
+    same: dict[str, Any] = {"image_size": image_size, "heads": heads, "ema": ema, "key": key}
+    same["device"] = device
+    checkpoint = read_checkpoint(path, soft_mask=soft_mask, masking=masking, **same)
     if checkpoint.soft_mask == 0:
         return checkpoint.model
     if checkpoint.soft_mask < 1:
@@ -131,9 +149,7 @@ def load(
             "apply; use read_checkpoint of illama.checkpoint.load and model(images, soft_mask), or "
             "pass 0 or 1"
         )
-    return read_checkpoint(
-        path, image_size=image_size, heads=heads, masking="none", ema=ema, device=device
-    ).model
+    return read_checkpoint(path, masking="none", **same).model
 
 
 def read_checkpoint(
@@ -144,6 +160,8 @@ def read_checkpoint(
     soft_mask: float | None = None,
     masking: Masking | None = None,
     ema: bool = False,
+    key: str | None = None,
+    transform: TransformOptions = AS_STORED,
     device: str | torch.device = "cpu",
 ) -> Checkpoint:
     """Return the model of a checkpoint with its provenance.
@@ -153,11 +171,13 @@ def read_checkpoint(
             `.safetensors`; recognised by content. A file without our config is read as the
             released form: multiplicative mask, class token last, soft mask 0.
         image_size: pixels; positions are resized if the checkpoint has another size.
-        heads: attention heads, where neither the file nor the width determines them.
+        heads: attention heads, where neither the file nor its family determines them.
         soft_mask: 0 to 1; needed only if, by the file's arguments, the saved weights were trained
             with one above 0.
         masking: run the weights with another masking than their own.
         ema: take the averaged weights (`model_ema`).
+        key: which weights to take, where a file has those of several models.
+        transform: what of the evaluation transform is to be other than stored or implied.
         device: device of the model.
 
     Raises:
@@ -173,16 +193,20 @@ def read_checkpoint(
                 "is a segmenter, which does not classify images; measure it with `illama-eval"
                 " segment`"
             )
-        found = find(payload, archive.metadata, ema=ema)
+        found = find(payload, archive.metadata, ema=ema, key=key)
         _check_record(archive, found)
         released = identify(archive.sha256)
+        known = released is not None
         own = config_of(found, heads=heads, image_size=image_size)
         config = own.with_image_size(image_size) if image_size else own
         config = replace(config, masking=masking) if masking else config
-        alpha = _soft_mask(found, config, soft_mask, released=released is not None)
+        alpha = _soft_mask(found, config, soft_mask, released=known)
         state = prepare(found, own, config)
         model = fill(config, state, device)
         _install(model, packed)
+        prepared = prepare_transform(found, config.image_size, transform, released=known)
+        assumed = () if known else architecture_assumptions(found, own, heads)
+        changed = overrides_of(found, heads=heads, soft_mask=soft_mask, released=known)
     return Checkpoint(
         path=path,
         model=model,
@@ -195,6 +219,9 @@ def read_checkpoint(
         epoch=found.epoch,
         args=found.args,
         released=released.name if released else None,
+        transform=prepared.transform,
+        assumptions=(*assumed, *prepared.assumptions),
+        overrides=(*changed, *prepared.overrides),
         notes=tuple(_notes(archive, found, own, config)),
         class_names=found.class_names,
         quantization=archive.metadata.get("quantization"),
@@ -228,6 +255,7 @@ def save_checkpoint(
     epoch: int | None = None,
     args: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    transform: Transform | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; the suffix chooses its layout, and an older file is replaced at once.
@@ -242,6 +270,7 @@ def save_checkpoint(
         epoch: the last epoch that was trained, from 0.
         args: of the training; kept as JSON.
         class_names: the names of the classes 0, 1, ..., by which images are matched to them.
+        transform: the evaluation transform to prepare images with.
         extra: further entries of a `.pth` file, such as `optimizer`; tensors and plain values.
 
     Raises:
@@ -259,6 +288,8 @@ def save_checkpoint(
     record["args"] = jsonable(args or {})
     if class_names is not None:
         record["class_names"] = list(check_class_names(class_names, model.config.classes))
+    if transform is not None:
+        record["transform"] = transform.to_dict()
     if path.suffix == ".safetensors" and not extra:
         header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         with replacing(path) as stream:
@@ -278,7 +309,8 @@ def _check_record(archive: Archive, found: Found) -> None:
     if not archive.metadata:
         if archive.container == "safetensors" and not found.official:
             raise CheckpointError(
-                "has lost the record in its header; write it with `illama convert`"
+                "has weights of illama's names but no record of their architecture; write it with "
+                "save_checkpoint of illama.checkpoint.load"
             )
         return
     record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
@@ -293,6 +325,8 @@ def _official(
     ours = {"illama_config": json.dumps(record["config"]), "illama_soft_mask": record["soft_mask"]}
     if "class_names" in record:
         ours["illama_class_names"] = json.dumps(record["class_names"])
+    if "transform" in record:
+        ours["illama_transform"] = json.dumps(record["transform"])
     named = OrderedDict((to_official(name, config.mlp), state[name]) for name in state)
     args = Namespace()
     vars(args).update(record["args"] | ours)
@@ -303,23 +337,24 @@ def _official(
 def _soft_mask(found: Found, config: Config, requested: float | None, *, released: bool) -> float:
     """Return the soft mask to run with, or raise where it is not certain."""
     if requested is not None and not 0 <= requested <= 1:
-        raise CheckpointError(f"soft_mask={requested} is not between 0 and 1")
+        raise CheckpointError(f"--soft-mask {requested:g}: give a number from 0 to 1")
     if config.masking != "multiplicative":
         if requested:
             raise CheckpointError(
-                f"soft_mask={requested} is defined for masking='multiplicative' only, "
-                f"not {config.masking!r}"
+                f"--soft-mask {requested:g} is defined for the masking multiplicative only, not "
+                f"{config.masking}"
             )
         return 0.0
     if requested is not None:
         return float(requested)
     if found.soft_mask is not None:
         return found.soft_mask
-    implied = 0.0 if released else implied_soft_mask(found)
+    implied = stated_soft_mask(found, released=released)
     if implied:
         raise CheckpointError(
             f"by its args it was trained with soft mask {implied:.3g} up to its last epoch, "
-            f"so running it causally would be wrong; pass soft_mask={implied:.3g} (or 0 to insist)"
+            f"so running it causally would be wrong; pass --soft-mask {implied:.3g} "
+            "(or 0 to insist)"
         )
     return 0.0
 
@@ -335,27 +370,32 @@ def _layout(archive: Archive, found: Found, config: Config) -> Layout:
     return "bare state dict" if found.key is None else "official .pth"
 
 
-def _notes(archive: Archive, found: Found, own: Config, config: Config) -> list[str]:
-    """Return what a reader of the results should know."""
-    notes = list(found.notes)
-    if archive.container == "legacy":
-        notes.append("legacy format without checksums: its contents cannot be verified")
-    if archive.container == "safetensors" and not archive.metadata:
-        notes.append("no checksum in the file: its contents cannot be verified")
+def _notes(archive: Archive, found: Found, own: Config, config: Config) -> Iterator[str]:
+    """Yield what a reader of the results should know."""
+    yield from found.notes
+    yield from _notes_on_file(archive, found)
     if found.config is None and own.masking == "multiplicative":
-        notes.append("no config in the file: taken as the released form")
-    if "quantization" in archive.metadata:
-        about = archive.metadata["quantization"]
-        base = (about.get("base") or {}).get("file")
-        notes.append(
-            f"quantized after training: {about.get('scheme')}, {len(about['layers'])} layers"
-            + (f", from {base}" if base else "")
-        )
+        yield "no config in the file: taken as the released form"
     types = {str(tensor.dtype).removeprefix("torch.") for tensor in found.state.values()}
     if types != {"float32"}:
-        notes.append(f"stored as {', '.join(sorted(types))}, run in float32")
+        yield f"stored as {', '.join(sorted(types))}, run in float32"
     if config.image_size != own.image_size:
-        notes.append(f"positions resized from {own.image_size} to {config.image_size} pixels")
+        yield f"positions resized from {own.image_size} to {config.image_size} pixels"
     if config.masking != own.masking:
-        notes.append(f"run with masking {config.masking!r}, not its own {own.masking!r}")
-    return notes
+        yield f"run with masking {config.masking!r}, not its own {own.masking!r}"
+
+
+def _notes_on_file(archive: Archive, found: Found) -> Iterator[str]:
+    """Yield what is to be known about the file itself."""
+    averaged = [key for key in averaged_keys(archive.payload) if key != found.key]
+    if averaged:
+        yield f"averaged weights are there, too ({averaged[0]}); --ema takes them"
+    if archive.container == "legacy":
+        yield "legacy format without checksums: its contents cannot be verified"
+    if archive.container == "safetensors" and not archive.metadata:
+        yield "no checksum in the file: its contents cannot be verified"
+    if "quantization" in archive.metadata:
+        record = archive.metadata["quantization"]
+        base = (record.get("base") or {}).get("file")
+        made = f"quantized after training: {record.get('scheme')}, {len(record['layers'])} layers"
+        yield made + (f", from {base}" if base else "")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from illama.checkpoint.foreign import TIMM
 from illama.files import CheckpointError
 
 REFUSED: Mapping[str, str] = {
@@ -17,11 +19,51 @@ REFUSED: Mapping[str, str] = {
     "norm_pre.weight": "it has a norm before the first block",
     "blocks.0.attn.q_norm.weight": "it has norms of queries and keys",
     "blocks.0.attn.q_bias": "its queries and keys have relative positions (BEiT)",
+    "attn_pool.latent": "its head pools all tokens by attention",
 }
 """Weights that mark another architecture under ViT's names, and what it is."""
 
+ARGUMENTS: Mapping[tuple[str, ...], tuple[frozenset[object], str]] = {
+    ("global_pool", "gp", "pool", "pooling"): (
+        frozenset({None, False, "", "token", "cls", "class"}),
+        "the head does not read the class token",
+    ),
+    ("act_layer", "activation", "hidden_act"): (
+        frozenset({None, "", "gelu", "GELU"}),
+        "the feed-forward has another activation than the exact GELU",
+    ),
+    ("pre_norm", "use_pre_norm"): (
+        frozenset({None, False}),
+        "there is a norm before the first block",
+    ),
+    ("norm_eps", "layer_norm_eps"): (frozenset({None, 1e-6}), "norms have another epsilon"),
+}
+"""Arguments of a training -> the values that our ViT has, and what any other means."""
+
 _SCALE = re.compile(r"(blocks\.\d+\.)(?:ls|gamma_)([12])(?:\.gamma)?")
 _SCALED = {"1": "attention.projection", "2": "feed_forward.down"}
+
+
+def has_layer_scale(state: Mapping[str, Tensor]) -> bool:
+    """Return whether each branch is scaled by a learned vector."""
+    return any(_SCALE.fullmatch(name) for name in state)
+
+
+def check_args(args: Mapping[str, Any]) -> None:
+    """Refuse a ViT whose training's arguments say that it differs in what weights do not show.
+
+    Raises:
+        CheckpointError: they do; the message names the argument.
+    """
+    nested = args.get("model_kwargs")
+    given = {**args, **(nested if isinstance(nested, Mapping) else {})}
+    for names, (allowed, meaning) in ARGUMENTS.items():
+        for name in names:
+            value = given.get(name)
+            if not isinstance(value, Hashable) or value not in allowed:
+                raise CheckpointError(
+                    f"its args have {name}={value!r}: {meaning}, which our ViT does not do; {TIMM}"
+                )
 
 
 def fold(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -36,7 +78,7 @@ def fold(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...
     """
     for name, what in REFUSED.items():
         if name in state:
-            raise CheckpointError(f"is not a plain ViT or DeiT: {what} ({name})")
+            raise CheckpointError(f"is not a plain ViT or DeiT: {what} ({name}); {TIMM}")
     folded = dict(state)
     done = (
         (_fold_scales(folded), "layer scale is folded into the projections"),

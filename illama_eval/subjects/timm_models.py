@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from illama.checkpoint.archive import unpack
-from illama.checkpoint.formats import find_weights, listed
+from illama.checkpoint.formats import listed
+from illama.checkpoint.state_dict import find_weights
 from illama.files import CheckpointError, about, first_line
 from illama.transforms import CROP_RATIO, Transform
 from illama_eval.subjects.subject import Preprocess, SubjectError
