@@ -89,6 +89,17 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+MOST_WORKERS = 4
+"""Processes that the tests are spread over, at most: each holds torch."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker per core for folders of tests; none, with nothing to start, for files."""
+    if any(Path(words.partition("::")[0]).is_file() for words in config.args):
+        return 0
+    return min(MOST_WORKERS, os.cpu_count() or 1)
+
+
 PREFACE = """
 import os, sys, torch
 for descriptor, path in files.items():

@@ -16,9 +16,9 @@ from illama.sources import open_source
 from illama.training.recipe import RecipeError, find_recipe
 from illama_eval.cli import main
 from illama_eval.commands.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
-from illama_eval.render.roadmap import answers, table_of, write_roadmap
+from illama_eval.render.roadmap import answers
 from illama_eval.render.roadmap_runs import read_runs
-from illama_eval.results import ResultError, Run
+from illama_eval.results import Run
 
 OPTIONS = (
     "--epochs",
@@ -163,28 +163,11 @@ def test_the_table_holds_what_the_runs_measured(road):
     assert float(lines[2]["train_loss"]) == json.loads(log.splitlines()[-1])["train_loss"]
 
 
-def test_several_seeds_become_a_mean_and_a_deviation(road):
-    head, lines = table_of(read_runs(road))
-    shown = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
-    assert shown["post-sequence-class"]["seeds"] == "2"
-    assert "±" in shown["post-sequence-class"]["train loss"]
-    assert "±" not in shown["class-first-causal"]["train loss"]
-    assert shown["class-first-causal"]["paper, T %"] == "0.1"
-
-
 def test_a_question_is_answered_with_its_interval(road):
     (found,) = answers(read_runs(road))
     assert found[0] == "Does moving the class token cure collapse?"
     assert "post-sequence-class" in found[1]
     assert "95 % interval over images; 1 and 2 seeds: " in found[1]
-
-
-def test_the_figure_is_drawn_again_from_the_folder_alone(road):
-    before = (road / "roadmap.svg").read_bytes()
-    (road / "roadmap.svg").unlink()
-    written = {path.name for path in write_roadmap(road)}
-    assert written == {"roadmap.csv", "roadmap.md", "roadmap.png", "roadmap.svg"}
-    assert (road / "roadmap.svg").read_bytes() == before
 
 
 def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
@@ -205,11 +188,3 @@ def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
 def test_runs_of_another_plan_are_refused(road, pictures, monkeypatch, capsys, more, named):
     assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS, *more) == 3
     assert named in capsys.readouterr().err
-
-
-def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(ResultError, match="holds no readable roadmap"):
-        read_runs(tmp_path)
-    (tmp_path / "roadmap.json").write_text('{"arms": {}}', encoding="utf-8")
-    with pytest.raises(ResultError, match="holds no finished run"):
-        read_runs(tmp_path)

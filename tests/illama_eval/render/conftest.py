@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from dataclasses import asdict, dataclass, field, replace
@@ -20,7 +21,7 @@ from illama_eval.render.models import load_models
 from illama_eval.render.page.build import document_of
 from illama_eval.render.page.html import render_page
 from illama_eval.render.samples import Samples
-from illama_eval.results import Curve, Row, Run, Verdict
+from illama_eval.results import Curve, Row, Run, Verdict, replicate_table
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -384,6 +385,79 @@ def hostile_run(run_of):
         )
 
     return make
+
+
+@pytest.fixture
+def road(write_run, tmp_path):
+    """Return a roadmap's folder: `front` with one seed, isolated, and `behind` with two."""
+    out = tmp_path / "road"
+    plan = {
+        "arms": {"vit": {"paper": 0.738}, "front": {"paper": 0.001}, "behind": {"paper": None}},
+        "questions": [["front", "behind", "Does it help?"], ["vit", "front", "Does it harm?"]],
+        "recipe": {"size": "nano", "epochs": 2, "batch_size": 16, "lr": 0.002},
+        "train": {"source": "two", "images": 3200},
+        "test": {"images": 400},
+    }
+    for arm, seed, accuracy in (("behind", 0, 0.8), ("front", 0, 0.3), ("behind", 1, 0.7)):
+        path = write_run(out / "runs" / f"{arm}-seed{seed}", accuracy=accuracy, seed=seed)
+        word = "isolated" if arm == "front" else "attends"
+        token = Verdict(
+            subject="nano", study="collapse", name="class_token_isolation", verdict=word, reason=""
+        )
+        run = replace(Run.load(path), verdicts=(token,))
+        (path / "run.json").write_text(run.to_json(), encoding="utf-8")
+        losses = [json.dumps({"train_loss": 3 - accuracy - epoch}) for epoch in (0, 1)]
+        (path / "log.jsonl").write_text("\n".join(losses), encoding="utf-8")
+    (out / "roadmap.json").write_text(json.dumps(plan), encoding="utf-8")
+    return out
+
+
+@pytest.fixture
+def quantized(write_run, tmp_path):
+    """Return the directory of a run of an exact model and two quantized ones, w8 and w4."""
+    out, accuracies = tmp_path / "quantized", {"nano": 0.8, "nano+w8": 0.79, "nano+w4": 0.5}
+    parts = [
+        write_run(tmp_path / f"part{seed}", accuracy=accuracy, subject=name)
+        for seed, (name, accuracy) in enumerate(accuracies.items())
+    ]
+    runs = [Run.load(part) for part in parts]
+    header = {**runs[0].header, "subjects": [{"name": name} for name in accuracies]}
+    for bits, described in zip((8, 4), header["subjects"][1:], strict=True):
+        described["quantization"] = quantization_record(bits)
+    mine = header["identity"]["subjects"]["0"]
+    header["identity"]["subjects"] = {str(number): mine for number in range(3)}
+    rows = tuple(row for run in runs for row in run.rows)
+    out.mkdir()
+    run = Run(header=header, rows=rows)
+    (out / "run.json").write_text(run.to_json(), encoding="utf-8")
+    np.savez(out / "replicates.npz", **replicate_table(rows))
+    stored = [dict(np.load(part / "per_image.npz")) for part in parts]
+    joined = {
+        name: np.concatenate([each[name] for each in stored]) for name in stored[0] if name != "ids"
+    }
+    np.savez(out / "per_image.npz", ids=stored[0]["ids"], **joined)
+    return out
+
+
+def quantization_record(bits):
+    """What a header holds on a model whose weights have this many bits; 4 are simulated."""
+    return {
+        "label": "PTQ",
+        "scheme": f"w{bits}",
+        "simulated": bits == 4,
+        "bytes": {
+            "values": bits * 10**5,
+            "scale": 10**4,
+            "zero": 0,
+            "float": 10**5,
+            "header": 1000,
+            "total": bits * 10**5 + 111_000,
+            "full_precision": 3_300_000,
+        },
+        "quantized": [{"bits": bits}] * 3,
+        "left": {"head": "excluded", "patch_embedding": "a convolution"},
+        "not_smoothed": ["blocks.0.attention.projection"],
+    }
 
 
 @pytest.fixture

@@ -36,13 +36,3 @@ def test_damaged_arrays_are_refused_or_whole(tmp_path, run, name, read):
             said.append(str(problem))
     assert len(said) > 60
     assert all(str(tmp_path / name) in each and "\n" not in each for each in said)
-
-
-def test_segments_of_another_shape_are_refused(tmp_path):
-    image, mask = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)
-    for wrong in (mask[:3], mask[0], mask.astype(float)):
-        np.savez(tmp_path / "segments.npz", image0=image, mask0=mask, predicted0=wrong)
-        with pytest.raises(ResultError, match="predicted0 is"):
-            read_segments(tmp_path)
-    np.savez(tmp_path / "segments.npz", other=mask)
-    assert read_segments(tmp_path) is None

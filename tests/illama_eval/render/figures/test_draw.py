@@ -13,12 +13,9 @@ from matplotlib.text import Text
 from msgspec import structs
 
 from illama_eval.render import render_directory
-from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.figures.draw import draw_all
 from illama_eval.render.samples import Samples, read_samples
-from illama_eval.render.style import palette
-from illama_eval.render.style.fonts import drawable
 from illama_eval.results import ResultError, Run
 
 NAMES = {
@@ -124,20 +121,6 @@ def test_hostile_names_stay_text_in_every_figure(run_of, hostile_names, samples)
         svg_of(drawing)
 
 
-def test_every_hostile_name_is_a_line_in_an_svg(run_of, hostile_names):
-    run = run_of(subjects=hostile_names)
-    with drawing_style():
-        drawing = next(draw_accuracy(run))
-    root = svg_of(drawing)
-    assert {child.tag for child in root.iter()} <= {
-        *(f"{SVG}{tag}" for tag in ("svg", "defs", "style", "g", "path", "text", "use", "rect")),
-        *(child.tag for child in root.find(f"{SVG}metadata").iter()),
-        *(f"{SVG}{tag}" for tag in ("clipPath", "tspan", "title", "desc")),
-    }
-    lines = {"".join(text.itertext()) for text in root.findall(f".//{SVG}text")}
-    assert {drawable(name, 28) for name in hostile_names} <= lines
-
-
 def test_a_run_of_one_study_draws_only_its_figures(run_of):
     run = run_of()
     for study, expected in {"rank": 3, "calibration": 1, "collapse": 1, "accuracy": 0}.items():
@@ -165,17 +148,6 @@ def test_undefined_values_leave_gaps(texts_of, run_of):
     )
     for drawing in drawings(replace(run, rows=half)).values():
         texts_of(drawing.figure)
-
-
-def test_a_subject_keeps_its_look_and_more_than_five_are_grey(run_of):
-    def looks(count):
-        run = run_of(layers=1, heads=1, tokens=5, subjects=[f"s{n}" for n in range(count)])
-        return [(look.colour, look.marker) for _, look in palette.looks_of(run)]
-
-    assert looks(1) == looks(2)[1:]
-    assert looks(3) == looks(5)[:3]
-    assert len(set(looks(5))) == 5
-    assert len(set(looks(6))) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no zip", "pickled", "wrong shapes", "no ids"])

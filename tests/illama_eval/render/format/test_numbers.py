@@ -1,12 +1,7 @@
-import csv
-import io
-
 import pytest
 
 from illama_eval.render.format.numbers import align, show_number, show_row
-from illama_eval.render.tables.csv import to_csv
-from illama_eval.render.terminal.run import show
-from illama_eval.results import Row, Run
+from illama_eval.results import Row
 
 
 @pytest.mark.parametrize(
@@ -36,16 +31,6 @@ def test_a_count_has_no_decimals_and_a_share_of_one_keeps_them():
     share = Row(metric="top1", value=1.0, low=1.0, high=1.0, images=5)
     assert show_row(count).full == "3 images"
     assert show_row(share).full == "100.0 % (100.0 to 100.0)"
-
-
-def test_an_undefined_value_is_a_dash_with_its_reason(printed):
-    row = Row(
-        subject="s", study="accuracy", metric="top1", value=None, images=0, reason="no labels"
-    )
-    run = Run(header={}, rows=(row,))
-    assert "\N{EM DASH}" in printed(show, run)
-    assert "(1) no labels" in printed(show, run)
-    assert next(csv.DictReader(io.StringIO(to_csv([row]))))["value"] == ""
 
 
 def test_decimal_points_stand_below_each_other():

@@ -14,7 +14,7 @@ from illama_eval.compare.gate import GateResult, check
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.gate.github_summary import to_summary
 from illama_eval.render.gate.junit import to_junit
-from illama_eval.render.gate.words import sentence, state_label, to_json
+from illama_eval.render.gate.words import sentence, to_json
 from illama_eval.render.terminal.comparison import show_comparison
 from illama_eval.render.terminal.gate import show_verdicts
 
@@ -81,26 +81,6 @@ def test_a_problem_is_said_in_every_form(printed, tmp_path, write_run):
     for form in (sentence(found), to_summary(found), printed(show_verdicts, found, 300)):
         assert "Not judged:" in form
         assert "cannot be read" in form
-
-
-def test_what_could_not_be_judged_is_an_error_and_a_warning_is_skipped(worse):
-    first, *others = worse.judged
-    mixed = replace(
-        worse,
-        judged=(
-            replace(
-                first, state="missing", outcome="error", change=None, margin=None, reason="gone"
-            ),
-            *(replace(each, outcome="warn") if each.outcome == "fail" else each for each in others),
-        ),
-    )
-    assert mixed.exit_code == 3
-    assert sentence(mixed) == "Not judged: accuracy.top1 is missing, gone."
-    kinds = [tag for tag, _ in xml_of(to_junit(mixed))]
-    assert (kinds.count("error"), kinds.count("failure")) == (1, 0)
-    assert kinds.count("skipped") == len(mixed.of("warn")) > 0
-    warned = next(each for each in mixed.of("warn") if each.state == "worse")
-    assert state_label(warned).endswith("worse (warning)")
 
 
 @pytest.fixture(params=range(12))

@@ -21,3 +21,14 @@ def test_colours_are_told_from_the_paper_and_text_can_be_read():
         assert contrast(colour, palette.PAPER) >= 4.5
     for cell, text in zip(palette.SEQUENTIAL, palette.ON_SEQUENTIAL, strict=True):
         assert contrast(cell, text) >= 4.5
+
+
+def test_a_subject_keeps_its_look_and_more_than_five_are_grey(run_of):
+    def looks(count):
+        run = run_of(layers=1, heads=1, tokens=5, subjects=[f"s{n}" for n in range(count)])
+        return [(look.colour, look.marker) for _, look in palette.looks_of(run)]
+
+    assert looks(1) == looks(2)[1:]
+    assert looks(3) == looks(5)[:3]
+    assert len(set(looks(5))) == 5
+    assert len(set(looks(6))) == 2

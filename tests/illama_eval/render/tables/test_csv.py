@@ -1,12 +1,9 @@
 import csv
 import io
 
-import pytest
-
-from illama_eval.render import render_directory
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.tables.csv import to_csv, write_tables
-from illama_eval.results import ResultError, Row, Run
+from illama_eval.results import Row, Run
 
 
 def test_csv_holds_fractions_with_all_digits_and_a_column_per_place(run_of):
@@ -49,8 +46,3 @@ def test_study_names_cannot_leave_the_directory(tmp_path):
     paths = write_tables(Run(header={}, rows=tuple(rows)), tmp_path / "tables")
     assert len(set(paths)) == len(paths) == 18
     assert {path.parent for path in paths} == {tmp_path / "tables"}
-
-
-def test_a_directory_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ResultError, match=r"run\.json"):
-        render_directory(tmp_path)

@@ -1,8 +1,11 @@
+import csv
 import io
 
 from rich.console import Console
 
+from illama_eval.render.tables.csv import to_csv
 from illama_eval.render.terminal.run import show
+from illama_eval.results import Row, Run
 
 HEADLINE = """\
 nano on cifar10/test
@@ -64,3 +67,13 @@ def test_hostile_names_stay_text_in_the_terminal(printed, hostile_run, hostile_n
     assert not any(0x7F <= ord(letter) < 0xA0 for letter in text)
     assert "[/red]" in text
     assert "\u202e" not in text
+
+
+def test_an_undefined_value_is_a_dash_with_its_reason(printed):
+    row = Row(
+        subject="s", study="accuracy", metric="top1", value=None, images=0, reason="no labels"
+    )
+    run = Run(header={}, rows=(row,))
+    assert "\N{EM DASH}" in printed(show, run)
+    assert "(1) no labels" in printed(show, run)
+    assert next(csv.DictReader(io.StringIO(to_csv([row]))))["value"] == ""

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
+
+
+def test_nothing_in_a_line_is_markup_and_every_letter_can_be_printed():
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert plain_text("[bold]\N{MINUS SIGN}1 \N{EM DASH} 模[/]", console).plain == "[bold]-1 - ?[/]"
+
+
+def test_only_the_wrapped_columns_break_into_lines():
+    console = Console(file=io.StringIO(), width=24)
+    table = plain_table({"name": "left", "value": "right"}, console, wrapped={"name"})
+    add_row(table, ("a name of many words", "12.50"), console)
+    console.print(table)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert len(lines) > 3
+    assert "12.50" in lines[2]
+    assert " ".join(line.replace("12.50", "").strip() for line in lines[2:]) == (
+        "a name of many words"
+    )
