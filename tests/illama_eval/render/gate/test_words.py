@@ -14,7 +14,7 @@ from illama_eval.compare.gate import GateResult, check
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.gate.github_summary import to_summary
 from illama_eval.render.gate.junit import to_junit
-from illama_eval.render.gate.words import sentence, to_json
+from illama_eval.render.gate.words import sentence, state_label, to_json
 from illama_eval.render.terminal.comparison import show_comparison
 from illama_eval.render.terminal.gate import show_verdicts
 
