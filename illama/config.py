@@ -91,6 +91,11 @@ class Config:
         return 0 if self.class_token == "first" else self.tokens - 1
 
     @property
+    def image_tokens(self) -> slice:
+        """Positions of the patches in the sequence."""
+        return slice(1, self.tokens) if self.class_index == 0 else slice(0, self.tokens - 1)
+
+    @property
     def hidden(self) -> int:
         """Width of the feed-forward: 4D for GELU; int(8D/3) rounded up to 256 for SwiGLU."""
         if self.mlp == "gelu":

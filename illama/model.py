@@ -189,6 +189,7 @@ class Model(nn.Module):
                     index=index,
                     open=self.masking.open(soft_mask),
                     class_index=self.config.class_index,
+                    image_tokens=self.config.image_tokens,
                     factor=self.masking.factor(soft_mask),
                     used=used if "used" in names else None,
                     softmax=softmax,

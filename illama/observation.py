@@ -59,8 +59,10 @@ class LayerSeen:
     """Number of the block, from 1."""
     open: Tensor
     """Where `used` can be non-zero, bool [query, key]."""
-    class_index: int
-    """Index of the class token among the tokens."""
+    class_index: int | None
+    """Index of the class token among the tokens; None where there is none."""
+    image_tokens: slice
+    """Which tokens are patches of the image, row by row; the others are class, registers, ..."""
     factor: Tensor | None = None
     """S with used = softmax * S, [query, key]; None for masks inside the softmax."""
     used: Tensor | None = None
@@ -83,7 +85,7 @@ class OutputSeen:
     logits: Tensor | None = None
     """[image, class]"""
     features: Tensor | None = None
-    """The class token after the final norm, [image, channel]."""
+    """What the head reads, [image, channel]: the class token after the final norm, or a mean."""
     batch: Batch | None = None
     reference: OutputSeen | None = None
     """The same output of the first subject on the same batch."""

@@ -111,13 +111,6 @@ def sum_and_number(values: Tensor, finite: Tensor) -> Tensor:
     return torch.stack((whole, (~values.isnan()).sum(-1)), -1)
 
 
-def without(values: Tensor, index: int, dim: int) -> Tensor:
-    """Return the values without those at an index."""
-    before = values.narrow(dim, 0, index)
-    behind = values.narrow(dim, index + 1, values.shape[dim] - index - 1)
-    return torch.cat((before, behind), dim)
-
-
 def _centre(maps: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
     """Return the columns' means over their open rows, [map, key], and the maps without them."""
     mean = maps.sum(-2) / open_.sum(0)

@@ -1,7 +1,7 @@
 """Attention collapse: six ways in which attention stops carrying information, one verdict each.
 
 class_token_isolation: under a causal mask a class token in front sees no image token (Wang et al.
-    2024, section 3.3). `reach` is the mass that its row puts on image tokens, `feature_spread` is
+    2024, section 3.3). `reach` is the mass that its row puts on image tokens, not on registers, `feature_spread` is
     1 - |mean f|^2 / mean |f|^2, times n / (n - 1), over the n images' class features f. Where the
     mask follows the softmax the image still leaks in through the softmax's denominator: reach 0,
     but a spread.
@@ -37,13 +37,15 @@ from illama_eval.functional.attention_maps import (
     row_entropy,
     strongest_key,
     sum_and_number,
-    without,
 )
 from illama_eval.results import Row, Verdict
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 WITHOUT_HEADS = frozenset({"reach", "class_row_mass", "outlier_share"})
 """Metrics that are reported by layer, not by head."""
+
+OF_CLASS_TOKEN = frozenset({"reach", "class_row_mass"})
+NO_CLASS_TOKEN = "the model has no class token"
 
 BROKEN = "attention, tokens or features that are not finite"
 CONSTANT = "no key's column varies over enough open rows in two neighbouring layers"
@@ -147,7 +149,7 @@ class Collapse:
         if not isinstance(piece, LayerSeen):
             return {}
         seen = self._look_at_maps(piece)
-        tokens = without(present(piece.tokens, "tokens"), piece.class_index, dim=1)
+        tokens = present(piece.tokens, "tokens")[:, piece.image_tokens]
         norms = tokens.to(torch.float64).norm(dim=-1)
         share = sum_and_number(outliers(norms, self.deviations), norms.isfinite().all(-1))
         seen["outlier_share"] = share[:, None]
@@ -171,16 +173,17 @@ class Collapse:
             ),
             used,
         )
-        class_row = used[:, :, piece.class_index].flatten(0, 1).to(torch.float64)
         seen = {
-            "reach": without(class_row, piece.class_index, dim=1).sum(-1, keepdim=True),
-            "class_row_mass": mass[:, piece.class_index, None],
             "row_mass": mass,
             "entropy": entropy,
             "entropy_share": entropy / piece.open.sum(-1).to(torch.float64).log(),
             "sink_share": above(strongest, self.sink_above),
             "relative_sink_share": above(strongest, self.relative_sink_above / mass.shape[-1]),
         }
+        if piece.class_index is not None:
+            class_row = used[:, :, piece.class_index].flatten(0, 1).to(torch.float64)
+            seen["reach"] = class_row[:, piece.image_tokens].sum(-1, keepdim=True)
+            seen["class_row_mass"] = mass[:, piece.class_index, None]
         finite = mass.sum(-1).isfinite()
         return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
 
@@ -237,6 +240,8 @@ class Collapse:
 
 def judge_isolation(seen: Mapping[str, ByLayer], spread: float, limit: float) -> Verdict:
     """Return whether the class token sees the image: isolated, leaks, attends or undecided."""
+    if not seen["reach"].layers:
+        return Verdict(name="class_token_isolation", verdict="undecided", reason=NO_CLASS_TOKEN)
     by_layer = seen["reach"].values[0].mean(-1)
     reach = float(by_layer.amax())
     told = f"reach {reach:.3g} (limit {limit:g}), feature_spread {spread:.3g} (limit {limit:g})"
@@ -297,8 +302,10 @@ def _gather(total: Sums, metric: str) -> ByLayer:
 def _rows(metric: str, seen: ByLayer, images: int) -> Iterator[Row]:
     """Yield the whole (mean; of `reach` the largest layer), each layer, and each head."""
     by_layer = seen.values.mean(-1)
-    whole = by_layer.amax(-1) if metric == "reach" else by_layer.mean(-1)
-    yield _row(metric, whole, images)
+    largest = metric == "reach" and seen.layers
+    whole = by_layer.amax(-1) if largest else by_layer.mean(-1)
+    absent = metric in OF_CLASS_TOKEN and not seen.layers
+    yield _row(metric, whole, images, reason=NO_CLASS_TOKEN if absent else "")
     for place, layer in enumerate(seen.layers):
         yield _row(metric, by_layer[:, place], images, {"layer": layer})
         if metric not in WITHOUT_HEADS:
@@ -307,10 +314,15 @@ def _rows(metric: str, seen: ByLayer, images: int) -> Iterator[Row]:
 
 
 def _row(
-    metric: str, values: Tensor, images: int, at: Mapping[str, int | str] | None = None
+    metric: str,
+    values: Tensor,
+    images: int,
+    at: Mapping[str, int | str] | None = None,
+    *,
+    reason: str = "",
 ) -> Row:
     """Return the row of values [201], with the reason where it is undefined."""
-    reason = "" if values[0].isfinite() else _why(metric)
+    reason = reason or ("" if values[0].isfinite() else _why(metric))
     return row(metric, values, images, declared=Collapse.metrics[metric], at=at, reason=reason)
 
 

@@ -112,10 +112,8 @@ def read_kind(
 
 def _tokens(piece: LayerSeen, kind: Kind) -> Tensor:
     """Return the class token [image, channel], or all patches [image, patch, channel]."""
-    tokens, index = present(piece.tokens, "tokens"), piece.class_index
-    if kind == "last4":
-        return tokens[:, index]
-    return torch.cat((tokens[:, :index], tokens[:, index + 1 :]), dim=1)
+    tokens = present(piece.tokens, "tokens")
+    return tokens[:, piece.class_index if kind == "last4" else piece.image_tokens]
 
 
 def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, options: Options) -> None:

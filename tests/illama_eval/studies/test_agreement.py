@@ -19,7 +19,12 @@ def measure(make_batch, logits, first, tokens=None, first_tokens=None):
     batch = make_batch(LABELS)
     total = {}
     if tokens is not None:
-        shape = {"index": 1, "open": torch.ones(1, 1, dtype=torch.bool), "class_index": 0}
+        shape = {
+            "index": 1,
+            "open": torch.ones(1, 1, dtype=torch.bool),
+            "class_index": 0,
+            "image_tokens": slice(1, None),
+        }
         reference = LayerSeen(**shape, tokens=first_tokens)
         accumulate(
             total,

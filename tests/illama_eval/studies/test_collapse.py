@@ -35,6 +35,7 @@ def fixture_measure(make_batch):
                     index=index,
                     open=torch.ones(length, length).bool() if open_ is None else open_,
                     class_index=length - 1,
+                    image_tokens=slice(0, length - 1),
                     factor=factor,
                     used=used[chosen],
                     previous=layers[index - 2][chosen] if index > 1 else None,

@@ -31,6 +31,7 @@ def fixture_measure_maps(make_batch):
                 index=1,
                 open=torch.ones(softmax.shape[-2:], dtype=torch.bool),
                 class_index=0,
+                image_tokens=slice(1, None),
                 factor=factor,
                 softmax=part,
                 used=part * factor,
