@@ -27,9 +27,10 @@ from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject, open_checkpoint
+from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.predictions import open_predictions
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
-from illama_eval.subjects.timm import TimmSubject, open_timm
+from illama_eval.subjects.timm import open_timm
 from illama_eval.subjects.timm_models import PRETRAINED, RANDOM
 
 FIRST_LOOK = (
@@ -188,7 +189,7 @@ def _leave_out(
     return tuple(made), notes
 
 
-def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | TimmSubject, ...]:
+def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | NetworkSubject, ...]:
     """Return the checkpoints, then the other models, as subjects with names that differ.
 
     Raises:

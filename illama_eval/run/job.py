@@ -194,9 +194,15 @@ def unseen(study: Study, subject: Subject) -> str:
     """Return why a study cannot be made of a subject, with what to do."""
     missing = min(needs(study) - subject.shows)
     if missing in LAYER_WANTED:
+        why = getattr(subject, "hidden", "") or "this model does not show it"
         return (
-            f"{subject.name}: {study.name} needs attention, which this model does not show; "
-            "give a checkpoint of illama, a ViT or a DeiT"
+            f"{subject.name}: {study.name} needs attention, and {why}; give a vision transformer "
+            "with attention between all tokens"
+        )
+    if missing == "logits" and "features" in subject.shows:
+        return (
+            f"{subject.name}: {study.name} needs logits, and this model has no head; give one with "
+            "a head, or measure rank, collapse or transfer"
         )
     return (
         f"{subject.name}: {study.name} needs {missing}, and this model shows only "

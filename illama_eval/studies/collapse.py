@@ -1,10 +1,10 @@
 """Attention collapse: six ways in which attention stops carrying information, one verdict each.
 
 class_token_isolation: under a causal mask a class token in front sees no image token (Wang et al.
-    2024, section 3.3). `reach` is the mass that its row puts on image tokens, not on registers, `feature_spread` is
-    1 - |mean f|^2 / mean |f|^2, times n / (n - 1), over the n images' class features f. Where the
-    mask follows the softmax the image still leaks in through the softmax's denominator: reach 0,
-    but a spread.
+    2024, section 3.3). `reach` is the mass that its row puts on image tokens (registers are none),
+    `feature_spread` is 1 - |mean f|^2 / mean |f|^2, times n / (n - 1), over the n images' features
+    f, those that the head reads. Where the mask follows the softmax the image still leaks in
+    through the softmax's denominator: reach 0, but a spread.
 layer_similarity: cosine between a key's column and the same column one layer before (Zhou et al.
     2021), of attention relative to uniform attention under the mask, centred over the rows that
     may attend. Uncentred (`raw_`), maps that are merely near uniform all count as equal.

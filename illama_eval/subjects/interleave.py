@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
@@ -21,40 +21,56 @@ def interleave(compute: Callable[[Callable[[Item], None]], object]) -> Iterator[
     It runs in a thread of its own, without gradients, and never at the same time as the consumer.
     What it raises is raised here; if the generator is closed early, it is unwound.
     """
-    items: list[Item] = []
-    failures: list[BaseException] = []
-    emitted, asked = threading.Semaphore(0), threading.Semaphore(0)
-    stopped = threading.Event()
+    worker = _Worker(compute)
+    worker.start()
+    try:
+        while worker.wait():
+            yield worker.items.pop()
+            worker.asked.release()
+    finally:
+        worker.stop()
+    if worker.failure is not None:
+        raise worker.failure
 
-    def emit(item: Item) -> None:
-        items.append(item)
-        del item
-        emitted.release()
-        asked.acquire()
-        if stopped.is_set():
-            raise _StoppedError
 
-    def run() -> None:
+class _Worker(threading.Thread, Generic[Item]):
+    """The thread of a computation; `items` holds what it has emitted and nobody has taken."""
+
+    def __init__(self, compute: Callable[[Callable[[Item], None]], object]) -> None:
+        super().__init__(daemon=True)
+        self.compute = compute
+        self.items: list[Item] = []
+        self.failure: BaseException | None = None
+        self.emitted, self.asked = threading.Semaphore(0), threading.Semaphore(0)
+        self.stopped = False
+
+    def run(self) -> None:
+        """Compute to the end, or until it is stopped."""
         try:
             with torch.no_grad():
-                compute(emit)
+                self.compute(self.emit)
         except _StoppedError:
             pass
         except BaseException as failure:  # noqa: BLE001 - it is raised in the consumer's thread
-            failures.append(failure)
-        emitted.release()
+            self.failure = failure
+        self.emitted.release()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        emitted.acquire()
-        while items:
-            yield items.pop()
-            asked.release()
-            emitted.acquire()
-    finally:
-        stopped.set()
-        asked.release()
-        thread.join()
-    if failures:
-        raise failures.pop()
+    def emit(self, item: Item) -> None:
+        """Hand over an item and wait until the next one is asked for."""
+        self.items.append(item)
+        del item
+        self.emitted.release()
+        self.asked.acquire()
+        if self.stopped:
+            raise _StoppedError
+
+    def wait(self) -> bool:
+        """Wait for the next item; return whether there is one."""
+        self.emitted.acquire()
+        return bool(self.items)
+
+    def stop(self) -> None:
+        """Unwind the computation if it still waits."""
+        self.stopped = True
+        self.asked.release()
+        self.join()

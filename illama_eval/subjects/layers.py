@@ -70,14 +70,14 @@ class _Visit:
             return first_tensor(self.module(*self.args, **self.given))
 
 
-def find_layers(module: nn.Module, forward: Callable[[Tensor], object], size: int) -> Layers:
-    """Return the layers of a model that runs on images of `size` pixels by `forward`.
+def find_layers(module: nn.Module, forward: Callable[[Tensor], object], images: Tensor) -> Layers:
+    """Return the layers of a model that runs by `forward`, seen on the images of `probe`.
 
     Raises:
         AttentionError: attention is not found, or not exactly seen.
     """
     trace = _Trace(module)
-    trace.run(forward, probe(size))
+    trace.run(forward, images)
     square = [visit for visit in trace.visits if _is_square(visit)]
     _check_kind(trace.visits, square)
     for visit in square:
@@ -152,13 +152,16 @@ class _Trace:
             enter, leave = self._watch(path, module)
             handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             handles.append(module.register_forward_hook(leave))
-        self._stack = [_Visit(path="", module=self.module, args=(images,), given={})]
+        whole = _Visit(path="", module=self.module, args=(images,), given={})
+        self._stack = [whole]
         try:
             with torch.no_grad(), Recorder(PROBED, self._note):
                 forward(images)
         finally:
             for handle in handles:
                 handle.remove()
+        if whole.shapes:
+            self.visits.append(whole)
 
     def _watch(self, path: str, module: nn.Module) -> tuple[Callable[..., None], ...]:
         def enter(_: object, args: tuple[Any, ...], given: dict[str, Any]) -> None:
@@ -226,13 +229,15 @@ def _prove(visit: _Visit) -> None:
         raise AttentionError(f"{name}: its mask differs between images or heads")
     tokens = visit.shapes[0][0][-1]
     axis = None if expected is None else token_axis(expected.shape, PROBED, tokens)
+    if expected is not None and len(expected) != PROBED and len(expected) % PROBED == 0:
+        raise AttentionError(f"{name}: attends within windows of {tokens} tokens, not between all")
     if expected is None or axis is None:
         raise AttentionError(f"{name}: its map of {tokens} x {tokens} is not one of its tokens")
     rebuilt = visit.replay(lambda seen: seen.used @ seen.values)
     error = float((rebuilt - expected).abs().max() / expected.abs().max())
     if not error <= TOLERANCE:
         raise AttentionError(f"{name}: its output rebuilt from map and values is {error:.1e} off")
-    row = tokens // 2
+    row = tokens // 3
     changed = (visit.replay(_without_row(row)) - rebuilt).abs().movedim(axis, 0).flatten(1).amax(1)
     if changed.nonzero().flatten().tolist() != [row]:
         raise AttentionError(f"{name}: a row of its map does not decide one token of its output")
@@ -274,7 +279,9 @@ def _find_tokens(module: nn.Module, first: _Visit, tokens: int) -> tuple[int | N
     """
     side = math.isqrt(tokens)
     start, stop = tokens - side**2, tokens
-    inputs = next((each for each in (*first.args, *first.given.values()) if _is_tokens(each, tokens)), None)
+    inputs = next(
+        (each for each in (*first.args, *first.given.values()) if _is_tokens(each, tokens)), None
+    )
     if inputs is not None:
         by_image = inputs if inputs.shape[0] == PROBED else inputs.transpose(0, 1)
         change = (by_image[1:] - by_image[0]).norm(dim=-1).argmax(-1).tolist()

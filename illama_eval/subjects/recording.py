@@ -42,7 +42,10 @@ Substitute = Callable[[Attention], Tensor | None]
 
 
 class Recorder(TorchFunctionMode):
-    """While it is active, every product of a map and values is given to `on_attention`."""
+    """While it is active, every product of a map and values is given to `on_attention`.
+
+    It is active in the thread that entered it, and nowhere else.
+    """
 
     def __init__(self, images: int, on_attention: Substitute) -> None:
         super().__init__()
@@ -71,13 +74,14 @@ class Recorder(TorchFunctionMode):
             return self._follow(func, args, result)
         return result
 
-    def _record_fused(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **given: Any) -> Tensor:
+    def _record_fused(
+        self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **given: Any
+    ) -> Tensor:
         """Return what torch's fused attention returns, unless it is replaced."""
-        replaced = None
-        if query.ndim == 4:  # noqa: PLR2004 - [image, head, token, channel]
-            replaced = self.on_attention(form_map(query, key, value, *args, **given))
+        by_head = self._by_head(query), self._by_head(key), self._by_head(value)
+        replaced = self.on_attention(form_map(*by_head, *args, **given))
         if replaced is not None:
-            return replaced.to(value.dtype)
+            return replaced.to(value.dtype).reshape(*query.shape[:-1], value.shape[-1])
         return functional.scaled_dot_product_attention(query, key, value, *args, **given)
 
     def _follow(self, func: Any, args: tuple[Any, ...], result: Any) -> Any:
@@ -86,7 +90,7 @@ class Recorder(TorchFunctionMode):
         if not parents or not isinstance(result, Tensor):
             return result
         softmaxes = tuple({id(one): one for _, found in parents for one in found}.values())
-        if func in PRODUCT and len(args) == 2 and id(args[0]) in self._descent:  # noqa: PLR2004
+        if _multiplies_rows(func, args, softmaxes[0].shape) and id(args[0]) in self._descent:
             self._descent.clear()
             return self._record_product(args[0], args[1], softmaxes, result)
         if result.numel() == softmaxes[0].numel():
@@ -97,20 +101,25 @@ class Recorder(TorchFunctionMode):
         self, used: Tensor, values: Tensor, softmaxes: tuple[Tensor, ...], result: Tensor
     ) -> Tensor:
         """Return the product, unless it is replaced."""
-        alone = softmaxes[0] if len(softmaxes) == 1 else None
-        same = alone is not None and alone.shape == used.shape
-        shaped = [self._by_head(each) for each in (used, alone if same else None, values)]
-        maps, softmax, heads = shaped
-        assert maps is not None
-        assert heads is not None
-        replaced = self.on_attention(Attention(used=maps, softmax=softmax, values=heads))
+        alone = len(softmaxes) == 1 and softmaxes[0].shape == used.shape
+        seen = Attention(
+            used=self._by_head(used),
+            softmax=self._by_head(softmaxes[0]) if alone else None,
+            values=self._by_head(values),
+        )
+        replaced = self.on_attention(seen)
         return result if replaced is None else replaced.reshape(result.shape)
 
-    def _by_head(self, tensor: Tensor | None) -> Tensor | None:
+    def _by_head(self, tensor: Tensor) -> Tensor:
         """Return [image, head, ...] of [image * head, ...]; others as they are."""
-        if tensor is None or tensor.ndim != 3 or tensor.shape[0] % self.images:  # noqa: PLR2004
+        if tensor.ndim != 3 or tensor.shape[0] % self.images:  # noqa: PLR2004
             return tensor
-        return tensor.unflatten(0, (self.images, -1))
+        return tensor.reshape(self.images, -1, *tensor.shape[1:])
+
+
+def _multiplies_rows(func: Any, args: tuple[Any, ...], shape: torch.Size) -> bool:
+    """Return whether a call multiplies a map of this shape with something from the right."""
+    return func in PRODUCT and len(args) > 1 and args[0].shape[-2:] == shape[-2:]
 
 
 def form_map(

@@ -1,86 +1,27 @@
-"""Models of timm as subjects: ViT and DeiT as our own model, others with logits and features."""
+"""Models of timm as subjects: a plain ViT or DeiT as our own model, others as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from illama.checkpoint.weights import adopt, sha256_of_weights
-from illama.files import CheckpointError, first_line
+from illama.files import CheckpointError
 from illama.model import Model
-from illama.observation import OutputSeen, Piece
-from illama.transforms import Transform
+from illama.observation import OutputSeen
 from illama_eval.subjects.checkpoint import ModelSubject
-from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, SubjectError
-from illama_eval.subjects.timm_models import PREFIX, make, transform_of
+from illama_eval.subjects.network import NetworkSubject, open_network, pool
+from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess
+from illama_eval.subjects.timm_models import PREFIX, make, resize_input, transform_of
 
 TOLERANCE = 1e-5
 """Largest difference of our logits from timm's, relative to the largest logit, in fp32."""
 PROBED = 2
 """Random images on which our logits and timm's are compared."""
-LIVE = 3
-"""Activations of the largest size that exist at a time."""
 _LONGEST = 120
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimmSubject:
-    """A model of timm that is not a plain ViT: it shows logits and features only."""
-
-    name: str
-    model: nn.Module
-    classes: int
-    device: torch.device
-    transform: Transform
-    largest: int
-    """Numbers in its largest activation of one image."""
-    dtype: Dtype = "fp32"
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    shows: ClassVar[frozenset[str]] = frozenset({"logits", "features"})
-
-    @property
-    def prepare(self) -> Transform:
-        """The model's evaluation transform."""
-        return self.transform
-
-    def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
-        """Yield logits and features [image, channel] of normalised images.
-
-        Raises:
-            SubjectError: attention or tokens are wanted.
-        """
-        names = frozenset(wanted)
-        if names - self.shows:
-            raise SubjectError(f"{self.name}: shows no {min(names - self.shows)}")
-        images = inputs.to(DTYPES[self.dtype])
-        if "features" not in names:
-            yield OutputSeen(logits=self.model(images))
-            return
-        model: Any = self.model
-        seen = model.forward_features(images)
-        yield OutputSeen(
-            logits=model.forward_head(seen) if "logits" in names else None,
-            features=model.forward_head(seen, pre_logits=True),
-        )
-
-    def map_bytes(self, wanted: frozenset[str]) -> int:
-        """Return the bytes of the largest activations that exist at a time."""
-        del wanted
-        return 4 * LIVE * self.largest
-
-    def describe(self) -> dict[str, Any]:
-        """Return name, provenance, precision and transform."""
-        return {
-            "name": self.name,
-            **self.provenance,
-            "dtype": self.dtype,
-            "transform": self.transform.describe(),
-        }
 
 
 def open_timm(
@@ -93,11 +34,11 @@ def open_timm(
     image_size: int | None = None,
     ema: bool = False,
     compiled: bool = False,
-) -> ModelSubject | TimmSubject:
+) -> ModelSubject | NetworkSubject:
     """Return `timm:NAME` as a subject.
 
-    A plain ViT or DeiT becomes our own model, which shows everything, if its logits equal timm's;
-    any other shows logits and features, and its notes say why.
+    A plain ViT or DeiT becomes our own model if its logits equal timm's, and can be quantized and
+    finetuned; any other runs as it is, and shows attention where that is proven.
 
     Args:
         model: `timm:` and a name that timm knows, with or without a tag.
@@ -116,10 +57,7 @@ def open_timm(
     made = make(model, weights, ema=ema)
     transform = transform_of(model, made.settings, preprocess, image_size)
     native = int(made.settings["input_size"][-1])
-    expected, largest = _run(model, made.model, native)
-    own, notes = _as_ours(made.model, expected, native, transform.image_size)
-    if own is None and transform.image_size != native:
-        expected, largest = _run(model, made.model, transform.image_size)
+    own, notes = _as_ours(made.model, native, transform.image_size)
     weighed = made.model if own is None else own
     shared: dict[str, Any] = {
         "name": model.removeprefix(PREFIX),
@@ -132,71 +70,47 @@ def open_timm(
             "preprocess": preprocess,
         },
     }
-    weighed.to(device, DTYPES[dtype])
     if own is not None:
+        own.to(device, DTYPES[dtype])
         if compiled:
             own.compile_paths()
         return ModelSubject(model=own, **shared)
+    if transform.image_size != native:
+        resize_input(model, made.model, transform.image_size)
+    subject = open_network(made.model.to(device), read_timm, device=device, **shared)
     if compiled:
         made.model.compile()
-    return TimmSubject(
-        model=made.model, classes=expected.shape[1], device=device, largest=largest, **shared
+    return subject
+
+
+def read_timm(model: Any, images: Tensor) -> OutputSeen:
+    """Return logits, unless timm's model is headless, and what the head reads, pooled."""
+    seen = model.forward_features(images)
+    return OutputSeen(
+        logits=model.forward_head(seen) if model.num_classes else None,
+        features=pool(model.forward_head(seen, pre_logits=True)),
     )
 
 
-def _probe(size: int) -> Tensor:
-    """Return two random images, [image, 3, row, column]."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(PROBED, 3, size, size, generator=generator)
-
-
-def _run(name: str, model: nn.Module, size: int) -> tuple[Tensor, int]:
-    """Return the logits of two random images, and the numbers in the largest activation of one.
-
-    Raises:
-        SubjectError: the model does not run at this size, or its output is not logits.
-    """
-    sizes = [0]
-
-    def note(_module: object, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            sizes.append(output.numel() // PROBED)
-
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    try:
-        with torch.no_grad():
-            logits = model(_probe(size))
-    except Exception as error:
-        raise SubjectError(
-            f"{name}: does not run on {size} x {size} pixels ({first_line(error)})"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not isinstance(logits, Tensor) or logits.ndim != 2:  # noqa: PLR2004 - [image, class]
-        raise SubjectError(f"{name}: its output is not one logit for each class; take a classifier")
-    return logits, max(sizes)
-
-
-def _as_ours(
-    model: Any, expected: Tensor, native: int, image_size: int
-) -> tuple[Model | None, tuple[str, ...]]:
-    """Return our model with a ViT's weights and notes on them, or None and why not."""
+def _as_ours(model: Any, native: int, image_size: int) -> tuple[Model | None, tuple[str, ...]]:
+    """Return our model with a plain ViT's weights and notes on them, or None and why not."""
     blocks = getattr(model, "blocks", None)
     heads = getattr(getattr(next(iter(blocks or ()), None), "attn", None), "num_heads", None)
     if not isinstance(heads, int):
-        return None, ("attention is not seen: it is not built of a ViT's blocks",)
+        return None, ()
     build = partial(adopt, model.state_dict(), heads=heads)
     try:
         own, notes = build()
     except CheckpointError as refusal:
-        return None, (f"attention is not seen: {_brief(str(refusal))}",)
+        return None, (f"not run as a plain ViT: {_brief(str(refusal))}",)
     if own.config.image_size != native:
-        return None, (f"attention is not seen: its patches do not tile {native} pixels",)
+        return None, (f"not run as a plain ViT: its patches do not tile {native} pixels",)
+    images = torch.randn(PROBED, 3, native, native, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        error = (own(_probe(native)) - expected).abs().max() / expected.abs().max()
+        expected = model(images)
+        error = (own(images) - expected).abs().max() / expected.abs().max()
     if not float(error) <= TOLERANCE:
-        return None, (f"attention is not seen: as a plain ViT its logits are {error:.1e} off",)
+        return None, (f"not run as a plain ViT: its logits would be {error:.1e} off",)
     if image_size != native:
         own, notes = build(image_size=image_size)
     equal = f"run as our own model; its logits equal timm's to {float(error):.0e} of the largest"

@@ -66,8 +66,6 @@ def make(model: str, weights: str, *, ema: bool = False) -> Made:
         else:
             made, found = _read(timm, name, Path(weights), ema=ema)
         settings = timm.data.resolve_model_data_config(made)
-    if not made.num_classes:
-        raise SubjectError(f"{model}: it has no classes, only features; take one with a head")
     kind = weights if weights in {RANDOM, PRETRAINED} else "file"
     return Made(
         model=made.eval(),
@@ -102,6 +100,22 @@ def transform_of(
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
     )
+
+
+def resize_input(model: str, made: Any, image_size: int) -> None:
+    """Make a model take images of another size; timm resizes its positions, where it has any.
+
+    Raises:
+        SubjectError: the size does not fit its patches.
+    """
+    if not hasattr(made, "set_input_size"):
+        return
+    try:
+        made.set_input_size(img_size=(image_size, image_size))
+    except Exception as error:
+        raise SubjectError(
+            f"{model}: cannot take {image_size} x {image_size} pixels ({first_line(error)})"
+        ) from error
 
 
 def _import_timm(model: str) -> Any:

@@ -18,8 +18,9 @@ from illama.observation import LayerSeen
 from illama.transforms import Transform
 from illama_eval.results import Run
 from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.subject import SubjectError
-from illama_eval.subjects.timm import TimmSubject, open_timm
+from illama_eval.subjects.timm import open_timm
 from illama_eval.subjects.timm_models import make, transform_of
 
 Command = Callable[..., tuple[int, str, str]]
@@ -161,8 +162,10 @@ def test_layer_scale_and_a_class_token_without_position_change_nothing(timm: Mod
 
 def test_another_function_under_a_vits_names_is_found_out(timm: ModuleType) -> None:
     subject = open_timm("timm:quick", "random", device=CPU)
-    assert isinstance(subject, TimmSubject)
-    assert "as a plain ViT its logits are" in subject.describe()["notes"][0]
+    assert isinstance(subject, NetworkSubject)
+    first, second = subject.describe()["notes"]
+    assert "as a plain ViT: its logits would be" in first
+    assert "the model: computes 2 attention maps in one call" in second
 
 
 def test_positions_are_resized_only_when_asked(timm: ModuleType) -> None:
@@ -350,7 +353,7 @@ def test_the_real_timms_other_models_show_logits(
 ) -> None:
     reference("timm")
     subject = open_timm(f"timm:{name}", "random", device=CPU)
-    assert isinstance(subject, TimmSubject)
+    assert isinstance(subject, NetworkSubject)
     assert "attention is not seen" in subject.describe()["notes"][0]
     (seen,) = subject.observe(torch.randn(1, 3, 224, 224), {"logits", "features"})
     assert seen.logits.shape == (1, 1000)
