@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
 from illama.exits import InputError, UsageError
+from illama.files import first_line
+from illama.interruption import default_handlers
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+"""Environment variables that `torchrun` sets in every process it starts."""
+JOINING = timedelta(minutes=5)
+"""How long processes wait for each other to start and load what they are given."""
+WAITING = timedelta(hours=12)
+"""How long processes wait for each other later: the first may extract features for the others."""
 
 
 @dataclass(frozen=True)
@@ -60,39 +73,130 @@ class World:
         distributed.all_gather_object(found, value)
         return found
 
+    def raise_together(self, error: ValueError | None) -> None:
+        """Raise in every process the first process's error, if any has one; all call it.
+
+        A process that raised alone would leave the others waiting for it.
+
+        Raises:
+            ValueError: of the type of the error.
+        """
+        if self.size == 1:
+            if error is not None:
+                raise error
+            return
+        if self.any(error is not None):
+            raise next(each for each in self.collect(error) if each is not None)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        count = torch.tensor(int(flag))
+        distributed.all_reduce(count)
+        return bool(count)
+
     def wait(self) -> None:
         """Block until all processes have called this."""
-        if self.size > 1:
-            distributed.barrier()
+        self.any(flag=False)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process's place among those that `torchrun` started."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Its rank on this machine, which is the number of its GPU."""
+
+
+def launched() -> Launch:
+    """Return what `torchrun` says of this process; alone unless all its variables are set.
+
+    A part of them is left over from another program, and gets a note on stderr.
+
+    Raises:
+        InputError: a variable is not a number.
+    """
+    if not all(name in os.environ for name in TORCHRUN):
+        _note_leftovers()
+        return Launch()
+    try:
+        rank, size, local_rank = (int(os.environ[name]) for name in TORCHRUN[:3])
+    except ValueError as problem:
+        raise InputError(
+            f"{', '.join(TORCHRUN[:3])}: {problem}; unset them, or start with torchrun"
+        ) from None
+    return Launch(rank, size, local_rank)
+
+
+@cache
+def _note_leftovers() -> None:
+    """Name the variables that would have meant several processes, once."""
+    found = [name for name in TORCHRUN[:3] if name in os.environ]
+    lacking = [name for name in TORCHRUN if name not in os.environ]
+    if found:
+        sys.stderr.write(
+            f"note: {', '.join(found)} set without {', '.join(lacking)}, so not by torchrun: this "
+            "runs as one process\n"
+        )
 
 
 @contextlib.contextmanager
 def join(device: torch.device) -> Iterator[World]:
     """Yield this process among those that `torchrun` has started, on a device of its own.
 
-    Processes communicate by nccl on GPUs, each on the GPU of its local rank, and by gloo on CPUs.
-    Calls can be nested; the outermost one destroys the process group.
+    Tensors of GPUs are added by nccl, each process's on the GPU of its local rank, and those of
+    CPUs by gloo. Calls can be nested; the outermost one destroys the process group.
+
+    Raises:
+        InputError: the other processes do not come.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    launch = launched()
+    if launch.size == 1:
         yield World(device=device)
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", launch.local_rank)
         torch.cuda.set_device(device)
     first = not distributed.is_initialized()
     if first:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _meet(launch, device)
     try:
-        yield World(distributed.get_rank(), size, device)
+        yield World(launch.rank, launch.size, device)
     finally:
         if first:
             distributed.destroy_process_group()
 
 
+def _meet(launch: Launch, device: torch.device) -> None:
+    """Wait for all processes, and make their group; a signal ends this process at once.
+
+    Raises:
+        InputError: not all come in time.
+    """
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    here = f"illama/{launch.rank}"
+    try:
+        with default_handlers():
+            store, _, _ = next(rendezvous("env://", timeout=JOINING))
+            store.set(here, "")
+            store.wait([f"illama/{rank}" for rank in range(launch.size)], JOINING)
+            distributed.init_process_group(
+                backend, store=store, rank=launch.rank, world_size=launch.size, timeout=WAITING
+            )
+    except (RuntimeError, ValueError) as problem:
+        raise InputError(
+            f"no {launch.size} processes at {os.environ['MASTER_ADDR']}:"
+            f"{os.environ['MASTER_PORT']} ({first_line(problem)}); start them with torchrun, or "
+            f"unset {', '.join(TORCHRUN)}"
+        ) from None
+
+
 def is_main_process() -> bool:
     """Return whether this process is the one that prints and writes, joined or not."""
-    return os.environ.get("RANK", "0") == "0"
+    return launched().rank == 0
 
 
 def choose_device(name: str) -> torch.device:
@@ -119,6 +223,6 @@ def choose_device(name: str) -> torch.device:
             )
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        device = torch.device("cuda", device.index or int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", device.index or launched().local_rank)
         torch.cuda.set_device(device)
     return device

@@ -65,12 +65,11 @@ def plain(text: object) -> str:
 
 def _report(error: BaseException, program: str) -> int:
     """Print the error as one line on stderr; return the exit code."""
-    stopped = isinstance(error, (KeyboardInterrupt, typer.Abort))
-    if stopped and not hasattr(error, "exit_code"):
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return 128 + signal.SIGINT
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         return 128 + signal.SIGPIPE
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and not hasattr(error, "exit_code"):
         return error.code if isinstance(error.code, int) else 0
     code = getattr(error, "exit_code", InputError.exit_code)
     if hasattr(error, "format_message"):

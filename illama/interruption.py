@@ -46,10 +46,35 @@ def deferring() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by a signal; what it had measured is saved."""
+@contextmanager
+def default_handlers() -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the process at once.
+
+    A handler in Python does not run while a library waits inside a call.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Interrupted(SystemExit):
+    """The run was stopped by a signal; what it had measured is saved.
+
+    A SystemExit, because command-line libraries replace a KeyboardInterrupt by their own exit.
+    """
 
     def __init__(self, number: int) -> None:
-        name = signal.Signals(number).name
-        super().__init__(f"interrupted by {name}; what was measured is saved")
         self.exit_code = 128 + number
+        super().__init__(self.exit_code)
+        self.signal = number
+
+    def __str__(self) -> str:
+        return f"interrupted by {signal.Signals(self.signal).name}; what was measured is saved"

@@ -176,19 +176,23 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., St
 
 @pytest.fixture(scope="session")
 def start_several(start: Callable[..., Started]) -> Callable[..., list[Started]]:
-    """Return a function that starts a program in processes that find each other as torchrun's."""
+    """Return a function that starts a program in processes that find each other as torchrun's.
 
-    def run(processes: int, program: str, *words: object) -> list[Started]:
+    All must end with the exit code `code`.
+    """
+
+    def run(processes: int, program: str, *words: object, code: int = 0) -> list[Started]:
         with socket.socket() as chosen:
             chosen.bind(("127.0.0.1", 0))
             port = chosen.getsockname()[1]
         world = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        world["TORCHELASTIC_RUN_ID"] = "tests"
         begun = [
             start(program, *words, RANK=rank, LOCAL_RANK=rank, **world) for rank in range(processes)
         ]
         for each in begun:
             each.process.join(120)
-            assert each.process.exitcode == 0, each.error
+            assert each.process.exitcode == code, each.error
         return begun
 
     return run

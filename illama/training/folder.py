@@ -31,6 +31,8 @@ from illama.training.trainer import Trainer
 STATE = "training"
 """Key of a checkpoint under which the state needed to resume is kept."""
 BEST = "checkpoint-best.pth"
+BROKEN = "broken.txt"
+"""Lists the images that could not be read, a line each: `split: id: reason`."""
 _NUMBERED = re.compile(r"checkpoint-(\d+)\.pth")
 _FREE = ("name", "summary", "data")
 """Fields of a recipe that may change when a training is resumed."""
@@ -125,7 +127,7 @@ class TrainingFolder:
         texts = {
             "recipe.json": recipe,
             "log.jsonl": "\n".join(json.dumps(record) for record in self.log),
-            "broken.txt": "\n".join(f"{name}: {why}" for name, why in self.broken.items()),
+            BROKEN: "\n".join(f"{name}: {why}" for name, why in self.broken.items()),
         }
         for name, text in texts.items():
             if text or name == "log.jsonl":

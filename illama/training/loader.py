@@ -82,6 +82,30 @@ def open_splits(recipe: Recipe) -> tuple[Source, Source]:
     return train, test
 
 
+def check_splits(train: Source, test: Source, recipe: Recipe) -> None:
+    """Check that training and test images number the same classes, and that there is a choice.
+
+    Raises:
+        SourceError: the names of their classes differ, there is one class, or there are fewer
+            training images than classes.
+    """
+    for first, second in ((train.classes, test.classes), (train.mask_classes, test.mask_classes)):
+        if first is not None and second is not None and first != second:
+            only = sorted(set(first) ^ set(second))
+            how = f"{only[0]!r} is in only one" if only else "in their order"
+            raise SourceError(
+                f"{train.name}: the classes of training and test images differ ({how}); give both "
+                "the same classes"
+            )
+    if recipe.classes == 1:
+        raise SourceError(f"{train.name}: one class leaves nothing to learn; give two or more")
+    if recipe.task == "classification" and len(train) < recipe.classes:
+        raise SourceError(
+            f"{train.name}: {len(train)} training images for {recipe.classes} classes; give at "
+            "least one of each class"
+        )
+
+
 def order_epoch(images: int, recipe: Recipe, epoch: int) -> NDArray[np.int64]:
     """Return the image at each position of an epoch, int64 [image].
 

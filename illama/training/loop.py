@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from rich.console import Console
@@ -19,7 +19,14 @@ from illama.interruption import StopRequest, deferring
 from illama.model import Model
 from illama.sources.source import Source, SourceError
 from illama.training.folder import TrainingFolder
-from illama.training.loader import Batch, draw_batches, load_batches, shard_test
+from illama.training.loader import (
+    LONGEST_GAP,
+    Batch,
+    check_splits,
+    draw_batches,
+    load_batches,
+    shard_test,
+)
 from illama.training.progress import TensorBoardLog, describe, live
 from illama.training.recipe import Recipe
 from illama.training.task import Record, TrainingError
@@ -91,8 +98,9 @@ def fit(
     Raises:
         TrainingError: `out` has trained weights or another training, images are unlabeled or
             too few, or the loss is not finite.
-        SourceError: the labels do not fit the recipe's classes, more images than `max_bad` are
-            broken, or a loader worker died; what was trained is saved.
+        SourceError: the labels do not fit the recipe's classes, training and test images have
+            others; or more images than `max_bad` are broken, or a loader worker died, and then
+            what was trained is saved.
         RecipeError: the recipe contradicts itself.
         CheckpointError: weights cannot be read or written.
         SystemExit: a signal stopped the process; everything is saved.
@@ -100,6 +108,7 @@ def fit(
     execution = execution or Execution()
     console = console or Console(quiet=True)
     sources = [task_of(recipe).check(source, recipe) for source in (train_source, test_source)]
+    check_splits(sources[0], sources[1], recipe)
     with join(torch.device(execution.device)) as world:
         compiled, sharded = execution.compiled, execution.sharded
         images = len(train_source)
@@ -119,6 +128,10 @@ def fit(
             checkpoint=folder.target,
             is_main=world.is_main,
         )
+
+
+class _StoppedError(ValueError):
+    """A signal came while the test images were measured."""
 
 
 @dataclass
@@ -150,20 +163,34 @@ class _Loop:
             self.folder.write_log()
         tensorboard = TensorBoardLog(self.folder.out, self.folder.log, on=execution.tensorboard)
         batches = self._train_batches(step)
+        if self.folder.taken and step % trainer.steps_per_epoch == 0:
+            self._close_epoch(step, tensorboard)  # it was stopped before or in its test
         while step < trainer.steps:
             trainer.model.train()
             stopping = self._take_step(step, batches)
             step += 1
             if step % trainer.steps_per_epoch == 0:
-                record = self.folder.close_epoch(self._test(step - 1))
-                tensorboard.write(record)
-                summary = describe(record, trainer.recipe.epochs)
-                self.progress.console.print(summary, highlight=False)
-            due = execution.save_steps and step % execution.save_steps == 0
-            if due or stopping or step % trainer.steps_per_epoch == 0:
+                self._close_epoch(step, tensorboard)
+            elif stopping or (execution.save_steps and step % execution.save_steps == 0):
                 self.folder.save(step)
             if stopping:
                 self._exit(step)
+
+    def _close_epoch(self, step: int, tensorboard: TensorBoardLog) -> None:
+        """Test the model after an epoch's last step, log the epoch, and save."""
+        try:
+            tested = self._test(step - 1)
+        except SourceError:  # workers died, or too many images are broken
+            self.folder.save(step)
+            raise
+        except _StoppedError:
+            self.folder.save(step)
+            self._exit(step)
+        record = self.folder.close_epoch(tested)
+        tensorboard.write(record)
+        summary = describe(record, self.trainer.recipe.epochs)
+        self.progress.console.print(summary, highlight=False)
+        self.folder.save(step)
 
     def _resume(self) -> int:
         """Restore a checkpoint if there is one to resume, and return the next step."""
@@ -184,9 +211,9 @@ class _Loop:
 
     def _take_step(self, step: int, batches: Iterator[Batch]) -> bool:
         """Take a step, and return whether to stop after it."""
-        own = len(range(self.world.rank, self.trainer.passes, self.world.size))
         try:
-            taken = self.trainer.take_step(step, islice(batches, own), self._stop_requested)
+            own = self._read_together(batches)
+            taken = self.trainer.take_step(step, own, self._stop_requested)
         except LossError as error:
             self.folder.save(step)
             ids = [self.train_source.ids[position] for position in error.positions]
@@ -201,6 +228,45 @@ class _Loop:
         batch_size = self.trainer.recipe.batch_size
         self.progress.update(self.progress.task_ids[0], advance=batch_size, loss=loss)
         return taken.stopping
+
+    def _read_together(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield this process's batches of a step; if one fails to read its own, all raise.
+
+        They agree before the passes in which processes wait for each other: the first, which
+        exchanges buffers, and the last, which exchanges gradients; sharded, before each.
+        """
+        trainer = self.trainer
+        for number in range(1, trainer.own_passes + 1):
+            failure: SourceError | None = None
+            batch: Batch | None = None
+            try:
+                batch = next(batches)
+            except SourceError as error:
+                failure = error
+            if number == 1:
+                self.world.raise_together(failure)
+            if failure or trainer.sharded or number == trainer.own_passes:
+                self.world.raise_together(failure)
+            assert batch is not None
+            yield batch
+
+    def _test_together(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield this process's test batches; if one process stops or fails, all raise after them.
+
+        Raises:
+            SourceError: a process cannot read its images.
+            _StoppedError: a process received a signal.
+        """
+        failure: ValueError | None = None
+        try:
+            for batch in batches:
+                if self._stop_requested():
+                    failure = _StoppedError()
+                    break
+                yield batch
+        except SourceError as error:
+            failure = error
+        self.world.raise_together(failure)
 
     def _stop_requested(self) -> bool:
         return self.request.signal is not None
@@ -227,9 +293,8 @@ class _Loop:
         indices = shard_test(len(self.test_source), trainer.recipe.batch_size, self.world)
         workers = 0 if self.test_source.in_memory else self.execution.workers
         batches = load_batches(self.test_images, indices, workers, self.world.device)
-        tested = trainer.task.evaluate(
-            runs, self._record_broken(batches, self.test_source), self.world
-        )
+        own = self._test_together(self._record_broken(batches, self.test_source))
+        tested = trainer.task.evaluate(runs, own, self.world)
         if not soft_mask:
             now = {name: value for name, value in tested.items() if not name.endswith("_ema")}
             tested.update({f"{name}_at_0": value for name, value in now.items()})
@@ -245,6 +310,11 @@ class _Loop:
                 self.folder.broken[f"{source.split}: {source.ids[position]}"] = why
             if batch.broken:
                 self._check_broken()
+            if not len(batch.images) and source is self.train_source:
+                raise SourceError(
+                    f"{source.name}: no readable image among {LONGEST_GAP} in a row (first: "
+                    f"{batch.broken[0][1]}); fix or remove them"
+                )
             yield batch
 
     def _gather_broken(self) -> None:
@@ -262,7 +332,7 @@ class _Loop:
                 f" or pass --max-bad {len(broken)}"
             )
 
-    def _exit(self, step: int) -> None:
+    def _exit(self, step: int) -> NoReturn:
         """End the process; everything is saved."""
         self.progress.console.print(
             f"stopped after step {step}; run the same command to resume", highlight=False

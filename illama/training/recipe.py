@@ -146,12 +146,25 @@ class Recipe:
         """Whether images are mixed, so that targets are shares of classes."""
         return self.mixup_prob > 0 and max(self.mixup, self.cutmix) > 0
 
-    def override(self, assignments: Iterable[str]) -> Recipe:
+    def override(
+        self, assignments: Iterable[str], fixed: Mapping[str, str] | None = None
+    ) -> Recipe:
         """Return the recipe with fields replaced, each written `field=value`.
 
+        `fixed` names fields that may not be replaced, each with what decides it.
+
         Raises:
-            RecipeError: a field is unknown, or its value has another type or is out of range.
+            RecipeError: a field is unknown or fixed, or its value has another type or is out of
+                range.
         """
+        assignments = list(assignments)
+        for assignment in assignments:
+            name = assignment.partition("=")[0]
+            if name in (fixed or {}):
+                raise RecipeError(
+                    f"recipe {self.name}: {name} follows from {(fixed or {})[name]}; leave "
+                    f"{assignment} out"
+                )
         return replace(self, **dict(self._parse(assignment) for assignment in assignments))
 
     def _parse(self, assignment: str) -> tuple[str, Any]:

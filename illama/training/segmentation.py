@@ -131,8 +131,8 @@ class Segmentation:
                 totals[ending] = totals.get(ending, 0) + counted.cpu()
         return {
             name: value
-            for ending, total in totals.items()
-            for name, value in _numbers(world.add(total), ending).items()
+            for ending, total in world.add_sums(totals).items()
+            for name, value in _numbers(total, ending).items()
         }
 
     def save(

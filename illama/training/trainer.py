@@ -100,6 +100,11 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=BETAS, fused=fused)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "fp16")
 
+    @property
+    def own_passes(self) -> int:
+        """The number of this process's micro-batches in a step."""
+        return len(range(self.world.rank, self.passes, self.world.size))
+
     def _check_soft_mask(self) -> None:
         """Raise if the last step has a soft mask, unless the recipe allows it."""
         last = self.soft_mask(self.steps - 1)
@@ -113,6 +118,12 @@ class Trainer:
         """Raise if this training cannot be sharded."""
         if self.world.size == 1:
             raise TrainingError("--shard needs several processes; start them with torchrun")
+        if self.passes % self.world.size:
+            raise RecipeError(
+                f"recipe {self.recipe.name}: --shard needs as many micro-batches for each of the "
+                f"{self.world.size} processes, and a batch has {self.passes}; set batch_size and "
+                f"micro_batch so that a batch has a multiple of {self.world.size}"
+            )
         if self.recipe.task == "segmentation":
             raise RecipeError(f"recipe {self.recipe.name}: --shard supports classification only")
         if self.recipe.ema is not None or self.recipe.dtype == "fp16":
@@ -185,10 +196,9 @@ class Trainer:
         """
         self._set_rates(step)
         self.optimizer.zero_grad()
-        own = len(range(self.world.rank, self.passes, self.world.size))
         seen, positions = [], []
         for number, batch in enumerate(batches, start=1):
-            seen.append(self._learn(step, batch, synchronised=number == own))
+            seen.append(self._learn(step, batch, synchronised=number == self.own_passes))
             positions.append(batch.positions)
         sums = torch.stack(seen)
         stop = sums.new_tensor([stop_requested()])

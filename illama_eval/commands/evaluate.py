@@ -41,7 +41,7 @@ from illama_eval.commands.resolve import (
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
-from illama_eval.results import Run
+from illama_eval.results import Row, Run
 from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Job, Options
@@ -157,7 +157,7 @@ def run_and_report(
         print_resume_command(log)
         raise
     if not is_main_process():
-        return 0
+        return _exit_code(run)
     if complete is not None:
         complete(request.out)
     render_directory(request.out)
@@ -270,11 +270,20 @@ def _warn(run: Run, log: Console) -> int:
         log.print(f"unreadable: {image_id}: {reason}", markup=False)
     if unreadable["count"]:
         log.print(f"{unreadable['count']} images were unreadable and left out", markup=False)
-    broken = [row for row in run.rows if row.metric == "nonfinite" and row.value]
-    for row in broken:
+    for row in _nonfinite(run):
         log.print(
             f"{row.subject}: non-finite logits on {row.value:.0f} of {row.images} images, "
             "counted as wrong",
             markup=False,
         )
-    return INCOMPLETE if unreadable["count"] or broken else 0
+    return _exit_code(run)
+
+
+def _exit_code(run: Run) -> int:
+    """Return the exit code of a finished run, the same in every process."""
+    return INCOMPLETE if run.header["unreadable"]["count"] or _nonfinite(run) else 0
+
+
+def _nonfinite(run: Run) -> list[Row]:
+    """Return the rows of models with non-finite logits."""
+    return [row for row in run.rows if row.metric == "nonfinite" and row.value]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from illama.distributed import launched
 from illama.training.folder import BEST
 from illama.training.recipe import Recipe
 from illama_eval.commands.evaluate import run_and_report
@@ -21,6 +21,7 @@ from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_ch
 from illama_eval.subjects.subject import SubjectError, digest_of
 from illama_eval.transfer.finetune import (
     best_epoch,
+    count_broken,
     identity_of_training,
     make_recipe,
     result_of_training,
@@ -38,7 +39,7 @@ def run_finetune(
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched().size > 1:
         raise SubjectError("--probe finetune runs in one process; start it without torchrun")
     bases, split, note = open_task(shared, options, leave_one_out=False)
     models = [
@@ -67,7 +68,8 @@ def run_finetune(
         )
         made = _open_trained(shared, base, folder, log)
         subjects += made
-        results.update({subject.name: result_of_training(split, log) for subject in made})
+        result = result_of_training(split, log, count_broken(folder, split.train))
+        results.update({subject.name: result for subject in made})
     parameters = _parameters(models, recipes, split, preset)
     request = Request(
         subjects=tuple(subjects),

@@ -21,6 +21,16 @@ from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import open_checkpoint
 
+FIXED: Mapping[str, str] = {
+    "step": "--step",
+    "seed": "--seeds",
+    "data": "--data",
+    "size": "--size",
+    "epochs": "--epochs",
+    "classes": "the images",
+    "task": "the road, which classifies",
+}
+"""Fields of a recipe that `--set` may not change, and what decides them."""
 SHORTEST = 2
 """Epochs of a training with a soft phase and a causal one, at least."""
 MEASURED = ("accuracy", "calibration", "rank", "collapse")
@@ -133,7 +143,8 @@ def shared_recipe(
     }
     classes = len(source.classes or ()) or recipe.classes
     given = {"size": size, "classes": classes, "epochs": epochs, **scaled}
-    return recipe.override([*(f"{name}={value}" for name, value in given.items()), *changes])
+    whole = recipe.override(f"{name}={value}" for name, value in given.items())
+    return whole.override(changes, FIXED)
 
 
 def choose_arms(names: Sequence[str]) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ OWNED = (
 )
 FOLDERS = ("tables", "figures")
 START_FRESH = "choose another --out, or start fresh with --overwrite"
+_SHA = 8
+"""Digits of a fingerprint that a message shows."""
 _LONGEST = 20
 """Characters of a differing value that a message shows, at most."""
 
@@ -49,6 +51,9 @@ class Partial:
     seconds: float
     unreadable: tuple[tuple[int, str], ...]
     totals: dict[str, Tensor]
+    """On any device; written and read as tensors of the CPU."""
+    images: str = ""
+    """The source in words, for messages."""
 
 
 @contextmanager
@@ -85,8 +90,10 @@ def _owner(directory: Path) -> str:
         return "another process"
 
 
-def finished_run(directory: Path, identity: Mapping[str, Any]) -> Run | None:
+def finished_run(directory: Path, identity: Mapping[str, Any], images: str = "") -> Run | None:
     """Return the finished run in the directory; None if there is none.
+
+    `images` describes those that are asked for, for the message.
 
     Raises:
         ResultError: its identity is another; the first differing field is named.
@@ -95,8 +102,15 @@ def finished_run(directory: Path, identity: Mapping[str, Any]) -> Run | None:
         return None
     run = Run.load(directory)
     check_parts(run, directory)
-    _check_same(directory, run.header["identity"], identity)
+    source = run.header.get("source") or {}
+    held = describe_images(source.get("name", "other images"), source.get("images", 0))
+    _check_same(directory, run.header["identity"], identity, images=(held, images))
     return run
+
+
+def describe_images(name: str, count: int) -> str:
+    """Return a source in words: `photos, 30 images`."""
+    return f"{name}, {count:,} images"
 
 
 def claim(
@@ -153,13 +167,16 @@ def save_partial(path: Path, partial: Partial) -> None:
         **{key: value for key, value in vars(partial).items() if key != "identity"},
         "identity": json.dumps(partial.identity),
         "unreadable": [list(item) for item in partial.unreadable],
+        "totals": {key: value.cpu() for key, value in partial.totals.items()},
     }
     with replacing(path) as file:
         torch.save(plain, file)
 
 
-def load_partial(path: Path, identity: Mapping[str, Any]) -> Partial | None:
-    """Return this process's partial, if there is one.
+def load_partial(path: Path, identity: Mapping[str, Any], images: str = "") -> Partial | None:
+    """Return this process's partial, if there is one; its totals are on the CPU.
+
+    `images` describes those that are asked for, for the message.
 
     Raises:
         ResultError: it belongs to another run or another number of processes, or is damaged.
@@ -173,11 +190,11 @@ def load_partial(path: Path, identity: Mapping[str, Any]) -> Partial | None:
     if not path.exists():
         return None
     try:
-        plain = torch.load(path, weights_only=True)
+        plain = torch.load(path, weights_only=True, map_location="cpu")
         partial = Partial(**{**plain, "identity": json.loads(plain["identity"])})
     except Exception as problem:
         raise ResultError(f"{path}: damaged; start again with --overwrite") from problem
-    _check_same(path.parent, partial.identity, identity)
+    _check_same(path.parent, partial.identity, identity, images=(partial.images, images))
     return partial
 
 
@@ -186,10 +203,22 @@ def _world(path: Path) -> str:
 
 
 def _check_same(
-    directory: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], advice: str = START_FRESH
+    directory: Path,
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    advice: str = START_FRESH,
+    images: tuple[str, str] = ("", ""),
 ) -> None:
-    """Raise, naming the first field in which two identities differ."""
-    for field, *values in _differences(stored, wanted):
+    """Raise, naming the two sets of images, or the first field in which two identities differ."""
+    differences = {field: values for field, *values in _differences(stored, wanted)}
+    fingerprints = differences.get("source.fingerprint")
+    if fingerprints and all(images):
+        held, asked = (
+            each if images[0] != images[1] else f"{each} ({str(fingerprint)[:_SHA]})"
+            for each, fingerprint in zip(images, fingerprints, strict=True)
+        )
+        raise ResultError(f"{directory}: holds {held}; you ask for {asked}; {advice}")
+    for field, values in differences.items():
         both = ", not ".join(map(repr, values))
         shown = f" ({both})" if max(len(repr(each)) for each in values) <= _LONGEST else ""
         raise ResultError(f"{directory}: holds a run with another {field}{shown}; {advice}")

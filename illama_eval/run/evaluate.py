@@ -57,6 +57,8 @@ def _lead(job: Job, out: Path) -> Run:
         stored = _prepare(job, out)
         job.world.collect(stored is not None)
         if stored is not None:
+            if job.options.on_stored:
+                job.options.on_stored()
             return stored
         finished = finalize(job, _fold(job, out))
         return directory.write_run(out, finished.run, finished.timing, finished.arrays)
@@ -66,7 +68,7 @@ def _prepare(job: Job, out: Path) -> Run | None:
     """Prepare the directory; return the finished run if it has one."""
     if job.options.overwrite:
         directory.clear(out)
-    stored = directory.finished_run(out, job.identity)
+    stored = directory.finished_run(out, job.identity, job.images)
     if job.options.resume:
         return stored
     directory.clear_partials(out)
@@ -111,9 +113,12 @@ def _fold(job: Job, out: Path | None) -> Progress:
 
 def _begin(job: Job, path: Path | None) -> Progress:
     """Return the progress that the partial has stored, or a new one."""
-    stored = path and directory.load_partial(path, job.identity)
+    stored = path and directory.load_partial(path, job.identity, job.images)
     if stored:
-        return Progress(**{name: getattr(stored, name) for name in Progress.__annotations__})
+        found = {name: getattr(stored, name) for name in Progress.__annotations__}
+        device = job.subjects[0].device
+        found["totals"] = {key: total.to(device) for key, total in stored.totals.items()}
+        return Progress(**found)
     size = job.options.batch_size or automatic_batch_size(job.subjects, job.wanted)
     return Progress(batch_size=size, chunk=size)
 
@@ -150,7 +155,10 @@ class _Saver:
         begin = time.monotonic()
         self.progress.seconds = self.before + begin - self.started
         directory.save_partial(
-            self.path, directory.Partial(identity=self.job.identity, **vars(self.progress))
+            self.path,
+            directory.Partial(
+                identity=self.job.identity, images=self.job.images, **vars(self.progress)
+            ),
         )
         self.saved = time.monotonic()
         self.cost = self.saved - begin

@@ -12,6 +12,7 @@ from illama.observation import LAYER_WANTED, Piece
 from illama.sources.source import Source
 from illama_eval.bootstrap import REPLICATE_SCHEME
 from illama_eval.results import ResultError
+from illama_eval.run.directory import describe_images
 from illama_eval.run.loop import BatchResult, SubjectPiece
 from illama_eval.run.samples import ClassAttention
 from illama_eval.study import Metric, Study, StudyResult, Sums, accumulate, needs, parameters
@@ -47,6 +48,8 @@ class Options:
     """How many images the source was cut to by hash, for the header; None: not cut."""
     seed: int = 0
     """Seed of that cut, for the header."""
+    command: tuple[str, ...] = ()
+    """The words of the command line that repeats the run, for the header."""
     samples: bool = True
     """Whether sample images are kept with the class token's attention."""
     save_every: float = 60.0
@@ -55,6 +58,8 @@ class Options:
     """Called with this process's images, and how many of them a partial covers already."""
     on_batch: Callable[[int], object] | None = None
     """Called with the images of each finished batch."""
+    on_stored: Callable[[], object] | None = None
+    """Called where a finished run is shown again and nothing is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +183,11 @@ class Job:
             },
             "replicate_scheme": REPLICATE_SCHEME,
         }
+
+    @property
+    def images(self) -> str:
+        """The source in words, for messages."""
+        return describe_images(self.source.name, len(self.source))
 
     def measure(self, pieces: Iterator[SubjectPiece]) -> Sums:
         """Return what all studies make of one batch's pieces."""

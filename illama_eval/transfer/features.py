@@ -209,12 +209,32 @@ class _Store:
         """Write one batch."""
         exact = values.float().cpu().numpy()
         if self.array is None:
-            shape = (self.images, exact.shape[1])
-            self.array = np.lib.format.open_memmap(
-                self.half, mode="w+", dtype=np.float32, shape=shape
-            )
-            self.array[:] = np.nan
+            self.array = self._allocate(exact.shape[1])
         self.array[positions.cpu().numpy()] = exact
+
+    def _allocate(self, channels: int) -> NDArray[np.float32]:
+        """Return the mapped file of all features, written as NaN first.
+
+        A write that does not fit is an error; in the map of a sparse file it would be a SIGBUS.
+
+        Raises:
+            SubjectError: the disk has no room for it; nothing else was changed.
+        """
+        row = np.full(channels, np.nan, np.float32)
+        about = {"descr": row.dtype.str, "fortran_order": False, "shape": (self.images, channels)}
+        try:
+            with self.half.open("wb") as stream:
+                np.lib.format.write_array_header_1_0(stream, about)
+                for _ in range(self.images):
+                    stream.write(row.data)
+            mapped: NDArray[np.float32] = np.lib.format.open_memmap(self.half, mode="r+")
+        except OSError as problem:
+            self.half.unlink(missing_ok=True)
+            raise SubjectError(
+                f"{self.folder}: no room for {self.images:,} features of {row.nbytes:,} bytes "
+                f"({problem.strerror}); free some, or name another folder with --cache"
+            ) from problem
+        return mapped
 
     def save(self, progress: dict[str, Any]) -> None:
         """Write how far the extraction has come, after the features themselves."""

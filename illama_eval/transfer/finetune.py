@@ -16,6 +16,8 @@ from rich.console import Console
 from illama.checkpoint.load import save_checkpoint
 from illama.config import SIZES, STEPS, Config
 from illama.model import Model
+from illama.sources.source import Source
+from illama.training.folder import BROKEN
 from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, Recipe
 from illama_eval.results import CURVE_POINTS, Curve
@@ -40,6 +42,15 @@ SHIFT = 16
 """The quick recipe shifts images by at most the side over this."""
 START, TASK = "start.safetensors", "task.json"
 """Files in the folder of a training: the weights it starts from, and all that decides it."""
+FIXED: Mapping[str, str] = {
+    "start": "the checkpoint",
+    "size": "the checkpoint",
+    "step": "the checkpoint",
+    "classes": "the images",
+    "data": "--data",
+    "task": "transfer, which classifies",
+}
+"""Fields of a recipe that `--set` may not change, and what decides them."""
 _LOCAL = ("name", "summary", "data", "start")
 """Fields of a recipe that name things on this machine."""
 
@@ -56,7 +67,7 @@ def make_recipe(
 
     Raises:
         SubjectError: the model is not of a size in SIZES.
-        RecipeError: a change does not fit.
+        RecipeError: a change does not fit, or is of a field that something else decides.
     """
     config = base.model.config
     size, step = _find_size(base, config)
@@ -75,7 +86,7 @@ def make_recipe(
         paper = RECIPES["tiny-cifar100" if split.train.name == "cifar100" else "tiny-cifar10"]
         if base.device.type == "cpu":
             fields["dtype"] = "fp32"
-        return replace(paper, **fields).override(changes)
+        return replace(paper, **fields).override(changes, FIXED)
     batch = max(1, min(QUICK_BATCH, len(split.train) // QUICK_STEPS))
     return Recipe(
         name="quick",
@@ -84,7 +95,7 @@ def make_recipe(
         crop_padding=config.image_size // SHIFT,
         **QUICK,
         **fields,
-    ).override(changes)
+    ).override(changes, FIXED)
 
 
 def train(
@@ -107,7 +118,13 @@ def train(
         shutil.rmtree(folder)
     claim(folder / TASK, identity_of_training(recipe, split, base))
     if not (folder / f"{folder.name}.safetensors").is_file():
-        execution = Execution(device=base.device, workers=workers, compiled=compiled, keep=1)
+        execution = Execution(
+            device=base.device,
+            workers=workers,
+            compiled=compiled,
+            keep=1,
+            max_bad=len(split.train) + len(split.test),  # as the other probes leave them out
+        )
         console = Console(stderr=True, highlight=False)
         write_start(base, folder / START, split.classes, recipe.seed)
         console.print(f"training {base.name} on {len(split.train):,} images", markup=False)
@@ -167,9 +184,26 @@ def best_epoch(log: Sequence[Mapping[str, Any]]) -> int:
     return 1 + int(np.argmax([record["test_acc1_at_0"] for record in log]))
 
 
-def result_of_training(split: TransferSplit, log: Sequence[Mapping[str, Any]]) -> StudyResult:
-    """Return the number of training images, the best epoch, and accuracy over the epochs."""
-    images = len(split.train)
+def count_broken(folder: Path, source: Source) -> int:
+    """Return how many of a source's images could not be read in a training."""
+    path = folder / BROKEN
+    if not path.is_file():
+        return 0
+    known = {f"{source.split}: {one}" for one in source.ids}
+    parts = (line.split(": ") for line in path.read_text("utf-8").splitlines())
+    return sum(
+        any(": ".join(words[:end]) in known for end in range(2, len(words) + 1)) for words in parts
+    )
+
+
+def result_of_training(
+    split: TransferSplit, log: Sequence[Mapping[str, Any]], broken: int = 0
+) -> StudyResult:
+    """Return the number of training images, the best epoch, and accuracy over the epochs.
+
+    `broken` training images could not be read; each was replaced by the next one.
+    """
+    images = len(split.train) - broken
     best = best_epoch(log)
     reached = log[best - 1]["test_acc1_at_0"]
     reason = (
@@ -182,7 +216,7 @@ def result_of_training(split: TransferSplit, log: Sequence[Mapping[str, Any]]) -
             float(images),
             images,
             declared=METRICS["training_images"],
-            reason="a count",
+            reason=f"{broken} unreadable ones left out" if broken else "a count",
         ),
         row(
             "best_epoch",

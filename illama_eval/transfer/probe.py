@@ -278,8 +278,9 @@ def _own_among(task: ProbeTask, positions: NDArray[np.int64]) -> Tensor | None:
     """Return the position of each test image among the drawn ones, -1 if it is not one."""
     if task.own is None:
         return None
+    chosen = torch.from_numpy(positions).to(task.own.device)
     among = task.own.new_full((len(task.train.ids),), -1)
-    among[torch.from_numpy(positions)] = torch.arange(len(positions))
+    among[chosen] = torch.arange(len(positions), device=task.own.device)
     return torch.where(task.own < 0, task.own, among[task.own])
 
 

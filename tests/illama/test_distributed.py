@@ -1,18 +1,27 @@
-"""Two processes against one."""
+"""Several processes against one, and what happens where one of them fails or never comes."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from illama import distributed
 from illama.checkpoint.load import load
+from illama.distributed import TORCHRUN, World, join, launched
+from illama.exits import InputError
 from illama.sources.demo import draw
 
 PROGRAM = """
@@ -99,3 +108,106 @@ def test_a_model_cut_over_two_processes_does_what_a_whole_one_does_and_goes_on(t
     path = tmp_path / "cut" / "checkpoint-5.pth"  # which two have saved in pieces
     alone = train(tmp_path / "alone", 1, "--resume", path, settings=settings)
     assert alone[-1] == pytest.approx(cut[-1], rel=1e-4)
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """Set all variables of torchrun, for the second of two processes at a free port."""
+    distributed._note_leftovers.cache_clear()
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        given = (1, 2, 1, "127.0.0.1", chosen.getsockname()[1], "run")
+    for name, value in zip(TORCHRUN, given, strict=True):
+        monkeypatch.setenv(name, str(value))
+    yield monkeypatch
+    distributed._note_leftovers.cache_clear()
+
+
+@pytest.mark.parametrize("lacking", TORCHRUN)
+def test_variables_that_are_left_over_get_a_note_and_join_nothing(torchrun, capsys, lacking):
+    torchrun.delenv(lacking)
+    for _ in range(2):
+        with join(torch.device("cpu")) as world:
+            assert world == World()
+    assert distributed.is_main_process()
+    note = capsys.readouterr().err
+    assert note.count("note: ") == 1
+    assert f"without {lacking}, so not by torchrun: this runs as one process" in note
+
+
+def test_no_variables_get_no_note(torchrun, capsys):
+    for name in TORCHRUN[:3]:
+        torchrun.delenv(name)
+    assert launched().size == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_processes_that_do_not_come_are_waited_for_and_then_named(torchrun):
+    torchrun.setattr(distributed, "JOINING", timedelta(seconds=0.2))
+    refused = pytest.raises(InputError, match=r"no 2 processes at 127.0.0.1:\d+ .*unset RANK")
+    with refused, join(torch.device("cpu")):
+        pass
+
+
+WAITING = """
+import signal, torch
+from illama.distributed import join
+def never(number, frame):
+    raise SystemExit(9)
+signal.signal(signal.SIGTERM, never)
+pipe.send("waiting")
+with join(torch.device("cpu")):
+    pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_others_ends_at_a_signal(start, torchrun, number):
+    environment = {name: os.environ[name] for name in TORCHRUN}
+    begun = start(WAITING, "wait", **{**environment, "RANK": 0})
+    assert begun.pipe.recv() == "waiting"
+    deadline = time.monotonic() + 60
+    while begun.process.is_alive() and time.monotonic() < deadline:
+        os.kill(begun.process.pid, number)
+        begun.process.join(0.2)
+    assert begun.process.exitcode in {-number, 9, 1}, begun.error  # 9, 1: before it waited
+
+
+@pytest.mark.parametrize("broken", ["train", "test"])
+def test_an_image_broken_in_one_process_ends_all_with_3_and_loses_no_step(
+    folder, start_several, tmp_path, broken
+):
+    images = shutil.copytree(folder, tmp_path / "images")
+    for path in sorted((images / broken).rglob("*.png"))[-1:]:
+        path.write_bytes(b"no picture")
+    out = tmp_path / "out"
+    given = ["illama", "train", "demo", "--device", "cpu", "--data", images, "--out", out]
+    given += [word for setting in SETTINGS for word in ("--set", setting)]
+    begun = start_several(2, PROGRAM, *given, code=3)
+    for each in begun:
+        assert "1 images are broken" in each.error
+        assert each.error.count("\n") <= 1 + each.error.count("epoch")
+    assert len(list(out.glob("checkpoint-*.pth"))) >= 1
+
+
+SEGMENT = """
+import torch
+from types import SimpleNamespace
+import numpy as np
+from illama.distributed import join
+from illama.training.loader import Batch
+from illama.training.segmentation import Segmentation
+def network(images):
+    return SimpleNamespace(logits=images)
+with join(torch.device("cpu")) as world:
+    labels = torch.arange(16).view(1, 4, 4) % 3
+    images = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
+    own = [Batch(images, labels, np.zeros(1, np.int64), 0)] if world.rank < 2 else []
+    print(Segmentation().evaluate({"": network, "_at_0": network}, own, world))
+"""
+
+
+def test_a_process_without_test_images_takes_part_in_the_sum(start_several):
+    printed = {each.printed for each in start_several(3, SEGMENT, "segment")}
+    assert len(printed) == 1
+    assert "'test_miou': 100.0" in printed.pop()

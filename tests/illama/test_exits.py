@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from illama import exits
+from illama.interruption import Interrupted
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, exits.InputError])
@@ -37,6 +38,8 @@ def test_an_oversized_error_is_cut_and_keeps_its_beginning_and_end(capsys, kind)
         (OSError("no name"), 5, "internal error"),
         (KeyboardInterrupt(), 130, ""),
         (SystemExit(143), 143, ""),
+        (Interrupted(signal.SIGTERM), 143, "interrupted by SIGTERM; what was measured is saved"),
+        (Interrupted(signal.SIGINT), 130, "interrupted by SIGINT"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (typer.Exit(4), 4, ""),
     ],

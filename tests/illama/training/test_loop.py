@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -18,7 +20,7 @@ from illama.exits import UsageError
 from illama.sources.demo import draw
 from illama.sources.source import SourceError
 from illama.training.loader import open_splits
-from illama.training.loop import Execution, fit
+from illama.training.loop import Execution, _Loop, fit
 from illama.training.recipe import RECIPES, RecipeError, find_recipe
 from illama.training.task import TrainingError
 from illama.training.trainer import Trainer
@@ -174,6 +176,9 @@ def test_a_model_is_not_cut_over_one_process_nor_with_an_average(small_source, t
         fit(SMALL, small_source(), small_source("test", 30), tmp_path / "out", execution=how)
     with pytest.raises(RecipeError, match="set ema=none and dtype=bf16 or fp32"):
         Trainer(replace(SMALL, ema=0.9), 50, World(0, 2), sharded=True)
+    uneven = replace(SMALL, batch_size=10, micro_batch=2)  # 5 passes, which two cannot share
+    with pytest.raises(RecipeError, match="a batch has 5; set batch_size and micro_batch"):
+        Trainer(uneven, 50, World(0, 2), sharded=True)
 
 
 @pytest.mark.parametrize("step", ["vit", "class-first-causal", "modified-mask", "rope-only"])
@@ -196,6 +201,59 @@ def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
         open_splits(replace(SMALL, data=str(tmp_path / "images.npz")))
     with pytest.raises(SourceError, match="has no default data; pass --data"):
         open_splits(replace(SMALL, data=None))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "classes", "said"),
+    [
+        ({"classes": list("abc")}, {"classes": list("acd")}, 3, "'b' is in only one"),
+        ({"classes": list("abc")}, {"classes": list("bac")}, 3, "in their order"),
+        ({"labels": np.zeros(50, np.int64)}, {"labels": np.zeros(9, np.int64)}, 1, "one class"),
+        ({}, {}, 51, "50 training images for 51 classes"),
+    ],
+    ids=["names", "order", "one class", "few images"],
+)
+def test_classes_that_cannot_be_learned_or_compared_are_refused(
+    small_source, tmp_path, train, test, classes, said
+):
+    labels = {"labels": np.arange(50) % 3} if "classes" in train else {}
+    first = small_source(**{**labels, **train})
+    second = small_source("test", 9, **{**{key: each[:9] for key, each in labels.items()}, **test})
+    with pytest.raises(SourceError, match=said):
+        fit(replace(SMALL, classes=classes), first, second, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_test_image_loses_no_step_and_the_epoch_is_tested_later(small_source, tmp_path):
+    pictures = draw("test", 30).images
+    sources = small_source(), small_source("test", 30, read=breaking(pictures, 0))
+    with pytest.raises(SourceError, match="1 images are broken"):
+        fit(SMALL, *sources, tmp_path / "out")
+    (saved,) = (tmp_path / "out").glob("checkpoint-*.pth")
+    result = fit(SMALL, *sources, tmp_path / "out", execution=Execution(max_bad=1))
+    assert saved.name == f"checkpoint-{50 // SMALL.batch_size}.pth"
+    whole = fit(SMALL, *sources, tmp_path / "whole", execution=Execution(max_bad=1))
+    assert result.log == whole.log
+
+
+def test_a_signal_while_testing_ends_with_143_and_the_epoch_is_tested_later(
+    small_source, tmp_path, monkeypatch
+):
+    sources = small_source(), small_source("test", 30)
+    with monkeypatch.context() as patch:
+        test = _Loop._test
+
+        def tested(self, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return test(self, step)
+
+        patch.setattr(_Loop, "_test", tested)
+        with pytest.raises(SystemExit) as stopped:
+            fit(SMALL, *sources, tmp_path / "out")
+    assert stopped.value.code == 143
+    assert (tmp_path / "out" / "log.jsonl").read_text() == ""
+    result = fit(SMALL, *sources, tmp_path / "out")
+    assert result.log == fit(SMALL, *sources, tmp_path / "whole").log
 
 
 @pytest.fixture

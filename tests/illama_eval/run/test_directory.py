@@ -10,6 +10,7 @@ import torch
 from illama.sources import open_source
 from illama_eval import Run
 from illama_eval.results import ResultError
+from illama_eval.run.directory import finished_run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
@@ -31,8 +32,19 @@ def test_other_images_in_the_same_directory_are_refused(
 ) -> None:
     source = open_source(str(small_images)).limit(9, 0).for_head(10)
     studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
-    with pytest.raises(ResultError, match=r"source\.fingerprint"):
+    with pytest.raises(ResultError, match="holds noise, 61 images; you ask for noise, 9"):
         evaluate(subject, source, studies, whole)
+
+
+def test_images_of_one_name_and_number_are_told_apart_by_their_fingerprints(tmp_path: Path) -> None:
+    header = {
+        "identity": {"source": {"fingerprint": "a" * 64}},
+        "source": {"name": "x", "images": 2},
+    }
+    (tmp_path / "run.json").write_text(Run(header=header, rows=()).to_json(), encoding="utf-8")
+    with pytest.raises(ResultError) as refused:
+        finished_run(tmp_path, {"source": {"fingerprint": "b" * 64}}, "x, 2 images")
+    assert "holds x, 2 images (aaaaaaaa); you ask for x, 2 images (bbbbbbbb)" in str(refused.value)
 
 
 def test_overwrite_replaces_another_run(
