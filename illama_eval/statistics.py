@@ -207,6 +207,19 @@ def welch(baseline: Sequence[float], candidate: Sequence[float]) -> tuple[float,
     return difference - reach, difference + reach, student_p(difference / error, freedom)
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of independent repetitions, such as seeds.
+
+    Raises:
+        ValueError: there are fewer than two values.
+    """
+    if len(values) < 2:  # noqa: PLR2004 - one value has no spread
+        raise ValueError("interval of a mean: needs at least two values")
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = student_quantile(len(values) - 1) * error
+    return mean - reach, mean + reach
+
+
 def student_p(t: float, freedom: float) -> float:
     """Return the two-sided p of Student's t; `freedom` need not be whole."""
     from scipy.special import stdtr  # noqa: PLC0415 - reading runs needs no scipy

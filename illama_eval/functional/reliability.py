@@ -47,17 +47,17 @@ def bin_by_width(confidence: Tensor, bins: int, *, closed: str = "right") -> Ten
     return torch.bucketize(values, edges[1:-1], right=closed == "left")
 
 
-def bin_by_rank(confidence: Tensor, keys: Tensor, bins: int) -> Tensor:
+def bin_by_rank(confidence: Tensor, bins: int) -> Tensor:
     """Return the bin, int64 from 0, of each value among bins of equally many images.
 
-    Where the images do not divide, the lowest bins hold one more. Equal values are ordered by the
-    images' keys, so that the order of the source does not matter.
+    Where the images do not divide, the lowest bins hold one more. Equal values share a bin, that
+    of the middle one among them: neither the images' order nor their ids decide.
     """
-    by_key = keys.argsort(stable=True)
-    order = by_key[confidence[by_key].argsort(stable=True)]
+    _, group, members = torch.unique(confidence, return_inverse=True, return_counts=True)
+    middle = members.cumsum(0) - 1 - members // 2
     size, larger = divmod(len(confidence), bins)
     sizes = torch.full((bins,), size).index_fill(0, torch.arange(larger), size + 1)
-    return torch.empty_like(order).scatter_(0, order, torch.arange(bins).repeat_interleave(sizes))
+    return torch.arange(bins).repeat_interleave(sizes)[middle[group]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class Scored:
         places = (
             bin_by_width(self.confidence, bins),
             bin_by_width(self.confidence, bins, closed="left"),
-            bin_by_rank(self.confidence, self.keys, bins),
+            bin_by_rank(self.confidence, bins),
         )
         variance = self.confidence * (1 - self.confidence)
         columns = (self.confidence, self.correct, variance, self.nll, self.brier)

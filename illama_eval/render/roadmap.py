@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from rich.console import Console, JustifyMethod
 
@@ -20,6 +20,7 @@ from illama_eval.render.roadmap_runs import QUANTITIES, RoadmapRuns, read_runs
 from illama_eval.render.tables.text import pipe_table
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import ResultError
+from illama_eval.statistics import mean_interval
 
 MINUS = "\N{MINUS SIGN}"
 _ON_TERMINAL = (0, 1, 4, 3, 7, 8, 12)
@@ -83,8 +84,8 @@ def _protocol(runs: RoadmapRuns) -> str:
         f"Every step with the same training: size {recipe['size']}, {train['images']:,} images of "
         f"{train['source']}, {recipe['epochs']} epochs, batch {recipe['batch_size']}, learning "
         f"rate {recipe['lr']:g}; measured on {test['images']:,} test images. Means over training "
-        "seeds, plus or minus their standard deviation where there are several. The paper's "
-        "numbers are of size T on ImageNet-1K and stand here for their order alone."
+        "seeds; where there are several, ± is half the 95 % interval of that mean (Student's t). "
+        "The paper's numbers are of size T on ImageNet-1K and are here for their order alone."
     )
 
 
@@ -108,14 +109,15 @@ def _line(runs: RoadmapRuns, arm: str) -> list[str]:
 
 
 def _spread(values: Sequence[float | None], scale: float = 1) -> str:
-    """Return the mean, plus or minus the standard deviation of several."""
+    """Return the mean; of several, plus or minus half its 95 % interval."""
     known = [scale * value for value in values if value is not None]
     if not known:
         return MISSING
     if len(known) == 1:
         return show_number(known[0])
-    deviation = stdev(known)
-    ends = show_number(fmean(known), deviation), show_number(deviation, deviation)
+    low, high = mean_interval(known)
+    half = (high - low) / 2
+    ends = show_number(fmean(known), half), show_number(half, half)
     return " \N{PLUS-MINUS SIGN} ".join(ends)
 
 

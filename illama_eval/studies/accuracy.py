@@ -3,11 +3,13 @@
 top1 = mean[rank = 0], top5 = mean[rank < 5], nll = mean[-log p(true class)], where rank counts the
 classes placed before the true one. Equal logits are ordered by class index, so constant logits
 score what always answering class 0 scores, on every device. Images whose logits are no
-distribution (NaN, infinity) stay in the denominator: they are wrong, at the largest log loss.
+distribution (NaN, infinity) stay in the denominator: they are wrong, at the largest log loss. Of
+five classes or fewer every answer is among the first five, so that top5 is not reported.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,6 +22,8 @@ from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 
 FEW = 5
 """How many guesses top5 allows."""
+
+ALL = "there are five classes or fewer: every answer is among the first five"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,8 @@ class Accuracy:
         return {
             "images": batch.weights.sum(1),
             "top1": weigh(batch, seen.rank == 0),
-            "top5": weigh(batch, seen.rank < min(FEW, logits.shape[1])),
+            "top5": weigh(batch, seen.rank < FEW),
+            "few_classes": torch.tensor(batch.size if logits.shape[1] <= FEW else 0),
             "nll": weigh(batch, seen.nll),
             "nonfinite": (~seen.usable).sum(),
             "image/seen": record(batch, torch.ones_like(labels)),
@@ -71,15 +76,11 @@ class Accuracy:
             raise ValueError("accuracy: no image was seen")
         broken = int(total["nonfinite"])
         told = f"{broken} of {images} images have no finite logits and count as wrong"
-        shares = [
-            row(
-                metric,
-                total[metric] / total["images"],
-                images,
-                declared=self.metrics[metric],
-                reason=told if broken else "",
-            )
-            for metric in ("top1", "top5", "nll")
-        ]
+        rows = []
+        for metric in ("top1", "top5", "nll"):
+            values, reason = total[metric] / total["images"], told if broken else ""
+            if metric == "top5" and total["few_classes"]:
+                values, reason = torch.full_like(values, math.nan), ALL
+            rows.append(row(metric, values, images, declared=self.metrics[metric], reason=reason))
         count = row("nonfinite", broken, images, declared=self.metrics["nonfinite"])
-        return StudyResult(rows=(*shares, count))
+        return StudyResult(rows=(*rows, count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from illama_eval.render.figures.canvas import SMALL, WIDTH, Drawing, add_legend, label_width, sheet
 from illama_eval.render.style.palette import AXIS, HAIRLINE, RUNS, TEXT
+from illama_eval.statistics import mean_interval
 
 if TYPE_CHECKING:
     from illama_eval.render.roadmap_runs import RoadmapRun, RoadmapRuns
@@ -115,7 +116,7 @@ def _draw(axes: Axes, panel: Panel, runs: RoadmapRuns, arms: Sequence[str]) -> N
 
 
 def _mark(axes: Axes, row: int, values: Sequence[float | None], colour: str, marker: str) -> None:
-    """Draw every seed faintly, their mean, and one standard deviation to each side."""
+    """Draw every seed faintly, their mean, and the 95 % interval of the mean."""
     known = [value for value in values if value is not None]
     if not known:
         return
@@ -123,9 +124,7 @@ def _mark(axes: Axes, row: int, values: Sequence[float | None], colour: str, mar
         axes.plot(
             known, [row] * len(known), marker, color=colour, markersize=3, alpha=0.35, clip_on=False
         )
-        spread = stdev(known)
-        ends = [fmean(known) - spread, fmean(known) + spread]
-        axes.plot(ends, [row, row], color=colour, linewidth=1.4, clip_on=False)
+        axes.plot(mean_interval(known), [row, row], color=colour, linewidth=1.4)
     axes.plot([fmean(known)], [row], marker, color=colour, markersize=4.5, clip_on=False, zorder=3)
 
 
@@ -148,6 +147,6 @@ def _caption(runs: RoadmapRuns) -> str:
     return (
         f"{found}Highest mean top-1: {best}. Size {recipe['size']}, {train['images']:,} training "
         f"images of {train['source']}, {recipe['epochs']} epochs, {test['images']:,} test images; "
-        "points are training seeds, bars one standard deviation around their mean. The last step "
+        "points are training seeds, bars the 95 % interval of their mean. The last step "
         "is beside the road."
     )

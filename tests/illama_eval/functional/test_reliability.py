@@ -70,21 +70,27 @@ def test_an_edge_lies_in_the_bin_on_the_closed_side(bins):
     assert torch.equal(bin_by_width(edges[:-1] + 1e-9, bins, closed="left"), torch.arange(bins))
 
 
-@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.5000001, 1.0]), min_size=1), st.integers(1, 20))
+@given(st.permutations(range(37)), st.integers(1, 50))
 def test_bins_of_equal_mass_are_those_of_a_sorted_array_split(values, bins):
-    confidence = torch.tensor(values, dtype=torch.float64)
-    keys = keys_of(str(i) for i in range(len(values)))
-    found = bin_by_rank(confidence, keys, bins)
-    order = sorted(range(len(values)), key=lambda i: (values[i], int(keys[i])))
-    for number, members in enumerate(np.array_split(np.array(order), bins)):
+    found = bin_by_rank(torch.tensor(values, dtype=torch.float64), bins)
+    for number, members in enumerate(np.array_split(np.argsort(values), bins)):
         assert sorted((found == number).nonzero()[:, 0].tolist()) == sorted(members.tolist())
 
 
-@given(st.permutations(range(20)))
-def test_bins_of_equal_mass_do_not_depend_on_the_order_of_the_source(order):
-    confidence, keys = torch.full((20,), 0.5).double(), keys_of(map(str, range(20)))
-    found = bin_by_rank(confidence[order], keys[order], 3)
-    assert torch.equal(found, bin_by_rank(confidence, keys, 3)[order])
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.5000001, 1.0]), min_size=1), st.integers(1, 20))
+def test_images_of_equal_confidence_share_a_bin_of_equal_mass(values, bins):
+    confidence = torch.tensor(values, dtype=torch.float64)
+    found = bin_by_rank(confidence, bins)
+    assert (found.diff()[confidence.diff() == 0] == 0).all()
+    assert (found[confidence.argsort(stable=True)].diff() >= 0).all()
+    assert 0 <= found.min() <= found.max() < bins
+
+
+def test_of_equal_confidences_the_middle_one_decides_the_bin_of_equal_mass():
+    assert bin_by_rank(torch.tensor([0.1, 0.5, 0.5, 0.5, 0.9, 1.0]), 3).tolist() == [
+        *(0, 1, 1, 1),
+        *(2, 2),
+    ]
 
 
 @given(cases, st.integers(1, 20))

@@ -53,9 +53,11 @@ def test_constant_logits_score_what_always_answering_the_first_class_does(find, 
     assert rows["nll"].value == pytest.approx(math.log(20))
 
 
-def test_up_to_five_classes_are_always_among_the_first_five(find):
-    assert find(*draw(classes=5))["top5"].value == 1
-    assert find(*draw(classes=2))["top5"].value == 1
+@pytest.mark.parametrize("classes", [2, 5, 6])
+def test_top5_of_five_classes_or_fewer_is_not_reported(find, classes):
+    found = find(*draw(classes=classes))["top5"]
+    assert (found.value is None) == (classes <= 5)
+    assert found.value is not None or "five classes or fewer" in found.reason
 
 
 def test_scores_agree_with_scikit_learn(find):
@@ -91,7 +93,7 @@ def test_logits_that_are_not_finite_are_wrong_and_reported(find):
 
 
 def test_a_model_that_is_nan_throughout_is_never_right(find):
-    rows = find(torch.full((10, 4), math.nan), torch.zeros(10, dtype=torch.int64))
+    rows = find(torch.full((10, 6), math.nan), torch.zeros(10, dtype=torch.int64))
     assert rows["top1"].value == rows["top5"].value == 0
     assert rows["nll"].value == pytest.approx(LARGEST_NLL)
     assert rows["nonfinite"].value == 10
