@@ -24,6 +24,12 @@ Z_POWER = Z95 + 0.8416212335729143
 FALSE_ALARMS = 0.05
 """Share of perfectly calibrated models that the test of calibration calls miscalibrated."""
 
+ROUNDING = 1e-12
+"""Relative deviation of replicates that is rounding: the value does not vary."""
+
+SYMMETRIC = 1e-6
+"""Skewness that is none."""
+
 FEW_DISCORDANT = 25
 """Discordant images below which McNemar's test is the exact one."""
 
@@ -47,18 +53,35 @@ def percentile_interval(replicates: Array) -> tuple[float, float]:
     return float(ordered[LOW_ORDER - 1]), float(ordered[HIGH_ORDER - 1])
 
 
-def basic_interval(estimate: float, replicates: Array) -> tuple[float, float]:
-    """Return the basic (pivotal) interval of an error between 0 and 1, clipped to that range.
+def student_interval(estimate: float, replicates: Array, images: int) -> tuple[float, float]:
+    """Return Student's interval with the replicates' deviation, corrected for their skewness.
 
-    For binned calibration errors: the plug-in value is biased upward, and more so in resamples,
-    so the percentiles are reflected about the estimate.
+    A mean of few large losses and many small ones is skewed, and so is its interval: Hall's cubic
+    transformation of t is inverted (Hall 1992). Replicates of n images deviate by n - 1 n-ths.
 
     Raises:
-        ValueError: there are not 200 finite replicates.
+        ValueError: there are not 200 finite replicates, or fewer than two images.
     """
-    low, high = percentile_interval(replicates)
-    bounds = 2 * estimate - high, 2 * estimate - low
-    return min(1.0, max(0.0, bounds[0])), min(1.0, max(0.0, bounds[1]))
+    if replicates.shape != (REPLICATES,) or not np.isfinite(replicates).all() or images < 2:  # noqa: PLR2004 - one image has no spread
+        raise ValueError(f"interval: expected {REPLICATES} finite replicates of several images")
+    centred = replicates - replicates.mean()
+    deviation = math.sqrt(float(centred @ centred) / (REPLICATES - 1))
+    if deviation <= ROUNDING * abs(estimate):
+        return estimate, estimate
+    skewness = float((centred**3).mean()) / deviation**3
+    error = deviation * math.sqrt(images / (images - 1))
+    reach = student_quantile(images - 1)
+    ends = (_skewed(side * reach, skewness) for side in (1, -1))
+    low, high = (estimate - error * end for end in ends)
+    return low, high
+
+
+def _skewed(t: float, skewness: float) -> float:
+    """Return the quantile of a skewed t, given the one of Student's, by Hall's transformation."""
+    if abs(skewness) < SYMMETRIC:
+        return t
+    cube = 1 + skewness * (t - skewness / 6)
+    return 3 / skewness * (math.copysign(abs(cube) ** (1 / 3), cube) - 1)
 
 
 def wilson_interval(successes: float, total: float, z: float = Z95) -> tuple[float, float]:

@@ -14,11 +14,27 @@ from torch import Tensor
 
 from illama.observation import Batch, Piece
 from illama_eval.results import TOO_FEW, Curve, Row, Verdict
-from illama_eval.statistics import basic_interval, percentile_interval, wilson_interval
+from illama_eval.statistics import student_interval, wilson_interval
 
 Sums: TypeAlias = dict[str, Tensor]
 """Named tensors that add: key by key, a missing key counts as zero. Keys that begin with `image/`
 are dense records, [images of the source], and are written to per_image.npz."""
+
+
+Interval: TypeAlias = Literal["student", "share", "wilson", "basic"]
+"""How the interval of a metric is made. `student`: from the deviation and skewness of its
+replicates. `share`: the same, of what is averaged over images and lies between 0 and 1; where all
+images are at the same end, Wilson's. `wilson`: of the share of images with a property. `basic`: of
+what resampling biases; its study gives the interval of one run, and a comparison reflects the
+replicates of the difference about it."""
+
+ENDS: Mapping[str, tuple[float, float]] = {
+    "fraction": (0.0, 1.0),
+    "cosine": (-1.0, 1.0),
+    "kappa": (-1.0, 1.0),
+    "dB": (-math.inf, math.inf),
+}
+"""Unit -> the least and the largest value; the values of other units are not negative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +45,14 @@ class Metric:
     better: Literal["higher", "lower"] | None = None
     tolerance: float = 0.0
     """Change that a gate lets pass."""
-    interval: Literal["percentile", "basic", "wilson"] = "percentile"
-    """`basic` for what resampling biases; `wilson` for the share of images with a property, whose
-    resamples say nothing near 0 and 1."""
-    least_images: int = 0
+    interval: Interval = "student"
+    least_images: int = 2
     """Images below which the interval is known not to cover, so that none is given."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest value that there can be, by the unit."""
+        return ENDS.get(self.unit, (0.0, math.inf))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +135,14 @@ def row(
     at: Mapping[str, int | str] | None = None,
     reason: str = "",
     interval: tuple[float, float] | None = None,
+    withheld: str = "",
 ) -> Row:
     """Return the row of a metric.
 
     `values` is one number (no interval: say why in `reason`) or the estimate followed by its
     200 replicates, [201]. A value that is not finite becomes None and needs a reason. `interval`
-    takes the place of the one that the replicates give. No interval excludes its estimate.
+    takes the place of the one that the replicates give; `withheld` says why it would not cover, so
+    that there is none. No interval excludes its estimate.
     """
     numbers = torch.as_tensor(values, dtype=torch.float64).cpu().numpy().reshape(-1)
     estimate = float(numbers[0])
@@ -134,7 +155,14 @@ def row(
             at=dict(at or {}),
             reason=reason or "undefined on these images",
         )
-    low, high, replicates, why = _bounds(numbers, declared, images, interval)
+    replicates, why = _usable(numbers, declared, images, withheld)
+    if interval is not None and len(numbers) == 1:
+        why = ""
+    low, high = None, None
+    if not why:
+        low, high = interval or _interval(estimate, numbers[1:], declared, images)
+        least, largest = declared.ends
+        low, high = max(min(low, estimate), least), min(max(high, estimate), largest)
     return Row(
         metric=metric,
         value=estimate,
@@ -148,33 +176,29 @@ def row(
     )
 
 
-def _bounds(
-    numbers: NDArray[np.float64], declared: Metric, images: int, given: tuple[float, float] | None
-) -> tuple[float | None, float | None, NDArray[np.float64] | None, str]:
-    """Return low, high, the replicates, and why there is no interval."""
+def _usable(
+    numbers: NDArray[np.float64], declared: Metric, images: int, withheld: str
+) -> tuple[NDArray[np.float64] | None, str]:
+    """Return the replicates, and why they give no interval."""
     if len(numbers) == 1:
-        return None, None, None, "one value for all images: no replicates"
-    estimate, replicates = float(numbers[0]), numbers[1:]
-    undefined = int((~np.isfinite(replicates)).sum())
+        return None, "one value for all images: no replicates"
+    undefined = int((~np.isfinite(numbers[1:])).sum())
     if undefined:
-        why = f"{TOO_FEW}undefined in {undefined} of {len(replicates)} replicates"
-        return None, None, None, why
+        return None, f"{TOO_FEW}undefined in {undefined} of {len(numbers) - 1} replicates"
     if images < declared.least_images:
-        return (
-            None,
-            None,
-            None,
-            f"{TOO_FEW}on fewer than {declared.least_images} images no interval would cover",
-        )
-    if given is not None:
-        low, high = given
-    elif declared.interval == "wilson":
-        low, high = wilson_interval(estimate * images, images)
-    elif declared.interval == "basic":
-        low, high = basic_interval(estimate, replicates)
-    else:
-        low, high = percentile_interval(replicates)
-    return min(low, estimate), max(high, estimate), replicates, ""
+        least = declared.least_images
+        return None, f"{TOO_FEW}on fewer than {least} images no interval would cover"
+    return (None, f"no interval: {withheld}") if withheld else (numbers[1:], "")
+
+
+def _interval(
+    estimate: float, replicates: NDArray[np.float64], declared: Metric, images: int
+) -> tuple[float, float]:
+    """Return the declared interval."""
+    still = estimate in declared.ends and not replicates.std()
+    if declared.interval == "wilson" or (declared.interval == "share" and still):
+        return wilson_interval(estimate * images, images)
+    return student_interval(estimate, replicates, images)
 
 
 def _dense(value: Tensor) -> Tensor:

@@ -13,6 +13,12 @@ from illama.observation import OutputSeen, batch_of, present, to_float64
 SMALLEST_PROBABILITY = 1e-12
 """Probability below which the log loss stops growing."""
 
+LEAST_WRONG = 2
+"""Wrong answers from which the interval of a loss covers: most of a loss is in few of them."""
+
+FEW_WRONG = f"with fewer than {LEAST_WRONG} wrong answers it would not cover"
+"""Why the interval of a loss is withheld."""
+
 LARGEST_NLL = -math.log(SMALLEST_PROBABILITY)
 """Log loss of a class that was given no probability, in nats."""
 

@@ -157,6 +157,17 @@ class Bins:
         return upper_tail((error - floor) / deviation)
 
 
+def join_classes(sums: Tensor) -> Bins:
+    """Return the bins of all classes as those of one measurement, [1, class x bin].
+
+    Its error is the class-wise one: every class counts all images. Takes images, probability and
+    truth, [3, class, bin].
+    """
+    images, confidence, correct = sums.flatten(1)[:, None]
+    unknown = torch.full_like(images, math.nan)
+    return Bins(images=images, confidence=confidence, correct=correct, variance=unknown)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """Images with a confidence, one value each."""
@@ -282,7 +293,7 @@ def _error_under(
     """Return mean and deviation of the error of bins with these true gaps and noises."""
     sure = np.maximum(noise, TINY)
     mean = sure * math.sqrt(2 / math.pi) * np.exp(-((gap / sure) ** 2) / 2)
-    mean += gap * np.array([math.erf(each) for each in gap / (sure * math.sqrt(2))])
+    mean += gap * torch.erf(torch.from_numpy(gap / (sure * math.sqrt(2)))).numpy()
     within = np.maximum(gap**2 + sure**2 - mean**2, 0.0).sum()
     per_image = gap / np.maximum(share, TINY)
     between = (share @ per_image**2 - (share @ per_image) ** 2) / images

@@ -57,23 +57,30 @@ NO_FIT = Fit(temperature=math.nan, images=0, note="no image to fit on")
 """What a fit on no image is."""
 
 
-def sum_losses(logits: Tensor, labels: Tensor, inverse: Tensor) -> Tensor:
+def sum_losses(
+    logits: Tensor, labels: Tensor, inverse: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Return loss, slope, curvature, summed over the images, at each inverse temperature.
 
     Args:
         logits: [image, class].
         labels: int64 [image].
         inverse: values of 1/T, float64 [point].
+        weights: of the images in each replicate, [replicate, image]; None: all count once.
 
     Returns:
-        float64 [point, 3].
+        float64 [point, 3], with weights [replicate, point, 3].
     """
-    total = torch.zeros((len(inverse), 3), dtype=torch.float64, device=logits.device)
+    if weights is None:
+        return sum_losses(logits, labels, inverse, logits.new_ones((1, len(logits))))[0]
+    total = logits.new_zeros((len(weights), len(inverse), 3), dtype=torch.float64)
     rows = max(1, CHUNK // logits.shape[1])
-    for part, truth in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
-        scores, true = _fit_scores(part, truth.to(part.device))
+    for start in range(0, len(logits), rows):
+        part = slice(start, start + rows)
+        scores, true, used = _fit_scores(logits[part], labels[part].to(logits.device))
+        weight = weights[:, part][:, used].to(torch.float64)
         for point, value in enumerate(inverse.tolist()):
-            total[point] += _loss_and_derivatives(scores, true, value)
+            total[:, point] += weight @ _loss_and_derivatives(scores, true, value)
     return total
 
 
@@ -197,24 +204,27 @@ def _find_end(slope_at_highest: float, slope_at_lowest: float, images: int) -> F
     return None
 
 
-def _fit_scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits less their maximum, and the true class's, of the images that take part."""
+def _fit_scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits less their maximum, and the true class's, of the images that take part.
+
+    Last comes which images do, bool [image].
+    """
     scores = to_float64(logits)
     scores = scores - scores.amax(-1, keepdim=True)
     true = scores.gather(1, labels[:, None])[:, 0]
     part = find_usable(logits) & true.isfinite()
-    return scores[part].clamp(min=LOWEST_SCORE), true[part]
+    return scores[part].clamp(min=LOWEST_SCORE), true[part], part
 
 
 def _loss_and_derivatives(scores: Tensor, true: Tensor, inverse: float) -> Tensor:
-    """Return loss, slope, curvature, summed over the images, float64 [3]."""
+    """Return loss, slope, curvature of each image, float64 [image, 3]."""
     exponentials = (scores * inverse).exp()
     total = exponentials.sum(-1, keepdim=True)
     probabilities = exponentials / total
     mean = (probabilities * scores).sum(-1)
     square = (probabilities * scores.square()).sum(-1)
     loss = total[:, 0].log() - inverse * true
-    return torch.stack((loss.sum(), (mean - true).sum(), (square - mean.square()).sum()))
+    return torch.stack((loss, mean - true, square - mean.square()), dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +241,8 @@ class Scaling:
     """Mean log loss after scaling."""
     problem: str = ""
     """Why there are no scaled images, or what is approximate about the loss."""
+    replicates: Tensor | None = None
+    """The temperature, then refitted with each replicate's weights, [201]; None without logits."""
 
     @property
     def temperature(self) -> float:
@@ -275,7 +287,18 @@ def scale_by_logits(
     temperatures = torch.tensor(by_half, dtype=torch.float64)[half[scored]]
     confidence, nll, brier = rescale(logits[scored], temperatures, labels[scored])
     after = replace(scaling.before, confidence=confidence, nll=nll, brier=brier)
-    return replace(scaling, after=after, nll=float(nll.mean()))
+    parts = [half == side for side in fitted]
+    refits = [refit(logits[part], labels[part], seen.weights[:, part]) for part in parts]
+    replicates = scaling.temperature * torch.stack(refits).mean(0).exp()
+    return replace(scaling, after=after, nll=float(nll.mean()), replicates=replicates)
+
+
+def refit(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return the log of each replicate's temperature less that of the first one, [replicate]."""
+    sums, used = sum_losses(logits, labels, GRID, weights), count_fitted(logits, labels)
+    fits = [LossCurve(sums=each, images=used).fit() for each in sums]
+    found = torch.tensor([fit.temperature for fit in fits], dtype=torch.float64).log()
+    return found - found[0]
 
 
 def scale_by_curves(

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 
 from illama.observation import OutputSeen, Piece, batch_of
-from illama_eval.functional.predictions import logits_and_labels, predict
+from illama_eval.functional.predictions import FEW_WRONG, LEAST_WRONG, logits_and_labels, predict
 from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 
 FEW = 5
@@ -76,11 +76,16 @@ class Accuracy:
             raise ValueError("accuracy: no image was seen")
         broken = int(total["nonfinite"])
         told = f"{broken} of {images} images have no finite logits and count as wrong"
+        wrong = images - int(total["top1"][0])
+        few = "" if wrong >= LEAST_WRONG else FEW_WRONG
         rows = []
         for metric in ("top1", "top5", "nll"):
             values, reason = total[metric] / total["images"], told if broken else ""
             if metric == "top5" and total["few_classes"]:
                 values, reason = torch.full_like(values, math.nan), ALL
-            rows.append(row(metric, values, images, declared=self.metrics[metric], reason=reason))
+            declared, withheld = self.metrics[metric], few if metric == "nll" else ""
+            rows.append(
+                row(metric, values, images, declared=declared, reason=reason, withheld=withheld)
+            )
         count = row("nonfinite", broken, images, declared=self.metrics["nonfinite"])
         return StudyResult(rows=(*rows, count))

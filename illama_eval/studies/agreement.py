@@ -35,7 +35,7 @@ class Agreement:
     """Models without blocks agree or disagree by their logits alone."""
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "flips": Metric(better="lower", tolerance=1e-2),
+        "flips": Metric(better="lower", tolerance=1e-2, interval="wilson"),
         "kl": Metric(unit="nats", better="lower", tolerance=1e-2),
         "logit_mse": Metric(unit="squared logit", better="lower", tolerance=1e-2),
         "logit_cosine": Metric(unit="cosine", better="higher", tolerance=1e-3),

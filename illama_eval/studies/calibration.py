@@ -22,8 +22,21 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of
-from illama_eval.functional.predictions import Predictions, logits_and_labels, predict
-from illama_eval.functional.reliability import Bins, Scored, Table, bin_by_width, replicate_weights
+from illama_eval.functional.predictions import (
+    FEW_WRONG,
+    LEAST_WRONG,
+    Predictions,
+    logits_and_labels,
+    predict,
+)
+from illama_eval.functional.reliability import (
+    Bins,
+    Scored,
+    Table,
+    bin_by_width,
+    join_classes,
+    replicate_weights,
+)
 from illama_eval.functional.temperature import (
     GRID,
     Scaling,
@@ -117,7 +130,7 @@ class Calibration:
         seen, batch = predict(logits, labels), batch_of(piece)
         return {
             "images": torch.tensor(batch.size),
-            "class_gaps": _sum_class_gaps(seen, labels, self.bins),
+            "class_bins": _sum_class_bins(seen, labels, self.bins),
             "image/usable": record(batch, seen.usable.long()),
             "image/key": record(batch, batch.keys),
             "image/label": record(batch, labels),
@@ -148,9 +161,9 @@ class Calibration:
         before = table if self.split == "hash" else scaling.before.tabulate(self.bins)
         after = scaling.after.tabulate(self.bins) if scaling.after else None
         rows = [
-            *_find_errors(seen, table, total["class_gaps"]),
+            *_find_errors(seen, table, total["class_bins"]),
             *_find_scaled(scaling, after),
-            *(() if before is table else _find_unscaled(before, scaling.before.images)),
+            *(() if before is table else _find_unscaled(before, scaling.before)),
             *_find_bins(table.rules["right"]),
             *(_find_bins(after.rules["right"], scaled="temperature") if after else ()),
         ]
@@ -185,17 +198,19 @@ class Calibration:
         return scale_by_logits(seen, logits, labels, half, fitted)
 
 
-def _sum_class_gaps(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
-    """Return the sum of probability less truth by class and bin of probability, [class, bin]."""
+def _sum_class_bins(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
+    """Return images, their probability and truth by class and bin of probability, [3, class, bin].
+
+    An image is in one bin of every class.
+    """
     probabilities = seen.probabilities[seen.usable]
     classes = probabilities.shape[1]
     column = torch.arange(classes, device=probabilities.device)
     truth = labels.to(probabilities.device)[seen.usable, None] == column
     place = column * bins + bin_by_width(probabilities, bins)
-    gaps = torch.bincount(
-        place.flatten(), (probabilities - truth.double()).flatten(), classes * bins
-    )
-    return gaps.reshape(classes, bins)
+    columns = (torch.ones_like(probabilities), probabilities, truth.double())
+    sums = [torch.bincount(place.flatten(), each.flatten(), classes * bins) for each in columns]
+    return torch.stack(sums).reshape(3, classes, bins)
 
 
 def _read_images(total: Sums) -> Scored:
@@ -212,7 +227,7 @@ def _read_images(total: Sums) -> Scored:
     )
 
 
-def _find_errors(seen: Scored, table: Table, class_gaps: Tensor) -> Iterator[Row]:
+def _find_errors(seen: Scored, table: Table, class_bins: Tensor) -> Iterator[Row]:
     """Yield what the confidences are like as they are."""
     right, images = table.rules["right"], seen.images
     worst = int(right.gaps[0].argmax())
@@ -227,28 +242,41 @@ def _find_errors(seen: Scored, table: Table, class_gaps: Tensor) -> Iterator[Row
     yield _row("mce", right.gaps.amax(-1)[0], images, _join(place, UNCOVERED))
     yield _row("rmsce", right.root_mean_square()[0], images, UNCOVERED)
     yield _row("rmsce_debiased", right.debiased_root_mean_square()[0], images, UNCOVERED)
-    yield _row("classwise_ece", class_gaps.abs().sum() / (len(class_gaps) * images), images)
-    yield _row("nll", table.nll, images)
-    yield _row("brier", table.brier, images)
+    yield _error_row("classwise_ece", join_classes(class_bins), images, single=True)
+    few = _few_wrong(seen)
+    yield _row("nll", table.nll, images, withheld=few)
+    yield _row("brier", table.brier, images, withheld=few)
     yield _row("confidence", table.confidence, images)
-    yield _row("aurc", seen.area_under_risk(), images)
+    yield _row("aurc", seen.area_under_risk(), images, withheld=few)
 
 
 def _find_scaled(scaling: Scaling, after: Table | None) -> Iterator[Row]:
     """Yield the temperature, and the errors with it."""
-    images = scaling.before.images
-    yield _row("temperature", scaling.temperature, scaling.fitted, _join(scaling.notes, FIXED))
-    error, nll = (after.rules["right"].error(), after.nll) if after else (math.nan, scaling.nll)
-    yield _row("ece_scaled", error, images, scaling.problem or FIXED)
-    p = after.rules["right"].calibrated_p() if after else math.nan
-    yield _row("calibrated_p_scaled", p, images, scaling.problem or TESTED)
-    yield _row("nll_scaled", nll, images, scaling.problem or FIXED)
+    images, why, few = scaling.before.images, scaling.problem or FIXED, _few_wrong(scaling.before)
+    bound = "the search ended at a bound" if any(fit.note for fit in scaling.fits.values()) else ""
+    temperature = scaling.temperature if scaling.replicates is None else scaling.replicates
+    yield _row("temperature", temperature, scaling.fitted, scaling.notes, withheld=bound)
+    if after is None:
+        yield _row("ece_scaled", math.nan, images, why)
+        yield _row("calibrated_p_scaled", math.nan, images, why)
+        yield _row("nll_scaled", scaling.nll, images, why)
+        return
+    right = after.rules["right"]
+    yield _error_row("ece_scaled", right, images, why)
+    yield _row("calibrated_p_scaled", right.calibrated_p(), images, TESTED)
+    yield _row("nll_scaled", after.nll, images, why, withheld=few)
 
 
-def _find_unscaled(table: Table, images: int) -> Iterator[Row]:
+def _find_unscaled(table: Table, scored: Scored) -> Iterator[Row]:
     """Yield the errors without the temperature on the images that it scores."""
-    yield _error_row("ece_unscaled", table.rules["right"], images)
-    yield _row("nll_unscaled", table.nll, images)
+    yield _error_row("ece_unscaled", table.rules["right"], scored.images)
+    yield _row("nll_unscaled", table.nll, scored.images, withheld=_few_wrong(scored))
+
+
+def _few_wrong(scored: Scored) -> str:
+    """Return why the interval of a loss would not cover: no other wrong answers tell how large."""
+    wrong = scored.images - int(scored.correct.sum())
+    return "" if wrong >= LEAST_WRONG else FEW_WRONG
 
 
 def _find_bins(bins: Bins, **at: str) -> Iterator[Row]:
@@ -325,11 +353,13 @@ def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verd
     )
 
 
-def _error_row(metric: str, bins: Bins, images: int, reason: str = "") -> Row:
+def _error_row(
+    metric: str, bins: Bins, images: int, reason: str = "", *, single: bool = False
+) -> Row:
     """Return the row of an expected calibration error, with the interval that covers."""
-    declared = Calibration.metrics[metric]
-    interval = bins.error_interval()
-    return row(metric, bins.error(), images, declared=declared, reason=reason, interval=interval)
+    declared, error = Calibration.metrics[metric], bins.error()
+    values, interval = error[0] if single else error, bins.error_interval()
+    return row(metric, values, images, declared=declared, reason=reason, interval=interval)
 
 
 def _row(
@@ -338,9 +368,10 @@ def _row(
     images: int,
     reason: str = "",
     at: Mapping[str, int | str] | None = None,
+    withheld: str = "",
 ) -> Row:
     declared = Calibration.metrics[metric]
-    return row(metric, values, images, declared=declared, at=at, reason=reason)
+    return row(metric, values, images, declared=declared, at=at, reason=reason, withheld=withheld)
 
 
 def _join(*reasons: str) -> str:

@@ -47,6 +47,8 @@ WITHOUT_HEADS = frozenset({"reach", "class_row_mass", "outlier_share"})
 OF_CLASS_TOKEN = frozenset({"reach", "class_row_mass"})
 NO_CLASS_TOKEN = "the model has no class token"
 
+SHARE = Metric(interval="share")
+
 BROKEN = "attention, tokens or features that are not finite"
 CONSTANT = "no key's column varies over enough open rows in two neighbouring layers"
 CLOSED = "no row puts attention on two or more open keys"
@@ -121,19 +123,19 @@ class Collapse:
     wants: ClassVar[frozenset[str]] = frozenset({"used", "previous", "tokens", "features"})
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "feature_spread": Metric(interval="basic"),
+        "feature_spread": Metric(),
         "reach": Metric(),
         "class_row_mass": Metric(),
         "similarity": Metric(unit="cosine"),
-        "similar_share": Metric(),
+        "similar_share": SHARE,
         "raw_similarity": Metric(unit="cosine"),
-        "raw_similar_share": Metric(),
+        "raw_similar_share": SHARE,
         "entropy": Metric(unit="nats"),
         "entropy_share": Metric(),
         "row_mass": Metric(),
-        "sink_share": Metric(),
-        "relative_sink_share": Metric(),
-        "outlier_share": Metric(),
+        "sink_share": SHARE,
+        "relative_sink_share": SHARE,
+        "outlier_share": SHARE,
     }
 
     def measure(self, piece: Piece) -> Sums:

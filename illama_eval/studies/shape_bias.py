@@ -46,11 +46,11 @@ class ShapeBias:
     wants: ClassVar[frozenset[str]] = frozenset({"logits"})
     requires: ClassVar[frozenset[str]] = frozenset({"cues"})
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "shape_bias": Metric(tolerance=1e-2),
+        "shape_bias": Metric(tolerance=1e-2, interval="share"),
         "shape_bias_wilson": Metric(),
         "shape_bias_macro": Metric(),
-        "undecided": Metric(better="lower"),
-        "category_accuracy": Metric(better="higher", tolerance=5e-3),
+        "undecided": Metric(better="lower", interval="wilson"),
+        "category_accuracy": Metric(better="higher", tolerance=5e-3, interval="wilson"),
         "shape_decisions": Metric(unit="images"),
         "texture_decisions": Metric(unit="images"),
         "error_consistency": Metric(unit="kappa", better="higher"),

@@ -18,6 +18,7 @@ from torch import Tensor
 from illama.sources.source import Source, hash_order
 from illama_eval.bootstrap import keys_of, weights_of
 from illama_eval.results import Curve, Row
+from illama_eval.statistics import mean_interval
 from illama_eval.study import Metric, StudyResult, row
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.features import Features, Kind
@@ -31,8 +32,9 @@ Shots: TypeAlias = "int | Literal['all']"
 
 STUDY = "transfer"
 METRICS: Mapping[str, Metric] = {
-    "top1": Metric(better="higher", tolerance=1e-2),
-    "held_out_top1": Metric(better="higher", tolerance=1e-2),
+    "top1": Metric(better="higher", tolerance=1e-2, interval="wilson"),
+    "top1_over_draws": Metric(better="higher"),
+    "held_out_top1": Metric(better="higher", tolerance=1e-2, interval="wilson"),
     "chosen_c": Metric(unit="factor"),
     "neighbours": Metric(unit="images"),
     "training_images": Metric(unit="images"),
@@ -231,11 +233,31 @@ def _few_shot_rows(
             made.append(_hits(task, logits))
             if config.draws > 1:
                 yield _accuracy_row(task, logits, weights, {"shots": shots, "draw": draw})
-        mean = torch.stack(made).mean(0)
-        reason = f"mean of {config.draws} draws" if config.draws > 1 else ""
-        top1 = weights @ mean / weights.sum(1)
+        yield from _mean_rows(torch.stack(made), shots, weights)
+
+
+def _mean_rows(hits: Tensor, shots: int, weights: Tensor) -> Iterator[Row]:
+    """Yield the mean accuracy of hits [draw, image] with the interval over images and over draws.
+
+    The first takes the draws as they are, the second the test images.
+    """
+    draws, images = hits.shape
+    at: dict[str, int | str] = {"shots": shots}
+    over_images = replace(METRICS["top1"], interval="share" if draws > 1 else "wilson")
+    top1 = weights @ hits.mean(0) / weights.sum(1)
+    reason = f"mean of {draws} draws, interval over the test images" if draws > 1 else ""
+    yield row("top1", top1, images, declared=over_images, at=at, reason=reason)
+    if draws > 1:
+        means = hits.mean(1).tolist()
         yield row(
-            "top1", top1, len(mean), declared=METRICS["top1"], at={"shots": shots}, reason=reason
+            "top1_over_draws",
+            float(top1[0]),
+            images,
+            declared=METRICS["top1_over_draws"],
+            at=at,
+            reason=f"Student's interval over {draws} draws of the training images, from "
+            f"{min(means):.4f} to {max(means):.4f}",
+            interval=mean_interval(means),
         )
 
 
@@ -307,8 +329,7 @@ def _accuracy_row(
     task: ProbeTask, logits: Tensor, weights: Tensor, at: Mapping[str, int | str]
 ) -> Row:
     top1 = weights @ _hits(task, logits) / weights.sum(1)
-    share = replace(METRICS["top1"], interval="wilson")
-    return row("top1", top1, len(logits), declared=share, at=at)
+    return row("top1", top1, len(logits), declared=METRICS["top1"], at=at)
 
 
 def make_set(source: Source, features: Features, device: torch.device) -> FeatureSet:

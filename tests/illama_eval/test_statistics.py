@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,12 +12,13 @@ from hypothesis import strategies as st
 from illama_eval.statistics import (
     REPLICATES,
     Z95,
-    basic_interval,
     detectable_difference,
     holm,
     mcnemar,
+    mean_interval,
     paired_difference,
     percentile_interval,
+    student_interval,
     student_p,
     welch,
     wilson_interval,
@@ -87,13 +90,35 @@ def test_replicates_that_are_not_finite_are_refused():
         percentile_interval(values)
 
 
-def test_the_basic_interval_mirrors_the_percentiles_and_stops_at_zero():
-    values = np.arange(1, REPLICATES + 1) / 1000
-    assert basic_interval(0.15, values) == pytest.approx((0.104, 0.295))
-    low, high = basic_interval(0.05, values)
-    assert low == 0
-    assert high == pytest.approx(0.095)
-    assert basic_interval(0.001, values + 1) == (0, 0)
+def test_without_skewness_the_interval_is_students():
+    spread = np.array([-1.0, 1.0] * (REPLICATES // 2)) * math.sqrt((REPLICATES - 1) / REPLICATES)
+    reach = 2.262157 * math.sqrt(10 / 9)  # t of nine degrees of freedom; of ten images
+    assert student_interval(5.0, 5 + spread, 10) == pytest.approx((5 - reach, 5 + reach))
+
+
+def test_the_interval_of_skewed_replicates_reaches_further_to_the_long_side():
+    replicates = np.random.default_rng(0).gamma(4, size=REPLICATES)
+    low, high = student_interval(4.0, replicates, 50)
+    assert high - 4 > 1.3 * (4 - low) > 0
+    mirrored = student_interval(-4.0, -replicates, 50)
+    assert mirrored == pytest.approx((-high, -low))
+
+
+def test_replicates_that_do_not_vary_have_an_interval_of_no_width():
+    assert student_interval(0.1, np.full(REPLICATES, 0.1), 50) == (0.1, 0.1)
+    with pytest.raises(ValueError, match="several images"):
+        student_interval(0.1, np.full(REPLICATES, 0.1), 1)
+
+
+def test_the_interval_of_a_mean_of_repetitions_agrees_with_scipy():
+    from scipy.stats import t, ttest_1samp
+
+    values = [10.3, 12.0, 12.4, 12.6, 14.9]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == pytest.approx((expected.low, expected.high))
+    assert t.ppf(0.975, 4) == pytest.approx(2.776, abs=1e-3)
+    with pytest.raises(ValueError, match="at least two"):
+        mean_interval([1.0])
 
 
 def test_mcnemar_of_106_against_82_discordant_images():

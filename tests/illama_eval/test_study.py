@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from illama_eval.bootstrap import key_of, keys_of, weights_of
-from illama_eval.statistics import REPLICATES
+from illama_eval.statistics import REPLICATES, student_interval, wilson_interval
 from illama_eval.study import Metric, accumulate, add, record, row, weigh
 
 IDS = [f"n01440764/image-{number}" for number in range(5000)]
@@ -140,29 +140,52 @@ def splitmix64(state: int) -> int:
     return state ^ (state >> 31)
 
 
+def varying(estimate: float, middle: float = 0.1) -> torch.Tensor:
+    """Return an estimate and 200 replicates around a middle."""
+    spread = torch.linspace(-0.05, 0.05, REPLICATES, dtype=torch.float64)
+    return torch.cat((torch.tensor([estimate], dtype=torch.float64), middle + spread))
+
+
 def test_a_row_takes_its_interval_from_the_replicates():
-    values = torch.cat(
-        (torch.tensor([0.5], dtype=torch.float64), torch.arange(1, REPLICATES + 1).double() / 1000)
-    )
-    values[0] = 0.1
-    found = row("top1", values, 7, declared=Metric())
-    assert (found.value, found.low, found.high) == (0.1, 0.005, 0.196)
+    found = row("brier", varying(0.1), 7, declared=Metric())
+    assert (found.low, found.high) == student_interval(0.1, varying(0.1)[1:].numpy(), 7)
     assert found.images == 7
     assert not found.reason
     assert found.replicates is not None
     assert found.replicates.shape == (REPLICATES,)
 
 
-def test_a_binned_error_reflects_its_replicates_about_the_estimate():
-    values = torch.cat(
-        (torch.tensor([0.1], dtype=torch.float64), torch.arange(1, REPLICATES + 1).double() / 1000)
-    )
-    found = row("ece", values, 7, declared=Metric(interval="basic"))
-    assert found.low == pytest.approx(0.2 - 0.196)
-    assert found.high == pytest.approx(0.2 - 0.005)
+@pytest.mark.parametrize(
+    ("unit", "ends"), [("fraction", (0, 1)), ("nats", (0, math.inf)), ("cosine", (-1, 1))]
+)
+def test_an_interval_stays_within_what_values_there_can_be(unit, ends):
+    values = 40 * (varying(0.1) - 0.1)
+    values[0] = 0.5
+    found = row("any", values, 9, declared=Metric(unit=unit))
+    assert (found.low, found.high > 1) == (ends[0], ends[1] > 1)
 
 
-@pytest.mark.parametrize("interval", ["percentile", "basic", "wilson"])
+@pytest.mark.parametrize("estimate", [0.0, 1.0])
+def test_a_share_that_no_image_changes_has_wilsons_interval(estimate):
+    values = torch.full((1 + REPLICATES,), estimate, dtype=torch.float64)
+    found = row("sink_share", values, 30, declared=Metric(interval="share"))
+    assert (found.low, found.high) == wilson_interval(30 * estimate, 30)
+    still = row("reach", values, 30, declared=Metric())
+    assert still.low == still.high == estimate
+
+
+def test_an_interval_that_would_not_cover_is_withheld_with_its_reason():
+    found = row("nll", varying(0.1), 30, declared=Metric(), withheld="too few wrong answers")
+    assert (found.low, found.high, found.replicates) == (None, None, None)
+    assert found.reason == "no interval: too few wrong answers"
+
+
+def test_a_given_interval_needs_no_replicates():
+    found = row("ece", 0.1, 30, declared=Metric(), interval=(0.05, 0.2))
+    assert (found.low, found.high, found.replicates, found.reason) == (0.05, 0.2, None, "")
+
+
+@pytest.mark.parametrize("interval", ["student", "share", "wilson"])
 @pytest.mark.parametrize("estimate", [0.0, 0.4, 1.0])
 def test_no_interval_excludes_its_estimate(interval, estimate):
     replicates = torch.linspace(0.2, 0.3, REPLICATES, dtype=torch.float64)

@@ -35,7 +35,7 @@ def draw_accuracy(run: Run) -> Iterator[Drawing]:
         "accuracy_top1",
         title="Top-1 accuracy",
         caption=f"The highest top-1 accuracy is that of {best.label}, {show_row(first).full}, "
-        f"on {first.images:,} images. Bars: 95 % bootstrap interval of each subject alone; on "
+        f"on {first.images:,} images. Bars: 95 % interval of each subject alone; on "
         "equal images the paired difference is surer than two overlapping bars suggest.",
         height=0.6 + _ROW * len(shown),
     )

@@ -128,7 +128,7 @@ def _caption(run: Run, subject: str, ways: Sequence[str], shown: int, classes: i
     part = "" if shown == classes else f" The {shown // 2} best and worst of {classes} are shown."
     return (
         f"mIoU of {drawable(subject, 28)} on {images_of(run, _STUDY)}: {', '.join(parts)}. Points: "
-        "IoU from the pixels of all images; bars: 95 % bootstrap intervals; at the right, the "
+        "IoU from the pixels of all images; bars: 95 % intervals; at the right, the "
         f"share of the pixels that have the class.{part}"
     )
 

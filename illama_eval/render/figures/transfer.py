@@ -105,7 +105,7 @@ def _x_of(run: Run, row: Row, key: str) -> float:
 def _draw(
     name: str, title: str, caption: str, lines: Sequence[Line], label: str, banded: Run | None
 ) -> Drawing:
-    """Return the lines on a logarithmic scale; with a run, the range of its draws as bands."""
+    """Return the lines on a logarithmic scale; with a run, the interval over draws as bands."""
     drawing = sheet(name, title=title, caption=caption, height=_HIGH + 0.65)
     names = label_width(line.look.label for line in lines)
     axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, _HIGH)
@@ -158,8 +158,8 @@ def _draw_line(axes: Axes, line: Line) -> None:
 
 
 def _draw_band(axes: Axes, run: Run, line: Line) -> None:
-    """Shade from the lowest to the highest draw."""
-    found = [(x, _range_of_draws(run, line.subject, row)) for x, row in line.points]
+    """Shade the interval over the draws; where there is one draw, none."""
+    found = [(x, _over_draws(run, line.subject, row)) for x, row in line.points]
     shown = [(x, ends) for x, ends in found if ends is not None]
     if shown:
         axes.fill_between(
@@ -172,13 +172,13 @@ def _draw_band(axes: Axes, run: Run, line: Line) -> None:
         )
 
 
-def _range_of_draws(run: Run, subject: str, row: Row) -> tuple[float, float] | None:
-    """Return the lowest and the highest draw of the row's number of images; one alone is both."""
-    drawn = rows_at(run, STUDY, "top1", subject, ("shots", "draw"), shots=row.at["shots"])
-    values = [each.value for each in drawn if each.value is not None]
-    if not values and row.value is not None:
-        values = [row.value]
-    return (min(values), max(values)) if values else None
+def _over_draws(run: Run, subject: str, row: Row) -> tuple[float, float] | None:
+    """Return the interval over draws at the row's number of images; of all images, the value."""
+    for found in rows_at(run, STUDY, "top1_over_draws", subject, ("shots",)):
+        same = found.at["shots"] == row.at["shots"]
+        if same and found.low is not None and found.high is not None:
+            return found.low, found.high
+    return None if row.value is None else (row.value, row.value)
 
 
 def _label_axes(axes: Axes, lines: Sequence[Line], label: str) -> None:
@@ -204,8 +204,8 @@ def _few_shot_caption(run: Run, lines: Sequence[Line]) -> str:
     ]
     return (
         f"{' '.join(parts)} On {images_of_top1(run)} test images. Points: mean over the draws of "
-        "so few images; bands: lowest to highest draw; bars: 95 % bootstrap interval over the "
-        "test images."
+        "so few images; bands: 95 % interval of that mean over the draws (Student's t); bars: 95 % "
+        "interval over the test images."
     )
 
 
@@ -220,7 +220,7 @@ def _grid_caption(run: Run, lines: Sequence[Line]) -> str:
     return (
         f"{' '.join(parts)} Accuracy on {held:,} training images that were held out, "
         "stratified by class; the test images took no part. Rings: chosen. Bars and bands: 95 % "
-        "bootstrap interval."
+        "interval."
     )
 
 
@@ -234,7 +234,7 @@ def _neighbour_caption(run: Run, lines: Sequence[Line]) -> str:
         parts.append(f"{line.look.label}: {show_row(at).full} with k = {k}.")
     return (
         f"{' '.join(parts)} k was given beforehand, not chosen by this figure. On "
-        f"{images_of_top1(run)} test images; bars: 95 % bootstrap interval."
+        f"{images_of_top1(run)} test images; bars: 95 % interval."
     )
 
 

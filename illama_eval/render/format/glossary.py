@@ -49,6 +49,7 @@ _METRICS = {
     "logit_sqnr": "SQNR of logits",
     "sqnr": "SQNR of tokens",
     "held_out_top1": "held-out top-1",
+    "top1_over_draws": "top-1, interval over draws",
     "chosen_c": "chosen C",
     "shape_bias_wilson": "shape bias, Wilson interval",
     "shape_bias_macro": "shape bias, mean of categories",
@@ -238,6 +239,8 @@ DEFINED: Mapping[str, str] = {
     "iou": "pixels found in a class over pixels that have it or are given it",
     "pixels": "share of the labeled pixels that have a class",
     "sqnr": "the same for all tokens after a block",
+    "top1_over_draws": "mean top-1 of classifiers of few images each; the interval says how far "
+    "other training images would move it, that of top-1 how far other test images would",
     "held_out_top1": "top-1 on the held-out training images by which C was chosen",
     "chosen_c": "inverse strength of the L2 penalty of the linear probe, chosen on held-out images",
     "neighbours": "how many nearest training images vote",

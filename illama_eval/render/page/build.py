@@ -31,11 +31,12 @@ from illama_eval.render.paper import PAPER
 from illama_eval.render.samples import Samples as Stored
 
 NOTES = """\
-Intervals are 95 % bootstrap intervals over the images: every image has 200 Poisson weights that \
-depend on its id alone, so two runs over the same images are resampled alike and their differences \
-are paired. They cover the choice of images, not training seeds, hardware or labels.
-Binned calibration errors are biased upward in resamples; their intervals are reflected about the \
-estimate (basic bootstrap).
+Intervals are 95 % intervals over the images: every image has 200 Poisson weights that depend on \
+its id alone, so two runs over the same images are resampled alike and their differences are \
+paired. They cover the choice of images, not training seeds, hardware or labels. Means have \
+Student's interval with the resamples' deviation and skewness, shares of images Wilson's, binned \
+calibration errors the inverse of their test, ranks of mean maps a jackknife over groups of images.
+Where no interval is known to cover, none is given, and the reason stands beside the number.
 Digits follow the interval: two significant digits of its half-width; without one, four. A dash \
 stands where a number is not defined, with the reason beside it.
 Numbers by layer, head or class are explored, not tested: among hundreds some differ by chance.

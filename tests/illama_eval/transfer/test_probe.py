@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from illama_eval.statistics import mean_interval
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
 
@@ -59,3 +60,18 @@ def test_an_image_is_left_out_of_its_own_few_neighbours():
     choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=1)
     rows = [row for row in probe(lonely, choices).result.rows if row.metric == "top1"]
     assert [row.value for row in rows] == [0.0, 0.0]
+
+
+def test_a_mean_over_draws_has_an_interval_over_images_and_one_over_draws():
+    task = make_task(classes=2)
+    noisy = replace(task.train, features=task.train.features + 4 * torch.randn(40, 6))
+    choices = ProbeConfig(probe="knn", neighbours=(1,), shots=(1,), draws=4)
+    rows = probe(replace(task, train=noisy), choices).result.rows
+    drawn = [row.value for row in rows if "draw" in row.at]
+    (images,) = (row for row in rows if row.metric == "top1" and set(row.at) == {"shots"})
+    (draws,) = (row for row in rows if row.metric == "top1_over_draws")
+    low, high = mean_interval(drawn)
+    assert images.value == draws.value == pytest.approx(sum(drawn) / 4)
+    assert (draws.low, draws.high) == pytest.approx((max(0, low), min(1, high)))
+    assert "over the test images" in images.reason
+    assert "over 4 draws of the training images" in draws.reason
