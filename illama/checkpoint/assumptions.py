@@ -15,6 +15,8 @@ from illama.transforms import IMAGENET_MEAN, IMAGENET_STD, Transform, evaluation
 
 HALF: Channels = (0.5, 0.5, 0.5)
 """Mean and std of the released code where its arguments say not to take ImageNet's."""
+WHOLLY = frozenset(("mean", "crop"))
+"""Both parts of a transform: the colours, by their mean, and the size, by its crop."""
 _CHANNELS = 3
 
 
@@ -95,8 +97,8 @@ def overrides_of(
     stated = own_heads(found)
     if heads is not None and stated is not None and heads != stated:
         yield Override(what="heads", value=str(heads), own=str(stated))
-    own = stated_soft_mask(found, released=released)
-    if soft_mask is not None and own is not None and soft_mask != own:
+    own = stated_soft_mask(found, released=released) or 0.0
+    if soft_mask is not None and soft_mask != own:
         yield Override(what="soft_mask", value=f"{soft_mask:g}", own=f"{own:g}")
 
 
@@ -123,7 +125,7 @@ def prepare_transform(
 ) -> Prepared:
     """Return the transform that is stored, given, in the arguments or implied, in this order."""
     stored = found.transform
-    own, stated = evaluation_transform(image_size), frozenset(("mean", "crop"))
+    own, stated = evaluation_transform(image_size), WHOLLY
     if stored is not None:
         own = Transform.from_dict(stored, image_size)
     elif not released:
@@ -133,7 +135,7 @@ def prepare_transform(
     return Prepared(
         transform=chosen,
         assumptions=tuple(_transform_assumptions(chosen, stated, given)),
-        overrides=tuple(_transform_overrides(own, chosen, stated, given)),
+        overrides=tuple(transform_overrides(own, chosen, stated)),
     )
 
 
@@ -187,10 +189,10 @@ def _transform_assumptions(
         )
 
 
-def _transform_overrides(
-    own: Transform, chosen: Transform, stated: frozenset[str], given: Mapping[str, Any]
+def transform_overrides(
+    own: Transform, chosen: Transform, stated: frozenset[str] = WHOLLY
 ) -> Iterator[Override]:
-    """Yield what of the stored transform the options change."""
+    """Yield what of the stated parts of a transform was changed."""
     parts = {
         "mean": ("mean", _numbers(chosen.mean), _numbers(own.mean)),
         "std": ("mean", _numbers(chosen.std), _numbers(own.std)),
@@ -198,7 +200,7 @@ def _transform_overrides(
         "interpolation": ("crop", chosen.interpolation, own.interpolation),
     }
     for what, (part, value, before) in parts.items():
-        if what in given and part in stated and value != before:
+        if part in stated and value != before:
             yield Override(what=what, value=value, own=before)
 
 

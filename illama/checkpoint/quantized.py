@@ -24,6 +24,7 @@ from illama.checkpoint.weights import checksum
 from illama.files import CheckpointError
 from illama.layers import Attention, halves_first
 from illama.model import Model
+from illama.transforms import Transform
 
 FORMAT = 1
 """Version of the layout on disk."""
@@ -113,8 +114,10 @@ def serialize(
     model: Model,
     weights: Mapping[str, QuantizedWeight],
     about: Mapping[str, Any],
+    *,
     soft_mask: float,
     class_names: Sequence[str] | None = None,
+    transform: Transform | None = None,
 ) -> bytes:
     """Return the bytes of a quantized model's file.
 
@@ -129,6 +132,8 @@ def serialize(
     }
     if class_names is not None:
         record["class_names"] = list(class_names)
+    if transform is not None:
+        record["transform"] = transform.to_dict()
     record = json.loads(json.dumps(record))
     header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
     return safetensors.torch.save(state, {"illama": header})

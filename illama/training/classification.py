@@ -17,12 +17,12 @@ from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.distributed import World
 from illama.sources.source import Source
 from illama.training.augmentation import Augmentation
-from illama.training.initial import build
+from illama.training.initial import build, transform_of
 from illama.training.loader import Batch, ImageDataset
 from illama.training.mixup import Mixing, cross_entropy
 from illama.training.recipe import Recipe
 from illama.training.task import Record, Runs, Scored, TrainingError
-from illama.transforms import Transform, evaluation_transform
+from illama.transforms import Transform
 
 _NAMES = {"test_loss": 1, "test_acc1": 100, "test_acc5": 100}
 
@@ -30,8 +30,13 @@ _NAMES = {"test_loss": 1, "test_acc1": 100, "test_acc5": 100}
 class Classification:
     """One class for each image."""
 
+    def __init__(self) -> None:
+        self.transform: Transform | None = None
+        """Of the model that was built; stored with its weights."""
+
     def build(self, recipe: Recipe) -> Any:
         """Return the recipe's model."""
+        self.transform = transform_of(recipe)
         return build(recipe)
 
     def check(self, source: Source, recipe: Recipe) -> Source:
@@ -49,7 +54,7 @@ class Classification:
 
     def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return the images with the recipe's augmentation, or with the evaluation transform."""
-        transform = evaluation_transform(recipe.image_size)
+        transform = transform_of(recipe)
         vary = (
             Augmentation(recipe, transform)
             if training
@@ -74,7 +79,7 @@ class Classification:
 
     def save(self, network: Any, path: Path, **about: Any) -> None:
         """Write a model's checkpoint."""
-        save_checkpoint(network, path, **about)
+        save_checkpoint(network, path, transform=self.transform, **about)
 
     def read(self, path: Path, *, ema: bool = False) -> Any:
         """Return the model of a checkpoint."""

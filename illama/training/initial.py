@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from illama.checkpoint.load import read_checkpoint
+from illama.checkpoint.load import Checkpoint, read_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.model import Model
 from illama.training.recipe import Recipe, RecipeError
+from illama.transforms import Transform, evaluation_transform
 
 
 def build(recipe: Recipe) -> Model:
@@ -33,6 +34,18 @@ def build(recipe: Recipe) -> Model:
     return model
 
 
+def transform_of(recipe: Recipe) -> Transform:
+    """Return the evaluation transform: that of the `start` checkpoint, or the size's.
+
+    Raises:
+        CheckpointError: the checkpoint to start from is missing or refused.
+    """
+    if recipe.start is None:
+        return evaluation_transform(recipe.image_size)
+    config = Config.at(recipe.step, recipe.size)
+    return _read(recipe.start, image_size=recipe.image_size, heads=config.heads).transform
+
+
 def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
     """Load a checkpoint's weights; a head of another number of classes stays as it is.
 
@@ -41,7 +54,8 @@ def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
     Raises:
         CheckpointError: they are missing or of another architecture.
     """
-    found = read_checkpoint(start, image_size=model.config.image_size, soft_mask=0).model
+    config = model.config
+    found = _read(start, image_size=config.image_size, heads=config.heads).model
     state = found.state_dict()
     if found.config.classes != model.config.classes:
         state = {name: value for name, value in state.items() if not name.startswith("head.")}
@@ -57,3 +71,23 @@ def fill(model: Model, start: str, *, without: tuple[str, ...] = ()) -> None:
             " set size and step to those of the checkpoint"
         )
     model.load_state_dict({**own, **state})
+
+
+def _read(start: str, *, image_size: int, heads: int) -> Checkpoint:
+    """Return a checkpoint to start from, in full precision, with the recipe's heads.
+
+    Raises:
+        CheckpointError: it is quantized, or has another number of heads.
+    """
+    found = read_checkpoint(start, image_size=image_size, heads=heads, soft_mask=0)
+    if found.quantization is not None:
+        raise CheckpointError(
+            f"{start}: is quantized, which cannot be trained; start from the full-precision file"
+        )
+    other = next((each for each in found.overrides if each.what == "heads"), None)
+    if other is not None:
+        raise CheckpointError(
+            f"{start}: has {other.own} heads, the recipe's model {heads}; set size to that of the "
+            "checkpoint"
+        )
+    return found

@@ -34,7 +34,8 @@ class SharedOptions:
         list[Path] | None,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="Checkpoint files (.pth, .safetensors); without one, the bundled demo.",
+            help="Checkpoint files (.pth, .safetensors), each with settings of its own if need be, "
+            "as b.pth:soft_mask=1,heads=6; without one, the bundled demo.",
             show_default=False,
         ),
     ] = None
@@ -84,6 +85,25 @@ class SharedOptions:
         None
     )
     image_size: Annotated[int | None, option("Resize positions to this input size.", MODEL)] = None
+    key: Annotated[
+        str | None, option("Which weights to take, where a file has several models'.", MODEL)
+    ] = None
+    mean: Annotated[
+        str | None, option("Subtracted from R,G,B in 0..1. Default: the file's own.", IMAGES)
+    ] = None
+    std: Annotated[
+        str | None, option("What R,G,B are divided by. Default: the file's own.", IMAGES)
+    ] = None
+    crop: Annotated[
+        str | None,
+        option(
+            "Side of the centre crop over the short side, such as 0.875; none: the whole image.",
+            IMAGES,
+        ),
+    ] = None
+    interpolation: Annotated[
+        str | None, option("bicubic or bilinear. Default: the file's own.", IMAGES)
+    ] = None
     ema: Annotated[bool, option("Take the averaged weights.", MODEL, "--ema")] = False
     out: Annotated[
         Path | None, option("Run directory; by default reports/NAME-SHA/COMMAND.", OUTPUT)

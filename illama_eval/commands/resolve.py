@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,14 @@ import typer
 from illama.distributed import choose_device
 from illama.sources import open_source
 from illama.sources.source import Source
+from illama_eval.commands.checkpoints import transform_options
 from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.settings import (
+    open_checkpoints,
+    remarks_on,
+    transform_words,
+    with_transform,
+)
 from illama_eval.cue_conflict import (
     CueConflictError,
     Decisions,
@@ -26,7 +33,7 @@ from illama_eval.run.job import PrecomputedStudy, unseen
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
-from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject, open_checkpoint
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject
 from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.predictions import open_predictions
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
@@ -131,7 +138,7 @@ def resolve(
         studies = tuple(study for study in studies if study.name != "agreement")
     digests = [digest_of(subject) for subject in subjects]
     out = shared.out or default_out([subject.name for subject in subjects], digests, command)
-    note = "\n".join(filter(None, (note, *unfit, *notes)))
+    note = "\n".join(filter(None, (note, *unfit, *notes, *remarks_on(subjects))))
     return Request(subjects=subjects, source=source, studies=studies, out=out, note=note)
 
 
@@ -206,28 +213,15 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | NetworkSubject,
         "compiled": shared.compiled,
         "ema": shared.ema,
     }
+    options = transform_options(transform_words(shared))
+    others = [open_timm(name, of, image_size=shared.image_size, **same) for name, of in pairs]
     subjects = [
-        *_open_checkpoints(shared, paths, same),
-        *(open_timm(name, of, image_size=shared.image_size, **same) for name, of in pairs),
+        *open_checkpoints(shared, paths, same),
+        *(with_transform(each, options) for each in others),
     ]
     digests = [digest_of(subject) for subject in subjects]
     names = unique_names([subject.name for subject in subjects], digests)
     return tuple(replace(each, name=name) for each, name in zip(subjects, names, strict=True))
-
-
-def _open_checkpoints(
-    shared: SharedOptions, paths: Sequence[Path], same: Mapping[str, Any]
-) -> Iterator[ModelSubject]:
-    """Yield the checkpoints, with the options that are for checkpoints alone."""
-    given = {
-        name: getattr(shared, name)
-        for name in ("soft_mask", "heads", "masking", "image_size")
-        if getattr(shared, name) is not None
-    }
-    idle = sorted(set(given) - {"image_size"})
-    if idle and not paths:
-        raise SubjectError(f"--{idle[0].replace('_', '-')} is for checkpoints; none is given")
-    yield from (open_checkpoint(path, **same, **given) for path in paths)
 
 
 def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from illama_eval.commands.evaluate import (
 )
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, default_out, open_subjects, parse_batch_size
+from illama_eval.commands.settings import remarks_on
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
 from illama_eval.study import StudyResult
@@ -107,7 +108,7 @@ def open_task(
     if options.control:
         first = as_checkpoint(bases[0], "--control needs a checkpoint of illama")
         bases = (*bases, with_random_weights(first, shared.seed))
-    return bases, split, "" if given else FIRST_LOOK
+    return bases, split, "\n".join(([] if given else [FIRST_LOOK]) + remarks_on(bases))
 
 
 def describe_train(source: Source) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
 from illama.sources.source import Source
+from illama.transforms import Transform
 from illama_eval.quantize.activations import Inputs, choose_range, linear, observe_inputs
 from illama_eval.quantize.rounding import round_scale, round_weight
 from illama_eval.quantize.schemes import (
@@ -64,6 +65,8 @@ class Quantized:
     soft_mask: float = 0.0
     class_names: tuple[str, ...] | None = None
     """The names of the head's classes, if the base has them."""
+    transform: Transform | None = None
+    """The evaluation transform of the base."""
     layers: tuple[Mapping[str, Any], ...] = field(default=())
     """Name, bits, shape and SQNR of the weight in dB, of every quantized layer."""
 
@@ -75,8 +78,14 @@ class Quantized:
     @cached_property
     def file(self) -> bytes:
         """The bytes of the model's file."""
-        about, names = self.record, self.class_names
-        return serialize(self.model, self.weights, about, self.soft_mask, names)
+        return serialize(
+            self.model,
+            self.weights,
+            self.record,
+            soft_mask=self.soft_mask,
+            class_names=self.class_names,
+            transform=self.transform,
+        )
 
     @cached_property
     def packed(self) -> dict[str, Tensor]:
@@ -173,6 +182,7 @@ def quantize(
         weights=weights,
         soft_mask=subject.soft_mask,
         class_names=class_names_of(subject),
+        transform=subject.transform,
         layers=layers,
         record=_record(subject, config, plan, calibration, folded),
     )

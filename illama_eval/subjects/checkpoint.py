@@ -14,7 +14,7 @@ from illama.checkpoint.load import Checkpoint, read_checkpoint
 from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, Piece
-from illama.transforms import Transform, evaluation_transform
+from illama.transforms import CROP_RATIO, Transform
 from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, Subject, SubjectError
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo" / "illama_demo_nano.safetensors"
@@ -107,15 +107,29 @@ def open_checkpoint(
     return ModelSubject(
         name=name or path.stem,
         model=model,
-        transform=evaluation_transform(model.config.image_size, preprocess),
+        transform=_transform(checkpoint, preprocess),
         soft_mask=checkpoint.soft_mask,
         dtype=dtype,
         provenance=_provenance(checkpoint, preprocess),
     )
 
 
+def _transform(checkpoint: Checkpoint, preprocess: Preprocess) -> Transform:
+    """Return the checkpoint's transform, or the paper's for calibration with its colours."""
+    if preprocess == "model":
+        return checkpoint.transform
+    return replace(
+        checkpoint.transform, resize="short-side", interpolation="bilinear", crop_ratio=CROP_RATIO
+    )
+
+
 def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
     """Return the provenance of a checkpoint file for the header, without a path."""
+    assumed = [
+        each.to_dict()
+        for each in checkpoint.assumptions
+        if preprocess == "model" or each.what != "resizing"
+    ]
     return {
         "file": Path(checkpoint.path).name,
         "file_sha256": checkpoint.file_sha256,
@@ -129,6 +143,8 @@ def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
         "notes": list(checkpoint.notes),
         "class_names": None if checkpoint.class_names is None else list(checkpoint.class_names),
         "preprocess": preprocess,
+        "assumptions": assumed,
+        "overrides": [each.to_dict() for each in checkpoint.overrides],
     }
 
 

@@ -163,7 +163,7 @@ def write_start(base: ModelSubject, path: Path, classes: int, seed: int) -> None
     kept = {k: v for k, v in base.model.state_dict().items() if not k.startswith("head.")}
     model.load_state_dict({**model.state_dict(), **kept})
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(model, path)
+    save_checkpoint(model, path, transform=base.transform)
 
 
 def _find_size(base: ModelSubject, config: Config) -> tuple[str, str]:

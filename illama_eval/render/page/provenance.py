@@ -19,6 +19,8 @@ from illama_eval.results import nested_get
 
 _LONGEST = 200
 _SHA = 8
+_ELSEWHERE = frozenset(("name", "args", "assumptions", "overrides"))
+"""Fields of a model's description that are shown in another place of the page."""
 _PARAMETERS = {
     ("calibration", "bins"): "--bins",
     ("calibration", "split"): "--calibration-split",
@@ -118,6 +120,7 @@ def _limits(models: ReportModels) -> Iterator[str]:
         if lost:
             total = model.known("source", "images")
             yield f"{model.label}: {lost} of {total} images could not be read and are left out."
+        yield from (f"{model.label}: {text}." for text in _remarks(model))
     for reason in models.apart:
         yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}."
     for row in (each for rows in models.headline.values() for each in rows.values()):
@@ -126,6 +129,14 @@ def _limits(models: ReportModels) -> Iterator[str]:
                 f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
                 f"{row.images:,} images, counted as wrong."
             )
+
+
+def _remarks(model: ReportModel) -> Iterator[str]:
+    """Yield what was assumed of a model, and what options changed, as its header records it."""
+    for kind, verb in (("assumptions", "assumed"), ("overrides", "changed")):
+        for each in model.described.get(kind) or ():
+            if isinstance(each, Mapping):
+                yield f"{verb}: {sanitize(each.get('text', ''), _LONGEST)}"
 
 
 def _command(models: ReportModels, model: ReportModel) -> str:
@@ -176,7 +187,7 @@ def _fields(model: ReportModel) -> Iterator[tuple[str, str]]:
 
 
 def _recorded(model: ReportModel) -> dict[str, Any]:
-    shown = {key: value for key, value in model.described.items() if key not in {"name", "args"}}
+    shown = {key: value for key, value in model.described.items() if key not in _ELSEWHERE}
     return {
         "model": shown,
         "trained with": model.described.get("args") or {},

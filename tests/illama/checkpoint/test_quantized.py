@@ -23,7 +23,7 @@ CONFIG = Config(image_size=16, patch_size=8, width=32, depth=2, heads=2, classes
 @pytest.fixture(scope="module")
 def file(quantized_model) -> bytes:
     model, weights = quantized_model()
-    return serialize(model, weights, {"scheme": "w4"}, 0.0)
+    return serialize(model, weights, {"scheme": "w4"}, soft_mask=0.0)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def file(quantized_model) -> bytes:
 def test_a_file_loads_again_with_the_same_logits_and_digest(quantized_model, tmp_path, bits, more):
     model, weights = quantized_model(bits, **more)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(serialize(model, weights, {"scheme": "test"}, 0.0))
+    path.write_bytes(serialize(model, weights, {"scheme": "test"}, soft_mask=0.0))
     images = torch.randn(3, 3, 16, 16)
     found = read_checkpoint(path)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_every_byte_of_a_file_is_something(quantized_model, file):
 def test_a_soft_mask_of_one_gives_the_bidirectional_quantized_model(quantized_model, tmp_path):
     model, weights = quantized_model(8)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(serialize(model, weights, {}, 1.0))
+    path.write_bytes(serialize(model, weights, {}, soft_mask=1.0))
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         logits = load(path)(images)
