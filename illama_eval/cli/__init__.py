@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from illama_eval.cli import evaluate, export, quantize, report, roadmap, table, transfer
+from illama_eval.cli import evaluate, export, quantize, report, roadmap, series, table, transfer
 from illama_eval.cli.app import app
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "quantize",
     "report",
     "roadmap",
+    "series",
     "table",
     "transfer",
 ]

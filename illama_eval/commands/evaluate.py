@@ -144,7 +144,10 @@ def run_and_report(
     if request.note:
         log.print(request.note, markup=False)
     try:
-        with progress(log, options_of(shared, request.source, request.subjects[0])) as options:
+        chosen = replace(
+            options_of(shared, request.source, request.subjects[0]), variable=request.variable
+        )
+        with progress(log, chosen) as options:
             run = evaluate(
                 request.subjects,
                 request.source,

@@ -130,8 +130,10 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     """Return the command with the fields of SharedOptions as further options.
 
     The command is called with a SharedOptions as its first argument and its own options by name.
+    An option of its own takes the place of a shared one of that name.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    replaced = {each.name for each in own}
     hints = get_type_hints(SharedOptions, include_extras=True)
     shared = [
         inspect.Parameter(
@@ -141,6 +143,7 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
             annotation=hints[each.name],
         )
         for each in fields(SharedOptions)
+        if each.name not in replaced
     ]
 
     def run(**values: Any) -> int:

@@ -29,7 +29,7 @@ from illama_eval.cue_conflict import (
     number_decisions,
     read_observers,
 )
-from illama_eval.run.job import PrecomputedStudy, unseen
+from illama_eval.run.job import PrecomputedStudy, Variable, unseen
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
@@ -45,6 +45,8 @@ FIRST_LOOK = (
     "of images, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
 )
 """Note on images that were not chosen by the user."""
+EVERYTHING = frozenset({"run", "quantize", "sweep", "trajectory"})
+"""Commands that measure all that fits, and leave out what does not."""
 LACKING: Mapping[str, str] = {
     "labels": "which this source lacks for this head; use class folders, or --labels CSV",
     "cues": "which this source lacks; use cue-conflict pictures: SHAPE/SHAPE1-TEXTURE2.jpg",
@@ -62,6 +64,8 @@ class Request:
     out: Path
     note: str = ""
     precomputed: PrecomputedStudy | None = None
+    variable: Variable | None = None
+    """What differs from subject to subject, where one model is measured over a range of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +112,11 @@ def resolve(
     parameters: Mapping[str, Mapping[str, Any]],
     predictions: Path | None = None,
     cues: ShapeBiasInputs | None = None,
+    opened: Sequence[ModelSubject] | None = None,
 ) -> Request:
     """Return the subjects, the source, the studies and the directory that the options mean.
+
+    `opened` are subjects that are open already, in place of those that the options name.
 
     Raises:
         SubjectError: labels are needed and the source has none, or an option does not fit.
@@ -125,9 +132,9 @@ def resolve(
         digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
         out = shared.out or default_out([predictions.stem], [digest], command)
         return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
-    everything = command in {"run", "quantize"}
+    everything = command in EVERYTHING
     source, note = choose_source(shared, studies, everything=everything)
-    subjects = open_subjects(shared)
+    subjects = tuple(opened) if opened else open_subjects(shared)
     for subject in subjects:
         source = source.for_head(subject.classes)
     fitted, unfit = _fit(

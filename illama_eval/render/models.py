@@ -146,8 +146,8 @@ def _compare(
         for model in models
     }
     compared = {
-        (first.name, second.name): compare([measured[first.name]], [measured[second.name]])
-        for first, second in combinations(models, 2)
+        (first, second): compare([measured[first]], [measured[second]])
+        for first, second in _pairs(list(measured), read)
     }
     apart = dict.fromkeys(
         f"{second}, beside {first}: {mismatch.field} is {mismatch.candidate}, "
@@ -156,6 +156,17 @@ def _compare(
         for mismatch in comparison.mismatches
     )
     return compared, list(apart)
+
+
+def _pairs(names: Sequence[str], read: Mapping[Path, Run]) -> Iterator[tuple[str, str]]:
+    """Yield every two models; of one model over a range, its reference and each other alone."""
+    variables = [nested_get(run.header, "variable") for run in read.values()]
+    if len(variables) > 1 or variables == [None]:
+        yield from combinations(names, 2)
+        return
+    reference = nested_get(variables[0], "reference")
+    if reference in names:
+        yield from ((reference, name) for name in names if name != reference)
 
 
 def without_paths(text: str, paths: Iterable[Path]) -> str:

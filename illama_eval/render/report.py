@@ -9,6 +9,7 @@ from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figures
 from illama_eval.render.figures.segmentation import read_segments
+from illama_eval.render.figures.series import draw_series
 from illama_eval.render.models import ReportModels, load_models
 from illama_eval.render.page.build import document_of
 from illama_eval.render.page.document import Document, to_text_table
@@ -36,7 +37,10 @@ def render_directory(directory: Path) -> list[Path]:
         ResultError: there is no readable run.json, or another file is damaged.
     """
     models = load_models([directory])
-    drawings = draw_all(models.run, read_samples(directory), read_segments(directory))
+    drawings = [
+        *draw_series(models),
+        *draw_all(models.run, read_samples(directory), read_segments(directory)),
+    ]
     figures = write_figures(drawings, directory / "figures")
     written = _write(models, drawings, directory, None)
     return [*figures, *written, *write_quantization(directory, models.run)]
@@ -55,7 +59,8 @@ def write_report(
     """
     models = load_models(directories)
     alone = directories[0] if len(directories) == 1 else None
-    drawings = draw_embedded(models.run, read_segments(alone) if alone else None)
+    segments = read_segments(alone) if alone else None
+    drawings = [*draw_series(models), *draw_embedded(models.run, segments)]
     return _write(models, drawings, out or alone or COMPARISON, result)
 
 

@@ -102,9 +102,20 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             name: {metric: asdict(declared) for metric, declared in metrics.items()}
             for name, metrics in _declared(job)
         },
+        **_variable(job),
         "images_seen": len(source) - len(unreadable),
         "unreadable": {"count": len(unreadable), "first": named},
     }
+
+
+def _variable(job: Job) -> dict[str, Any]:
+    """Return what varies from subject to subject, with its value for each; else nothing."""
+    variable, names = job.options.variable, [subject.name for subject in job.subjects]
+    if variable is None:
+        return {}
+    reference = None if variable.reference is None else names[variable.reference]
+    values = dict(zip(names, variable.values, strict=True))
+    return {"variable": {"name": variable.name, "values": values, "reference": reference}}
 
 
 def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:

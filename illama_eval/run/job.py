@@ -33,6 +33,18 @@ IDENTIFYING = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variable:
+    """What differs from subject to subject where one thing is measured over a range of it."""
+
+    name: str
+    """Such as `soft_mask`, `image_size` or `epoch`."""
+    values: tuple[float, ...]
+    """In the order of the subjects."""
+    reference: int | None = None
+    """Index of the subject that the others are compared with; None: no such one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How to run; nothing here changes what is measured."""
 
@@ -52,6 +64,8 @@ class Options:
     """The words of the command line that repeats the run, for the header."""
     samples: bool = True
     """Whether sample images are kept with the class token's attention."""
+    variable: Variable | None = None
+    """For the header, where the subjects are one model over a range of something."""
     save_every: float = 60.0
     """Seconds between partials, at least."""
     on_start: Callable[[int, int], object] | None = None

@@ -26,7 +26,13 @@ from illama_eval.render.page.provenance import (
     provenance_of,
     source_of,
 )
-from illama_eval.render.page.sections import MOST_ROWS, rows_of, samples_section, sections_of
+from illama_eval.render.page.sections import (
+    MOST_ROWS,
+    rows_of,
+    samples_section,
+    sections_of,
+    series_section,
+)
 from illama_eval.render.paper import PAPER
 from illama_eval.render.samples import Samples as Stored
 
@@ -57,7 +63,7 @@ def document_of(
     `drawings` are the figures of `models.run`, `stored` the samples of each model, `left_out` notes
     on what did not fit, `result` that of a gate.
     """
-    samples = samples_section(models, stored)
+    samples, series = samples_section(models, stored), series_section(drawings)
     headline = gated_table(result) if result else headline_table(models)
     changes = changes_section(result) if result else changes_of(models)
     provenance = provenance_of(models)
@@ -74,6 +80,7 @@ def document_of(
         headline_note=COVERED if result else headline_note(models),
         changes=changes,
         sections=[
+            *([series] if series else []),
             *sections_of(models, drawings, most_rows - taken),
             *([samples] if samples else []),
         ],

@@ -88,6 +88,14 @@ def _section(
     )
 
 
+def series_section(drawings: Sequence[Drawing]) -> Section | None:
+    """Return the section of a sweep or a trajectory, or None."""
+    pictures = pictures_of("series", drawings)
+    if not pictures:
+        return None
+    return Section(key="series", title="Over the range", findings=[], pictures=pictures)
+
+
 def samples_section(models: ReportModels, stored: Mapping[str, Stored]) -> Section | None:
     """Return the section of the sample images, or None; `stored` maps models to their samples."""
     shown = [samples_of(model, models.run, stored.get(model.name)) for model in models]
@@ -123,7 +131,7 @@ def pictures_of(study: str, drawings: Sequence[Drawing]) -> list[Picture]:
     found = []
     shown = [drawing for drawing in drawings if not drawing.name.startswith(REPLACED)]
     for number, drawing in enumerate(shown):
-        if drawing.name.startswith(f"{study}_"):
+        if drawing.name == study or drawing.name.startswith(f"{study}_"):
             key = f"f{number}"
             found.append(
                 Picture(
