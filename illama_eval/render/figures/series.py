@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from illama_eval.compare.change import Change
-from illama_eval.render.figures.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
+from illama_eval.render.figures.canvas import MARGIN, SMALL, WIDTH, Drawing, drawing_style, sheet
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.models import ReportModels
 from illama_eval.render.style.palette import AXIS, MUTED, RUNS, TEXT
@@ -33,6 +33,10 @@ _ACROSS, _DOWN = 2.75, 1.25
 _LABELS, _ABOVE, _BELOW = 0.62, 0.3, 0.3
 """Inches that a panel's labels take at its left, above and below it."""
 _NAMES = {"soft_mask": "soft mask", "image_size": "input size (pixels)", "epoch": "epoch"}
+_SAME = 1e-6
+"""Values that differ by less are drawn as equal."""
+_EDGE = 0.04
+"""Room at both ends of a panel, as a share of the range."""
 _COLOUR, _MARKER = RUNS[1][0], "o"
 
 
@@ -49,6 +53,11 @@ class Point:
 
 def draw_series(models: ReportModels) -> Iterator[Drawing]:
     """Yield the panels of a sweep or a trajectory; nothing for other runs."""
+    with drawing_style():
+        yield from _draw(models)
+
+
+def _draw(models: ReportModels) -> Iterator[Drawing]:
     variable = models.run.header.get("variable")
     if not isinstance(variable, Mapping) or not isinstance(variable.get("values"), Mapping):
         return
@@ -117,8 +126,26 @@ def _panel(
     if own is not None and own.row.value is not None:
         axes.axhline(scale * own.row.value, color=AXIS, linewidth=0.6)
         axes.plot(own.x, scale * own.row.value, "o", color=_COLOUR, mfc="white", markersize=5)
+    if max(y) - min(y) < _SAME * scale:
+        middle, reach = (max(y) + min(y)) / 2, 0.02 * scale
+        inside = 0 <= middle <= scale  # a share stays one: no axis above 100 %
+        axes.set_ylim(
+            max(0, middle - reach) if inside else middle - reach,
+            min(scale, middle + reach) if inside else middle + reach,
+        )
+        axes.text(
+            0.5,
+            0.78,
+            "the same everywhere",
+            transform=axes.transAxes,
+            size=SMALL,
+            color=MUTED,
+            ha="center",
+        )
     unit = " (%)" if scale != 1 else ""
     axes.set_title(metric_label(key[1]) + unit, size=SMALL, color=TEXT)
+    ends = min(variable["values"].values()), max(variable["values"].values())
+    axes.set_xlim(ends[0] - _EDGE * (ends[1] - ends[0]), ends[1] + _EDGE * (ends[1] - ends[0]))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
