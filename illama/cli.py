@@ -221,6 +221,10 @@ def train(
         str, typer.Option(help="auto: resume OUT's newest checkpoint; no; or a checkpoint.")
     ] = "auto",
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints kept, beside the best.")] = 3,
+    keep_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep the weights of every Kth epoch, for a trajectory."),
+    ] = None,
     save_steps: Annotated[
         int | None, typer.Option(min=1, help="Also save every N steps, not only every epoch.")
     ] = None,
@@ -252,6 +256,7 @@ def train(
         sharded=sharded,
         resume=resume,
         keep=keep,
+        keep_every=keep_every,
         save_steps=save_steps,
         max_bad=max_bad,
         tensorboard=tensorboard,

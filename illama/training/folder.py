@@ -48,13 +48,21 @@ class TrainingFolder:
     """
 
     def __init__(
-        self, out: Path, trainer: Trainer, source: Source, keep: int, console: Console
+        self,
+        out: Path,
+        trainer: Trainer,
+        source: Source,
+        keep: int,
+        console: Console,
+        *,
+        keep_every: int | None = None,
     ) -> None:
         self.out = out
         self.trainer = trainer
         self.given = {**trainer.recipe.to_dict(), "train_fingerprint": source.fingerprint}
         self.class_names = source.mask_classes or source.classes
         self.keep = keep
+        self.keep_every = keep_every
         self.console = console
         self.log: list[Record] = []
         self.taken: list[Record] = []
@@ -99,7 +107,9 @@ class TrainingFolder:
         """Raise if the checkpoints would not fit on the disk."""
         weights = sum(p.numel() * p.element_size() for p in self.trainer.model.parameters())
         copies = 3 if self.trainer.average is None else 4
-        needed = weights * copies * (self.keep + 2)
+        epochs = self.trainer.steps // self.trainer.steps_per_epoch
+        lasting = epochs // self.keep_every + 1 if self.keep_every else 0
+        needed = weights * (copies * (self.keep + 2) + lasting)
         free = shutil.disk_usage(self.out).free
         if free < needed:
             raise TrainingError(
@@ -147,8 +157,10 @@ class TrainingFolder:
         try:
             self.write_log()
             self._write(model, path, step, {STATE: state})
-            if self.log and not self.taken and self._is_best():
-                _link(path, self.out / BEST)
+            if self.log and not self.taken:
+                self._keep_epoch(model, step)
+                if self._is_best():
+                    _link(path, self.out / BEST)
         except (CheckpointError, OSError) as error:
             kept = self.checkpoints
             last = f"the last good checkpoint is {kept[-1]}" if kept else "there is none yet"
@@ -156,6 +168,13 @@ class TrainingFolder:
             return
         for old in self.checkpoints[: -self.keep]:
             old.unlink()
+
+    def _keep_epoch(self, model: Model, step: int) -> None:
+        """Write the weights of an epoch that is kept for good: every so many, and the last."""
+        epoch = len(self.log)
+        due = self.keep_every and (epoch % self.keep_every == 0 or step == self.trainer.steps)
+        if due:
+            self._write(model, self.out / f"epoch-{epoch:04d}.safetensors", step, {})
 
     def finish(self) -> Model:
         """Write the trained weights in both layouts and return their model.

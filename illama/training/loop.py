@@ -50,6 +50,8 @@ class Execution:
     any; else the path of the checkpoint to resume from."""
     keep: int = 3
     """Numbered checkpoints that are kept."""
+    keep_every: int | None = None
+    """Epochs between weights that are kept for good, as epoch-N.safetensors; None: none are."""
     save_steps: int | None = None
     """Optimizer steps between checkpoints; there is one after each epoch in any case."""
     max_bad: int = 0
@@ -114,7 +116,9 @@ def fit(
         images = len(train_source)
         trainer = Trainer(recipe, images, world, compiled=compiled, sharded=sharded)
         quiet = console if world.is_main else Console(quiet=True)
-        folder = TrainingFolder(out, trainer, sources[0], execution.keep, quiet)
+        folder = TrainingFolder(
+            out, trainer, sources[0], execution.keep, quiet, keep_every=execution.keep_every
+        )
         with folder.claim() if world.is_main else nullcontext(), deferring() as request:
             world.wait()
             with live(quiet, trainer.steps * recipe.batch_size) as progress:

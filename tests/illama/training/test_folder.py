@@ -108,3 +108,14 @@ def test_a_second_training_in_the_same_folder_is_refused(train, tmp_path):
         pytest.raises(TrainingError, match="is in use by another training process"),
     ):
         train(tmp_path / "small")
+
+
+def test_every_kth_epoch_and_the_last_are_kept_for_good(train, whole, tmp_path):
+    trained, _ = train(tmp_path / "kept", keep=1, save_steps=None, keep_every=3)
+    kept = sorted((tmp_path / "kept").glob("epoch-*"))
+    assert [path.name for path in kept] == ["epoch-0003.safetensors", "epoch-0004.safetensors"]
+    read = [read_checkpoint(path) for path in kept]
+    assert [each.epoch for each in read] == [2, 3]  # counted from 0
+    assert read[1].sha256 == read_checkpoint(trained.checkpoint).sha256
+    assert read[0].sha256 != read[1].sha256
+    assert not list(whole.checkpoint.parent.glob("epoch-*"))
