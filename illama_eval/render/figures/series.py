@@ -144,8 +144,9 @@ def _panel(
         )
     unit = " (%)" if scale != 1 else ""
     axes.set_title(metric_label(key[1]) + unit, size=SMALL, color=TEXT)
-    ends = min(variable["values"].values()), max(variable["values"].values())
-    axes.set_xlim(ends[0] - _EDGE * (ends[1] - ends[0]), ends[1] + _EDGE * (ends[1] - ends[0]))
+    first, last = min(variable["values"].values()), max(variable["values"].values())
+    room = _EDGE * (last - first)
+    axes.set_xlim(first - room, last + room)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
