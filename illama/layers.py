@@ -106,6 +106,12 @@ class RotaryTable(nn.Module):
         self.cosine, self.sine = (table.to(self.cosine.device) for table in self.compute())
         return self
 
+    def select(self, positions: Tensor) -> RotaryTable:
+        """Return the table of a sequence whose tokens are at these positions, int64 [token]."""
+        table = RotaryTable(len(positions), self.head_width, self.theta)
+        table.cosine, table.sine = self.cosine[positions], self.sine[positions]
+        return table
+
     def rotate(self, heads: Tensor, rows: slice = slice(None)) -> Tensor:
         """Rotate [..., token, channel]; `rows` are the positions of the tokens."""
         exact = heads.float()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,19 @@ class Block(nn.Module):
         else:
             used, softmax = masking.attention_weights(scores, soft_mask, slice(None)), None
         return self.feed(tokens + self.attention.merge(used @ value)), used, softmax
+
+
+class Sequence(NamedTuple):
+    """What enters the first block, and what every block needs besides."""
+
+    tokens: Tensor
+    """[image, token, channel]"""
+    masking: Unmasked
+    rotary: RotaryTable | None
+    class_index: int
+    """Index of the class token among the tokens."""
+    image_tokens: slice
+    """Which tokens are patches."""
 
 
 class Model(nn.Module):
@@ -169,42 +183,95 @@ class Model(nn.Module):
         return tokens if self.position_embedding is None else tokens + self.position_embedding
 
     def observe(
-        self, images: Tensor, wanted: Iterable[str], soft_mask: float = 0.0
+        self,
+        images: Tensor,
+        wanted: Iterable[str],
+        soft_mask: float = 0.0,
+        patches: int | None = None,
     ) -> Iterator[LayerSeen | OutputSeen]:
         """Yield a LayerSeen per block, if anything of the blocks is wanted, then one OutputSeen.
 
-        `wanted` holds names of WANTED; what only segmenters have is not yielded. Maps always come
-        from the explicit product; at most two layers of them are in memory at a time.
+        `wanted` holds names of WANTED; what only segmenters or the evaluation loop have is not
+        yielded. Maps always come from the explicit product; at most two layers of them are in
+        memory at a time. With `patches` the model is given so many patches alone, the first in
+        raster order, at their own positions.
+
+        Raises:
+            ValueError: there are not so many patches, or the images have another size.
         """
         names = check_wanted(wanted)
-        if names & LAYER_WANTED:
-            tokens = self.embed(images)
-            previous: Tensor | None = None
-            for index, block in enumerate(self.blocks, start=1):
-                assert isinstance(block, Block)
-                tokens, used, softmax = block.forward_with_attention(
-                    tokens, self.masking, self.rotary, soft_mask, "softmax" in names
-                )
-                yield LayerSeen(
-                    index=index,
-                    open=self.masking.open(soft_mask),
-                    class_index=self.config.class_index,
-                    image_tokens=self.config.image_tokens,
-                    factor=self.masking.factor(soft_mask),
-                    used=used if "used" in names else None,
-                    softmax=softmax,
-                    tokens=tokens if "tokens" in names else None,
-                    previous=previous,
-                )
-                previous = used if "previous" in names else None
-                del used, softmax
-            feature = self.norm(tokens[:, self.config.class_index])
+        if names & LAYER_WANTED or patches is not None:
+            sequence = self.sequence(images, patches)
+            tokens = yield from self._observe_blocks(sequence, names, soft_mask)
+            feature = self.norm(tokens[:, sequence.class_index])
         else:
             feature = self.encode(images, soft_mask)
         yield OutputSeen(
             logits=self.head(feature) if "logits" in names else None,
             features=feature if "features" in names else None,
         )
+
+    def sequence(self, images: Tensor, patches: int | None = None) -> Sequence:
+        """Return the tokens that enter the first block: of all patches, or of the first alone.
+
+        Raises:
+            ValueError: there are not so many patches, or the images have another size.
+        """
+        tokens, config = self.embed(images), self.config
+        if patches is None:
+            places = config.class_index, config.image_tokens
+            return Sequence(tokens, self.masking, self.rotary, *places)
+        if not 1 <= patches < config.tokens:
+            raise ValueError(
+                f"model: {patches} is not a number of patches, 1 to {config.tokens - 1}"
+            )
+        front = config.class_token == "first"
+        kept = range(patches + 1) if front else (*range(patches), config.class_index)
+        positions = torch.tensor(kept, device=tokens.device)
+        return Sequence(
+            tokens[:, positions],
+            MASKINGS[config.masking](patches + 1).to(tokens.device),
+            None if self.rotary is None else self.rotary.select(positions),
+            0 if front else patches,
+            slice(1, patches + 1) if front else slice(0, patches),
+        )
+
+    def _observe_blocks(
+        self, sequence: Sequence, names: frozenset[str], soft_mask: float
+    ) -> Generator[LayerSeen, None, Tensor]:
+        """Yield what every block shows; return the output of the last, [image, token, channel]."""
+        tokens, masking, rotary, class_index, image_tokens = sequence
+        previous: Tensor | None = None
+        for index, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, Block)
+            tokens, used, softmax = block.forward_with_attention(
+                tokens, masking, rotary, soft_mask, "softmax" in names
+            )
+            yield LayerSeen(
+                index=index,
+                open=masking.open(soft_mask),
+                class_index=class_index,
+                image_tokens=image_tokens,
+                factor=masking.factor(soft_mask),
+                used=used if "used" in names else None,
+                softmax=softmax,
+                tokens=tokens if "tokens" in names else None,
+                previous=previous,
+                lens=self.read_off(tokens, class_index) if "lens" in names else None,
+            )
+            previous = used if "previous" in names else None
+            del used, softmax
+        return tokens
+
+    def read_off(self, tokens: Tensor, class_index: int) -> Tensor:
+        """Return the head's logits of the class token and of the patches' mean, [image, 2, class].
+
+        Both go through the final norm first, as the output of the last block does.
+        """
+        own = tokens[:, class_index]
+        mean = (tokens.sum(1) - own) / (tokens.shape[1] - 1)
+        logits: Tensor = self.head(self.norm(torch.stack((own, mean), 1)))
+        return logits
 
     def compile_paths(self) -> None:
         """Compile, in place, what `forward` and `observe` run; the first batch pays for it."""

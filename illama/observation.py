@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-Wanted = Literal["used", "softmax", "tokens", "previous", "logits", "features", "segments"]
+Wanted = Literal[
+    "used",
+    "softmax",
+    "tokens",
+    "previous",
+    "lens",
+    "logits",
+    "features",
+    "segments",
+    "replaced",
+    "closed",
+]
 """Names of what can be requested; every other field of a piece is always present or None."""
 
-WANTED: frozenset[Wanted] = frozenset(
-    ("used", "softmax", "tokens", "previous", "logits", "features", "segments")
-)
-LAYER_WANTED: frozenset[Wanted] = frozenset(("used", "softmax", "tokens", "previous"))
+WANTED: frozenset[Wanted] = frozenset(get_args(Wanted))
+LAYER_WANTED: frozenset[Wanted] = frozenset(("used", "softmax", "tokens", "previous", "lens"))
 """What comes with every block; the rest comes once, at the end."""
+PROBE_WANTED: frozenset[Wanted] = frozenset(("replaced", "closed"))
+"""Further passes over changed images, which the evaluation loop makes, not the model."""
 SEGMENTER_WANTED: frozenset[Wanted] = frozenset(("segments",))
 """What only segmenters have."""
 
@@ -73,9 +84,14 @@ class LayerSeen:
     """Output of the block, [image, token, channel]."""
     previous: Tensor | None = None
     """`used` of the block before, [image, head, query, key]; None at the first."""
+    lens: Tensor | None = None
+    """The head's logits read off after this block, through the final norm: of the class token and
+    of the mean of the patches, [image, 2, class]."""
     batch: Batch | None = None
     reference: LayerSeen | None = None
     """The same block of the first subject on the same batch, for studies that compare two."""
+    changed: Changed | None = None
+    """How the images were changed before; None for the images as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +105,8 @@ class OutputSeen:
     batch: Batch | None = None
     reference: OutputSeen | None = None
     """The same output of the first subject on the same batch."""
+    changed: Changed | None = None
+    """How the images were changed before; None for the images as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +120,18 @@ class SegmentsSeen:
     batch: Batch | None = None
     reference: SegmentsSeen | None = None
     """The same of the first subject on the same batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """What was done to the images of a piece, and the piece of the same images unchanged."""
+
+    probe: str
+    """Name of the probe."""
+    kept: Tensor
+    """Patches that stayed, the first in raster order, int64 [image]."""
+    original: Piece
+    """The same piece of the same subject and images, unchanged."""
 
 
 Piece: TypeAlias = LayerSeen | OutputSeen | SegmentsSeen

@@ -39,6 +39,7 @@ def run(
         "shape_bias": {},
         "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
         "collapse": {},
+        "causality": {},
         "agreement": {},
     }
     return measure(shared, "run", studies)
@@ -93,6 +94,15 @@ def collapse(shared: SharedOptions) -> int:
     from illama_eval.commands.evaluate import measure
 
     return measure(shared, "collapse", {"collapse": {}})
+
+
+@app.command()
+@with_shared
+def causality(shared: SharedOptions) -> int:
+    """Whether earlier patches depend on later ones, how much, and through which edge."""
+    from illama_eval.commands.evaluate import measure
+
+    return measure(shared, "causality", {"causality": {}})
 
 
 @app.command(name="shape-bias")

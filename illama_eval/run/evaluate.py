@@ -101,6 +101,7 @@ def _fold(job: Job, out: Path | None) -> Progress:
             workers=job.options.workers,
             world=job.world,
             first=progress.next_batch,
+            probes=job.probes,
         ):
             progress.take(step)
             if job.options.on_batch:

@@ -11,6 +11,7 @@ from illama.distributed import World
 from illama.observation import LAYER_WANTED, Piece
 from illama.sources.source import Source
 from illama_eval.bootstrap import REPLICATE_SCHEME
+from illama_eval.probe import Probe, is_for, union_of
 from illama_eval.results import ResultError
 from illama_eval.run.directory import describe_images
 from illama_eval.run.loop import BatchResult, SubjectPiece
@@ -174,6 +175,11 @@ class Job:
         return frozenset().union(*(study.wants for study in self.studies))
 
     @cached_property
+    def probes(self) -> dict[Probe, frozenset[str]]:
+        """The probes of all studies, each with what they want of a model then."""
+        return union_of(self.studies)
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run; the code's commit is not part of it."""
         described = [subject.describe() for subject in self.subjects]
@@ -208,6 +214,8 @@ class Job:
         sums: Sums = {}
         for number, piece in pieces:
             for collector in self.collectors[number]:
+                if not is_for(piece, collector):
+                    continue
                 for key, value in collector.measure(piece).items():
                     name = f"{number}/{collector.name}/{key}"
                     sums[name] = sums[name] + value if name in sums else value

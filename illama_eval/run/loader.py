@@ -99,6 +99,11 @@ class BatchPlan:
         return torch.from_numpy(hash_order(self.source.ids))
 
     @cached_property
+    def by_order(self) -> Tensor:
+        """Position of the image at each rank of `order`, int64 [images]."""
+        return self.order.argsort()
+
+    @cached_property
     def keys(self) -> Tensor:
         """64-bit hash of each image, int64 [images]."""
         return keys_of(self.source.ids)

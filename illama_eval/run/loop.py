@@ -13,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from illama.distributed import World
-from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
+from illama.observation import PROBE_WANTED, Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources.source import Source
+from illama_eval.probe import Probe
 from illama_eval.run.loader import BatchPlan, LoadedBatch, load_batches
-from illama_eval.subjects.subject import Subject
+from illama_eval.run.probing import observe_probes
+from illama_eval.subjects.subject import PatchSubject, Subject
 
 Result = TypeVar("Result")
 SubjectPiece: TypeAlias = tuple[int, Piece]
 """The number of a subject (from 0), and one of its pieces."""
+Probes: TypeAlias = Mapping[Probe, frozenset[str]]
+"""What is wanted of a subject on the changed images of each probe."""
 
 BUDGET: Mapping[str, int] = {"cpu": 2**28, "cuda": 2**32}
 """Bytes that an automatic batch may take while it is observed, by kind of device."""
@@ -56,10 +60,12 @@ def observe_source(
     workers: int = 0,
     world: World | None = None,
     first: int = 0,
+    probes: Probes | None = None,
 ) -> Iterator[BatchResult[Result]]:
     """Yield a BatchResult per batch, with what `consume` returned for the pieces of all subjects.
 
-    Subjects see each batch in lockstep, so that a piece can carry its `reference`. When memory
+    Subjects see each batch in lockstep, so that a piece can carry its `reference`. After it, each
+    is shown the changed images of the probes, which map to what is wanted of it then. When memory
     runs out, inside the model or inside `consume`, the images per pass are halved and the failed
     pass is done again: no image is lost or seen twice.
 
@@ -75,7 +81,9 @@ def observe_source(
             done = 0
             while done < len(loaded.positions):
                 part = loaded.part(done, chunk)
-                result = _attempt(partial(_consume, consume, subjects, plan, part, wanted))
+                result = _attempt(
+                    partial(_consume, consume, subjects, plan, part, wanted, probes or {})
+                )
                 if result is None:
                     chunk = _halve(chunk)
                     continue
@@ -99,22 +107,41 @@ def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) ->
 
 
 def _see(
-    subjects: Sequence[Subject], plan: BatchPlan, part: LoadedBatch, wanted: frozenset[str]
+    subjects: Sequence[Subject],
+    plan: BatchPlan,
+    part: LoadedBatch,
+    wanted: frozenset[str],
+    probes: Probes,
 ) -> Iterator[SubjectPiece]:
-    """Yield the pieces of all subjects in lockstep, each with its batch and its reference."""
+    """Yield the pieces of all subjects in lockstep, each with its batch and its reference.
+
+    The pieces of changed images follow, subject by subject.
+    """
     device = subjects[0].device
     batch = plan.batch(part, device)
     streams = [
-        subject.observe(part.inputs[which].to(device, non_blocking=True), wanted & subject.shows)
+        subject.observe(
+            part.inputs[which].to(device, non_blocking=True),
+            (wanted & subject.shows) - PROBE_WANTED,
+        )
         for subject, which in zip(subjects, plan.input_of, strict=True)
     ]
+    outputs: dict[int, OutputSeen] = {}
     for pieces in _in_step(streams):
         reference: Piece | None = None
         for number, piece in enumerate(pieces):
             if piece is not None:
                 seen = _attach(piece, batch, reference, plan.source)
                 reference = reference if number else seen
+                if probes and isinstance(seen, OutputSeen):
+                    outputs[number] = seen
                 yield number, seen
+    for number, output in outputs.items():
+        subject = subjects[number]
+        if isinstance(subject, PatchSubject):
+            which = plan.input_of[number]
+            for changed in observe_probes(subject, plan, part, which, output, probes):
+                yield number, changed
 
 
 def _in_step(streams: Sequence[Iterator[Piece]]) -> Iterator[list[Piece | None]]:
@@ -154,9 +181,10 @@ def _consume(
     plan: BatchPlan,
     part: LoadedBatch,
     wanted: frozenset[str],
+    probes: Probes,
 ) -> Result:
     """Observe one part of a batch and consume it, so that one attempt covers both."""
-    return consume(_see(subjects, plan, part, wanted))
+    return consume(_see(subjects, plan, part, wanted, probes))
 
 
 def _attempt(work: Callable[[], Result]) -> tuple[Result] | None:

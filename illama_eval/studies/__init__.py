@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.calibration import Calibration
+from illama_eval.studies.causality import Causality
 from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.segmentation import Segmentation
@@ -21,6 +22,7 @@ STUDIES: Mapping[str, type[Study]] = {
     "shape_bias": ShapeBias,
     "rank": Rank,
     "collapse": Collapse,
+    "causality": Causality,
     "agreement": Agreement,
     "segmentation": Segmentation,
 }

@@ -54,6 +54,16 @@ class ModelSubject:
         """Yield the pieces of one batch of normalised images [image, 3, row, column]."""
         return self.model.observe(inputs.to(DTYPES[self.dtype]), wanted, self.soft_mask)
 
+    @property
+    def patch_grid(self) -> int:
+        """Patches along a side of the image."""
+        return self.model.config.grid
+
+    def observe_first(self, inputs: Tensor, wanted: Iterable[str], patches: int) -> Iterator[Piece]:
+        """Yield the pieces of one batch of which the model is given the first patches alone."""
+        images = inputs.to(DTYPES[self.dtype])
+        return self.model.observe(images, wanted, self.soft_mask, patches)
+
     def map_bytes(self, wanted: frozenset[str]) -> int:
         """Return the bytes of the maps that exist at a time, and of the widest activations."""
         config = self.model.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -63,6 +63,20 @@ class Subject(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return the provenance for the header, JSON-able and the same on every machine."""
+        ...
+
+
+@runtime_checkable
+class PatchSubject(Subject, Protocol):
+    """A subject whose patches can be replaced or left out; it shows `replaced` and `closed`."""
+
+    @property
+    def patch_grid(self) -> int:
+        """Patches along a side of the image."""
+        ...
+
+    def observe_first(self, inputs: Tensor, wanted: Iterable[str], patches: int) -> Iterator[Piece]:
+        """Yield the pieces of one batch of which it is given the first patches alone."""
         ...
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from illama.config import Config
 from illama.model import Model
-from illama.observation import Batch, LayerSeen, Piece, SegmentsSeen
+from illama.observation import Batch, Changed, LayerSeen, OutputSeen, Piece, SegmentsSeen
+from illama_eval.bootstrap import keys_of
 from illama_eval.cue_conflict import Observer
+from illama_eval.probe import is_for, replace_patches, union_of
 from illama_eval.results import Row, Run
 from illama_eval.studies import STUDIES
 from illama_eval.studies.calibration import Calibration
@@ -73,7 +76,25 @@ def observed() -> tuple[Piece, ...]:
             parameter.mul_(1.1)
         pairs = zip(model.observe(images, wanted), first, strict=True)
         seen = tuple(replace(piece, reference=reference) for piece, reference in pairs)
-        return (*seen, *(segments(mode) for mode in MODES))
+        changed = tuple(changed_pieces(model, images, seen))
+        return (*seen, *(segments(mode) for mode in MODES), *changed)
+
+
+def changed_pieces(model: Model, images: Tensor, originals: Sequence[Piece]) -> Iterator[Piece]:
+    """What the model shows of all images of every probe, as the loop would attach it."""
+    keys = keys_of(f"test/{number:05d}" for number in range(IMAGES))
+    for probe, wanted in union_of(study for name in STUDIES for study in options(name)).items():
+        counts = torch.tensor(probe.counts(model.config.tokens - 1))
+        kept = counts[keys.remainder(len(counts))]
+        if probe.rest == "replaced":
+            shown = model.observe(replace_patches(images, images.roll(1, 0), kept, 4), wanted)
+            pairs = list(zip(shown, originals, strict=True))
+        else:
+            *_, output = model.observe(images, {"logits"}, patches=int(counts[0]))
+            pairs = [(output, originals[-1])]
+        for piece, original in pairs:
+            changed = Changed(probe=probe.name, kept=kept, original=original)
+            yield replace(piece, changed=changed)
 
 
 def segments(mode: str) -> SegmentsSeen:
@@ -94,7 +115,8 @@ def total_over(
         for group in groups:
             batch = make_batch(labels, group)
             for piece in observed:
-                accumulate(total, study.measure(part(piece, batch)))
+                if is_for(piece, study):
+                    accumulate(total, study.measure(part(piece, batch)))
         return total
 
     return measure
@@ -102,7 +124,7 @@ def total_over(
 
 def part(piece: Piece, batch: Batch) -> Piece:
     """Return what a piece of all images shows of the batch's images."""
-    taken = {
+    taken: dict[str, Any] = {
         item.name: value[batch.positions]
         for item in fields(piece)
         if isinstance(value := getattr(piece, item.name), Tensor)
@@ -111,6 +133,10 @@ def part(piece: Piece, batch: Batch) -> Piece:
     if isinstance(piece, SegmentsSeen):
         taken["predicted"] = tuple(piece.predicted[i] for i in batch.positions.tolist())
     reference = None if piece.reference is None else part(piece.reference, batch)
+    if isinstance(piece, LayerSeen | OutputSeen) and piece.changed is not None:
+        original = part(piece.changed.original, batch)
+        kept = piece.changed.kept[batch.positions]
+        taken["changed"] = replace(piece.changed, original=original, kept=kept)
     return replace(piece, batch=batch, reference=reference, **taken)
 
 
@@ -149,7 +175,7 @@ def equal(left: Piece, right: Piece) -> bool:
     pairs = [
         (getattr(left, item.name), getattr(right, item.name))
         for item in fields(left)
-        if item.name not in {"batch", "reference"}
+        if item.name not in {"batch", "reference", "changed"}
     ]
     assert left.batch is not None
     assert right.batch is not None
@@ -233,7 +259,7 @@ def test_findings_survive_the_way_through_json(name, total_over):
 @every_study
 def test_measuring_leaves_the_piece_as_it_is(name, observed, labels, make_batch):
     study = options(name)[0]
-    for piece in observed:
+    for piece in (each for each in observed if is_for(each, study)):
         seen = part(piece, make_batch(labels))
         before = clone(seen)
         study.measure(seen)
@@ -263,7 +289,7 @@ def test_values_that_are_not_finite_become_no_number(name, broken, observed, lab
     batch = make_batch(labels)
     for study in options(name):
         total: Sums = {}
-        for piece in observed:
+        for piece in (each for each in observed if is_for(each, study)):
             accumulate(total, study.measure(spoil(part(piece, batch), list(broken))))
         found = study.summarize(total)
         Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts).to_json()
@@ -271,7 +297,7 @@ def test_values_that_are_not_finite_become_no_number(name, broken, observed, lab
 
 def spoil(piece: Piece, images: list[int]) -> Piece:
     """Return the piece with NaN in all that a broken model would show of these images."""
-    shown = ("used", "softmax", "tokens", "previous", "logits", "features")
+    shown = ("used", "softmax", "tokens", "previous", "lens", "logits", "features")
     broken = torch.zeros(IMAGES, dtype=torch.bool).index_fill(0, torch.tensor(images), True)
     return replace(
         piece,

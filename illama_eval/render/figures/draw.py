@@ -13,6 +13,7 @@ from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import draw_reliability
 from illama_eval.render.figures.canvas import Drawing, drawing_style, save
+from illama_eval.render.figures.causality import draw_causality
 from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.quantization import draw_sensitivity, draw_sizes
 from illama_eval.render.figures.rank import draw_rank_by_head, draw_rank_by_layer, draw_spectra
@@ -37,6 +38,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_spectra,
     draw_rank_by_head,
     draw_collapse,
+    draw_causality,
     draw_segmentation,
     draw_sizes,
     draw_sensitivity,

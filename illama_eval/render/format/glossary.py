@@ -66,6 +66,10 @@ _METRICS = {
     "iou": "IoU",
     "rank_of_mean_map": "rank of mean map",
     "rank_per_image": "rank per image",
+    "kept_change": "change of earlier patches",
+    "class_change": "change of the class token",
+    "leaking_images": "images that leak",
+    "later_edges": "weights on later keys",
 }
 
 _MAPS = {"used": "used map", "softmax": "softmax, all keys", "masked": "softmax, masked"}
@@ -137,6 +141,18 @@ EXPLAINED: Mapping[str, Explanation] = {
         paper="There, collapse means only that a class token in front of a causal mask sees no "
         "image, so that training fails at 0.1 % top-1 (Table 1). The other detectors are ours.",
         command="illama-eval collapse",
+    ),
+    "causality": Explanation(
+        title="Causality",
+        headline=("kept_change",),
+        meaning="Of each image the later patches are replaced by another image's. In a causal "
+        "model the earlier patches' states do not change at all. The released mask follows the "
+        "softmax, whose denominator runs over later patches too: it is not causal, and what was "
+        "computed for a part of the image cannot be reused exactly when the rest arrives. The same "
+        "weights under the additive mask are causal.",
+        paper="The mask is called causal and no such test is reported (section 3.3); the released "
+        "code multiplies it after the softmax (equation 2).",
+        command="illama-eval causality",
     ),
     "agreement": Explanation(
         title="Agreement with the first model",
@@ -228,6 +244,11 @@ DEFINED: Mapping[str, str] = {
     "sink_share": "share of images in which one key receives more than 0.3 on average",
     "relative_sink_share": "share of images in which one key receives more than 10 / tokens",
     "outlier_share": "share of image tokens with an outlying norm",
+    "kept_change": "relative change of the earlier patches' states when later ones are replaced, "
+    "in the block where it is largest",
+    "class_change": "the same of the class token's state, which may depend on all patches",
+    "leaking_images": "share of images in which an earlier patch's state changes beyond rounding",
+    "later_edges": "share of pairs of a query and a later key with weight in the map",
     "flips": "share of images whose answer is another than the first model's",
     "kl": "mean divergence of the probabilities from the first model's, in nats",
     "logit_mse": "mean squared distance of the logits from the first model's",

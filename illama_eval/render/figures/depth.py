@@ -1,0 +1,116 @@
+"""Panels of numbers against the layer: lines with their intervals, and one legend for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from illama_eval.render.figures.canvas import (
+    BAND,
+    SMALL,
+    WIDTH,
+    Drawing,
+    add_legend,
+    label_layers,
+    legend_height,
+    sheet,
+)
+from illama_eval.render.select import Array, rows_at
+from illama_eval.render.style.palette import TEXT
+from illama_eval.results import Row, Run
+
+_DOWN = 1.75
+"""Height of a panel in inches."""
+_FEW_TICKS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Numbers of one subject by layer, [layer] each, NaN where undefined."""
+
+    name: str
+    colour: str
+    marker: str
+    values: Array
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One metric against the layer."""
+
+    title: str
+    label: str
+    """Of the vertical axis."""
+    lines: Sequence[Line]
+    scale: float = 100
+    """100 for shares in percent."""
+    floor: float | None = 0
+    """Where the axis begins; None leaves it to the numbers."""
+
+
+def line_of(
+    run: Run, study: str, metric: str, subject: str, look: tuple[str, str, str], **fixed: int | str
+) -> Line | None:
+    """Return a metric by layer with its interval, named and drawn as in `look`; None if absent.
+
+    `look` is name, colour and marker; `fixed` is what the rows have besides the layer.
+    """
+    rows = rows_at(run, study, metric, subject, ("layer",), **fixed)
+    if not rows:
+        return None
+    name, colour, marker = look
+    ends = (_column(rows, end) for end in ("value", "low", "high"))
+    values, low, high = ends
+    return Line(name=name, colour=colour, marker=marker, values=values, low=low, high=high)
+
+
+def draw_depth(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Drawing:
+    """Return panels side by side; lines of the same name look alike and are in the legend once."""
+    named = {line.name: line for panel in panels for line in panel.lines}
+    above = legend_height(list(named)) if len(named) > 1 else 0.0
+    drawing = sheet(name, title=title, caption=caption, height=above + _DOWN + 0.85)
+    across = (WIDTH - 0.1) / len(panels)
+    for place, panel in enumerate(panels):
+        box = (0.6 + place * across, above + 0.38, across - 0.75, _DOWN)
+        _draw_panel(drawing.axes(*box), panel)
+    if len(named) > 1:
+        handles = [Line2D([], [], color=line.colour, marker=line.marker) for line in named.values()]
+        add_legend(drawing, handles, list(named))
+    return drawing
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for line in panel.lines:
+        places = np.arange(1, len(line.values) + 1)
+        axes.plot(
+            places,
+            panel.scale * line.values,
+            color=line.colour,
+            marker=line.marker,
+            markersize=3.5,
+            linewidth=1.5,
+            zorder=3,
+            clip_on=False,
+        )
+        low, high = panel.scale * line.low, panel.scale * line.high
+        axes.fill_between(places, low, high, color=line.colour, alpha=BAND, linewidth=0)
+    label_layers(axes, max(len(line.values) for line in panel.lines), _FEW_TICKS)
+    axes.set(xlabel="layer", ylabel=panel.label)
+    if panel.floor is not None:
+        axes.set_ylim(bottom=panel.floor)
+    axes.text(0, 1.07, panel.title, color=TEXT, size=SMALL, transform=axes.transAxes)
+
+
+def _column(rows: Sequence[Row], end: str) -> Array:
+    """Return value, low or high of every layer, [layer]."""
+    values = np.full(max(int(row.at["layer"]) for row in rows), np.nan)
+    for row in rows:
+        number = getattr(row, end)
+        values[int(row.at["layer"]) - 1] = np.nan if number is None else number
+    return values

@@ -1,0 +1,144 @@
+"""The passes over changed images that studies ask for by their probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from illama.observation import (
+    LAYER_WANTED,
+    PROBE_WANTED,
+    Batch,
+    Changed,
+    LayerSeen,
+    OutputSeen,
+    Piece,
+)
+from illama.transforms import ImageError
+from illama_eval.probe import Probe, replace_patches
+from illama_eval.run.loader import BatchPlan, LoadedBatch
+from illama_eval.subjects.subject import PatchSubject
+
+
+def observe_probes(
+    subject: PatchSubject,
+    plan: BatchPlan,
+    part: LoadedBatch,
+    which: int,
+    output: OutputSeen,
+    probes: Mapping[Probe, frozenset[str]],
+) -> Iterator[Piece]:
+    """Yield the pieces of changed images, each with its original; `which` is the subject's input.
+
+    `output` is what the subject made of the unchanged part, with its batch. States of tokens are
+    compared bit for bit, so their originals come from a pass of the same shape as the changed one.
+    """
+    for probe, wanted in probes.items():
+        if probe.rest not in subject.shows:
+            continue
+        names = wanted & subject.shows - PROBE_WANTED
+        look = _observe_replaced if probe.rest == "replaced" else _observe_closed
+        yield from look(subject, plan, part, which, output, probe, names)
+
+
+def _observe_replaced(
+    subject: PatchSubject,
+    plan: BatchPlan,
+    part: LoadedBatch,
+    which: int,
+    output: OutputSeen,
+    probe: Probe,
+    names: frozenset[str],
+) -> Iterator[Piece]:
+    """Yield the pieces of images whose later patches are another image's, in step with theirs."""
+    assert output.batch is not None
+    chosen, others = _partners(plan, part, which, probe)
+    if not len(chosen):
+        return
+    batch = select_batch(output.batch, chosen.to(output.batch.positions.device))
+    device = output.batch.positions.device
+    images = part.inputs[which][chosen].to(device)
+    kept = probe.kept_patches(batch, subject.patch_grid**2)
+    changed = replace_patches(images, others.to(device), kept, subject.patch_grid)
+    streams = subject.observe(images, names), subject.observe(changed, names)
+    for original, seen in zip(*streams, strict=True):
+        yield _attach(seen, batch, Changed(probe=probe.name, kept=kept, original=original))
+
+
+def _observe_closed(
+    subject: PatchSubject,
+    plan: BatchPlan,
+    part: LoadedBatch,
+    which: int,
+    output: OutputSeen,
+    probe: Probe,
+    names: frozenset[str],
+) -> Iterator[Piece]:
+    """Yield the outputs of images of which the subject is given the first patches alone."""
+    assert output.batch is not None
+    kept = probe.kept_patches(output.batch, subject.patch_grid**2)
+    taken = probe.choose(output.batch)
+    for patches in sorted(set(kept[taken].tolist())):
+        chosen = (taken & (kept == patches)).nonzero()[:, 0]
+        batch, original = select_batch(output.batch, chosen), select_output(output, chosen)
+        images = part.inputs[which][chosen.cpu()].to(chosen.device)
+        for seen in subject.observe_first(images, names - LAYER_WANTED, patches):
+            changed = Changed(probe=probe.name, kept=kept[chosen], original=original)
+            yield _attach(seen, batch, changed, plan)
+
+
+def _partners(
+    plan: BatchPlan, part: LoadedBatch, which: int, probe: Probe
+) -> tuple[Tensor, Tensor]:
+    """Return the indices of a part's images that have a partner, and the partners, prepared.
+
+    The partner is the next image in the order of hashes, among those of the probe; an image alone
+    has none, and an image whose partner cannot be read is left out.
+    """
+    number = probe.number(len(plan.source))
+    chosen, others = [], []
+    for index, order in enumerate(plan.order[torch.from_numpy(part.positions)].tolist()):
+        if order < number and number > 1:
+            position = int(plan.by_order[(order + 1) % number])
+            try:
+                others.append(plan.distinct[which](plan.source.read(position)))
+            except ImageError:
+                continue
+            chosen.append(index)
+    stacked = torch.stack(others) if others else torch.empty(0)
+    return torch.tensor(chosen, dtype=torch.int64), stacked
+
+
+def _attach(piece: Piece, batch: Batch, changed: Changed, plan: BatchPlan | None = None) -> Piece:
+    """Return the piece with its batch and its change, and the logits of the kept classes alone."""
+    assert isinstance(piece, LayerSeen | OutputSeen)
+    kept = None if plan is None else plan.source.class_subset
+    if isinstance(piece, OutputSeen) and piece.logits is not None and kept is not None:
+        piece = replace(piece, logits=piece.logits[:, list(kept)])
+    return replace(piece, batch=batch, changed=changed)
+
+
+def select_batch(batch: Batch, chosen: Tensor) -> Batch:
+    """Return the batch of some of its images, by their indices int64 [chosen]."""
+    return replace(
+        batch,
+        ids=tuple(batch.ids[i] for i in chosen.tolist()),
+        labels=None if batch.labels is None else batch.labels[chosen],
+        positions=batch.positions[chosen],
+        order=batch.order[chosen],
+        keys=batch.keys[chosen],
+        weights=batch.weights[:, chosen],
+        cues=None if batch.cues is None else batch.cues[chosen],
+        masks=batch.masks and tuple(batch.masks[i] for i in chosen.tolist()),
+    )
+
+
+def select_output(output: OutputSeen, chosen: Tensor) -> OutputSeen:
+    """Return the output of some of its images, without batch and reference."""
+    return OutputSeen(
+        logits=None if output.logits is None else output.logits[chosen],
+        features=None if output.features is None else output.features[chosen],
+    )
