@@ -71,8 +71,8 @@ class Causality:
     """Without maps the verdict rests on what goes in and comes out."""
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "kept_change": Metric(),
-        "class_change": Metric(),
+        "kept_change": Metric(unit="ratio"),
+        "class_change": Metric(unit="ratio"),
         "leaking_images": Metric(interval="wilson"),
         "later_edges": Metric(),
     }
