@@ -230,6 +230,30 @@ def welch(baseline: Sequence[float], candidate: Sequence[float]) -> tuple[float,
     return difference - reach, difference + reach, student_p(difference / error, freedom)
 
 
+def jackknife(values: Array) -> tuple[tuple[float, float], Array]:
+    """Return the 95 % interval of a value, and 200 replicates, by a delete-a-group jackknife.
+
+    `values` are the value of all images, then without each of the groups, [1 + group]. Student's
+    interval with one degree of freedom less than groups. The replicates spread the groups'
+    deviations over cosines that are the same in every run: they deviate as the interval says, and
+    of two runs with the same groups their difference is the jackknife of the difference.
+
+    Raises:
+        ValueError: there are fewer than two groups.
+    """
+    groups = len(values) - 1
+    if groups < 2:  # noqa: PLR2004 - one group has no spread
+        raise ValueError("jackknife: needs at least two groups")
+    deviations = math.sqrt((groups - 1) / groups) * (values[1:] - values[1:].mean())
+    student = student_quantile(groups - 1)
+    reach = student * math.sqrt(float(deviations @ deviations))
+    places = (np.arange(REPLICATES) + 0.5) * math.pi / REPLICATES
+    cosines = math.sqrt(2 / REPLICATES) * np.cos(places[:, None] * np.arange(1, groups + 1))
+    scale = student / Z95 * math.sqrt(REPLICATES - 1)
+    estimate = float(values[0])
+    return (estimate - reach, estimate + reach), estimate + scale * (cosines @ deviations)
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return Student's 95 % interval of the mean of independent repetitions, such as seeds.
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 from illama.observation import Batch, LayerSeen, Piece, batch_of, present
+from illama_eval.functional.map_averages import DRAWN, Averages, Slots, sum_by_slot
 from illama_eval.functional.spectrum import (
     cumulative_share,
     effective_rank,
@@ -31,11 +32,22 @@ from illama_eval.functional.spectrum import (
     stable_rank,
 )
 from illama_eval.results import CURVE_POINTS, Curve, Row
+from illama_eval.statistics import jackknife, mean_interval
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+
+MakeRow: TypeAlias = Callable[[str, Tensor, int, Metric, Mapping[str, int | str]], Row]
 
 ENERGY = 0.9
 """Share of the squared singular values that `energy_rank` asks for."""
 
+INDICES = frozenset({"rank_of_mean_map", "energy_rank"})
+"""Metrics that are whole numbers of one head, and smooth only as a mean over many."""
+
+FEWEST_GROUPS = 9
+"""Values of a jackknife, that of all images included, from which its interval is given."""
+
+JUMPS = "no interval: the index of one head jumps, and no group of images may move it"
+STILL = "no interval: the index is the same without any group of images"
 UNDEFINED = "an attention map holds values that are not finite, or is all zero"
 
 
@@ -57,6 +69,7 @@ class Rank:
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "rank_of_mean_map": Metric(unit="index"),
+        "rank_of_mean_map_30": Metric(unit="index"),
         "rank_per_image": Metric(unit="index"),
         "effective_rank": Metric(unit="index"),
         "stable_rank": Metric(unit="index"),
@@ -70,47 +83,76 @@ class Rank:
             raise ValueError(f"rank: spectra {self.spectra} is not a positive number of images")
 
     def measure(self, piece: Piece) -> Sums:
-        """Return one layer's sums of maps, and the indices of the selected images' maps."""
+        """Return one layer's sums of maps by group, and the indices of the selected images."""
         if not isinstance(piece, LayerSeen):
             return {}
         batch, softmax = batch_of(piece), present(piece.softmax, "softmax")
         used, factor = present(piece.used, "used"), piece.factor
-        sums = {"images": batch.weights.new_full((), batch.size), "softmax": _add_up(softmax)}
+        slots = Slots.of(softmax.shape, 2 if factor is None else 1)
+        members = slots.members(batch.order, batch.count).to(softmax.device)
+        sums = {"images": members.sum(1), "softmax": sum_by_slot(softmax, members)}
         if factor is None:
-            sums["used"] = _add_up(used)
+            sums["used"] = sum_by_slot(used, members)
         else:
             sums["factor"] = factor.to(torch.float64) * batch.size
         chosen = self._choose(batch)
         sums["spectra"] = weigh(batch, chosen)
         for kind, maps in _distinct(used[chosen], softmax[chosen], factor).items():
-            indices = sums["images"].new_zeros(maps.shape[1]).expand(batch.size, -1).clone()
+            indices = batch.weights.new_zeros((batch.size, maps.shape[1]))
             indices[chosen] = self._index(maps)
             sums[f"rank/{kind}"] = weigh(batch, indices)
         return {f"{key}/{piece.index}": value for key, value in sums.items()}
 
     def summarize(self, total: Sums) -> StudyResult:
-        """Return every metric by layer and head, its mean, and the cumulative curves.
+        """Return every metric by layer and head, its mean, and the curves.
 
         Raises:
             ValueError: no image was seen.
         """
         layers = sorted(int(key.split("/")[1]) for key in total if key.startswith("images/"))
-        images = int(total[f"images/{layers[0]}"]) if layers else 0
-        if not images:
+        slots = Slots.of(total[f"softmax/{layers[0]}"].shape, _sums_of(total)) if layers else None
+        counts = total[f"images/{layers[0]}"] if layers else torch.zeros(0)
+        images = int(counts[: slots.groups].sum()) if slots else 0
+        if slots is None or not images:
             raise ValueError("rank: no image was seen")
-        selected = total[f"spectra/{layers[0]}"]
-        by_layer = [_spectra(total, layer) for layer in layers]
+        selected, averages = total[f"spectra/{layers[0]}"], slots.averages(counts)
+        by_layer = [_spectra(total, layer, averages) for layer in layers]
         rows: list[Row] = []
         curves: list[Curve] = []
         for kind in by_layer[0]:
-            sigma = torch.stack([spectra[kind] for spectra in by_layer])
+            sigma = torch.stack([spectra[kind] for spectra in by_layer], dim=1)
             indices = torch.stack([total[f"rank/{kind}/{layer}"] for layer in layers], dim=1)
             for metric, of_sigma in self._of_mean_map().items():
-                rows += self._rows(metric, of_sigma(sigma)[None], images, kind)
+                values = averages.jackknife(of_sigma(sigma))
+                rows += self._rows(metric, values, images, kind, _over_groups)
             per_image = indices / selected[:, None, None]
-            rows += self._rows("rank_per_image", per_image, int(selected[0]), kind)
-            curves += self._curves(sigma, kind)
+            rows += self._rows("rank_per_image", per_image, int(selected[0]), kind, _over_images)
+            by_images = first_index(sigma, self.threshold).mean((1, 2))
+            rows.append(self._of_few(dict(averages.curve(by_images)), kind))
+            curves += [*_fall(by_images, averages, kind), *self._curves(sigma[0], kind)]
         return StudyResult(rows=tuple(rows), curves=tuple(curves))
+
+    def _of_few(self, by_images: Mapping[float, Tensor], kind: str) -> Row:
+        """Return the rank of maps of as few images as the paper's, mean over draws."""
+        metric = "rank_of_mean_map_30"
+        declared, place = self.metrics[metric], _place(kind)
+        few, values = next(iter(by_images.items()), (0.0, torch.empty(0)))
+        if round(few) != DRAWN or not values.isfinite().all():
+            why = UNDEFINED if round(few) == DRAWN else f"there are fewer than {DRAWN} images"
+            return row(metric, math.nan, 0, declared=declared, at=place, reason=why)
+        draws = values.tolist()
+        reason = f"mean over {len(draws)} draws of {DRAWN} images"
+        if len(draws) > 1:
+            reason += f", from {min(draws):.4g} to {max(draws):.4g}; Student's interval over draws"
+        return row(
+            metric,
+            float(values.mean()),
+            len(draws) * DRAWN,
+            declared=declared,
+            at=place,
+            reason=reason,
+            interval=mean_interval(draws) if len(draws) > 1 else None,
+        )
 
     def _of_mean_map(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Return what is computed from singular values [..., value], by metric."""
@@ -129,15 +171,15 @@ class Rank:
         """Return the index of every map, [image, head] of [image, head, query, key]."""
         return index_of_share(maps.flatten(0, 1), self.threshold).reshape(maps.shape[:2])
 
-    def _rows(self, metric: str, values: Tensor, images: int, kind: str) -> Iterator[Row]:
-        """Yield the mean of values [1 or 201, layer, head], then every one of them."""
+    def _rows(
+        self, metric: str, values: Tensor, images: int, kind: str, make: MakeRow
+    ) -> Iterator[Row]:
+        """Yield the mean over layers and heads, then each of values [any, layer, head]."""
         declared, place = self.metrics[metric], _place(kind)
-        mean = values.mean((1, 2))
-        yield row(metric, mean, images, declared=declared, at=place, reason=_why(mean, images))
+        yield make(metric, values.mean((1, 2)), images, declared, place)
         for layer, head in _each_head(values.shape[1:]):
-            one = values[:, layer, head]
             at = {"layer": layer + 1, "head": head + 1, **place}
-            yield row(metric, one, images, declared=declared, at=at, reason=_why(one, images))
+            yield make(metric, values[:, layer, head], images, declared, at)
 
     def _curves(self, sigma: Tensor, kind: str) -> Iterator[Curve]:
         """Yield the cumulative share against the index, per layer and head."""
@@ -164,9 +206,42 @@ def curve_points(crossing: int, length: int) -> list[int]:
     return sorted(spread | near)
 
 
-def _add_up(maps: Tensor) -> Tensor:
-    """Return the sum over the images, float64 [head, query, key]."""
-    return torch.stack([head.sum(0, dtype=torch.float64) for head in maps.unbind(1)])
+def _over_images(
+    metric: str, values: Tensor, images: int, declared: Metric, at: Mapping[str, int | str]
+) -> Row:
+    """Return the row of a mean over images, with its replicates [201]."""
+    return row(metric, values, images, declared=declared, at=at, reason=_why(values, images))
+
+
+def _over_groups(
+    metric: str, values: Tensor, images: int, declared: Metric, at: Mapping[str, int | str]
+) -> Row:
+    """Return the row of a value of all images and without each group, [1 + group]."""
+    why = _why(values, images)
+    if why or len(values) < FEWEST_GROUPS or not values.isfinite().all():
+        reason = why or f"no interval: fewer than {FEWEST_GROUPS - 1} groups of images"
+        return row(metric, values[0], images, declared=declared, at=at, reason=reason)
+    if metric in INDICES and "head" in at:
+        return row(metric, values[0], images, declared=declared, at=at, reason=JUMPS)
+    interval, replicates = jackknife(values.numpy())
+    if interval[0] == interval[1]:
+        return row(metric, values[0], images, declared=declared, at=at, reason=STILL)
+    spread = torch.cat((values[:1], torch.from_numpy(replicates)))
+    return row(metric, spread, images, declared=declared, at=at, interval=interval)
+
+
+def _fall(values: Tensor, averages: Averages, kind: str) -> Iterator[Curve]:
+    """Yield the mean rank against the number of images averaged."""
+    points = [(x, float(part.mean())) for x, part in averages.curve(values)]
+    known = [(x, y) for x, y in points if math.isfinite(y)]
+    if known:
+        x, y = zip(*known, strict=True)
+        yield Curve(name="rank_by_images", at=_place(kind), x=x, y=y)
+
+
+def _sums_of(total: Sums) -> int:
+    """Return how many kinds of maps were summed."""
+    return 1 if any(key.startswith("factor/") for key in total) else 2
 
 
 def _distinct(used: Tensor, softmax: Tensor, factor: Tensor | None) -> dict[str, Tensor]:
@@ -179,15 +254,19 @@ def _distinct(used: Tensor, softmax: Tensor, factor: Tensor | None) -> dict[str,
     return maps
 
 
-def _spectra(total: Sums, layer: int) -> dict[str, Tensor]:
-    """Return the singular values of one layer's mean maps, [head, value] by kind of map."""
-    images, softmax = total[f"images/{layer}"], total[f"softmax/{layer}"]
+def _spectra(total: Sums, layer: int, averages: Averages) -> dict[str, Tensor]:
+    """Return the singular values of one layer's mean maps, [average, head, value] by kind."""
+    images = total[f"images/{layer}"]
+    softmax = averages.of(total[f"softmax/{layer}"], images)
     if f"factor/{layer}" in total:
-        factor = total[f"factor/{layer}"] / images
-        maps = _distinct(softmax * factor / images, softmax / images, factor)
+        factor = total[f"factor/{layer}"] / averages.of_all(images)
+        maps = _distinct(softmax * factor, softmax, factor)
     else:
-        maps = _distinct(total[f"used/{layer}"] / images, softmax / images, None)
-    return {kind: singular_values(map_) for kind, map_ in maps.items()}
+        maps = _distinct(averages.of(total[f"used/{layer}"], images), softmax, None)
+    return {
+        kind: singular_values(map_.flatten(0, 1)).reshape(*map_.shape[:2], -1)
+        for kind, map_ in maps.items()
+    }
 
 
 def _place(kind: str) -> dict[str, int | str]:

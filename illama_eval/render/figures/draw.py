@@ -17,6 +17,7 @@ from illama_eval.render.figures.causality import draw_causality
 from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.quantization import draw_sensitivity, draw_sizes
 from illama_eval.render.figures.rank import draw_rank_by_head, draw_rank_by_layer, draw_spectra
+from illama_eval.render.figures.rank_by_images import draw_rank_by_images
 from illama_eval.render.figures.segmentation import (
     Segments,
     draw_segmentation,
@@ -35,6 +36,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_reliability,
     draw_shape_bias,
     draw_rank_by_layer,
+    draw_rank_by_images,
     draw_spectra,
     draw_rank_by_head,
     draw_collapse,

@@ -65,6 +65,7 @@ _METRICS = {
     },
     "iou": "IoU",
     "rank_of_mean_map": "rank of mean map",
+    "rank_of_mean_map_30": "rank of mean map, 30 images",
     "rank_per_image": "rank per image",
     "kept_change": "change of earlier patches",
     "class_change": "change of the class token",
@@ -126,7 +127,8 @@ EXPLAINED: Mapping[str, Explanation] = {
         meaning="The rank of an attention map is how many of its singular values make up 80 % of "
         "their sum: the more, the less a few directions can stand for the map. A causal mask "
         "raises the rank of smooth maps by itself, so a bidirectional model is compared fairly by "
-        "its masked map, not by the one that it uses.",
+        "its masked map, not by the one that it uses. The more images are averaged, the smoother "
+        "the map and the lower its rank: compare ranks over as many images.",
         paper="The maps of 30 validation images that are not named are averaged, then decomposed "
         "once per layer and head; the ranks are read off a plot (Figure 4).",
         command="illama-eval rank",
@@ -227,6 +229,7 @@ DEFINED: Mapping[str, str] = {
     "texture_decisions": "pictures with cues in conflict that are decided by texture",
     "error_consistency": "kappa of being right on the same pictures as an observer",
     "rank_of_mean_map": "the paper's rank: of the map averaged over all images",
+    "rank_of_mean_map_30": "the same of maps averaged over as few images as in the paper",
     "rank_per_image": "mean of the ranks of single images' maps",
     "effective_rank": "exponential of the entropy of the normalised singular values",
     "stable_rank": "sum of the squared singular values over the largest squared one",

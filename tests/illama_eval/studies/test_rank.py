@@ -11,7 +11,10 @@ import torch
 from illama.config import Config
 from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen
-from illama_eval.functional.spectrum import singular_values
+from illama_eval.bootstrap import keys_of
+from illama_eval.functional.map_averages import Slots
+from illama_eval.functional.spectrum import singular_values, stable_rank
+from illama_eval.statistics import mean_interval
 from illama_eval.studies.rank import Rank, curve_points
 from illama_eval.study import accumulate
 
@@ -180,7 +183,8 @@ def test_splitting_the_images_does_not_change_the_rows(measure_maps):
         (r.metric, r.at, r.images) for r in split.rows
     ]
     for one, other in zip(whole.rows, split.rows, strict=True):
-        assert one.value == pytest.approx(other.value, rel=1e-9)
+        near = other.value if other.value is None else pytest.approx(other.value, rel=1e-9)
+        assert one.value == near
         assert one.low == other.low
 
 
@@ -215,13 +219,13 @@ def test_a_broken_map_is_null_with_a_reason_and_leaves_other_heads_alone(measure
             assert row.value is not None
         else:
             assert row.value is None
-            assert "not finite" in row.reason
+            assert "not finite" in row.reason or row.metric == "rank_of_mean_map_30"
     assert {c.at["head"] for c in findings.curves} == {2}
 
 
 def test_the_curve_passes_the_threshold_where_the_rank_says(measure_maps):
     findings = measure_maps(Rank(), local()[None, None].float(), torch.ones(TOKENS, TOKENS).tril())
-    (curve,) = [c for c in findings.curves if "map" not in c.at]
+    (curve,) = [c for c in findings.curves if c.name == "cumulative_share" and "map" not in c.at]
     rank = value(findings, "rank_of_mean_map", layer=1, head=1)
     shares = dict(zip(curve.x, curve.y, strict=True))
     assert shares[rank - 1] < 0.8 <= shares[rank]
@@ -268,3 +272,41 @@ def test_the_ranks_of_a_trained_model_are_those_of_an_svd(measure_model, shared)
             assert value(findings, "rank_of_mean_map", **at) == rank_by_svd(used.mean(0))
             each = np.mean([rank_by_svd(m) for m in used])
             assert value(findings, "rank_per_image", **at) == pytest.approx(each)
+
+
+def test_the_rank_of_few_images_and_its_fall_are_those_of_their_mean_maps(measure_maps):
+    maps, images = random_maps(130, 2, 9, 9, scale=4.0), 130
+    found = measure_maps(Rank(spectra=1), maps, torch.ones(9, 9), sizes=(50, 80))
+    order = keys_of(f"test/{number:05d}" for number in range(images)).argsort()
+    draws = [maps[order[30 * draw : 30 * draw + 30]].double().mean(0) for draw in range(4)]
+    ranks = [np.mean([rank_by_svd(head) for head in draw]) for draw in draws]
+    (few,) = (row for row in found.rows if row.metric == "rank_of_mean_map_30" and not row.at)
+    assert few.value == pytest.approx(np.mean(ranks))
+    assert (few.low, few.high) == pytest.approx(mean_interval(ranks))
+    assert "mean over 4 draws of 30 images" in few.reason
+    (curve,) = (c for c in found.curves if c.name == "rank_by_images" and not c.at)
+    assert (curve.x[0], curve.x[1], curve.x[-1]) == (30, 60, images)
+    assert curve.y[0] == pytest.approx(few.value)
+    assert curve.y[-1] == pytest.approx(value(found, "rank_of_mean_map"))
+
+
+def test_the_interval_of_a_mean_maps_rank_is_a_jackknife_over_groups(measure_maps):
+    maps, images = random_maps(100, 1, 9, 9, scale=4.0), 100
+    found = measure_maps(Rank(spectra=1), maps, torch.ones(9, 9))
+    order = keys_of(f"test/{number:05d}" for number in range(images)).argsort()
+    groups = [order[5 * group : 5 * group + 5].tolist() for group in range(20)]
+    left = [
+        stable_rank(singular_values(maps[sorted(set(range(images)) - set(group))].double().mean(0)))
+        for group in groups
+    ]
+    (row,) = (row for row in found.rows if row.metric == "stable_rank" and not row.at)
+    error = math.sqrt(19 / 20 * sum((float(x) - float(np.mean(left))) ** 2 for x in left))
+    assert row.high - row.value == pytest.approx(2.093024 * error, rel=1e-6)
+    assert row.replicates.std(ddof=1) == pytest.approx(error * 2.093024 / 1.959964, rel=1e-6)
+
+
+def test_large_maps_have_fewer_groups_and_draws():
+    assert Slots.of(torch.Size((3, 197, 197)), 1) == Slots(groups=20, draws=10)
+    large = Slots.of(torch.Size((16, 197, 197)), 1)
+    assert 2 <= large.groups < 20
+    assert (large.groups + large.draws) * 24 * 16 * 197**2 * 8 <= 2**30

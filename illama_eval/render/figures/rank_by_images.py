@@ -1,0 +1,74 @@
+"""Figure of the rank of the mean map against how many images are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from illama_eval.render.attention_maps import DASHES, Maps, drawn_together, show_rank
+from illama_eval.render.figures.canvas import MARGIN, WIDTH, Drawing, label_ends, label_width, sheet
+from illama_eval.render.format.glossary import map_label
+from illama_eval.render.style.palette import AXIS
+from illama_eval.results import Curve, Run
+
+PAPER_IMAGES = 30
+"""Images that the paper averages (Wang et al. 2024, Fig. 4)."""
+_HIGH = 2.6
+"""Height of the axes in inches."""
+
+
+def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
+    """Yield the rank of the mean map against the number of images averaged."""
+    lines = [(maps, curve) for maps in drawn_together(run) if (curve := _fall_of(run, maps))]
+    if not lines:
+        return
+    drawing = sheet(
+        "rank_by_images",
+        title="Rank of the mean map by the number of images averaged",
+        caption=f"{_fall_finding(lines)} Mean over layers and heads, and over draws of so many "
+        "images where there are several. The paper averages 30 (dotted line).",
+        height=_HIGH + 0.6,
+    )
+    found = [maps for maps, _ in lines]
+    names = label_width(maps.label(found) for maps in found)
+    axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, _HIGH)
+    axes.set_xscale("log")
+    axes.axvline(PAPER_IMAGES, color=AXIS, linewidth=0.8, linestyle=":")
+    for maps, curve in lines:
+        look = maps.look
+        axes.plot(
+            curve.x,
+            curve.y,
+            color=look.colour,
+            linestyle=DASHES[maps.kind],
+            marker=look.marker,
+            markersize=3.5,
+        )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    tokens = max(maps.tokens for maps in found)
+    axes.set(xlabel="images averaged", ylabel=f"rank (of {tokens})")
+    axes.set_ylim(bottom=0)
+    ends = [(curve.y[-1], maps.label(found), maps.look.colour) for maps, curve in lines]
+    label_ends(axes, ends, _HIGH)
+    yield drawing
+
+
+def _fall_of(run: Run, maps: Maps) -> Curve | None:
+    """Return one kind of map's curve over the number of images, if it has one of several points."""
+    at = {} if maps.kind == "used" else {"map": maps.kind}
+    for curve in run.curves:
+        if (curve.subject, curve.name, dict(curve.at)) == (maps.subject, "rank_by_images", at):
+            return curve if len(curve.x) > 1 else None
+    return None
+
+
+def _fall_finding(lines: Sequence[tuple[Maps, Curve]]) -> str:
+    """Return the rank at both ends of each line."""
+    parts = [
+        f"{maps.look.label}, {map_label(maps.kind)}: {show_rank(curve.y[0])} of "
+        f"{curve.x[0]:,.0f} images, {show_rank(curve.y[-1])} of {curve.x[-1]:,.0f}."
+        for maps, curve in lines
+    ]
+    return " ".join(parts)
