@@ -61,6 +61,9 @@ def report(
         Path | None,
         option("Where to write. Default: RUN itself; of several, reports/comparison.", OUTPUT),
     ] = None,
+    figures: Annotated[
+        bool, option("Draw the figures as files (.png, .svg), too.", OUTPUT, "--figures")
+    ] = False,
     baseline: Annotated[
         Path | None, option("Judge RUN against a baseline file or another run.", GATE)
     ] = None,
@@ -81,7 +84,7 @@ def report(
     if baseline is None and any((policy, junit, summary, update_baseline, as_json)):
         raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
     if baseline is None:
-        return write(runs or [], out, None)
+        return write(runs or [], out, None, figures=figures)
     if len(runs or []) != 1:
         raise typer.BadParameter("--baseline judges exactly one run", param_hint="RUN")
     gate = Gate(
@@ -92,7 +95,7 @@ def report(
         update=update_baseline,
         as_json=as_json,
     )
-    return write(runs or [], out, gate)
+    return write(runs or [], out, gate, figures=figures)
 
 
 @app.command(name="list")

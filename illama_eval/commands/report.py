@@ -36,9 +36,12 @@ class Gate:
     """Whether the verdict is printed as JSON."""
 
 
-def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
+def report(
+    runs: Sequence[Path], out: Path | None, gate: Gate | None, *, figures: bool = False
+) -> int:
     """Write the reports of runs, judge the run of a gate, and return the exit code.
 
+    `figures` asks for the figures as files, beside those in the page.
     Without runs every run directory below reports/ gets its own; if there is none, the demo is
     measured first.
 
@@ -49,8 +52,9 @@ def report(runs: Sequence[Path], out: Path | None, gate: Gate | None) -> int:
     verdicts = _judge(runs[0], gate, log) if gate else None
     pages = [runs] if runs else [[each] for each in _all_runs()]
     for page in pages:
-        written = write_report(page, out, verdicts)
-        log.print(f"written to {written[-1].parent}", markup=False, soft_wrap=True)
+        written = write_report(page, out, verdicts, figures=figures)
+        folder = next(path.parent for path in written if path.name == "report.html")
+        log.print(f"written to {folder}", markup=False, soft_wrap=True)
     return verdicts.exit_code if verdicts else 0
 
 

@@ -34,39 +34,49 @@ def render_directory(directory: Path) -> list[Path]:
     Equal runs give equal bytes. Every file but run.json may be missing.
 
     Raises:
-        ResultError: there is no readable run.json, or another file is damaged.
+        ResultError: there is no readable run.json, another file is damaged, or the report cannot
+            be written.
     """
-    models = load_models([directory])
-    drawings = [
-        *draw_series(models),
-        *draw_all(models.run, read_samples(directory), read_segments(directory)),
-    ]
-    figures = write_figures(drawings, directory / "figures")
-    written = _write(models, drawings, directory, None)
-    return [*figures, *written, *write_quantization(directory, models.run)]
+    return write_report([directory], figures=True)
 
 
 def write_report(
-    directories: Sequence[Path], out: Path | None = None, result: GateResult | None = None
+    directories: Sequence[Path],
+    out: Path | None = None,
+    result: GateResult | None = None,
+    *,
+    figures: bool = False,
 ) -> list[Path]:
     """Write report.html, report.md and tables/ of one run, or of several side by side.
 
     The default `out` is the directory of one run, reports/comparison for several. `result` is that
-    of a gate on a single run. Return the paths.
+    of a gate on a single run; `figures` asks for the figures as files, too. Return the paths.
 
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
     """
     models = load_models(directories)
     alone = directories[0] if len(directories) == 1 else None
+    target = out or alone or COMPARISON
     segments = read_segments(alone) if alone else None
-    drawings = [*draw_series(models), *draw_embedded(models.run, segments)]
-    return _write(models, drawings, out or alone or COMPARISON, result)
+    try:
+        drawings = list(draw_series(models))
+        if figures:
+            drawings += draw_all(models.run, read_samples(alone) if alone else None, segments)
+        else:
+            drawings += draw_embedded(models.run, segments)
+        drawn = write_figures(drawings, target / "figures") if figures else []
+        tables = write_tables(models.run, target / "tables")
+        tables += write_quantization(alone, models.run, target / "tables") if alone else []
+        return [*drawn, *tables, *_write_page(models, drawings, target, result)]
+    except OSError as problem:
+        raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
 
 
-def _write(
+def _write_page(
     models: ReportModels, drawings: Sequence[Drawing], target: Path, result: GateResult | None
 ) -> list[Path]:
+    """Write the page in both forms, and the headline of several models as a table."""
     stored = _samples(models)
     for document in _smaller_versions(models, drawings, stored, result):
         page = render_page(document)
@@ -77,13 +87,9 @@ def _write(
     if len(models) > 1:
         group = TableGroup(title=document.title, tables=[to_text_table(document.headline)])
         texts |= {"tables/models.md": to_markdown([group]), "tables/models.tex": to_latex([group])}
-    try:
-        paths = write_tables(models.run, target / "tables")
-        for name, text in texts.items():
-            (target / name).write_text(text, encoding="utf-8", newline="")
-    except OSError as problem:
-        raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
-    return [*paths, *(target / name for name in texts)]
+    for name, text in texts.items():
+        (target / name).write_text(text, encoding="utf-8", newline="")
+    return [target / name for name in texts]
 
 
 def _samples(models: ReportModels) -> dict[str, Samples]:

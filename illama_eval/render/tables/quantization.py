@@ -82,8 +82,8 @@ def variants_of(directory: Path, run: Run) -> list[Variant]:
     ]
 
 
-def write_quantization(directory: Path, run: Run) -> list[Path]:
-    """Write tables/quantization as CSV, Markdown and LaTeX, if the run has quantized models."""
+def write_quantization(directory: Path, run: Run, out: Path) -> list[Path]:
+    """Write quantization.csv, .md and .tex into `out` if the run has quantized models."""
     variants = variants_of(directory, run)
     if not variants:
         return []
@@ -97,7 +97,7 @@ def write_quantization(directory: Path, run: Run) -> list[Path]:
     texts = {".csv": to_csv(variants), ".md": to_markdown(groups), ".tex": to_latex(groups)}
     paths = []
     for suffix, text in texts.items():
-        path = directory / "tables" / f"{STEM}{suffix}"
+        path = out / f"{STEM}{suffix}"
         path.write_text(text, encoding="utf-8", newline="")
         paths.append(path)
     return paths

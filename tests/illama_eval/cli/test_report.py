@@ -17,7 +17,8 @@ def quick(monkeypatch):
     """Leave out the page, which tests of its own look at; return what it would have been of."""
     asked = []
 
-    def write(directories, out, verdicts):
+    def write(directories, out, verdicts, *, figures):
+        assert not figures
         asked.append((list(directories), out, verdicts))
         return [Path(directories[0]) / "report.html"]
 
@@ -156,3 +157,21 @@ for words in (["compare", "a", "b"], ["report", "b", "--baseline", "a"]):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b" / "report.html").stat().st_size > 10_000
+
+
+def test_figures_are_files_where_they_are_asked_for(command, write_run, tmp_path):
+    write_run(tmp_path / "a")
+    assert command("report", "a")[0] == 0
+    assert not (tmp_path / "a" / "figures").exists()
+    code, _, err = command("report", "a", "--figures")
+    assert (code, err) == (0, "written to a\n")
+    assert (tmp_path / "a" / "figures" / "captions.json").exists()
+
+
+def test_several_models_are_written_to_the_folder_of_their_page(command, write_run, tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, subject=name)
+    code, _, err = command("report", "a", "b", "--out", "both", "--figures")
+    assert (code, err) == (0, "written to both\n")
+    assert (tmp_path / "both" / "figures" / "accuracy_top1.svg").exists()
+    assert "figures/accuracy_top1.png" in (tmp_path / "both" / "report.md").read_text("utf-8")

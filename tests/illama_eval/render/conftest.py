@@ -16,6 +16,7 @@ from msgspec import structs
 from rich.console import Console
 
 from illama_eval.compare.gate import check
+from illama_eval.digests import bind
 from illama_eval.render import write_report
 from illama_eval.render.models import load_models
 from illama_eval.render.page.build import document_of
@@ -428,14 +429,14 @@ def quantized(write_run, tmp_path):
     header["identity"]["subjects"] = {str(number): mine for number in range(3)}
     rows = tuple(row for run in runs for row in run.rows)
     out.mkdir()
-    run = Run(header=header, rows=rows)
-    (out / "run.json").write_text(run.to_json(), encoding="utf-8")
     np.savez(out / "replicates.npz", **replicate_table(rows))
     stored = [dict(np.load(part / "per_image.npz")) for part in parts]
     joined = {
         name: np.concatenate([each[name] for each in stored]) for name in stored[0] if name != "ids"
     }
     np.savez(out / "per_image.npz", ids=stored[0]["ids"], **joined)
+    run = bind(Run(header=header, rows=rows), out)
+    (out / "run.json").write_text(run.to_json(), encoding="utf-8")
     return out
 
 

@@ -63,9 +63,8 @@ def test_the_csv_holds_every_byte_and_fractions_with_all_digits(quantized):
 
 def test_a_run_without_quantized_models_has_no_such_table(quantized, write, run_of):
     plain = write(run_of())
-    assert write_quantization(plain, Run.load(plain)) == []
-    (quantized / "tables").mkdir()
-    written = write_quantization(quantized, Run.load(quantized))
+    assert write_quantization(plain, Run.load(plain), plain) == []
+    written = write_quantization(quantized, Run.load(quantized), quantized)
     assert [path.name for path in written] == [f"quantization{e}" for e in (".csv", ".md", ".tex")]
     text = written[1].read_text("utf-8")
     assert caption(variants_of(quantized, Run.load(quantized))) in text

@@ -23,6 +23,7 @@ def test_one_model_is_shown_with_all_that_changed(printed, quantized):
     alone = Run(
         header={**run.header, "subjects": run.header["subjects"][:2]},
         rows=tuple(row for row in run.rows if row.subject != "nano+w4"),
+        files=run.files,
     )
     (quantized / "run.json").write_text(alone.to_json(), encoding="utf-8")
     text = " ".join(printed(partial(show_quantization, quantized), alone).split())
