@@ -8,7 +8,7 @@ inconclusive. Without an interval the difference itself is both ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -72,8 +72,8 @@ class MetricVerdict:
 class GateResult:
     """The verdicts on all metrics of a run."""
 
-    run: str
-    baseline: str
+    run: str = ""
+    baseline: str = ""
     judged: tuple[MetricVerdict, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     problem: str = ""
@@ -106,20 +106,29 @@ def check(run: Path, baseline: Path, policy: Policy | None = None) -> GateResult
     """Judge the headline of a run directory against a baseline file or another run directory.
 
     Raises:
-        ResultError: the run itself cannot be read; a baseline that cannot is a verdict.
+        ResultError: the run itself cannot be read, or the policy does not fit a metric; a baseline
+            that cannot be read is a verdict.
     """
     candidate = read_subject_runs(run)
-    result = GateResult(run=str(run), baseline=str(baseline))
     try:
         if files_of(run)[0].resolve() == files_of(baseline)[0].resolve():
             raise ResultError(f"{baseline}: the baseline is the run itself")  # noqa: TRY301 - as below
         compared = compare_runs([read_subject_runs(baseline)], [candidate])
     except ResultError as problem:
         hint = "" if files_of(baseline)[0].exists() else "; --update-baseline writes one"
-        return replace(result, problem=f"{problem}{hint}")
-    compared = tuple(_adjusted(each, policy or Policy()) for each in compared)
-    judged = tuple(chain.from_iterable(_judge_all(each, policy or Policy()) for each in compared))
-    result = replace(result, judged=judged, comparisons=compared)
+        return GateResult(run=str(run), baseline=str(baseline), problem=f"{problem}{hint}")
+    return replace(judge(compared, policy or Policy()), run=str(run), baseline=str(baseline))
+
+
+def judge(compared: Sequence[Comparison], policy: Policy) -> GateResult:
+    """Judge every metric of the compared subjects.
+
+    Raises:
+        ResultError: the policy does not fit a metric.
+    """
+    compared = tuple(_adjusted(each, policy) for each in compared)
+    judged = tuple(chain.from_iterable(_judge_all(each, policy) for each in compared))
+    result = GateResult(judged=judged, comparisons=compared)
     if any(each.state in COMPARED for each in result.of("pass", "warn", "fail")):
         return result
     mismatches = [mismatch for each in compared for mismatch in each.mismatches]
