@@ -46,6 +46,9 @@ class Batch:
     """Rank of the image's hash among all images of the source, int64 [image], 0 = smallest."""
     keys: Tensor
     """The image's 64-bit hash, int64 [image]: seeds its replicate weights, splits folds."""
+    group_keys: Tensor | None = None
+    """64-bit hashes of the groups that the image is in, int64 [image, way of grouping]: they seed
+    its weights; None where all images are independent."""
     weights: Tensor
     """Poisson weights, float64 [1 + replicates, image]; row 0 is all ones."""
     count: int

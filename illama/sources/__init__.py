@@ -14,6 +14,7 @@ from illama.sources.bundled import open_demo, open_demo_shapes, open_digits, ope
 from illama.sources.cifar import find_cifar, open_cifar
 from illama.sources.cue_conflict import attach_cues
 from illama.sources.folder import open_folder
+from illama.sources.groups import attach_groups
 from illama.sources.npz import open_npz
 from illama.sources.source import Source, SourceError, hash_order
 from illama.sources.splits import SPLIT_NAMES, find_shards, split_folder
@@ -39,7 +40,8 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "DIR/CLASS/*.jpg": "a folder per class, or DIR/test, DIR/val, DIR/train of these;"
         " WordNet ids are mapped to the 1000 ImageNet indices",
         "DIR/SHAPE/SHAPE1-TEXTURE2.jpg": "cue-conflict images, for shape-bias",
-        "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label or unlabeled",
+        "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label"
+        " (and groups: videos, patients) or unlabeled",
         "ADE20K folder": "images/ and annotations/, each with training and validation",
         "*.tar": "a shard or a folder of them: KEY.jpg with KEY.cls, or a directory per class",
         "CIFAR folder": "the python or binary release, or its parent",
@@ -54,7 +56,8 @@ def open_source(
 ) -> Source:
     """Open a set of images by name or by path; paths are recognised by their content.
 
-    `labels` is a CSV for a folder or tar of images; `class_subset` lists the head's indices to
+    `labels` is a CSV for a folder or tar of images, with a column `groups` where images of a group
+    are not independent; `class_subset` lists the head's indices to
     keep. A set without splits ignores `split`. Images in files are not read yet.
 
     Raises:
@@ -65,6 +68,8 @@ def open_source(
             f"{spec} has its own labels; leave out the CSV, which is for a folder or tar"
         )
     source = _NAMED[spec](split) if spec in _NAMED else _open_path(Path(spec), split, labels)
+    if labels is not None:
+        source = attach_groups(source, labels)
     if class_subset is None:
         return source
     return replace(source, class_subset=read_class_subset(class_subset))

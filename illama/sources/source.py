@@ -14,7 +14,7 @@ import numpy as np
 from illama.transforms import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -58,6 +58,9 @@ class Source:
     category alone."""
     categories: tuple[str, ...] | None = field(default=None, repr=False)
     """The names of the cues 0, 1, ..."""
+    groups: Mapping[str, tuple[str, ...]] | None = field(default=None, repr=False)
+    """Way of grouping -> each image's group; images of a group are not independent. None where
+    all are."""
     masks: Callable[[int], NDArray[np.uint8]] | None = field(default=None, repr=False)
     """Position -> the class of each pixel, uint8 [row, column], 255 where there is none; raises
     `ImageError`."""
@@ -90,6 +93,7 @@ class Source:
             ids=tuple(self.ids[i] for i in positions),
             labels=None if self.labels is None else self.labels[positions],
             cues=None if self.cues is None else self.cues[positions],
+            groups=self.groups and keep_groups(self.groups, positions),
             contents=tuple(self._contents[i] for i in positions),
             read=partial(read_kept, self.read, positions),
             masks=None if self.masks is None else partial(read_kept, self.masks, positions),
@@ -136,6 +140,13 @@ class Source:
     @property
     def _contents(self) -> tuple[str | int, ...]:
         return self.contents or (self.fingerprint,) * len(self)
+
+
+def keep_groups(
+    groups: Mapping[str, tuple[str, ...]], positions: NDArray[np.int64]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the groups of the images at these positions alone."""
+    return {way: tuple(names[i] for i in positions) for way, names in groups.items()}
 
 
 def make_source(

@@ -58,6 +58,8 @@ class Change:
     at: Mapping[str, int | str]
     unit: str
     images: int
+    groups: int | None = None
+    """What is resampled where images are not independent; None: the images themselves."""
     better: Literal["higher", "lower"] | None
     tolerance: float
     """As declared by the study: the change that a gate lets pass."""
@@ -145,6 +147,7 @@ def find_change(
         at=shown.at,
         unit=shown.unit,
         images=shown.images,
+        groups=baseline[0].groups,
         better=declared.better,
         tolerance=declared.tolerance,
         baseline=_mean([None if row is None else row.value for row in before]),

@@ -114,7 +114,8 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
     records, note = pair_records(baseline, candidate)
     keys = dict.fromkeys(key for each in (*baseline, *candidate) for key in each.rows)
     changes = [find_change(key, baseline, candidate, mismatches) for key in keys]
-    if records:
+    grouped = baseline[0].groups is not None
+    if records and not grouped:
         changes = [apply_mcnemar(change, records) for change in changes]
     sources = [row.source for each in (*baseline, *candidate) for row in each.rows.values()]
     return Comparison(
@@ -128,7 +129,7 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
             {change.key for change in changes if change.tested},
             {change.key for change in changes if change.at},
         ),
-        flips=count_flips(records) if records and not mismatches else None,
+        flips=count_flips(records, grouped=grouped) if records and not mismatches else None,
         mismatches=mismatches,
         other_differences=tuple(find_other_differences(baseline[0], candidate[0])),
         notes=tuple(filter(None, (note, *_unbound((*baseline, *candidate))))),
@@ -178,9 +179,10 @@ class Flips:
     both_wrong: int
     changed: int
     """Images with another first guess, right or wrong."""
-    test: McNemar
-    detectable: float
-    """Difference in accuracy that is found in 80 % of repetitions."""
+    test: McNemar | None
+    """None where the images come in groups: it is for independent ones."""
+    detectable: float | None
+    """Difference in accuracy that is found in 80 % of repetitions; None as above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +217,8 @@ def pair_records(baseline: Side, candidate: Side) -> tuple[PairedRecords | None,
     ), ""
 
 
-def count_flips(records: PairedRecords) -> Flips:
-    """Return the flips of the first guess."""
+def count_flips(records: PairedRecords, *, grouped: bool = False) -> Flips:
+    """Return the flips of the first guess, tested unless the images come in groups."""
     (both_wrong, gained), (lost, both_right) = records.outcomes(1).tolist()
     images = both_wrong + gained + lost + both_right
     guesses = (side["prediction"] for side in (records.baseline, records.candidate))
@@ -227,8 +229,8 @@ def count_flips(records: PairedRecords) -> Flips:
         gained=gained,
         both_wrong=both_wrong,
         changed=int(np.count_nonzero(np.not_equal(*guesses))),
-        test=mcnemar(lost, gained),
-        detectable=detectable_difference(lost, gained, images) if images else 0.0,
+        test=None if grouped else mcnemar(lost, gained),
+        detectable=None if grouped or not images else detectable_difference(lost, gained, images),
     )
 
 

@@ -37,7 +37,7 @@ COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
 """States of metrics with numbers on both sides."""
 
 FEWEST_IMAGES = 30
-"""Images below which no regression is told from chance."""
+"""Images, or groups of them, below which no regression is told from chance."""
 
 NOTHING = "nothing was compared: no gated metric has a number on both sides"
 DIRECTIONLESS = 'no side of it is declared better; give the policy better = "higher" or "lower"'
@@ -235,6 +235,8 @@ def _find_doubt(change: Change, rule: Rule) -> str:
     """Return why chance cannot be told from a regression, or nothing."""
     if change.images < FEWEST_IMAGES:
         return f"{change.images} images are too few to judge; {FEWEST_IMAGES} are needed"
+    if change.groups is not None and change.groups < FEWEST_IMAGES:
+        return f"{change.groups} groups of images are too few to judge; {FEWEST_IMAGES} are needed"
     return change.undecidable if rule.significant else ""
 
 

@@ -51,6 +51,16 @@ class SubjectRun:
     bound: bool = True
     """Whether its run names the digests of its files."""
 
+    @property
+    def groups(self) -> int | None:
+        """The number of groups that its images are in, the fewest where they are in several ways.
+
+        None where the images are independent.
+        """
+        found = nested_get(self.header, "source", "groups")
+        counts = list(found.values()) if isinstance(found, Mapping) else []
+        return min(counts) if counts and all(isinstance(each, int) for each in counts) else None
+
     def without_rows(self) -> SubjectRun:
         """Return the same subject as if nothing had been measured."""
         return replace(self, rows={}, ids=None, records={})

@@ -251,7 +251,10 @@ class Table:
 
 
 def replicate_weights(keys: Tensor) -> Tensor:
-    """Return the images' replicate weights, uint8 [1 + 200, image]: an eighth of their memory."""
+    """Return the images' replicate weights, uint8 [1 + 200, image]: an eighth of their memory.
+
+    `keys` are hashes of the images, or of their groups, int64 [image, way of grouping].
+    """
     parts = [weights_of(part).to(torch.uint8) for part in torch.split(keys, CHUNK)]
     return torch.cat(parts, dim=1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from operator import attrgetter
 
@@ -100,6 +100,15 @@ def direction(run: Run, row: Row) -> str | None:
     """Return `higher` or `lower`, as the header declares the row's metric, else None."""
     found = nested_get(run.header, "metrics", row.study, row.metric, "better")
     return found if found in {"higher", "lower"} else None
+
+
+def groups_in_words(run: Run) -> str:
+    """Return by which groups of images the intervals are, in a sentence; empty without groups."""
+    found = nested_get(run.header, "source", "groups")
+    if not isinstance(found, Mapping) or not found:
+        return ""
+    counts = " and ".join(f"{count} by {way}" for way, count in found.items())
+    return f"Images of a group are not independent: intervals resample groups ({counts})."
 
 
 def images_of(run: Run, study: str) -> str:

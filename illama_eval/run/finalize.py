@@ -16,6 +16,7 @@ from illama_eval.results import ResultError, Row, Run
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
+from illama_eval.statistics import REPLICATES, basic_interval, percentile_interval
 from illama_eval.study import Metric, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 
@@ -23,6 +24,9 @@ UNREADABLE_NAMED = 100
 """Unreadable images that the header names; all are counted."""
 CLASSES_NAMED = 100
 """Class names that the header lists."""
+
+NOT_INDEPENDENT = "no interval: none is known where the images come in groups"
+"""Why a number has none that has one where the images are independent."""
 
 NamedResult: TypeAlias = tuple[str, str, StudyResult]
 """Name of the subject, name of the study, and the result."""
@@ -97,6 +101,7 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             "seed": job.options.seed,
             "fingerprint": source.fingerprint,
             "classes": list((source.classes or ())[:CLASSES_NAMED]),
+            "groups": {way: len(set(names)) for way, names in (source.groups or {}).items()},
         },
         "metrics": {
             name: {metric: asdict(declared) for metric, declared in metrics.items()}
@@ -127,9 +132,13 @@ def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:
 
 
 def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator[Row]:
-    """Yield all rows with subject, source and study filled in."""
+    """Yield all rows with subject, source and study filled in, their intervals by groups."""
+    metrics = dict(_declared(job))
     for name, study, result in results:
-        for row in result.rows:
+        for given in result.rows:
+            row = given
+            if job.source.groups is not None:
+                row = with_group_interval(given, metrics[study].get(given.metric))
             note = _over_all(row, unreadable) if study == "accuracy" else ""
             yield replace(
                 row,
@@ -138,6 +147,22 @@ def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator
                 study=study,
                 reason="; ".join(filter(None, (row.reason, note))),
             )
+
+
+def with_group_interval(row: Row, declared: Metric | None) -> Row:
+    """Return a row of images in groups: its interval comes from replicates, or there is none.
+
+    Wilson's and other intervals of counts hold for independent images alone.
+    """
+    if row.low is None or row.value is None:
+        return row
+    if row.replicates is None or row.replicates.shape != (REPLICATES,):
+        return replace(row, low=None, high=None, replicates=None, reason=NOT_INDEPENDENT)
+    if declared is not None and declared.interval == "basic":
+        low, high = basic_interval(row.value, row.replicates)
+    else:
+        low, high = percentile_interval(row.replicates)
+    return replace(row, low=min(low, row.value), high=max(high, row.value))
 
 
 def _over_all(row: Row, unreadable: int) -> str:

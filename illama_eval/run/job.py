@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -10,7 +12,7 @@ from typing import Any, Protocol
 from illama.distributed import World
 from illama.observation import LAYER_WANTED, Piece
 from illama.sources.source import Source
-from illama_eval.bootstrap import REPLICATE_SCHEME
+from illama_eval.bootstrap import scheme_of
 from illama_eval.probe import Probe, is_for, union_of
 from illama_eval.results import ResultError
 from illama_eval.run.directory import describe_images
@@ -183,7 +185,7 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run; the code's commit is not part of it."""
         described = [subject.describe() for subject in self.subjects]
-        subset = self.source.class_subset
+        subset, groups = self.source.class_subset, self.source.groups
         return {
             "subjects": {
                 str(number): {key: each[key] for key in IDENTIFYING if key in each}
@@ -192,6 +194,7 @@ class Job:
             "source": {
                 "fingerprint": self.source.fingerprint,
                 "class_subset": None if subset is None else list(subset),
+                **({} if groups is None else {"groups_sha256": _digest_of(groups)}),
             },
             "studies": {
                 **{study.name: parameters(study) for study in self.studies},
@@ -201,7 +204,7 @@ class Job:
                     else {self.precomputed.name: dict(self.precomputed.parameters)}
                 ),
             },
-            "replicate_scheme": REPLICATE_SCHEME,
+            "replicate_scheme": scheme_of(self.source.groups),
         }
 
     @property
@@ -220,6 +223,12 @@ class Job:
                     name = f"{number}/{collector.name}/{key}"
                     sums[name] = sums[name] + value if name in sums else value
         return sums
+
+
+def _digest_of(groups: Mapping[str, Sequence[str]]) -> str:
+    """Return a digest of which image is in which group."""
+    plain = [[way, list(names)] for way, names in groups.items()]
+    return hashlib.sha256(json.dumps(plain).encode("ascii")).hexdigest()
 
 
 def unseen(study: Study, subject: Subject) -> str:

@@ -19,7 +19,7 @@ from illama.distributed import World
 from illama.observation import Batch
 from illama.sources.source import Source, hash_order
 from illama.transforms import ImageError
-from illama_eval.bootstrap import keys_of, weights_of
+from illama_eval.bootstrap import keys_of, keys_of_groups, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +109,11 @@ class BatchPlan:
         return keys_of(self.source.ids)
 
     @cached_property
+    def group_keys(self) -> Tensor | None:
+        """64-bit hashes of each image's groups, int64 [images, way]; None: all are independent."""
+        return None if self.source.groups is None else keys_of_groups(self.source.groups)
+
+    @cached_property
     def cues(self) -> Tensor | None:
         """Categories of shape and texture, int64 [images, 2]."""
         return None if self.source.cues is None else torch.from_numpy(self.source.cues)
@@ -127,13 +132,15 @@ class BatchPlan:
         positions = part.positions
         index = torch.from_numpy(positions)
         keys = self.keys[index]
+        group_keys = None if self.group_keys is None else self.group_keys[index]
         return Batch(
             ids=tuple(self.source.ids[i] for i in positions.tolist()),
             labels=None if self.labels is None else self.labels[index].to(device),
             positions=index.to(device),
             order=self.order[index].to(device),
             keys=keys.to(device),
-            weights=weights_of(keys).to(device),
+            weights=weights_of(keys if group_keys is None else group_keys).to(device),
+            group_keys=None if group_keys is None else group_keys.to(device),
             count=len(self.source),
             cues=None if self.cues is None else self.cues[index].to(device),
             masks=part.masks and tuple(mask.to(device) for mask in part.masks),

@@ -133,6 +133,9 @@ class Calibration:
             "class_bins": _sum_class_bins(seen, labels, self.bins),
             "image/usable": record(batch, seen.usable.long()),
             "image/key": record(batch, batch.keys),
+            **(
+                {} if batch.group_keys is None else {"image/group": record(batch, batch.group_keys)}
+            ),
             "image/label": record(batch, labels),
             "image/correct": record(batch, (seen.rank == 0).to(torch.float64)),
             "image/confidence": record(batch, seen.confidence),
@@ -176,26 +179,33 @@ class Calibration:
         """Return the logits as a record or, where they are too many, losses by half."""
         if batch.count * logits.shape[1] <= LOGITS_KEPT:
             return {"image/logits": record(batch, logits.to(torch.float32))}
-        half = self._halve(batch.keys, batch.positions, batch.count)
+        units = batch.keys if batch.group_keys is None else batch.group_keys
+        half = self._halve(units, batch.positions, batch.count)
         parts = [(logits[half == side], labels[half == side]) for side in (0, 1)]
         return {
             "losses": torch.stack([sum_losses(*part, GRID) for part in parts]),
             "fitted": torch.tensor([count_fitted(*part) for part in parts]),
         }
 
-    def _halve(self, keys: Tensor, positions: Tensor, count: int) -> Tensor:
-        """Return which half, 0 or 1, each image belongs to."""
-        return keys & 1 if self.split == "hash" else (positions >= count // 2).long()
+    def _halve(self, units: Tensor, positions: Tensor, count: int) -> Tensor:
+        """Return which half, 0 or 1, each image belongs to; a group is not divided."""
+        units = units if units.ndim == 1 else units[:, 0]
+        return units & 1 if self.split == "hash" else (positions >= count // 2).long()
 
     def _scale(self, total: Sums, seen: Scored) -> Scaling:
         """Return what each half's temperature makes of the images it was not fitted on."""
         used = total["image/usable"].bool()
-        half = self._halve(total["image/key"], torch.arange(len(used)), len(used))[used]
+        half = self._halve(_units_of(total), torch.arange(len(used)), len(used))[used]
         fitted = (0, 1) if self.split == "hash" else (0,)
         if "image/logits" not in total:
             return scale_by_curves(seen, total["losses"], total["fitted"], half, fitted)
         logits, labels = total["image/logits"][used], total["image/label"][used]
         return scale_by_logits(seen, logits, labels, half, fitted)
+
+
+def _units_of(total: Sums) -> Tensor:
+    """Return hashes of what is resampled: of each image, or of its groups, [image, way]."""
+    return total.get("image/group", total["image/key"])
 
 
 def _sum_class_bins(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
@@ -216,10 +226,9 @@ def _sum_class_bins(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
 def _read_images(total: Sums) -> Scored:
     """Return the records of the images that count."""
     used = total["image/usable"].bool()
-    keys = total["image/key"][used]
     return Scored(
-        keys=keys,
-        weights=replicate_weights(keys),
+        keys=total["image/key"][used],
+        weights=replicate_weights(_units_of(total)[used]),
         confidence=total["image/confidence"][used],
         correct=total["image/correct"][used],
         nll=total["image/nll"][used],

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.observation import OutputSeen, Piece
+from illama.sources.cue_conflict import group_cues
 from illama.sources.source import Source, make_source, read_array
 from illama.transforms import ImageError
 from illama_eval.cue_conflict import Decisions
@@ -213,4 +214,4 @@ def open_observers(decisions: Decisions) -> tuple[tuple[SavedPredictions, ...], 
         )
         for column, name in enumerate(names)
     )
-    return subjects, replace(source, cues=cues, categories=categories)
+    return subjects, group_cues(replace(source, cues=cues, categories=categories))

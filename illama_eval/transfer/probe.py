@@ -15,8 +15,8 @@ from msgspec import structs
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.sources.source import Source, hash_order
-from illama_eval.bootstrap import keys_of, weights_of
+from illama.sources.source import Source, hash_order, keep_groups
+from illama_eval.bootstrap import keys_of, weights_for, weights_of
 from illama_eval.results import Curve, Row
 from illama_eval.statistics import mean_interval
 from illama_eval.study import Metric, StudyResult, row
@@ -81,6 +81,8 @@ class FeatureSet:
     ids: tuple[str, ...]
     positions: NDArray[np.int64]
     """Of each image in the source."""
+    groups: Mapping[str, tuple[str, ...]] | None = None
+    """Way of grouping -> each image's group, as in the source."""
 
     def part(self, positions: NDArray[np.int64]) -> FeatureSet:
         """Return some of the images."""
@@ -90,6 +92,7 @@ class FeatureSet:
             labels=self.labels[index],
             ids=tuple(self.ids[i] for i in positions),
             positions=self.positions[positions],
+            groups=self.groups and keep_groups(self.groups, positions),
         )
 
 
@@ -138,7 +141,7 @@ def probe(task: ProbeTask, config: ProbeConfig) -> ProbeResult:
         SubjectError: features, classes or the number of images do not allow it.
     """
     task.check(config)
-    weights = weights_of(keys_of(task.test.ids))
+    weights = weights_for(task.test.ids, task.test.groups)
     if config.probe == "linear":
         logits, rows, curves = _probe_linearly(task, config)
     else:
@@ -342,6 +345,7 @@ def make_set(source: Source, features: Features, device: torch.device) -> Featur
         labels=torch.from_numpy(source.labels[positions]).to(device),
         ids=tuple(source.ids[i] for i in positions),
         positions=positions,
+        groups=source.groups and keep_groups(source.groups, positions),
     )
 
 

@@ -118,10 +118,15 @@ def flips_in_words(comparison: Comparison) -> str:
     flips = comparison.flips
     if flips is None:
         return ""
-    test = flips.test
-    return (
+    counted = (
         f"top-1 flips: {flips.lost:,} lost, {flips.gained:,} gained of {flips.images:,} images, "
-        f"{flips.changed:,} with another answer; McNemar exact p {test.exact:.3g}, "
+        f"{flips.changed:,} with another answer"
+    )
+    test = flips.test
+    if test is None or flips.detectable is None:
+        return counted
+    return (
+        f"{counted}; McNemar exact p {test.exact:.3g}, "
         f"mid-p {test.mid:.3g}, chi-square {test.chi_square:.3g} (p {test.chi_square_p:.3g}); "
         f"detectable difference {show_number(100 * flips.detectable)} pp at 80 % power"
     )

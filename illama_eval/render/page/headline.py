@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
+from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     EXPLAINED,
@@ -19,7 +20,7 @@ from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.page.differences import best_of, change_cells, finding_cell, widest_of
 from illama_eval.render.page.document import Cell, Column, Table, interval_mark
 from illama_eval.render.paper import counterpart
-from illama_eval.render.select import direction
+from illama_eval.render.select import direction, groups_in_words
 from illama_eval.results import Row
 
 Key = tuple[str, str]
@@ -27,6 +28,7 @@ Key = tuple[str, str]
 MOST = 9
 """Rows of the headline: what fits on a first screen."""
 TWO = 2
+LONGEST_NOTE = 300
 COVERED = "Intervals cover the choice of images, not training seeds."
 
 
@@ -60,7 +62,8 @@ def headline_table(models: ReportModels) -> Table:
 def headline_note(models: ReportModels) -> str:
     """Return how the headline is to be read."""
     if len(models) == 1:
-        return "Marks: percent from 0 to 100, ranks from 1 to the number of tokens."
+        marks = "Marks: percent from 0 to 100, ranks from 1 to the number of tokens."
+        return f"{marks} {sanitize(groups_in_words(models.run), LONGEST_NOTE)}".strip()
     note = COVERED
     if models.apart:
         return f"{note} Nothing is subtracted: the runs cannot be compared."

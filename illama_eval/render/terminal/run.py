@@ -17,7 +17,7 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
-from illama_eval.render.select import direction, studies_of, subjects_of
+from illama_eval.render.select import direction, groups_in_words, studies_of, subjects_of
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import Row, Run, Verdict
 
@@ -44,6 +44,8 @@ def show(run: Run, console: Console) -> None:
         notes = [
             (f"({n})", plain_text(sanitize(why, _LONGEST), console, "dim")) for n, why in marks
         ]
+        if rows and (groups := groups_in_words(run)):
+            notes.append(("", plain_text(sanitize(groups, _LONGEST), console, "dim")))
         notes += [(MARK, _sentence(v, console)) for v in run.verdicts if v.subject == subject]
         if notes:
             console.print(_notes(notes, console))
