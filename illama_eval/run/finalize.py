@@ -16,7 +16,7 @@ from illama_eval.results import ResultError, Row, Run
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
-from illama_eval.statistics import REPLICATES, basic_interval, percentile_interval
+from illama_eval.statistics import student_interval
 from illama_eval.study import Metric, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 
@@ -134,11 +134,12 @@ def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:
 def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator[Row]:
     """Yield all rows with subject, source and study filled in, their intervals by groups."""
     metrics = dict(_declared(job))
+    groups = [len(set(names)) for names in (job.source.groups or {}).values()]
     for name, study, result in results:
         for given in result.rows:
             row = given
-            if job.source.groups is not None:
-                row = with_group_interval(given, metrics[study].get(given.metric))
+            if groups:
+                row = with_group_interval(given, metrics[study][given.metric], min(groups))
             note = _over_all(row, unreadable) if study == "accuracy" else ""
             yield replace(
                 row,
@@ -149,20 +150,20 @@ def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator
             )
 
 
-def with_group_interval(row: Row, declared: Metric | None) -> Row:
+def with_group_interval(row: Row, declared: Metric, groups: int) -> Row:
     """Return a row of images in groups: its interval comes from replicates, or there is none.
 
-    Wilson's and other intervals of counts hold for independent images alone.
+    Wilson's and other intervals of counts hold for independent images alone, and so do those of
+    binned errors.
     """
     if row.low is None or row.value is None:
         return row
-    if row.replicates is None or row.replicates.shape != (REPLICATES,):
-        return replace(row, low=None, high=None, replicates=None, reason=NOT_INDEPENDENT)
-    if declared is not None and declared.interval == "basic":
-        low, high = basic_interval(row.value, row.replicates)
-    else:
-        low, high = percentile_interval(row.replicates)
-    return replace(row, low=min(low, row.value), high=max(high, row.value))
+    if row.replicates is None or declared.interval == "basic":
+        return replace(row, low=None, high=None, reason=NOT_INDEPENDENT)
+    low, high = student_interval(row.value, row.replicates, groups)
+    least, largest = declared.ends
+    low, high = max(least, min(low, row.value)), min(largest, max(high, row.value))
+    return replace(row, low=low, high=high)
 
 
 def _over_all(row: Row, unreadable: int) -> str:

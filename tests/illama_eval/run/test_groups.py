@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,7 +13,7 @@ from illama_eval.compare.comparison import compare_paths
 from illama_eval.results import ResultError, Row, Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.finalize import NOT_INDEPENDENT, with_group_interval
-from illama_eval.statistics import percentile_interval
+from illama_eval.statistics import student_interval
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
 from illama_eval.study import Metric
@@ -58,7 +58,8 @@ def test_intervals_by_groups_are_wider_and_the_values_are_the_same(measured):
 def test_no_interval_assumes_independent_images(measured):
     videos = Run.load(measured[1])
     top1 = videos.value("accuracy", "top1")
-    assert (top1.low, top1.high) == percentile_interval(top1.replicates)
+    found = student_interval(top1.value, top1.replicates, VIDEOS)
+    assert (top1.low, top1.high) == found
     bins = [row for row in videos.rows if row.metric == "bin_accuracy"]
     assert {row.low for row in bins} == {None}
     assert NOT_INDEPENDENT in {row.reason for row in bins}
@@ -75,13 +76,12 @@ def test_the_header_names_the_groups_and_only_equal_ones_compare(measured):
     assert {change.groups for change in same.changes} == {VIDEOS}
 
 
-def test_an_interval_of_other_replicates_is_left_out():
-    given = Row(metric="x", value=0.5, low=0.4, high=0.6, images=9, replicates=np.ones(20))
-    found = with_group_interval(given, Metric())
-    assert (found.low, found.high, found.replicates) == (None, None, None)
-    around = replace(Metric(), interval="basic")
-    spread = np.linspace(0.45, 0.6, 200)
-    reflected = with_group_interval(
-        Row(metric="x", value=0.5, low=0.1, high=0.9, images=9, replicates=spread), around
-    )
-    assert reflected.low == pytest.approx(1 - np.sort(spread)[195])
+def test_where_none_is_known_by_groups_there_is_no_interval():
+    given = Row(metric="x", value=0.5, low=0.4, high=0.6, images=9)
+    counted = with_group_interval(given, Metric(), 4)
+    assert (counted.low, counted.high, counted.reason) == (None, None, NOT_INDEPENDENT)
+    spread = msgspec.structs.replace(given, replicates=np.linspace(0.45, 0.55, 200))
+    binned = with_group_interval(spread, Metric(interval="basic"), 4)
+    assert (binned.low, binned.replicates is None) == (None, False)
+    found = with_group_interval(spread, Metric(interval="wilson"), 4)
+    assert (found.low, found.high) == student_interval(0.5, spread.replicates, 4)
