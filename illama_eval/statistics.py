@@ -112,7 +112,7 @@ class Difference:
     deviation: float
     """Standard deviation of the difference over the replicates."""
     p: float
-    """Two-sided p of no difference, from the normal distribution with that deviation."""
+    """Two-sided p of no difference, from the normal or Student's distribution."""
 
 
 def paired_difference(
@@ -121,23 +121,49 @@ def paired_difference(
     baseline_replicates: Array,
     candidate_replicates: Array,
     interval: str = "percentile",
+    *,
+    units: int | None = None,
 ) -> Difference:
     """Return the paired bootstrap of a difference; replicate by replicate, images weigh alike.
 
     `basic` reflects the percentiles about the difference, for metrics that resampling biases; it is
-    not clipped. 200 replicates cannot show a small p by counting, hence the normal distribution.
+    not clipped, and p is of the difference or its reflection, whichever shows less: on few images
+    the correction itself is noise (measured: 21 % false alarms at 30 images with it alone). 200
+    replicates cannot show a small p by counting, hence the normal distribution, or Student's where
+    `units`, the number of images or of groups that were resampled, is given.
 
     Raises:
-        ValueError: there are not 200 finite replicates on both sides.
+        ValueError: there are not 200 finite replicates on both sides, or fewer than two units.
     """
     replicates = candidate_replicates - baseline_replicates
     low, high = percentile_interval(replicates)
-    value = middle = candidate - baseline
+    value = shown = candidate - baseline
     if interval == "basic":
-        low, high, middle = 2 * value - high, 2 * value - low, 2 * value - float(replicates.mean())
-    deviation = float(replicates.std(ddof=1))
-    p = math.erfc(abs(middle) / (deviation * math.sqrt(2))) if deviation else float(middle == 0)
+        low, high = 2 * value - high, 2 * value - low
+        corrected = 2 * value - float(replicates.mean())
+        shown = min(value, corrected, key=abs) if value * corrected > 0 else 0.0
+    deviation, p = float(replicates.std(ddof=1)), float(shown == 0)
+    if units is not None:
+        low, high = widen(value, low, high, units)
+        deviation *= math.sqrt(units / (units - 1))
+    if deviation:
+        t = shown / deviation
+        p = math.erfc(abs(t) / math.sqrt(2)) if units is None else student_p(t, units - 1)
     return Difference(value=value, low=low, high=high, deviation=deviation, p=p)
+
+
+def widen(value: float, low: float, high: float, units: int) -> tuple[float, float]:
+    """Return an interval of resampled units as wide as so few of them ask for.
+
+    Student's t takes the place of the normal distribution, and n - 1 that of n.
+
+    Raises:
+        ValueError: there are fewer than two units.
+    """
+    if units < 2:  # noqa: PLR2004 - one unit has no spread
+        raise ValueError("interval: one image or group has no spread")
+    factor = student_quantile(units - 1) / Z95 * math.sqrt(units / (units - 1))
+    return value - factor * (value - low), value + factor * (high - value)
 
 
 @dataclass(frozen=True, kw_only=True)

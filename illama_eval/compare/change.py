@@ -99,6 +99,12 @@ class Change:
         return unit_of(self.unit).smallest
 
     @property
+    def units(self) -> int | None:
+        """How many images or groups were resampled; None where it is but one."""
+        units = self.groups or self.images
+        return units if units > 1 else None
+
+    @property
     def tested(self) -> bool:
         """Whether it is of all images, and does not repeat another."""
         return not self.at and self.metric not in REDUNDANT_METRICS.get(self.study, ())
@@ -251,7 +257,9 @@ def _with_images(
     if replicates[0] is None or replicates[1] is None:
         return replace(change, difference=last - first)
     try:
-        found = paired_difference(first, last, replicates[0], replicates[1], interval)
+        found = paired_difference(
+            first, last, replicates[0], replicates[1], interval, units=change.units
+        )
     except ValueError as problem:
         raise ResultError(
             f"{change.study}.{change.metric}: damaged replicates ({problem})"

@@ -2,7 +2,9 @@
 
 With [low, high] the paired 95 % interval of a difference, turned so that more is better, and the
 margin m >= 0 that passes: better if low > 0, same if low >= -m, worse if high < -m, otherwise
-inconclusive. Without an interval the difference itself is both ends.
+inconclusive. Without an interval the difference itself is both ends. Where several metrics are
+gated, one of them being worse by chance is likelier than 5 %: it must be worse by its adjusted p
+as well, one-sided at 5 % (docs/gate.md has the error rates).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from illama_eval.compare.policy import Policy, Rule
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
+from illama_eval.statistics import FALSE_ALARMS
 
 State = Literal[
     "better", "same", "inconclusive", "worse", "not comparable", "missing", "new", "not gated"
@@ -41,6 +44,7 @@ FEWEST_IMAGES = 30
 
 NOTHING = "nothing was compared: no gated metric has a number on both sides"
 DIRECTIONLESS = 'no side of it is declared better; give the policy better = "higher" or "lower"'
+AMONG_MANY = "worse by itself, but one of so many metrics may be by chance"
 NEAR_CALIBRATED = "neither can be told from a calibrated model"
 
 
@@ -255,7 +259,8 @@ def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
     if low >= -margin:
         return "same", ""
     if high < -margin:
-        return "worse", ""
+        chance = change.p_holm is not None and change.p_holm > 2 * FALSE_ALARMS
+        return ("inconclusive", AMONG_MANY) if chance else ("worse", "")
     return ("same", NEAR_CALIBRATED) if change.calibrated else ("inconclusive", "")
 
 

@@ -16,7 +16,7 @@ from illama_eval.results import ResultError, Row, Run
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
-from illama_eval.statistics import student_interval
+from illama_eval.statistics import percentile_interval, widen
 from illama_eval.study import Metric, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 
@@ -160,7 +160,7 @@ def with_group_interval(row: Row, declared: Metric, groups: int) -> Row:
         return row
     if row.replicates is None or declared.interval == "basic":
         return replace(row, low=None, high=None, reason=NOT_INDEPENDENT)
-    low, high = student_interval(row.value, row.replicates, groups)
+    low, high = widen(row.value, *percentile_interval(row.replicates), groups)
     least, largest = declared.ends
     low, high = max(least, min(low, row.value)), min(largest, max(high, row.value))
     return replace(row, low=low, high=high)

@@ -21,6 +21,7 @@ from illama_eval.statistics import (
     student_interval,
     student_p,
     welch,
+    widen,
     wilson_interval,
 )
 
@@ -215,12 +216,36 @@ def test_a_paired_difference_of_nothing_has_no_width_and_p_1():
 
 def test_the_p_of_a_paired_difference_is_that_of_the_normal_distribution():
     from scipy.stats import norm
+    from scipy.stats import t as student
 
     noise = np.random.default_rng(0).normal(size=REPLICATES)
     noise = (noise - noise.mean()) / noise.std(ddof=1)
     for interval in ("percentile", "basic"):
-        found = paired_difference(0.0, 1.7, np.zeros(REPLICATES), 1.7 + noise, interval)
-        assert found.p == pytest.approx(2 * norm.sf(1.7))
+        sides = 0.0, 1.7, np.zeros(REPLICATES), 1.7 + noise, interval
+        assert paired_difference(*sides).p == pytest.approx(2 * norm.sf(1.7))
+        few = paired_difference(*sides, units=30)
+        assert few.p == pytest.approx(2 * student.sf(1.7 * math.sqrt(29 / 30), 29))
+
+
+def test_a_corrected_difference_shows_no_more_than_the_plain_one():
+    from scipy.stats import norm
+
+    noise = np.random.default_rng(0).normal(size=REPLICATES)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    for mean, shown in ((1.7, 1.7), (0.7, 1.7), (2.4, 1.0), (4.0, 0.0)):
+        found = paired_difference(0.0, 1.7, np.zeros(REPLICATES), mean + noise, "basic")
+        assert found.p == pytest.approx(2 * norm.sf(shown))
+
+
+def test_few_units_widen_an_interval_as_student_does():
+    from scipy.stats import t as student
+
+    low, high = widen(0.5, 0.5 - Z95, 0.5 + 2 * Z95, 30)
+    factor = student.ppf(0.975, 29) * math.sqrt(30 / 29)
+    assert (low, high) == pytest.approx((0.5 - factor, 0.5 + 2 * factor))
+    assert widen(0.5, 0.4, 0.6, 10**7) == pytest.approx((0.4, 0.6), rel=1e-5)
+    with pytest.raises(ValueError, match="no spread"):
+        widen(0.5, 0.4, 0.6, 1)
 
 
 @pytest.mark.parametrize("freedom", [1, 1.7, 2, 3.3, 10, 200, 5000.5])

@@ -150,7 +150,7 @@ def test_the_interval_of_the_bias_is_that_of_shapes_and_textures(shared, ways):
     own = tuple((name, (index,)) for index, name in enumerate(table.categories))
     run = evaluate(alexnet, replace(source, groups=groups), [ShapeBias(categories=own)])
     bias = run.value("shape_bias", "shape_bias")
-    assert (bias.low, bias.high) == pytest.approx(INTERVALS[ways], abs=0.015)
+    assert (bias.low, bias.high) == pytest.approx(INTERVALS[ways], abs=0.02)
     (verdict,) = run.verdicts
     assert verdict.verdict == ("no preference shown" if ways else "decides by texture")
     wilson = [row for row in run.rows if row.metric == "shape_bias_wilson" and not row.at]

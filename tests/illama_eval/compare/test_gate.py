@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from illama_eval.compare.change import NO_REPLICATES, Change
-from illama_eval.compare.gate import NEAR_CALIBRATED, NOTHING, _judge, check, write_baseline
+from illama_eval.compare.gate import (
+    AMONG_MANY,
+    NEAR_CALIBRATED,
+    NOTHING,
+    _judge,
+    check,
+    write_baseline,
+)
 from illama_eval.compare.policy import Policy, Rule
 from illama_eval.results import ResultError, Run
 from illama_eval.statistics import holm
@@ -87,6 +94,20 @@ def test_fewer_than_30_images_are_not_judged():
     assert (found.state, found.outcome) == ("not comparable", "error")
     assert "29 images are too few to judge; 30 are needed" in found.reason
     assert judge(replace(make_change(-0.5, -0.4, -0.3), images=30)).state == "worse"
+
+
+def test_one_of_many_metrics_is_worse_only_by_its_adjusted_p():
+    worse = make_change(-0.03, -0.02, -0.011)
+    assert judge(replace(worse, p_holm=0.099)).state == "worse"
+    found = judge(replace(worse, p_holm=0.11))
+    assert (found.state, found.outcome, found.reason) == ("inconclusive", "warn", AMONG_MANY)
+
+
+def test_few_groups_of_images_are_not_judged():
+    found = judge(make_change(-0.5, -0.4, -0.3, groups=29))
+    assert (found.state, found.outcome) == ("not comparable", "error")
+    assert "29 groups of images are too few to judge; 30 are needed" in found.reason
+    assert judge(make_change(-0.5, -0.4, -0.3, groups=30)).state == "worse"
 
 
 def test_an_inconclusive_metric_says_how_many_images_it_takes():
