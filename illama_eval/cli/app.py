@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 STUDY, GATE = "Study", "Gate"
 """Panels of the help pages, beside those of `illama_eval.commands.options`."""
 
 app = typer.Typer(
-    help="Measure what trained iLLaMA checkpoints are like; without one, the bundled demo.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(given: bool) -> None:
+    if given:
+        from importlib.metadata import version
+
+        typer.echo(f"illama {version('illama')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Measure what trained iLLaMA checkpoints are like; without one, the bundled demo."""

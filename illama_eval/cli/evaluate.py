@@ -111,7 +111,7 @@ def shape_bias(
     shared: SharedOptions,
     categories: Annotated[
         Path | None,
-        option("JSON of category: [indices of the head], where the head is not known.", STUDY),
+        option("JSON with the head's indices of each category, where they are not known.", STUDY),
     ] = None,
     observers: Annotated[
         list[Path] | None,

@@ -41,6 +41,7 @@ from illama_eval.commands.resolve import (
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
+from illama_eval.render.terminal.summary import show_summary
 from illama_eval.results import Row, Run
 from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
@@ -134,7 +135,7 @@ def run_and_report(
     shared: SharedOptions,
     request: Request,
     complete: Callable[[Path], object] | None = None,
-    show_run: Callable[[Run, Console], None] = show,
+    show_run: Callable[[Run, Console], None] | None = None,
 ) -> int:
     """Evaluate the request, render and print the run, and return the exit code, 0 or 4.
 
@@ -163,12 +164,15 @@ def run_and_report(
         return _exit_code(run)
     if complete is not None:
         complete(request.out)
-    render_directory(request.out)
+    with log.status("drawing figures and page"):
+        render_directory(request.out)
+    chosen_show = show_run or (show if shared.everything else show_summary)
     if shared.as_json:
         sys.stdout.write(run.to_json())
     else:
-        show_run(run, Console(highlight=False))
-    log.print(f"written to {request.out}", markup=False)
+        chosen_show(run, Console(highlight=False))
+    hint = "" if shared.everything or show_run else "; every number: --all"
+    log.print(f"written to {request.out / 'report.html'}{hint}", markup=False, soft_wrap=True)
     return _warn(run, log)
 
 

@@ -115,6 +115,9 @@ class SharedOptions:
         False
     )
     samples: Annotated[bool, option("Keep 8 sample images with their attention.", OUTPUT)] = True
+    everything: Annotated[
+        bool, option("Print every number of the whole source, not the headline.", OUTPUT, "--all")
+    ] = False
     as_json: Annotated[bool, option("Print run.json instead of a table.", OUTPUT, "--json")] = False
     save_every: Annotated[float, option("Seconds between partial saves, at least.", OUTPUT)] = 60.0
     device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE)] = "auto"

@@ -248,3 +248,14 @@ def test_list_names_every_study_source_and_size(command: Command) -> None:
     for name in ("accuracy", "calibration", "rank", "collapse", "cifar10", "photos", "large"):
         assert name in out
     assert "5,701,096" in out
+
+
+def test_no_help_text_has_brackets_which_the_help_page_would_swallow():
+    import typer
+
+    from illama_eval.cli import app
+
+    group = typer.main.get_command(app)
+    for command in group.commands.values():
+        for each in command.params:
+            assert "[" not in (getattr(each, "help", "") or ""), (command.name, each.name)

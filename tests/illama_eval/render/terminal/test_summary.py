@@ -1,0 +1,76 @@
+"""The few lines of a finished run: one number once, the rank beside its control, a sentence."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from illama_eval.render.terminal.summary import show_summary
+from illama_eval.results import Run, Verdict
+
+REPORTS = Path(__file__).parents[4] / "reports" / "examples"
+
+
+def lines_of(run: Run, width: int = 80) -> list[str]:
+    stream = StringIO()
+    show_summary(run, Console(file=stream, width=width, highlight=False))
+    return stream.getvalue().rstrip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def demo() -> Run:
+    return Run.load(REPORTS / "demo", replicates=False)
+
+
+def test_a_run_of_everything_is_shown_in_at_most_eight_lines(demo):
+    lines = lines_of(demo)
+    assert len(lines) <= 8
+    assert "2,000 images" in lines[0]
+    text = "\n".join(lines)
+    for once in ("top-1 accuracy", "ECE", "rank of mean map"):
+        assert text.count(once) == 1
+
+
+def test_the_rank_is_beside_its_controls(demo):
+    lines = lines_of(demo)
+    place = next(n for n, line in enumerate(lines) if "rank of mean map" in line)
+    assert "control: softmax" in lines[place + 1]
+
+
+def test_the_last_line_says_what_the_verdicts_say(demo):
+    said = {each.name: each.verdict for each in demo.verdicts if not each.at}
+    last = lines_of(demo)[-1]
+    assert said["calibration"] in last
+    assert f"class token {said['class_token_isolation']}" in last
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_names_are_wrapped_and_never_cut(demo, width):
+    words = " ".join(lines_of(demo, width))
+    for name in ("top-1", "accuracy", "rank", "mean", "map"):
+        assert name in words
+    assert "\N{HORIZONTAL ELLIPSIS}" not in words
+
+
+def test_a_run_of_one_study_shows_all_of_its_headline_numbers(demo):
+    rows = tuple(row for row in demo.rows if row.study == "accuracy")
+    text = "\n".join(lines_of(Run(header=demo.header, rows=rows)))
+    assert "top-5 accuracy" in text
+    assert "NLL" in text
+
+
+def test_what_is_named_by_others_is_never_markup_or_a_control_sequence(demo):
+    rows = tuple(row for row in demo.rows if row.study == "accuracy")
+    hostile = "[red]\x1b[2J"
+    verdict = Verdict(
+        subject=hostile, study="calibration", name="calibration", verdict=hostile, reason=""
+    )
+    run = Run(header=demo.header, rows=rows, verdicts=(verdict,)).renamed(
+        {rows[0].subject: hostile}
+    )
+    text = "\n".join(lines_of(run))
+    assert "[red]" in text
+    assert "\x1b" not in text
