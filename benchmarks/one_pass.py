@@ -23,6 +23,7 @@ import torch
 from illama.config import Config
 from illama.model import Model
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama.sources.source import Source
 from illama.transforms import evaluation_transform
 from illama_eval.run.environment import peak_memory
@@ -65,7 +66,7 @@ def main() -> None:
     subject = ModelSubject(
         name="random", model=model, transform=evaluation_transform(model.config.image_size)
     )
-    source = open_source(arguments.images).for_head(1000).limit(arguments.limit, 0)
+    source = for_head(open_source(arguments.images), 1000).limit(arguments.limit, 0)
     seconds: dict[str, list[float]] = {}
     own: list[float] = []
     for _ in range(arguments.rounds):

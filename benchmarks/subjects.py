@@ -23,6 +23,7 @@ import torch
 from illama.config import Config
 from illama.model import Model
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama.sources.source import Source
 from illama.transforms import evaluation_transform
 from illama_eval.run.evaluate import evaluate
@@ -42,7 +43,7 @@ def main() -> int:
     parser.add_argument("--patch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    source = open_source(given.images).for_head(1000).limit(given.limit, 0)
+    source = for_head(open_source(given.images), 1000).limit(given.limit, 0)
     subjects = [make_subject(seed, given.patch_size) for seed in (0, 1)]
     together, separate, decoding = [], [], []
     for _ in range(given.rounds):

@@ -139,12 +139,13 @@ def _open_folder(path: Path, split: str, labels: Path | None) -> Source:
         return open_cifar(*release, split)
     if find_ade20k(path) and labels is None:
         return open_ade20k(path, split)
-    root = split_folder(path, split) or path
-    folder, chosen = Path(os.path.abspath(root)), "all"  # noqa: PTH100 - a link keeps its own name
-    if folder.name in SPLIT_NAMES:
-        folder, chosen = folder.parent, folder.name
+    root, chosen = split_folder(path, split) or (path, "all")
+    here = Path(os.path.abspath(root))  # noqa: PTH100 - a link keeps its own name
+    if chosen == "all" and here.name.lower() in SPLIT_NAMES:
+        chosen = here.name.lower()
+    name = here.name if chosen == "all" else here.parent.name
     shards = find_shards(root)
     if not shards:
-        return attach_cues(open_folder(root, folder.name, chosen, labels))
-    source = open_tar(shards, folder.name, split, labels)
+        return attach_cues(open_folder(root, name, chosen, labels))
+    source = open_tar(shards, name, split, labels)
     return source if chosen == "all" else replace(source, split=chosen)

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from illama.segmentation_metrics import IGNORED
+from illama.sources.contents import ContentHashes, hash_file
+from illama.sources.listing import LeftOutFiles, is_image, list_everything
 from illama.sources.source import Source, SourceError, make_source
-from illama.sources.splits import is_image, list_folder
 from illama.transforms import ImageError, check_size, decode
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def open_ade20k(root: Path, split: str) -> Source:
     images, masks = (root / kind / (folder or split) for kind in ("images", "annotations"))
     if folder is None or not images.is_dir() or not masks.is_dir():
         raise SourceError(f"{root}: has no split {split!r}; it needs {images} and {masks}")
-    files = sorted(entry.name for entry in list_folder(images) if is_image(entry.name))
+    listed = sorted(entry.name for entry in list_everything(images))
+    files = [name for name in listed if is_image(name)]
+    left_out = LeftOutFiles()
+    for name in listed:
+        if not is_image(name):
+            left_out.add(name)
     missing = [name for name in files if not (masks / _mask_of(name)).is_file()]
     if missing:
         raise SourceError(
@@ -55,11 +61,9 @@ def open_ade20k(root: Path, split: str) -> Source:
         split=split,
         names=[f"{folder}/{name.rpartition('.')[0]}" for name in files],
         labels=None,
-        contents=[
-            (images / name).stat().st_size * 2**32 + (masks / _mask_of(name)).stat().st_size
-            for name in files
-        ],
+        contents=ContentHashes(partial(_hash_pair, images, masks, files)),
         read=partial(_read_image, images, files),
+        left_out=left_out.kinds(),
     )
     names = tuple(str(number) for number in range(1, CLASSES + 1))
     return replace(source, masks=partial(_read_mask, masks, files), mask_classes=names)
@@ -85,6 +89,12 @@ def _labels(image: Image.Image) -> NDArray[np.uint8]:
 
 def _mask_of(name: str) -> str:
     return f"{name.rpartition('.')[0]}.png"
+
+
+def _hash_pair(images: Path, masks: Path, files: Sequence[str], position: int) -> str:
+    name = files[position]
+    both = hash_file(images / name), hash_file(masks / _mask_of(name))
+    return "-".join(both) if all(both) else ""
 
 
 def _read_image(folder: Path, files: Sequence[str], position: int) -> NDArray[np.uint8]:

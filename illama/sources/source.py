@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from importlib.resources import files
-from typing import TYPE_CHECKING, ClassVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-
-IMAGENET_CLASSES = 1000
+    Contents = Callable[[Sequence[int]], Sequence[str | int]]
 
 
 class SourceError(ValueError):
@@ -29,12 +27,25 @@ class SourceError(ValueError):
     exit_code: ClassVar[int] = 3
 
 
+class LabelError(SourceError):
+    """Labels that do not fit a head; the images can still be measured without them."""
+
+
+class LeftOut(NamedTuple):
+    """Files of one kind that are in a set's folders or archives, and not among its images."""
+
+    kind: str
+    """A suffix, such as `.heic`, or words, such as `in hidden folders`."""
+    files: int
+    first: str
+    """The name of the first of them, inside the set."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A named set of images; made by `open_source`.
 
-    Positions count from 0 in the order of `ids`. `contents` holds one content hash or byte length
-    per image, from which the fingerprints of subsets are made.
+    Positions count from 0 in the order of `ids`.
     """
 
     name: str
@@ -45,8 +56,6 @@ class Source:
     """[images] in the head's numbering; None when unlabeled."""
     classes: tuple[str, ...] | None = field(repr=False)
     """The names of the labels 0, 1, ..., when known."""
-    fingerprint: str
-    """Hexadecimal sha256 over the sorted (id, label, content)."""
     read: Callable[[int], NDArray[np.uint8]] = field(repr=False)
     """Position -> uint8 [row, column, 3]; raises `ImageError`. Can be pickled for workers."""
     in_memory: bool
@@ -66,7 +75,29 @@ class Source:
     `ImageError`."""
     mask_classes: tuple[str, ...] | None = field(default=None, repr=False)
     """The names of the classes of pixels."""
-    contents: tuple[str | int, ...] = field(default=(), repr=False)
+    hash_contents: Contents = field(kw_only=True, repr=False)
+    """Positions -> a hash of each image's content; empty where it cannot be read."""
+    dropped_labels: NDArray[np.int64] | None = field(default=None, repr=False)
+    """Labels that do not fit a head and were left out; they stay in the fingerprint, so that runs
+    on the same images can be compared."""
+    numbered: str = ""
+    """How the classes were numbered where only their names are given, such as `alphabetically`;
+    empty where their order is known."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The files that were found and are not among the images."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the results should know about the images, in sentences."""
+
+    @cached_property
+    def contents(self) -> tuple[str | int, ...]:
+        """A hash of each image's content; the images are read for it the first time."""
+        return tuple(self.hash_contents(range(len(self))))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal sha256 over the sorted (id, label, content)."""
+        labels = self.dropped_labels if self.labels is None else self.labels
+        return fingerprint(self.ids, labels, self.contents)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -88,37 +119,26 @@ class Source:
 
     def keep(self, positions: NDArray[np.int64]) -> Source:
         """Return the source with only the images at these positions, in this order."""
-        return _fingerprinted(
+        return replace(
             self,
             ids=tuple(self.ids[i] for i in positions),
-            labels=None if self.labels is None else self.labels[positions],
-            cues=None if self.cues is None else self.cues[positions],
+            labels=_kept(self.labels, positions),
+            dropped_labels=_kept(self.dropped_labels, positions),
+            cues=_kept(self.cues, positions),
             groups=self.groups and keep_groups(self.groups, positions),
-            contents=tuple(self._contents[i] for i in positions),
+            hash_contents=partial(_hash_kept, self.hash_contents, positions),
             read=partial(read_kept, self.read, positions),
             masks=None if self.masks is None else partial(read_kept, self.masks, positions),
         )
 
-    def for_head(self, classes: int) -> Source:
-        """Return the source with its labels in the numbering of a head of `classes` outputs.
+    def without_labels(self, note: str) -> Source:
+        """Return the source without its labels, with a note that says why."""
+        dropped = self.dropped_labels if self.labels is None else self.labels
+        return replace(self, labels=None, classes=None, dropped_labels=dropped).noting(note)
 
-        Folders named by WordNet ids are mapped to the 1000 ImageNet indices; with a class subset,
-        as many classes as it has indices are mapped to these in order. Images with cues whose
-        categories are not the head's classes lose their labels, and keep their cues.
-
-        Raises:
-            SourceError: labels, class count or class subset do not fit the head.
-        """
-        _check_subset(self, classes)
-        if self.labels is None:
-            return self
-        if self.cues is not None and len(self.classes or ()) != classes:
-            return replace(self, labels=None, classes=None)
-        labels, names = _renumber(self, self.labels, classes)
-        _check_labels(self, labels, classes)
-        if labels is self.labels:
-            return self
-        return _fingerprinted(self, labels=labels, classes=names, contents=self._contents)
+    def noting(self, *notes: str) -> Source:
+        """Return the source with further notes; empty and known ones are dropped."""
+        return replace(self, notes=tuple(dict.fromkeys(filter(None, (*self.notes, *notes)))))
 
     def read_pair(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image [row, column, 3] with its mask [row, column].
@@ -137,10 +157,6 @@ class Source:
         """Return the first of these fields, such as `labels`, that is None; empty if none is."""
         return next((name for name in sorted(fields) if getattr(self, name) is None), "")
 
-    @property
-    def _contents(self) -> tuple[str | int, ...]:
-        return self.contents or (self.fingerprint,) * len(self)
-
 
 def keep_groups(
     groups: Mapping[str, tuple[str, ...]], positions: NDArray[np.int64]
@@ -155,12 +171,14 @@ def make_source(
     split: str,
     names: Sequence[str],
     labels: NDArray[np.int64] | None,
-    contents: Sequence[str | int],
+    contents: Contents | Sequence[str | int],
     read: Callable[[int], NDArray[np.uint8]],
     classes: Sequence[str] | None = None,
     in_memory: bool = False,
+    numbered: str = "",
+    left_out: Sequence[LeftOut] = (),
 ) -> Source:
-    """Make a source and its fingerprint.
+    """Make a source; `contents` are hashes by position, or the function that computes them.
 
     File names that are not valid UTF-8 contain lone surrogates, which UTF-8 files cannot: they
     become visible escapes in the source's name, its ids and its classes.
@@ -183,10 +201,11 @@ def make_source(
         ids=tuple(ids),
         labels=labels,
         classes=classes,
-        fingerprint=fingerprint(ids, labels, contents),
         read=read,
         in_memory=in_memory,
-        contents=tuple(contents),
+        hash_contents=contents if callable(contents) else partial(_take, tuple(contents)),
+        numbered=numbered,
+        left_out=tuple(left_out),
     )
 
 
@@ -237,15 +256,20 @@ def read_kept(
     return read(int(kept[position]))
 
 
-@cache
-def imagenet_wnids() -> tuple[str, ...]:
-    """Return the WordNet ids of the 1000 ImageNet-1k classes in index order."""
-    return tuple((files("illama") / "imagenet_wnids.txt").read_text("ascii").split())
+def _kept(
+    values: NDArray[np.int64] | None, positions: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    return None if values is None else values[positions]
 
 
-def _fingerprinted(source: Source, **changes: object) -> Source:
-    changed = replace(source, **changes)  # type: ignore[arg-type]  # fields by name
-    return replace(changed, fingerprint=fingerprint(changed.ids, changed.labels, changed.contents))
+def _hash_kept(
+    hash_contents: Contents, kept: NDArray[np.int64], positions: Sequence[int]
+) -> Sequence[str | int]:
+    return hash_contents([int(kept[position]) for position in positions])
+
+
+def _take(contents: Sequence[str | int], positions: Sequence[int]) -> Sequence[str | int]:
+    return [contents[position] for position in positions]
 
 
 def _check_classes(name: str, ids: Sequence[str], labels: NDArray[np.int64], classes: int) -> None:
@@ -254,50 +278,4 @@ def _check_classes(name: str, ids: Sequence[str], labels: NDArray[np.int64], cla
         raise SourceError(
             f"{name}: label {labels[wrong[0]]} of {ids[wrong[0]]!r} is outside its {classes}"
             " classes"
-        )
-
-
-def _check_subset(source: Source, classes: int) -> None:
-    outside = next((i for i in source.class_subset or () if not 0 <= i < classes), None)
-    if outside is not None:
-        raise SourceError(
-            f"class subset of {source.name}: index {outside} is outside the head of {classes}"
-            " classes; list indices of this head"
-        )
-
-
-def _renumber(
-    source: Source, labels: NDArray[np.int64], classes: int
-) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Return the labels in the head's numbering, and the names of the head's classes."""
-    names, subset = source.classes, source.class_subset
-    if names is None:
-        return labels, None
-    index_of = {wnid: index for index, wnid in enumerate(imagenet_wnids())}
-    if classes == IMAGENET_CLASSES and index_of.keys() >= set(names):
-        return _map_labels([index_of[name] for name in names], labels), imagenet_wnids()
-    if subset is not None and len(names) == len(subset) != classes:
-        return _map_labels(subset, labels), None
-    if len(names) != classes:
-        raise SourceError(
-            f"{source.name} has {len(names)} classes, the head has {classes}; use a set with the"
-            " head's classes, or name the head's indices with a class subset"
-        )
-    return labels, names
-
-
-def _map_labels(indices: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.array(indices, np.int64)[labels]
-
-
-def _check_labels(source: Source, labels: NDArray[np.int64], classes: int) -> None:
-    allowed = np.zeros(classes, bool)
-    allowed[list(source.class_subset or range(classes))] = True
-    inside = (labels >= 0) & (labels < classes)
-    wrong = np.flatnonzero(~(inside & allowed[np.clip(labels, 0, classes - 1)]))
-    if wrong.size:
-        where = "the class subset" if source.class_subset else f"the head of {classes} classes"
-        raise SourceError(
-            f"{source.name}: label {labels[wrong[0]]} of {source.ids[wrong[0]]!r} is outside"
-            f" {where} ({wrong.size} such images); labels count from 0 in the head's numbering"
         )

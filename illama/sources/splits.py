@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from illama.sources.listing import has_image, list_folder
+from illama.sources.numbering import WRAPPER
 from illama.sources.source import SourceError
+from illama.sources.tables import ANNOTATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
-SPLIT_NAMES = frozenset(("train", "test", "val", "validation"))
-_LOOKED_FOR = {"test": ("test", "val", "validation"), "val": ("val", "validation")}
-"""Folder names of a split, in order of preference; any other split has only its own name."""
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
-)
+_TRAIN, _TEST = ("train", "training"), ("test", "testing")
+_VAL = ("val", "valid", "validation", "dev")
+SPLIT_NAMES = frozenset((*_TRAIN, *_TEST, *_VAL))
+"""Names of folders and shards that are splits, in lower case; others are classes."""
+_LOOKED_FOR = {"train": _TRAIN, "test": (*_TEST, *_VAL), "val": _VAL}
+"""Names of a split, in order of preference; any other split has only its own name."""
 
 
 def choose_split(present: Collection[str], split: str, origin: object) -> tuple[str, ...]:
@@ -31,19 +34,26 @@ def choose_split(present: Collection[str], split: str, origin: object) -> tuple[
     return found
 
 
-def split_folder(root: Path, split: str) -> Path | None:
-    """Return the folder of `split` inside `root`, or None when `root` has no splits.
+def split_of(name: str) -> str | None:
+    """Return the one split that a name contains as a word, as in `set-train-003`."""
+    found = SPLIT_NAMES.intersection(re.split("[^a-z]+", name.lower()))
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def split_folder(root: Path, split: str) -> tuple[Path, str] | None:
+    """Return the folder of `split` inside `root` and its split, or None if `root` has no splits.
+
+    Names are compared without regard to case.
 
     Raises:
-        SourceError: `root` has splits, but not this one.
+        SourceError: `root` has splits, but not this one, or also has class folders.
     """
-    folders = [entry.name for entry in list_folder(root) if entry.is_dir()]
-    present = SPLIT_NAMES.intersection(folders)
-    if not present or any(_has_image(root / name) for name in set(folders) - present):
+    present = _find_splits(root)
+    if not present:
         return None
-    found = [root / name for name in choose_split(present, split, root)]
+    found = [(present[name], name) for name in choose_split(present, split, root)]
     # ImageNet's own test folder is flat and unlabeled: people test on its val folder
-    classified = [path for path in found if any(each.is_dir() for each in list_folder(path))]
+    classified = [each for each in found if _is_labeled(each[0])]
     return (classified or found)[0]
 
 
@@ -51,29 +61,47 @@ def find_shards(root: Path) -> tuple[Path, ...]:
     """Return the sorted `.tar` files of a folder, none if it has images itself."""
     entries = list_folder(root)
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    if _has_image(root) or any(map(_has_image, folders)):
+    if has_image(root) or any(map(has_image, folders)):
         return ()
     return tuple(sorted(Path(each.path) for each in entries if each.name.endswith(".tar")))
 
 
-def list_folder(folder: Path) -> list[os.DirEntry[str]]:
-    """List a folder without its hidden entries.
+def _find_splits(root: Path) -> Mapping[str, Path]:
+    """Return the folders of splits in `root` by their splits; empty if it has none."""
+    folders = sorted(Path(entry.path) for entry in list_folder(root) if entry.is_dir())
+    exact = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    if not exact:
+        return _find_long_names(folders)
+    beside = [folder for folder in folders if folder not in exact and has_image(folder)]
+    if beside and len(exact) == 1 and has_image(exact[0]):
+        return {}  # a class that has the name of a split
+    if beside:
+        raise SourceError(
+            f"{root}: {_named(exact)} look like splits, {_named(beside)} like classes; give the"
+            " path of one split, or move the other folders away"
+        )
+    found = {folder.name.lower(): folder for folder in exact}
+    if len(found) < len(exact):
+        raise SourceError(f"{root}: {_named(exact)} differ by case alone; join or rename them")
+    return found
 
-    Raises:
-        SourceError: it cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise SourceError(f"{folder} cannot be listed ({error.strerror})") from None
+
+def _find_long_names(folders: Sequence[Path]) -> Mapping[str, Path]:
+    """Return folders such as `training_set` and `test_set`, if all are splits with classes."""
+    found = {split_of(folder.name): folder for folder in folders}
+    alike = None in found or len(found) < max(2, len(folders))
+    if alike or any(map(has_image, folders)):
+        return {}
+    return {split: folder for split, folder in found.items() if split is not None}
 
 
-def is_image(name: str) -> bool:
-    """Return whether a file's name is that of an image and not hidden."""
-    base = name.rpartition("/")[2]
-    return os.path.splitext(base)[1].lower() in IMAGE_SUFFIXES and not base.startswith(".")  # noqa: PTH122 - a string, 50,000 times
+def _is_labeled(folder: Path) -> bool:
+    """Return whether a split has class folders, or a table of labels that is known by its name."""
+    inside = [entry.name for entry in list_folder(folder) if entry.is_dir()]
+    return any(name.lower() != WRAPPER for name in inside) or (folder / ANNOTATIONS).is_file()
 
 
-def _has_image(folder: Path) -> bool:
-    return any(is_image(entry.name) for entry in list_folder(folder))
+def _named(folders: Sequence[Path]) -> str:
+    """Return the names of the first folders."""
+    more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""  # noqa: PLR2004 - a few are enough
+    return ", ".join(repr(folder.name) for folder in folders[:3]) + more

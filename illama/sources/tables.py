@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from illama.sources.source import SourceError, imagenet_wnids
+from illama.sources.head import imagenet_wnids
+from illama.sources.numbering import WRAPPER, Numbered, number_values
+from illama.sources.source import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny-ImageNet's table of the labels of its validation images, beside their folder."""
 _FILE_COLUMNS = ("file", "image")
-_INTEGER = re.compile(r"[+-]?\d+")
+_DEVKIT = re.compile(r"ILSVRC\d{4}_(validation|test)_ground_truth", re.IGNORECASE)
+"""ImageNet's own list of labels: one ILSVRC2012_ID, from 1, a line."""
 
 
-def apply_labels(
-    path: Path, names: Sequence[str]
-) -> tuple[list[int], NDArray[np.int64], tuple[str, ...] | None]:
+@dataclass(frozen=True)
+class Labeled:
+    """The images that a table lists."""
+
+    kept: list[int]
+    """Positions among all images."""
+    numbered: Numbered
+
+
+def apply_labels(path: Path, names: Sequence[str]) -> Labeled:
     """Read a CSV with the columns file (or image) and label, and look its files up in `names`.
 
     Files are named with or without their extension, relative to the set. Whole numbers are indices
-    of the head; other labels are class names, numbered in sorted order.
-
-    Returns:
-        The positions of the listed files in `names`, their labels, and the class names if any.
+    of the head; other labels are class names, numbered in sorted order. Tiny-ImageNet's
+    `val_annotations.txt` is read as well.
 
     Raises:
-        SourceError: unreadable, columns missing, or a file unknown or listed twice.
+        SourceError: unreadable, columns missing, a file unknown or listed twice, or labels that
+            are partly numbers.
     """
-    rows = _read_rows(path)
+    rows = _read_annotations(path) if path.name == ANNOTATIONS else _read_rows(path)
     position = {str(PurePosixPath(name).with_suffix("")): i for i, name in enumerate(names)}
     position |= {name: i for i, name in enumerate(names)}
     kept = [position.get(str(PurePosixPath(file.replace("\\", "/"))), -1) for file, _ in rows]
@@ -46,8 +54,7 @@ def apply_labels(
         )
     if len(set(kept)) < len(kept):
         raise SourceError(f"{path}: {len(kept) - len(set(kept))} files are listed more than once")
-    labels, classes = _number([label for _, label in rows])
-    return kept, labels, classes
+    return Labeled(kept, number_values([label for _, label in rows], str(path)))
 
 
 def read_class_subset(path: Path) -> tuple[int, ...]:
@@ -89,6 +96,12 @@ def read_lines(path: Path) -> tuple[str, ...]:
 
 
 def _read_rows(path: Path) -> list[tuple[str, str]]:
+    if _DEVKIT.match(path.name):
+        raise SourceError(
+            f"labels {path}: these are the development kit's ILSVRC2012_IDs, from 1 and in another"
+            " order than the head's; give a CSV file,label with the WordNet ids of its meta.mat, or"
+            " sort the images into folders named by them"
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = list(csv.DictReader(file))
@@ -104,9 +117,9 @@ def _read_rows(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _number(labels: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    if all(_INTEGER.fullmatch(label) for label in labels):
-        return np.array([int(label) for label in labels], np.int64), None
-    classes = tuple(sorted(set(labels)))
-    index_of = {name: index for index, name in enumerate(classes)}
-    return np.array([index_of[label] for label in labels], np.int64), classes
+def _read_annotations(path: Path) -> list[tuple[str, str]]:
+    """Return the files and labels of Tiny-ImageNet's table."""
+    rows = [line.split("\t") for line in read_lines(path)]
+    if any(len(row) < 2 for row in rows):  # noqa: PLR2004 - a file and its class
+        raise SourceError(f"{path}: a line has no class; unpack Tiny-ImageNet again")
+    return [(f"{WRAPPER}/{row[0]}", row[1]) for row in rows]

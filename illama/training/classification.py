@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from illama.checkpoint.load import read_checkpoint, save_checkpoint
 from illama.distributed import World
+from illama.sources.head import for_head
 from illama.sources.source import Source
 from illama.training.augmentation import Augmentation
 from illama.training.initial import build, transform_of
@@ -39,18 +40,22 @@ class Classification:
         self.transform = transform_of(recipe)
         return build(recipe)
 
-    def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source with labels in the numbering of the recipe's head.
+    def check(self, train: Source, test: Source, recipe: Recipe) -> tuple[Source, Source]:
+        """Return both sources with labels in the numbering of the training images' classes.
 
         Raises:
-            TrainingError: it has no labels.
-            SourceError: they do not fit.
+            TrainingError: one has no labels.
+            SourceError: they do not fit the recipe's head, or the test images have other classes.
         """
-        if source.labels is None:
-            raise TrainingError(
-                f"{source.name} has no labels to train or test on; give a labeled source"
-            )
-        return source.for_head(recipe.classes)
+        for source in (train, test):
+            if source.labels is None:
+                raise TrainingError(
+                    f"{source.name} has no labels to train or test on; give a labeled source"
+                )
+        own = train.classes
+        names = own if own is not None and len(own) == recipe.classes else None
+        train = for_head(train, recipe.classes, names)
+        return train, for_head(test, recipe.classes, train.classes)
 
     def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return the images with the recipe's augmentation, or with the evaluation transform."""

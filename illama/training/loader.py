@@ -75,7 +75,7 @@ def open_splits(recipe: Recipe) -> tuple[Source, Source]:
     if recipe.data is None:
         raise SourceError(f"recipe {recipe.name} has no default data; pass --data")
     train, test = (open_source(recipe.data, split=split) for split in ("train", "test"))
-    if train.fingerprint == test.fingerprint:
+    if train.ids == test.ids and train.fingerprint == test.fingerprint:
         raise SourceError(
             f"{recipe.data} has no images for testing; give a source with train and test"
         )
@@ -83,20 +83,19 @@ def open_splits(recipe: Recipe) -> tuple[Source, Source]:
 
 
 def check_splits(train: Source, test: Source, recipe: Recipe) -> None:
-    """Check that training and test images number the same classes, and that there is a choice.
+    """Check that training and test masks number the same classes, and that there is a choice.
 
     Raises:
         SourceError: the names of their classes differ, there is one class, or there are fewer
             training images than classes.
     """
-    for first, second in ((train.classes, test.classes), (train.mask_classes, test.mask_classes)):
-        if first is not None and second is not None and first != second:
-            only = sorted(set(first) ^ set(second))
-            how = f"{only[0]!r} is in only one" if only else "in their order"
-            raise SourceError(
-                f"{train.name}: the classes of training and test images differ ({how}); give both "
-                "the same classes"
-            )
+    if train.mask_classes != test.mask_classes:
+        only = sorted(set(train.mask_classes or ()) ^ set(test.mask_classes or ()))
+        how = f"{only[0]!r} is in only one" if only else "in their order"
+        raise SourceError(
+            f"{train.name}: the classes of training and test images differ ({how}); give both the "
+            "same classes"
+        )
     if recipe.classes == 1:
         raise SourceError(f"{train.name}: one class leaves nothing to learn; give two or more")
     if recipe.task == "classification" and len(train) < recipe.classes:

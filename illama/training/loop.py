@@ -109,7 +109,7 @@ def fit(
     """
     execution = execution or Execution()
     console = console or Console(quiet=True)
-    sources = [task_of(recipe).check(source, recipe) for source in (train_source, test_source)]
+    sources = task_of(recipe).check(train_source, test_source, recipe)
     check_splits(sources[0], sources[1], recipe)
     with join(torch.device(execution.device)) as world:
         compiled, sharded = execution.compiled, execution.sharded

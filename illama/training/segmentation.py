@@ -73,21 +73,15 @@ class Segmentation:
         fill(segmenter.backbone, recipe.start, without=("head.", "norm."))
         return segmenter
 
-    def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source if its masks have the recipe's classes.
+    def check(self, train: Source, test: Source, recipe: Recipe) -> tuple[Source, Source]:
+        """Return both sources if their masks have the recipe's classes.
 
         Raises:
-            TrainingError: it has no masks, or another number of classes.
+            TrainingError: one has no masks, or another number of classes.
         """
-        if source.masks is None:
-            raise TrainingError(f"{source.name} has no masks; use an ADE20K folder, or demo-shapes")
-        count = len(source.mask_classes or ())
-        if count != recipe.classes:
-            raise TrainingError(
-                f"{source.name} has {count} pixel classes, recipe {recipe.name} has"
-                f" {recipe.classes}; set classes={count}"
-            )
-        return source
+        for source in (train, test):
+            _check_masks(source, recipe)
+        return train, test
 
     def dataset(self, source: Source, recipe: Recipe, *, training: bool) -> ImageDataset:
         """Return images with masks: augmented, or resized to the model's square for the log."""
@@ -145,6 +139,17 @@ class Segmentation:
         """Return the segmenter of a checkpoint."""
         assert not ema
         return read_segmenter(path).segmenter
+
+
+def _check_masks(source: Source, recipe: Recipe) -> None:
+    if source.masks is None:
+        raise TrainingError(f"{source.name} has no masks; use an ADE20K folder, or demo-shapes")
+    count = len(source.mask_classes or ())
+    if count != recipe.classes:
+        raise TrainingError(
+            f"{source.name} has {count} pixel classes, recipe {recipe.name} has"
+            f" {recipe.classes}; set classes={count}"
+        )
 
 
 def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:

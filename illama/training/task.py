@@ -46,12 +46,12 @@ class Task(Protocol):
         """Return the initial network of the training."""
         ...
 
-    def check(self, source: Source, recipe: Recipe) -> Source:
-        """Return the source with labels in the numbering of the recipe's classes.
+    def check(self, train: Source, test: Source, recipe: Recipe) -> tuple[Source, Source]:
+        """Return both sources with labels in one numbering, that of the recipe's classes.
 
         Raises:
-            TrainingError: it has no labels or masks for this task.
-            SourceError: its labels do not fit.
+            TrainingError: one has no labels or masks for this task.
+            SourceError: their labels do not fit.
         """
         ...
 

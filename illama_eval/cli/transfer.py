@@ -47,6 +47,9 @@ def transfer(
     train_data: Annotated[
         str | None, option("Images to train on. Default: the train split of --data.", IMAGES)
     ] = None,
+    train_labels: Annotated[
+        Path | None, option("CSV with the labels of a flat training split (file,label).", IMAGES)
+    ] = None,
     train_limit: Annotated[
         int | None, option("Train on the N images of smallest hash.", IMAGES, min=1)
     ] = None,
@@ -59,7 +62,11 @@ def transfer(
     from illama_eval.commands.transfer import TransferOptions, run_transfer
 
     options = TransferOptions(
-        train_data=train_data, train_limit=train_limit, control=control, cache=cache
+        train_data=train_data,
+        train_labels=train_labels,
+        train_limit=train_limit,
+        control=control,
+        cache=cache,
     )
     if probe == "finetune":
         from illama_eval.commands.finetune import run_finetune

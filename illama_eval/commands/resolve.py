@@ -14,7 +14,9 @@ import typer
 from illama.distributed import choose_device
 from illama.sources import open_source
 from illama.sources.source import Source
+from illama.sources.summary import describe_source
 from illama_eval.commands.checkpoints import transform_options
+from illama_eval.commands.labels import LACKING, fit_labels, left_out_notes, order_difference
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.settings import (
     open_checkpoints,
@@ -47,11 +49,6 @@ FIRST_LOOK = (
 """Note on images that were not chosen by the user."""
 EVERYTHING = frozenset({"run", "quantize", "sweep", "trajectory"})
 """Commands that measure all that fits, and leave out what does not."""
-LACKING: Mapping[str, str] = {
-    "labels": "which this source lacks for this head; use class folders, or --labels CSV",
-    "cues": "which this source lacks; use cue-conflict pictures: SHAPE/SHAPE1-TEXTURE2.jpg",
-}
-"""Fields that a source may lack -> why that matters and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,19 +130,22 @@ def resolve(
         out = shared.out or default_out([predictions.stem], [digest], command)
         return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
     everything = command in EVERYTHING
-    source, note = choose_source(shared, studies, everything=everything)
+    found, note = choose_source(shared, studies, everything=everything)
     subjects = tuple(opened) if opened else open_subjects(shared)
-    for subject in subjects:
-        source = source.for_head(subject.classes)
+    needed = not everything and any("labels" in study.requires for study in studies)
+    source = _limited(fit_labels(found, subjects, needed=needed), shared)
     fitted, unfit = _fit(
         studies, source, subjects, cues or ShapeBiasInputs(), everything=everything
     )
     studies, notes = _leave_out(fitted, subjects, everything=everything)
-    if len({subject.classes for subject in subjects}) > 1 or len(subjects) == 1:
+    other_heads = len({subject.classes for subject in subjects}) > 1 or order_difference(subjects)
+    if other_heads or len(subjects) == 1:
         studies = tuple(study for study in studies if study.name != "agreement")
     digests = [digest_of(subject) for subject in subjects]
     out = shared.out or default_out([subject.name for subject in subjects], digests, command)
-    note = "\n".join(filter(None, (note, *unfit, *notes, *remarks_on(subjects))))
+    described = describe_source(found) if shared.data else ""
+    remarks = (*source.notes, *unfit, *notes, *remarks_on(subjects))
+    note = "\n".join(filter(None, (note, described, *remarks)))
     return Request(subjects=subjects, source=source, studies=studies, out=out, note=note)
 
 
@@ -157,14 +157,14 @@ def _fit(
     *,
     everything: bool,
 ) -> tuple[list[Study], list[str]]:
-    """Return the studies that the source can feed, and notes on those of its cues left out.
+    """Return the studies that the source can feed, and notes on those that are left out.
 
     Raises:
         SubjectError: a study that was named cannot be made.
         CueConflictError: the head's classes make up no known categories, or not those.
     """
     kept: list[Study] = []
-    notes = []
+    notes = left_out_notes(studies, source) if everything else []
     for study in studies:
         lacking = source.lacks(study.requires)
         if lacking and not everything:
@@ -249,7 +249,7 @@ def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:
 def choose_source(
     shared: SharedOptions, studies: Sequence[Study], *, everything: bool
 ) -> tuple[Source, str]:
-    """Return the source, and a note if no data was given.
+    """Return the source before any limit, and a note if no data was given.
 
     Raises:
         SubjectError: labels are needed, and no images were given.
@@ -261,14 +261,14 @@ def choose_source(
         source = open_source(
             spec, split=shared.split, labels=shared.labels, class_subset=shared.class_subset
         )
-        return _limited(source, shared), ""
+        return source, ""
     asking = next((study for study in studies if study.requires), None)
     if not everything and asking is not None:
         raise SubjectError(
             f"no --data: {asking.name} needs images with {min(asking.requires)}; --data takes a "
             "folder of class folders, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
         )
-    return _limited(open_source("photos"), shared), FIRST_LOOK
+    return open_source("photos"), FIRST_LOOK
 
 
 def _limited(source: Source, shared: SharedOptions) -> Source:

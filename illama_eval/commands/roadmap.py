@@ -14,6 +14,7 @@ from rich.console import Console
 from illama.sources.source import Source
 from illama.training.loop import Execution, fit
 from illama.training.recipe import Recipe, RecipeError, find_recipe
+from illama.training.trainer import task_of
 from illama_eval.render.roadmap_runs import PLAN
 from illama_eval.run.directory import claim
 from illama_eval.run.evaluate import evaluate
@@ -108,6 +109,10 @@ class Roadmap:
             },
         }
 
+    def test_for(self, recipe: Recipe) -> Source:
+        """Return the test images in the numbering of the training images' classes."""
+        return task_of(recipe).check(self.train, self.test, recipe)[1]
+
     def recipe_of(self, name: str, seed: int) -> Recipe:
         """Return the training of one arm and seed."""
         arm = ARMS[name]
@@ -198,7 +203,7 @@ def _measure_arm(roadmap: Roadmap, recipe: Recipe, console: Console) -> Path:
     out = roadmap.out / "runs" / recipe.name
     evaluate(
         open_checkpoint(weights, device=roadmap.device),
-        roadmap.test.for_head(recipe.classes),
+        roadmap.test_for(recipe),
         [STUDIES[name]() for name in MEASURED],
         out,
         Options(samples=False),

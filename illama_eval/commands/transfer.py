@@ -13,6 +13,7 @@ from rich.console import Console
 
 from illama.distributed import World, join
 from illama.sources.source import Source
+from illama.sources.summary import describe_source
 from illama_eval.commands.evaluate import (
     is_finished,
     options_of,
@@ -37,6 +38,7 @@ from illama_eval.transfer.probe import (
     ProbeResult,
     ProbeTask,
     check_amounts,
+    fit_neighbours,
     make_set,
     probe,
 )
@@ -55,6 +57,7 @@ class TransferOptions:
     """Options of the command, beside those of the classifier."""
 
     train_data: str | None = None
+    train_labels: Path | None = None
     train_limit: int | None = None
     control: bool = False
     cache: Path | None = None
@@ -72,9 +75,10 @@ def run_transfer(shared: SharedOptions, options: TransferOptions, config: ProbeC
         check_kind(base, config.kind)
     assert split.train.labels is not None
     labels = torch.from_numpy(split.train.labels)
+    config, fitted = fit_neighbours(config, len(labels) - split.same)
     check_amounts(labels, split.classes, config, left_out=split.same)
     request = _plan(shared, bases, split, config)
-    request = replace(request, note="\n".join(filter(None, (note, split.note))))
+    request = replace(request, note="\n".join(filter(None, (note, split.note, fitted))))
     with join(bases[0].device) as world:
         if not is_finished(shared, request):
             request = _fit(shared, options, request, bases, split, config, world)
@@ -97,9 +101,11 @@ def open_task(
         train_data=options.train_data,
         split=shared.split,
         labels=shared.labels,
+        train_labels=options.train_labels,
         leave_one_out=leave_one_out,
         seed=shared.seed,
     )
+    note = _describe(split) if given else FIRST_LOOK
     if shared.limit is not None:
         split = replace(split, test=split.test.limit(shared.limit, shared.seed))
     if options.train_limit is not None:
@@ -108,7 +114,14 @@ def open_task(
     if options.control:
         first = as_checkpoint(bases[0], "--control needs a checkpoint of illama")
         bases = (*bases, with_random_weights(first, shared.seed))
-    return bases, split, "\n".join(([] if given else [FIRST_LOOK]) + remarks_on(bases))
+    return bases, split, "\n".join((note, *remarks_on(bases)))
+
+
+def _describe(split: TransferSplit) -> str:
+    """Return what was found of the training and the test images, and the notes on them."""
+    sources = (split.train,) if split.same else (split.train, split.test)
+    found = [line for each in sources for line in (describe_source(each), *each.notes)]
+    return "\n".join(dict.fromkeys(found))
 
 
 def describe_train(source: Source) -> dict[str, Any]:

@@ -118,9 +118,9 @@ def calibrate_on(
             f"--calibration-images {images}: {source.name} has {len(source)}, and at least "
             f"{SMALLEST_CALIBRATION} are needed"
         )
-    if reported is not None:
-        _check_disjoint(source, reported)
     chosen = source.limit(images, seed)
+    if reported is not None:
+        _check_disjoint(chosen, reported)
     digest = hashlib.sha256("\n".join(sorted(chosen.ids)).encode()).hexdigest()
     return CalibrationSet(
         images=prepare_images(subject, chosen),
@@ -141,14 +141,15 @@ def prepare_images(subject: ModelSubject, source: Source) -> Tensor:
 
 
 def _check_disjoint(source: Source, reported: Source) -> None:
-    """Refuse sets that share an image, compared by id and, if known, by content."""
-    shared = set(source.ids) & set(reported.ids)
-    contents = [{c for c in each.contents if isinstance(c, str)} for each in (source, reported)]
-    if shared or contents[0] & contents[1]:
-        one = f" ({min(shared)!r})" if shared else ""
+    """Refuse calibration images that are also reported on, compared by content."""
+    known = set(reported.contents) - {""}
+    shared = [
+        one for one, content in zip(source.ids, source.contents, strict=True) if content in known
+    ]
+    if shared:
         raise SubjectError(
-            f"calibration on {source.name}: shares images with the reported ones{one}; "
-            "name a training set with --calibration-data"
+            f"calibration on {source.name}: {len(shared)} of {len(source)} images are among the"
+            f" reported ones (first {shared[0]!r}); name a training set with --calibration-data"
         )
 
 

@@ -102,6 +102,8 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             "fingerprint": source.fingerprint,
             "classes": list((source.classes or ())[:CLASSES_NAMED]),
             "groups": {way: len(set(names)) for way, names in (source.groups or {}).items()},
+            "left_out": [each._asdict() for each in source.left_out],
+            "notes": list(source.notes),
         },
         "metrics": {
             name: {metric: asdict(declared) for metric, declared in metrics.items()}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from illama.observation import OutputSeen, Piece
 from illama.sources.cue_conflict import group_cues
+from illama.sources.head import for_head
 from illama.sources.source import Source, make_source, read_array
 from illama.transforms import ImageError
 from illama_eval.cue_conflict import Decisions
@@ -109,7 +110,7 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
             "scores_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
         },
     )
-    return subject, source.for_head(rows.shape[1])
+    return subject, for_head(source, rows.shape[1])
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -349,6 +349,21 @@ def make_set(source: Source, features: Features, device: torch.device) -> Featur
     )
 
 
+def fit_neighbours(config: ProbeConfig, images: int) -> tuple[ProbeConfig, str]:
+    """Return the config with the values of k that so many training images allow, and a note.
+
+    Where none of them does, k is the number of images.
+    """
+    kept = tuple(k for k in config.neighbours if k <= images) or (images,)
+    dropped = [k for k in config.neighbours if k not in kept]
+    if not dropped or images < 1:
+        return config, ""
+    return replace(config, neighbours=kept), (
+        f"k = {', '.join(map(str, dropped))} left out: each image has {images} training images to"
+        f" choose from; the classifier's k is {kept[0]}"
+    )
+
+
 def check_amounts(labels: Tensor, classes: int, config: ProbeConfig, *, left_out: bool) -> None:
     """Refuse training images that are too few for the config.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from illama.sources import open_source
-from illama.sources.source import Source
+from illama.sources.head import for_head
+from illama.sources.source import LabelError, Source, SourceError
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.linear import hold_out
 
@@ -37,42 +38,60 @@ def open_split(
     train_data: str | None = None,
     split: str = "test",
     labels: Path | None = None,
+    train_labels: Path | None = None,
     leave_one_out: bool = False,
     seed: int = 0,
 ) -> TransferSplit:
     """Open the training and the test images of `data`, or the training images of `train_data`.
 
     A set without splits is divided by class and the hash of the ids, unless each image can be left
-    out of its own neighbours.
+    out of its own neighbours. Classes are matched by name; `train_labels` are those of the training
+    images where `labels` has the test images alone.
 
     Raises:
         SourceError: images are missing or damaged.
         SubjectError: images are unlabeled, share images, or differ in their classes.
     """
     test = _labeled(open_source(data, split=split, labels=labels))
-    train = _labeled(
-        open_source(data, split="train", labels=labels)
-        if train_data is None
-        else open_source(train_data, split="train")
-    )
-    if train.fingerprint == test.fingerprint:
+    train = _labeled(_open_train(data, train_data, labels, train_labels))
+    if train.ids == test.ids and train.fingerprint == test.fingerprint:
         return _split_one(test, seed, leave_one_out=leave_one_out)
-    if train.classes is not None and test.classes is not None and train.classes != test.classes:
-        raise SubjectError(
-            f"{train.name} and {test.name}: their classes differ "
-            f"({_differing(train.classes, test.classes)}); training and test images need the same"
-        )
     classes = _count(train, test)
+    known = for_head(train, classes, train.classes)
+    try:
+        tested = for_head(test, classes, train.classes)
+    except LabelError as problem:
+        raise SubjectError(
+            f"{train.name} and {test.name}: their classes differ ({problem}); training and test"
+            " images need the same"
+        ) from None
     note = _check_disjoint(train, test)
-    return TransferSplit(
-        train=train.for_head(classes), test=test.for_head(classes), classes=classes, note=note
-    )
+    return TransferSplit(train=known, test=tested, classes=classes, note=note)
+
+
+def _open_train(
+    data: str, train_data: str | None, labels: Path | None, train_labels: Path | None
+) -> Source:
+    """Open the training images; without a table of their own they are looked up in `labels`.
+
+    Raises:
+        SubjectError: they are not in `labels`.
+        SourceError: they are missing or damaged.
+    """
+    if train_data is not None or train_labels is not None:
+        return open_source(train_data or data, split="train", labels=train_labels)
+    try:
+        return open_source(data, split="train", labels=labels)
+    except SourceError as problem:
+        if labels is None:
+            raise
+        raise SubjectError(f"{problem}; --train-labels takes those of the training split") from None
 
 
 def _split_one(source: Source, seed: int, *, leave_one_out: bool) -> TransferSplit:
     """Return a set without splits as both sides, or divided in two."""
     classes = _count(source, source)
-    source = source.for_head(classes)
+    source = for_head(source, classes, source.classes)
     assert source.labels is not None
     if leave_one_out:
         note = (
@@ -113,23 +132,14 @@ def _count(train: Source, test: Source) -> int:
     return int(max(train.labels.max(), test.labels.max())) + 1
 
 
-def _differing(first: tuple[str, ...], second: tuple[str, ...]) -> str:
-    """Return in words how two lists of classes differ."""
-    only = sorted(set(first) ^ set(second))
-    return f"{only[0]!r} is in only one" if only else "in their order"
-
-
 def _check_disjoint(train: Source, test: Source) -> str:
     """Return a note on images that are in both, compared by content.
 
     Raises:
         SubjectError: more than a few are.
     """
-    known, tested = (list(zip(each.ids, each.contents, strict=False)) for each in (train, test))
-    contents, known_pairs = {c for _, c in known if isinstance(c, str)}, set(known)
-    shared = [
-        one for one, content in tested if content in contents or (one, content) in known_pairs
-    ]
+    known = set(train.contents) - {""}
+    shared = [one for one, content in zip(test.ids, test.contents, strict=True) if content in known]
     if len(shared) > LEAK * len(test):
         raise SubjectError(
             f"{len(shared):,} of the {len(test):,} test images of {test.name} are also trained on "

@@ -13,6 +13,7 @@ from illama.checkpoint.load import load
 from illama.config import STEPS, Config
 from illama.model import Model
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama.transforms import evaluation_transform
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
@@ -83,7 +84,7 @@ def test_bf16_agrees_with_fp32(golden_checkpoint: Path) -> None:
 def test_a_run_on_the_gpu_equals_one_on_the_cpu(
     golden_checkpoint: Path, small_images: Path
 ) -> None:
-    source = open_source(str(small_images)).for_head(10)
+    source = for_head(open_source(str(small_images)), 10)
     studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
     runs = [
         evaluate(open_checkpoint(golden_checkpoint, device=torch.device(name)), source, studies)
@@ -101,7 +102,7 @@ def test_memory_that_runs_out_lowers_the_batch_and_changes_no_integer(small_imag
     subject = ModelSubject(
         name="random", model=Model(config).eval().cuda(), transform=evaluation_transform(64)
     )
-    source = open_source(str(small_images)).for_head(10)
+    source = for_head(open_source(str(small_images)), 10)
     studies = [STUDIES["accuracy"](), STUDIES["rank"]()]
     ample = evaluate(subject, source, studies, options=Options(batch_size=4))
     total = torch.cuda.get_device_properties(0).total_memory

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama.sources.source import SourceError
 
 
@@ -22,7 +23,7 @@ def test_the_digits_are_split_by_their_ids():
     assert sorted(numbers) == list(range(1797))
     assert len(test) == 359
     assert max(test.read(i).max() for i in range(50)) == 255
-    assert test.for_head(10).labels[:3].tolist() == [3, 8, 9]
+    assert for_head(test, 10).labels[:3].tolist() == [3, 8, 9]
 
 
 def test_the_photographs_are_thirty_unlabeled_crops():

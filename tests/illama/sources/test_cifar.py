@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama.sources.source import SourceError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -77,7 +78,7 @@ def test_cifar100_uses_the_fine_labels(tmp_path):
     sources = [open_source(str(folder)) for folder in (binary, python)]
     assert [source.labels.tolist() for source in sources] == [[99, 3, 4, 0]] * 2
     assert sources[0].fingerprint == sources[1].fingerprint
-    assert sources[0].for_head(100).classes == tuple(str(i) for i in range(100))
+    assert for_head(sources[0], 100).classes == tuple(str(i) for i in range(100))
     write_binary(tmp_path / "cifar-10-batches-bin")
     with pytest.raises(SourceError, match="contains both CIFAR-10 and CIFAR-100"):
         open_source(str(tmp_path))

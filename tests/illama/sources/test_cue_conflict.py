@@ -7,6 +7,7 @@ import pytest
 
 from illama.sources import open_source
 from illama.sources.cue_conflict import attach_cues, read_name
+from illama.sources.head import for_head
 from illama.sources.source import SourceError, make_source
 
 
@@ -71,8 +72,8 @@ def test_a_limit_keeps_each_image_with_its_cues():
 
 def test_a_head_of_other_classes_gets_the_cues_without_labels():
     source = open_source("demo", split="cue-conflict")
-    assert source.for_head(10) is source
-    other = source.for_head(1000)
+    assert for_head(source, 10).labels is source.labels
+    other = for_head(source, 1000)
     assert other.labels is None
     assert other.cues is source.cues
     assert other.fingerprint == source.fingerprint

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
 
-from illama.sources import open_source
+from illama.sources import folder, open_source
+from illama.sources.contents import hash_file
+from illama.sources.head import for_head
 from illama.sources.source import SourceError
+from illama.sources.summary import left_out_in_words
 from illama.transforms import ImageError
 
 
@@ -40,10 +44,41 @@ def test_an_empty_class_and_a_stray_image_are_refused(tmp_path, save):
         open_source(str(tmp_path))
 
 
-def test_numbered_classes_whose_order_is_ambiguous_are_refused(tmp_path, save):
-    for name in ("1", "2", "10"):
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, save):
+    for name in ("0", "1", "2", "10"):
         save(tmp_path / name / "x.png")
-    with pytest.raises(SourceError, match="do not sort as numbers"):
+    source = open_source(str(tmp_path))
+    assert source.classes == ("0", "1", "2", "10")
+    assert source.numbered == "in the order of their numbers"
+    (tmp_path / "10").rename(tmp_path / "003")
+    source = open_source(str(tmp_path))
+    assert (source.ids[0], source.labels[0], source.numbered) == ("0/x", 0, "")
+    assert for_head(source, 4, ("a", "b", "c", "d")).labels.tolist() == source.labels.tolist()
+    save(tmp_path / "3" / "x.png")
+    with pytest.raises(SourceError, match="two class folders are the number 3"):
+        open_source(str(tmp_path))
+
+
+def test_files_that_are_no_images_are_counted_by_kind(tmp_path, save):
+    for name in ("cat/a.jfif", "cat/b.JPE", "dog/c.png"):
+        save((tmp_path / name).with_suffix(".jpg")).rename(tmp_path / name)
+    for name in ("cat/d.heic", "dog/e.heic", "notes", ".DS_Store", "cat/@eaDir/a.jpg", ".git/x/y"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"")
+    source = open_source(str(tmp_path))
+    assert source.ids == ("cat/a", "cat/b", "dog/c")
+    assert {(each.kind, each.files) for each in source.left_out} == {
+        (".heic", 2),
+        ("in hidden folders", 2),
+        ("hidden", 1),
+        ("without a suffix", 1),
+    }
+    assert left_out_in_words(source).startswith(
+        "6 files left out: 2 .heic (first cat/d.heic), 2 in"
+    )
+    for name in ("cat/a.jfif", "cat/b.JPE", "dog/c.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(SourceError, match=r"has no images .*, only 2 \.heic, 2 in hidden folders"):
         open_source(str(tmp_path))
 
 
@@ -73,10 +108,10 @@ def test_a_name_that_is_no_text_becomes_a_visible_escape(tmp_path, save):
 
 def test_folders_whose_names_are_no_text_become_visible_escapes(tmp_path, save):
     data = save(tmp_path / "x.png").read_bytes()
-    folder = tmp_path / "set\udce9" / "class\udce9"
-    folder.mkdir(parents=True)
-    (folder / "caf\udce9.png").write_bytes(data)
-    source = open_source(str(folder.parent))
+    inside = tmp_path / "set\udce9" / "class\udce9"
+    inside.mkdir(parents=True)
+    (inside / "caf\udce9.png").write_bytes(data)
+    source = open_source(str(inside.parent))
     assert source.name == "set\\udce9"
     assert source.classes == ("class\\udce9",)
     assert source.ids == ("class\\udce9/caf\\udce9",)
@@ -88,10 +123,31 @@ def test_a_flat_folder_is_unlabeled_without_a_table(tmp_path, save):
     assert open_source(str(tmp_path)).labels is None
 
 
-def test_fifty_thousand_files_are_fingerprinted_by_their_length_alone(tmp_path, save):
-    path = tmp_path / "cat" / "x.png"
-    first = open_source(str(save(path).parent.parent)).fingerprint
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert open_source(str(tmp_path)).fingerprint == first
-    path.write_bytes(path.read_bytes() + b"?")
-    assert open_source(str(tmp_path)).fingerprint != first
+def test_the_fingerprint_follows_the_content_of_files_and_each_is_read_once(
+    tmp_path, save, monkeypatch
+):
+    path = save(tmp_path / "cat" / "x.bmp", 1)
+    save(tmp_path / "cat" / "y.bmp", 2)
+    read = []
+
+    def counted(path):
+        read.append(path.name)
+        return hash_file(path)
+
+    monkeypatch.setattr(folder, "hash_file", counted)
+    source = open_source(str(tmp_path))
+    assert source.limit(1, 0).fingerprint != source.fingerprint == for_head(source, 1).fingerprint
+    assert sorted(read) == ["x.bmp", "y.bmp"]
+    times = path.stat()
+    save(path, 3)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    assert open_source(str(tmp_path)).fingerprint != source.fingerprint
+    path.unlink()
+    assert open_source(str(tmp_path)).contents[0] == source.contents[1]
+
+
+def test_an_unreadable_file_has_no_content(tmp_path, save):
+    save(tmp_path / "cat" / "x.png")
+    (tmp_path / "cat" / "broken.png").symlink_to(tmp_path / "gone.png")
+    assert open_source(str(tmp_path)).contents[0] == ""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama.sources.source import SourceError
 
 
@@ -47,3 +48,43 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, text, message, save):
     table.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(SourceError, match=message):
         open_source(str(tmp_path / "images"), labels=table)
+
+
+def labeled(tmp_path, save, labels):
+    for number in range(len(labels)):
+        save(tmp_path / "images" / f"{number}.png")
+    rows = "".join(f"{number}.png,{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "labels.csv").write_text(f"file,label\n{rows}")
+    return open_source(str(tmp_path / "images"), labels=tmp_path / "labels.csv")
+
+
+def test_numbers_in_a_table_are_numbers_however_they_are_written(tmp_path, save):
+    source = labeled(tmp_path, save, [f"{number}.0" for number in range(12)])
+    assert source.labels.tolist() == list(range(12))
+    assert source.classes is None
+
+
+@pytest.mark.parametrize("odd", ["0.5", "cat", "nan", "1e1"])
+def test_labels_that_are_partly_numbers_are_refused(tmp_path, save, odd):
+    with pytest.raises(SourceError, match=f"label '{odd}' is not a whole number, and"):
+        labeled(tmp_path, save, ["3", odd])
+
+
+def test_a_range_is_checked_before_a_limit_can_hide_it(tmp_path, save):
+    source = labeled(tmp_path, save, range(1, 11))
+    with pytest.raises(SourceError, match="they count from 1 to 10, so subtract 1 from each"):
+        for_head(source, 10)
+
+
+def test_the_development_kits_labels_are_refused_with_what_to_do(tmp_path, save):
+    save(tmp_path / "images" / "ILSVRC2012_val_00000001.JPEG")
+    table = tmp_path / "ILSVRC2012_validation_ground_truth.txt"
+    table.write_text("490\n")
+    with pytest.raises(SourceError, match="ILSVRC2012_IDs, from 1 and in another order"):
+        open_source(str(tmp_path / "images"), labels=table)
+
+
+def test_images_that_a_table_does_not_list_are_counted(tmp_path, save):
+    save(tmp_path / "images" / "unlisted.png")
+    source = labeled(tmp_path, save, [0, 1])
+    assert [each[:2] for each in source.left_out] == [("not in labels.csv", 1)]

@@ -187,11 +187,61 @@ def test_a_shard_that_shrinks_or_vanishes_gives_unreadable_images(tmp_path):
         read(0)
 
 
-def test_the_fingerprint_uses_labels_and_lengths(tmp_path):
-    one = open_source(str(write(tmp_path / "s.tar", {"x.png": png(1), "x.cls": b"1"})))
-    two = open_source(str(write(tmp_path / "s.tar", {"x.png": png(1), "x.cls": b"2"})))
-    longer = open_source(str(write(tmp_path / "s.tar", {"x.png": png(1) + b" ", "x.cls": b"1"})))
-    assert len({each.fingerprint for each in (one, two, longer)}) == 3
+def test_the_fingerprint_uses_labels_and_contents(tmp_path):
+    members = [
+        {"x.bmp": b"1", "x.cls": b"1"},
+        {"x.bmp": b"1", "x.cls": b"2"},
+        {"x.bmp": b"2", "x.cls": b"1"},
+    ]
+    opened = [
+        open_source(str(write(tmp_path / str(i) / "s.tar", m))) for i, m in enumerate(members)
+    ]
+    assert len({each.fingerprint for each in opened}) == 3
+
+
+def test_joined_archives_are_read_to_the_end(tmp_path):
+    parts = [write(tmp_path / f"{i}.tar", {f"c{i}/{i}.png": png(i)}) for i in range(3)]
+    joined = tmp_path / "joined" / "s.tar"
+    joined.parent.mkdir()
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    source = open_source(str(joined))
+    assert (source.classes, reds(source)) == (("c0", "c1", "c2"), [0, 1, 2])
+    joined.write_bytes(joined.read_bytes() + b"rubbish" * 80)
+    with pytest.raises(SourceError, match=r"s\.tar is (damaged|not a plain tar)"):
+        open_source(str(joined))
+
+
+def test_members_that_are_no_images_are_counted(tmp_path):
+    members = {
+        "x.png": png(1),
+        "x.cls": b"1",
+        "x.json": b"{}",
+        "x.seg.png": b"",
+        "@eaDir/x.png": b"",
+    }
+    source = open_source(str(write(tmp_path / "s.tar", members)))
+    assert {each[:2] for each in source.left_out} == {
+        (".json", 1),
+        (".seg.png", 1),
+        ("in hidden folders", 1),
+    }
+
+
+def test_an_archive_for_each_class_is_numbered_by_wordnet_ids_or_noted(tmp_path):
+    for folder, names in (("wnids", ("n01440764", "n01443537")), ("named", ("cat", "dog"))):
+        for number, name in enumerate(names):
+            write(tmp_path / folder / f"{name}.tar", {f"{number}.png": png(number)})
+    source = open_source(str(tmp_path / "wnids"))
+    assert (source.classes, source.labels.tolist()) == (("n01440764", "n01443537"), [0, 1])
+    source = open_source(str(tmp_path / "named"))
+    assert source.labels is None
+    assert "2 archives without labels; if each is one class, unpack each" in source.notes[0]
+
+
+def test_labels_in_json_members_are_named(tmp_path):
+    members = {"x.png": png(1), "x.json": b'{"label": 3}'}
+    source = open_source(str(write(tmp_path / "s.tar", members)))
+    assert "labels in .json members are not read; store each as KEY.cls" in source.notes[0]
 
 
 @settings(max_examples=60, deadline=None)

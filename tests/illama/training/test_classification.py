@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from illama.distributed import World
-from illama.training.classification import loss_and_accuracy
+from illama.sources.source import SourceError
+from illama.training.classification import Classification, loss_and_accuracy
 from illama.training.loader import ImageDataset, load_batches, shard_test
+from illama.training.recipe import find_recipe
 
 CPU = torch.device("cpu")
 
@@ -33,3 +35,15 @@ def test_evaluation_counts_ranks_and_averages_over_the_images_it_could_read(numb
     assert set(seen) == {
         f"test_{name}{end}" for name in ("loss", "acc1", "acc5") for end in ("", "_other")
     }
+
+
+def test_test_images_are_numbered_by_the_class_names_of_the_training_images(small_source):
+    train = replace(small_source(), labels=np.arange(50) % 3, classes=("c", "a", "b"))
+    test = replace(small_source("test", 4), labels=np.array([0, 1, 1, 0]), classes=("A", "c"))
+    recipe = find_recipe("demo").override(["classes=3"])
+    known, tested = Classification().check(train, test, recipe)
+    assert known.labels is train.labels
+    assert tested.labels.tolist() == [1, 0, 0, 1]
+    assert known.classes == tested.classes == ("c", "a", "b")
+    with pytest.raises(SourceError, match=r"1 of its 2 classes are not among the head's 3 \('d'"):
+        Classification().check(train, replace(test, classes=("a", "d")), recipe)

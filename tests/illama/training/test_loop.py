@@ -206,12 +206,11 @@ def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
 @pytest.mark.parametrize(
     ("train", "test", "classes", "said"),
     [
-        ({"classes": list("abc")}, {"classes": list("acd")}, 3, "'b' is in only one"),
-        ({"classes": list("abc")}, {"classes": list("bac")}, 3, "in their order"),
+        ({"classes": list("abc")}, {"classes": list("acd")}, 3, "1 of its 3 classes are not .*'d'"),
         ({"labels": np.zeros(50, np.int64)}, {"labels": np.zeros(9, np.int64)}, 1, "one class"),
         ({}, {}, 51, "50 training images for 51 classes"),
     ],
-    ids=["names", "order", "one class", "few images"],
+    ids=["names", "one class", "few images"],
 )
 def test_classes_that_cannot_be_learned_or_compared_are_refused(
     small_source, tmp_path, train, test, classes, said

@@ -157,9 +157,9 @@ def test_a_segmenter_starts_from_a_classifiers_blocks(tmp_path):
 def test_what_cannot_be_taught_is_refused(write_ade, tmp_path):
     task, root = Segmentation(), write_ade(tmp_path)
     with pytest.raises(TrainingError, match="has no masks"):
-        task.check(open_source("digits"), small())
+        task.check(open_source(str(root)), open_source("digits"), small(classes=150))
     with pytest.raises(TrainingError, match=r"has 150 pixel classes.*set classes=150"):
-        task.check(open_source(str(root)), small(classes=3))
+        task.check(open_source(str(root)), open_source(str(root)), small(classes=3))
     with pytest.raises(RecipeError, match="supports no average and no mixed images"):
         task.build(small(mixup=0.5))
 

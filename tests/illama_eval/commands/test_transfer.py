@@ -171,7 +171,6 @@ def test_a_set_without_splits_is_said_to_be_cut(command, undrawn, tmp_path):
     ("words", "said"),
     [
         (("--shots", "150"), "--shots 150: class"),
-        (("--probe", "knn", "--neighbours", "2000"), "has 1438 training images"),
         (("--data", "two", "--train-data", "one"), "their classes differ"),
         (("--data", "photos"), "transfer needs labels"),
         (("--data", "one"), "there is one class"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,9 +159,12 @@ def test_a_quantized_model_is_not_quantized_again(subject):
 
 def test_calibration_images_are_never_the_reported_ones(tmp_path, subject):
     reported = make_source(tmp_path, "test", 20)
-    with pytest.raises(SubjectError, match="shares images"):
+    with pytest.raises(SubjectError, match="10 of 10 images are among the reported ones"):
         calibrate_on(reported, reported, subject, 10)
-    apart = make_source(tmp_path, "train", 20, first=100)
+    again = replace(reported, ids=tuple(f"other/{i}" for i in range(20)))
+    with pytest.raises(SubjectError, match="are among the reported ones"):
+        calibrate_on(again, reported, subject, 10)
+    apart = replace(make_source(tmp_path, "train", 20, first=100), ids=reported.ids)
     found = calibrate_on(apart, reported, subject, 10)
     assert found.images.shape == (10, 3, SIDE, SIDE)
     assert found.record["images"] == 10

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama_eval.results import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
@@ -26,7 +27,7 @@ def measure(subject: ModelSubject, small_images: Path) -> Callable[..., Run]:
     """Return a function that measures the noise with all studies that fit it, into a directory."""
 
     def run(out: Path, measured: ModelSubject = subject, **options: object) -> Run:
-        source = open_source(str(small_images)).for_head(10)
+        source = for_head(open_source(str(small_images)), 10)
         studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
         return evaluate(measured, source, studies, out, Options(batch_size=4, **options))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama_eval import Run
 from illama_eval.results import ResultError
 from illama_eval.run.directory import finished_run
@@ -30,7 +31,7 @@ def test_another_checkpoint_in_the_same_directory_is_refused_and_the_field_named
 def test_other_images_in_the_same_directory_are_refused(
     subject: ModelSubject, small_images: Path, whole: Path
 ) -> None:
-    source = open_source(str(small_images)).limit(9, 0).for_head(10)
+    source = for_head(open_source(str(small_images)).limit(9, 0), 10)
     studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
     with pytest.raises(ResultError, match="holds noise, 61 images; you ask for noise, 9"):
         evaluate(subject, source, studies, whole)
@@ -50,7 +51,7 @@ def test_images_of_one_name_and_number_are_told_apart_by_their_fingerprints(tmp_
 def test_overwrite_replaces_another_run(
     subject: ModelSubject, small_images: Path, tmp_path: Path
 ) -> None:
-    source = open_source(str(small_images)).for_head(10)
+    source = for_head(open_source(str(small_images)), 10)
     studies = [STUDIES["accuracy"]()]
     evaluate(subject, source.limit(5, 0), studies, tmp_path)
     run = evaluate(subject, source.limit(6, 0), studies, tmp_path, Options(overwrite=True))

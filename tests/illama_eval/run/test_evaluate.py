@@ -15,6 +15,7 @@ import torch
 
 from illama.interruption import Interrupted
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama_eval import Run
 from illama_eval.results import ResultError
 from illama_eval.run.evaluate import evaluate
@@ -32,13 +33,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from illama.sources import open_source
+from illama.sources.head import for_head
 from illama_eval.run.evaluate import Options, evaluate
 from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import open_checkpoint
 
 checkpoint, images, out = map(Path, sys.argv[1:])
 subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
-source = open_source(str(images)).for_head(10)
+source = for_head(open_source(str(images)), 10)
 say = pipe.send if "pipe" in globals() else lambda images: None
 options = Options(batch_size=4, save_every=0, on_batch=say)
 studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
@@ -82,7 +84,7 @@ def test_the_same_run_twice_gives_the_same_bytes(
 def test_another_batch_size_changes_no_integer_and_floats_only_in_their_last_digits(
     subject: ModelSubject, small_images: Path, whole: Path
 ) -> None:
-    source = open_source(str(small_images)).for_head(10)
+    source = for_head(open_source(str(small_images)), 10)
     studies = [STUDIES[name]() for name in ("accuracy", "rank")]
     run = evaluate(subject, source, studies, None, Options(batch_size=61))
     for row in run.rows:
@@ -222,7 +224,7 @@ def test_equal_names_of_two_subjects_are_told_apart_in_the_rows(
         open_checkpoint(golden_checkpoint, device=torch.device("cpu"), name=name)
         for name in ("a", "b")
     ]
-    source = open_source(str(small_images)).limit(8, 0).for_head(10)
+    source = for_head(open_source(str(small_images)).limit(8, 0), 10)
     run = evaluate(subjects, source, [STUDIES["accuracy"]()])
     first, second = (run.value("accuracy", "top1", name) for name in ("a", "b"))
     assert first.value == second.value
