@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import re
 import signal
 import sys
 import traceback
@@ -17,11 +18,15 @@ from typing import ClassVar, NoReturn
 
 import typer
 
+from illama.suggestions import did_you_mean
+
 TRACEBACK = "--traceback"
 INTERNAL = 5
 LONGEST = 2000
 """Most characters of an error's line; internal errors get a quarter."""
 CUT = " [...] "
+_CHOICE = re.compile(r"'(?P<given>[^']*)' is not one of (?P<known>'.*')")
+"""A message of typer on an option with choices."""
 
 
 class InputError(ValueError):
@@ -73,7 +78,7 @@ def _report(error: BaseException, program: str) -> int:
         return error.code if isinstance(error.code, int) else 0
     code = getattr(error, "exit_code", InputError.exit_code)
     if hasattr(error, "format_message"):
-        text = error.format_message()
+        text = _with_hint(error.format_message())
     elif hasattr(error, "exit_code"):
         text = str(error)
     elif isinstance(error, OSError) and error.filename is not None:
@@ -85,6 +90,15 @@ def _report(error: BaseException, program: str) -> int:
     if text:
         sys.stderr.write(f"{program}: {brief(text, LONGEST)}\n")
     return int(code)
+
+
+def _with_hint(text: str) -> str:
+    """Return a message on an unknown choice with the choice that was probably meant."""
+    match = _CHOICE.search(text)
+    if match is None:
+        return text
+    text = text.replace("Value error, ", "").rstrip(".")
+    return text + did_you_mean(match["given"], re.findall("'(.+?)'", match["known"]))
 
 
 def brief(text: object, longest: int) -> str:

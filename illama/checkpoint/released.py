@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from illama.files import CheckpointError, first_line, replacing, sha256_of_file
+from illama.suggestions import did_you_mean
 
 HUB = "https://huggingface.co/techmonsterwang/iLLaMA/resolve/main"
 """The authors' folder on the model hub."""
@@ -105,8 +106,9 @@ def named(name: str) -> Released:
     wanted = name.removesuffix(".pth")
     found = next((file for file in RELEASED if file.name == wanted), None)
     if found is None:
-        known = ", ".join(file.name for file in RELEASED)
-        raise CheckpointError(f"{name!r} is not one of the published files: {known}")
+        known = [file.name for file in RELEASED]
+        hint = did_you_mean(wanted, known) or f": {', '.join(known)}"
+        raise CheckpointError(f"{name!r} is not one of the published files{hint}")
     return found
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from illama.exits import InputError
+from illama.source_names import check_source
 from illama.sources.ade20k import find_ade20k, open_ade20k
 from illama.sources.bundled import open_demo, open_demo_shapes, open_digits, open_photos
 from illama.sources.cifar import find_cifar, open_cifar
@@ -67,6 +69,10 @@ def open_source(
         raise SourceError(
             f"{spec} has its own labels; leave out the CSV, which is for a folder or tar"
         )
+    try:
+        check_source(spec)
+    except InputError as refusal:
+        raise SourceError(str(refusal)) from None
     source = _NAMED[spec](split) if spec in _NAMED else _open_path(Path(spec), split, labels)
     if labels is not None:
         source = attach_groups(source, labels)
@@ -120,12 +126,8 @@ _NAMED: Mapping[str, Callable[[str], Source]] = {
 def _open_path(path: Path, split: str, labels: Path | None) -> Source:
     if path.is_dir():
         return _open_folder(path, split, labels)
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; give a path or one of {', '.join(_NAMED)}")
     if path.suffix == ".tar":
         return open_tar([path], path.stem, split, labels)
-    if path.suffix != ".npz":
-        raise SourceError(f"{path} is not a folder, .tar or .npz; unpack other archives first")
     if labels is not None:
         raise SourceError(
             f"{path} has its own labels; leave out the CSV, which is for a folder or tar"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
+from illama.suggestions import did_you_mean
 from illama.training.recipes import TABLE
 
 
@@ -236,5 +237,6 @@ def find_recipe(name: str) -> Recipe:
         RecipeError: there is none of this name.
     """
     if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+        hint = did_you_mean(name, RECIPES) or f"; there are {', '.join(RECIPES)}"
+        raise RecipeError(f"no recipe {name!r}{hint}")
     return RECIPES[name]

@@ -26,18 +26,21 @@ def quantize(
         ),
     ] = None,
     group_size: Annotated[
-        int, option("Inputs that share a scale, below 8 bits.", STUDY, "--group-size")
-    ] = 32,
+        int | None,
+        option("Inputs that share a scale, below 8 bits. Default: 32.", STUDY, "--group-size"),
+    ] = None,
     asymmetric: Annotated[bool, option("With zero points.", STUDY, "--asymmetric")] = False,
     smooth: Annotated[
         float | None, option("SmoothQuant of this strength, 0 to 1.", STUDY, "--smooth")
     ] = None,
     rounding: Annotated[
-        Literal["nearest", "mse", "gptq"], option("Nearest, with clip search, or GPTQ.", STUDY)
-    ] = "nearest",
+        Literal["nearest", "mse", "gptq"] | None,
+        option("Nearest (the default), with clip search, or GPTQ.", STUDY),
+    ] = None,
     clipping: Annotated[
-        Literal["mse", "minmax", "percentile"], option("Range of static inputs.", STUDY)
-    ] = "mse",
+        Literal["mse", "minmax", "percentile"] | None,
+        option("Range of static inputs. Default: mse.", STUDY),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         option("Layers that stay in float, as patterns; none: no layer. Default: head.", STUDY),
@@ -45,10 +48,13 @@ def quantize(
     calibration_data: Annotated[
         str | None, option("Images to calibrate on. Default: the train split of --data.", IMAGES)
     ] = None,
-    calibration_images: Annotated[int, option("How many.", IMAGES)] = 128,
+    calibration_images: Annotated[
+        int | None, option("How many. Default: 128.", IMAGES, min=1)
+    ] = None,
     latency: Annotated[
-        Literal["both", "eager", "none"], option("Time both modes, eager only, or none.", STUDY)
-    ] = "both",
+        Literal["both", "eager", "none"] | None,
+        option("Time both modes (the default), eager only, or none.", STUDY),
+    ] = None,
     sensitivity: Annotated[
         bool, option("Quantize each layer alone; a map of layer by kind.", STUDY, "--sensitivity")
     ] = False,
@@ -59,32 +65,31 @@ def quantize(
         bool, option("Choose each layer's bits within --budget.", STUDY, "--mixed")
     ] = False,
     budget: Annotated[
-        float, option("Size of a mixed file, as a share of the full-precision one.", STUDY)
-    ] = 0.5,
+        float | None,
+        option("Size of a mixed file, as a share of the full one. Default: 0.5.", STUDY),
+    ] = None,
 ) -> int:
     """Post-training quantization: files, speed, and every property before and after."""
-    from illama_eval.commands.quantize import QuantizeOptions, make_config, run_quantize
+    from illama_eval.commands.quantize import make_options, run_quantize
 
-    name = _scheme(bits, scheme)
-    excluded = ("head",) if exclude is None else tuple(each for each in exclude if each != "none")
-    config = make_config(
-        name,
-        group_size=group_size,
-        asymmetric=asymmetric,
-        smooth=smooth,
-        rounding=rounding,
-        clipping=clipping,
-        exclude=excluded,
-    )
-    options = QuantizeOptions(
-        config=config,
-        calibration_data=calibration_data,
-        calibration_images=calibration_images,
-        latency=latency,
-        sensitivity=sensitivity,
-        sweep=sweep,
-        budget=budget if mixed else None,
-    )
+    given = {
+        "bits": bits,
+        "scheme": scheme,
+        "group_size": group_size,
+        "asymmetric": asymmetric or None,
+        "smooth": smooth,
+        "rounding": rounding,
+        "clipping": clipping,
+        "exclude": None if exclude is None else tuple(each for each in exclude if each != "none"),
+        "calibration_data": calibration_data,
+        "calibration_images": calibration_images,
+        "latency": latency,
+        "budget": budget,
+    }
+    modes = {"sensitivity": sensitivity, "sweep": sweep, "mixed": mixed}
+    chosen = [name for name, on in modes.items() if on]
+    named = _scheme(bits, scheme)
+    options = make_options(named, chosen, given)
     return run_quantize(shared, options)
 
 

@@ -49,7 +49,7 @@ from illama_eval.run.job import Job, Options
 from illama_eval.speed import measure_speed
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
-from illama_eval.subjects.checkpoint import as_checkpoint
+from illama_eval.subjects.checkpoint import as_checkpoint, in_full_precision
 from illama_eval.subjects.predictions import open_observers
 from illama_eval.subjects.segmenter import (
     DEMO_SEGMENTER,
@@ -208,6 +208,7 @@ def compare_speed(shared: SharedOptions) -> int:
         raise SubjectError("--out takes one checkpoint; without it each gets a directory")
     for each in subjects:
         subject = as_checkpoint(each, "speed needs a model that has a bidirectional twin")
+        in_full_precision(subject, "speed compares it with a twin of the same weights")
         out = shared.out or default_out([subject.name], [digest_of(subject)], "speed")
         with log.status(f"timing {subject.name}"):
             run = measure_speed(subject, out, compiled=shared.compiled, overwrite=shared.overwrite)

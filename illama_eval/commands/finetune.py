@@ -17,7 +17,12 @@ from illama_eval.commands.transfer import MEASURED, TransferOptions, describe_tr
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
 from illama_eval.study import StudyResult
-from illama_eval.subjects.checkpoint import ModelSubject, as_checkpoint, open_checkpoint
+from illama_eval.subjects.checkpoint import (
+    ModelSubject,
+    as_checkpoint,
+    in_full_precision,
+    open_checkpoint,
+)
 from illama_eval.subjects.subject import SubjectError, digest_of
 from illama_eval.transfer.finetune import (
     best_epoch,
@@ -29,6 +34,8 @@ from illama_eval.transfer.finetune import (
 )
 from illama_eval.transfer.probe import METRICS, STUDY
 from illama_eval.transfer.splits import TransferSplit
+
+_TRAINED = "finetune trains checkpoints of illama, ViT and DeiT"
 
 
 def run_finetune(
@@ -43,7 +50,8 @@ def run_finetune(
         raise SubjectError("--probe finetune runs in one process; start it without torchrun")
     bases, split, note = open_task(shared, options, leave_one_out=False)
     models = [
-        as_checkpoint(base, "finetune trains checkpoints of illama, ViT and DeiT") for base in bases
+        in_full_precision(as_checkpoint(base, _TRAINED), "integers cannot be trained")
+        for base in bases
     ]
     command = f"{STUDY}-finetune-{split.test.name}"
     digests = [digest_of(base) for base in bases]

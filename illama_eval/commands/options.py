@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from illama_eval.commands.inputs import check_inputs
+
 Dtype = Literal["fp32", "bf16", "fp16"]
 """Precision of weights and activations."""
 Split = Literal["test", "train", "cue-conflict"]
@@ -151,7 +153,9 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
 
     def run(**values: Any) -> int:
         given = {each.name: values.pop(each.name) for each in shared}
-        return command(SharedOptions(**given), **values)
+        shared_options = SharedOptions(**given)
+        check_inputs(shared_options, values)
+        return command(shared_options, **values)
 
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__

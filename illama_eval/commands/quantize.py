@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from illama.exits import UsageError
 from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
@@ -43,6 +44,8 @@ from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
 STUDIES: tuple[str, ...] = ("accuracy", "calibration", "shape_bias", "rank", "collapse")
 """Measured before and after, as far as the images allow."""
 SWEPT_STUDIES: tuple[str, ...] = ("accuracy", "calibration")
+_SETTINGS = ("group_size", "asymmetric", "smooth", "rounding", "clipping", "exclude")
+"""Options that are fields of a QuantizationConfig."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +62,45 @@ class QuantizeOptions:
     """Of a mixed scheme: share of the full-precision file; None: no mixed scheme."""
 
     def __post_init__(self) -> None:
-        modes = [self.sensitivity, self.sweep, self.budget is not None]
-        if sum(modes) > 1:
-            raise SubjectError("--sensitivity, --sweep and --mixed are three commands; choose one")
         if (self.sensitivity or self.budget is not None) and self.config.smooth is not None:
             raise ResultError("--smooth changes several layers at once; leave it out here")
+
+
+IDLE: Mapping[str, frozenset[str]] = {
+    "sweep": frozenset(("bits", "scheme", "asymmetric", "smooth", "rounding", "latency", "budget")),
+    "mixed": frozenset(("bits", "scheme")),
+    "sensitivity": frozenset(("latency", "budget")),
+    "": frozenset(("budget",)),
+}
+"""Modes of the command, and the options that would change nothing in them."""
+
+
+def make_options(scheme: str, modes: Sequence[str], given: Mapping[str, Any]) -> QuantizeOptions:
+    """Return the options of a scheme, or a file of schemes by layer, and a mode: a key of IDLE.
+
+    `given` has the command's options by name, None where they were not given.
+
+    Raises:
+        UsageError: an option was given that would change nothing.
+        SubjectError: there are several modes, or the file cannot be read.
+    """
+    if len(modes) > 1:
+        raise SubjectError("--sensitivity, --sweep and --mixed are three commands; choose one")
+    mode = modes[0] if modes else ""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    where = f"--{mode}" if mode else "a command without --mixed"
+    _refuse_idle(chosen, IDLE[mode], where)
+    settings = {name: chosen[name] for name in _SETTINGS if name in chosen}
+    config = make_config(scheme, **settings)
+    return QuantizeOptions(
+        config=config,
+        calibration_data=chosen.get("calibration_data"),
+        calibration_images=chosen.get("calibration_images", 128),
+        latency=chosen.get("latency", "both"),
+        sensitivity=mode == "sensitivity",
+        sweep=mode == "sweep",
+        budget=chosen.get("budget", 0.5) if mode == "mixed" else None,
+    )
 
 
 def make_config(scheme: str, **settings: Any) -> QuantizationConfig:
@@ -71,11 +108,22 @@ def make_config(scheme: str, **settings: Any) -> QuantizationConfig:
 
     Raises:
         SubjectError: the file cannot be read.
+        UsageError: a setting is given that the file has already.
     """
     if scheme in SCHEMES or not Path(scheme).suffix:
         return QuantizationConfig(scheme=scheme, **settings)
     layers, stored = read_mixed(Path(scheme))
-    return QuantizationConfig(scheme=Path(scheme).stem, layers=layers, **{**settings, **stored})
+    _refuse_idle(settings, stored, f"{scheme}, which has its own")
+    return QuantizationConfig(scheme=Path(scheme).stem, layers=layers, **settings, **stored)
+
+
+def _refuse_idle(given: Mapping[str, Any], idle: Collection[str], where: str) -> None:
+    """Refuse the first option that was given and would change nothing."""
+    for name, value in given.items():
+        if name in idle and (name, value) != ("latency", "none"):
+            raise UsageError(
+                f"--{name.replace('_', '-')} changes nothing beside {where}; leave it out"
+            )
 
 
 def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:

@@ -20,6 +20,8 @@ from illama_eval.subjects.subject import SubjectError
 
 LADDER = ("w8", "w6", "w4", "w3", "w2")
 """Schemes that a mixed one may use, from the most bits down."""
+STORED = ("group_size", "rounding", "asymmetric", "clipping", "exclude")
+"""Settings of the quantization that the file keeps beside the schemes."""
 MIXED_FORMAT = "illama-mixed-1"
 """Field `format` of the file."""
 
@@ -109,7 +111,8 @@ def mixed_json(
     layers: Mapping[str, str], config: QuantizationConfig, about: Mapping[str, Any]
 ) -> str:
     """Return the text of the file of schemes by layer, which `--scheme` reads."""
-    settings = {"group_size": config.group_size, "rounding": config.rounding}
+    settings = {name: getattr(config, name) for name in STORED}
+    settings["exclude"] = list(config.exclude)
     data = {"format": MIXED_FORMAT, **settings, **about, "layers": dict(layers)}
     return json.dumps(data, indent=1) + "\n"
 
@@ -133,5 +136,7 @@ def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             f"{path}: {wrong[0]} has the unknown scheme {layers[wrong[0]]!r}; "
             f"use {', '.join(SCHEMES)} or {FLOAT}"
         )
-    settings = {key: data[key] for key in ("group_size", "rounding") if key in data}
+    settings = {key: data[key] for key in STORED if key in data}
+    if "exclude" in settings:
+        settings["exclude"] = tuple(map(str, settings["exclude"]))
     return layers, settings

@@ -14,6 +14,7 @@ from torch import nn
 from illama.checkpoint.quantized_weight import WHOLE_BYTE, Activation
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.model import Model
+from illama.suggestions import did_you_mean
 from illama_eval.quantize.activations import Clipping
 from illama_eval.quantize.rounding import Rounding
 from illama_eval.subjects.subject import SubjectError
@@ -138,7 +139,9 @@ def check_config(config: QuantizationConfig, device: torch.device) -> None:
     named = {*config.layers.values()} - {FLOAT} if config.layers else {config.scheme}
     unknown = sorted(named - set(SCHEMES))
     if unknown:
-        raise SubjectError(f"--scheme {unknown[0]}: use {', '.join(SCHEMES)}, or a file of layers")
+        known = f": use {', '.join(SCHEMES)}, or a file of layers"
+        hint = did_you_mean(unknown[0], SCHEMES) or known
+        raise SubjectError(f"--scheme {unknown[0]}{hint}")
     if config.group_size < 1:
         raise SubjectError(f"--group-size {config.group_size}: a positive number is needed")
     if config.smooth is not None and not 0 <= config.smooth <= 1:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from illama.checkpoint.load import Checkpoint, read_checkpoint
+from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, Piece
@@ -92,6 +93,19 @@ def as_checkpoint(subject: Subject, need: str) -> ModelSubject:
     """
     if not isinstance(subject, ModelSubject):
         raise SubjectError(f"{subject.name}: {need}")
+    return subject
+
+
+def in_full_precision(subject: ModelSubject, need: str) -> ModelSubject:
+    """Return the subject, if its weights are not quantized.
+
+    Raises:
+        SubjectError: they are; `need` is the reason in the message.
+    """
+    if any(is_quantized(weight) for weight in subject.model.parameters()):
+        raise SubjectError(
+            f"{subject.name}: is quantized, and {need}; give the full-precision file"
+        )
     return subject
 
 

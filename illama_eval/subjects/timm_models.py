@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 import warnings
@@ -19,13 +18,13 @@ from illama.checkpoint.archive import unpack
 from illama.checkpoint.formats import listed
 from illama.checkpoint.state_dict import find_weights
 from illama.files import CheckpointError, about, first_line
+from illama.suggestions import did_you_mean
 from illama.transforms import CROP_RATIO, Transform
 from illama_eval.subjects.subject import Preprocess, SubjectError
 
 PREFIX = "timm:"
 RANDOM, PRETRAINED = "random", "pretrained"
 """Words for `--weights` instead of a file."""
-_SUGGESTED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +139,7 @@ def _check_known(timm: Any, name: str) -> None:
     if name.partition(".")[0] in known:
         return
     alike = [each for each in known if name in each]
-    near = (alike or difflib.get_close_matches(name, known, _SUGGESTED))[:_SUGGESTED]
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(name, alike or known)
     raise SubjectError(f"{PREFIX}{name}: timm {timm.__version__} does not know this model{hint}")
 
 
