@@ -152,10 +152,9 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     ]
 
     def run(**values: Any) -> int:
+        check_inputs(values)
         given = {each.name: values.pop(each.name) for each in shared}
-        shared_options = SharedOptions(**given)
-        check_inputs(shared_options, values)
-        return command(shared_options, **values)
+        return command(SharedOptions(**given), **values)
 
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__
