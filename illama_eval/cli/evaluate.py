@@ -89,11 +89,16 @@ def rank(shared: SharedOptions, threshold: Threshold = 0.8, spectra: Spectra = "
 
 @app.command()
 @with_shared
-def collapse(shared: SharedOptions) -> int:
+def collapse(
+    shared: SharedOptions,
+    control: Annotated[
+        bool, option("Measure the first checkpoint with random weights, too.", STUDY)
+    ] = False,
+) -> int:
     """Attention collapse in all its meanings, with a verdict for each."""
-    from illama_eval.commands.evaluate import measure
+    from illama_eval.commands.evaluate import measure_collapse
 
-    return measure(shared, "collapse", {"collapse": {}})
+    return measure_collapse(shared, control=control)
 
 
 @app.command()

@@ -49,7 +49,7 @@ from illama_eval.run.job import Job, Options
 from illama_eval.speed import measure_speed
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
-from illama_eval.subjects.checkpoint import as_checkpoint, in_full_precision
+from illama_eval.subjects.checkpoint import as_checkpoint, in_full_precision, with_random_weights
 from illama_eval.subjects.predictions import open_observers
 from illama_eval.subjects.segmenter import (
     DEMO_SEGMENTER,
@@ -79,6 +79,21 @@ def measure(
         ValueError: something given is missing or refused; one line says what and where.
     """
     return run_and_report(shared, resolve(shared, command, parameters, predictions, cues))
+
+
+def measure_collapse(shared: SharedOptions, *, control: bool) -> int:
+    """Measure collapse, with `control` beside the first model with random weights.
+
+    Raises:
+        ValueError: something given is missing or refused; one line says what and where.
+    """
+    command = "collapse-with-control" if control else "collapse"
+    request = resolve(shared, command, {"collapse": {}})
+    if control:
+        first = as_checkpoint(request.subjects[0], "only a checkpoint has a control")
+        subjects = (*request.subjects, with_random_weights(first, shared.seed))
+        request = replace(request, subjects=subjects)
+    return run_and_report(shared, request)
 
 
 def measure_shape_bias(shared: SharedOptions, cues: ShapeBiasInputs) -> int:

@@ -75,26 +75,15 @@ def row_entropy(maps: Tensor, open_: Tensor) -> Tensor:
     return entropy.where((open_.sum(-1) > 1) & (mass > 0), math.nan)
 
 
-def strongest_key(maps: Tensor, open_: Tensor, least_rows: int) -> Tensor:
-    """Return the largest mean attention that a key receives from the rows it is open to, [map].
+def strongest_key(maps: Tensor, open_: Tensor, least_rows: int) -> tuple[Tensor, Tensor]:
+    """Return the largest mean attention that a key receives from the rows it is open to, and which.
 
-    Keys that are open to fewer than `least_rows` are left out; NaN if all are.
+    [map] each. Keys that are open to fewer than `least_rows` are left out; NaN if all are.
     """
     rows = open_.sum(0)
     received = maps.sum(-2) / rows
-    strongest = received.where(rows >= least_rows, -math.inf).amax(-1)
-    return strongest.where(strongest > -math.inf, math.nan)
-
-
-def outliers(norms: Tensor, deviations: float) -> Tensor:
-    """Return 1 where a norm [image, token] exceeds its image's median by so many median deviations.
-
-    The deviation is the plain median of the distances from the median; 0 elsewhere.
-    """
-    median = norms.quantile(0.5, dim=-1, keepdim=True)
-    deviation = (norms - median).abs().quantile(0.5, dim=-1, keepdim=True)
-    limit = median + torch.maximum(deviations * deviation, ROUNDING * median)
-    return above(norms, limit)
+    strongest, key = received.where(rows >= least_rows, -math.inf).max(-1)
+    return strongest.where(strongest > -math.inf, math.nan), key
 
 
 def above(values: Tensor, limit: Tensor | float) -> Tensor:

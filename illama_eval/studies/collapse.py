@@ -1,4 +1,4 @@
-"""Attention collapse: six ways in which attention stops carrying information, one verdict each.
+"""Attention collapse: ways in which attention stops carrying information, one verdict each.
 
 class_token_isolation: under a causal mask a class token in front sees no image token (Wang et al.
     2024, section 3.3). `reach` is the mass that its row puts on image tokens (registers are none),
@@ -13,8 +13,14 @@ entropy_collapse: entropy of the renormalised rows (Zhai et al. 2023), in nats a
 row_mass: the sum of a row, below one where a mask takes weight away after the softmax.
 attention_sinks: share of images in which one key receives, on average over the rows that may
     attend to it, more attention than 0.3, or than 10 / tokens (`relative_`) (Gu et al. 2024).
-token_norm_outliers: share of image tokens whose norm exceeds the median by over six median absolute
-    deviations (after Darcet et al. 2024, whose absolute limit does not transfer between models).
+    `sink_position` says where they are: class token, register, corner or another patch.
+token_norm_outliers: share of images with a patch whose norm is far beyond the upper tail of its own
+    image: over 4 times the median m, and log(norm / m) over 6.5 times log(q / m), with q the 90 %
+    quantile (after Darcet et al. 2024, whose absolute limit does not transfer between models).
+    Norms with a Pareto tail pass with 1.4e-5 of the tokens, lighter tails with fewer.
+massive_activations: share of images whose largest activation exceeds 100 and 1000 times the median
+    (Sun et al. 2024), with its token and channel.
+token_rank: |X - mean token| / |X| of the patches' states, 0 if all are alike (Dong et al. 2021).
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,16 +38,24 @@ from illama_eval.functional.attention_maps import (
     above,
     by_blocks,
     column_cosines,
-    outliers,
     relative_scale,
     row_entropy,
     strongest_key,
     sum_and_number,
 )
+from illama_eval.functional.layer_rules import ByLayer, Rule, judge
+from illama_eval.functional.sinks import count_sinks, describe_sink, kinds_of_tokens, shares_by_kind
+from illama_eval.functional.token_states import (
+    false_alarms,
+    massive_activations,
+    outlying_norms,
+    residual,
+)
 from illama_eval.results import Row, Verdict
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
-WITHOUT_HEADS = frozenset({"reach", "class_row_mass", "outlier_share"})
+OF_TOKENS = ("outlier_share", "outlier_images", "massive_ratio", "massive_images", "token_residual")
+WITHOUT_HEADS = frozenset({"reach", "class_row_mass", *OF_TOKENS})
 """Metrics that are reported by layer, not by head."""
 
 OF_CLASS_TOKEN = frozenset({"reach", "class_row_mass"})
@@ -64,37 +78,14 @@ NOTHING = {
 }
 """Why a metric of sound maps can be undefined."""
 
-WORDS = {
-    "layer_similarity": ("similar", "similar in some heads", "not similar"),
-    "entropy_collapse": ("collapsed", "collapsed in some heads", "not collapsed"),
-    "row_mass": ("loses mass to the mask", "loses mass in some heads", "rows sum to one"),
-    "attention_sinks": ("sinks", "sinks in some heads", "no sinks"),
-    "token_norm_outliers": ("outliers", "outliers", "no outliers"),
-}
-"""Verdicts where a layer's mean over heads is beyond the limit, where only heads are, and else."""
-
-
-class ByLayer(NamedTuple):
-    """A metric by layer and head."""
-
-    layers: list[int]
-    values: Tensor
-    """[201, layer, head]"""
-
-
-class Rule(NamedTuple):
-    """When a metric by layer and head makes which verdict."""
-
-    name: str
-    metric: str
-    side: int
-    """1 if values above the limit count, -1 if values below do."""
-    limit: float
+UNCOUNTED = "one value for all images: no replicates"
+NO_SINK = f"no head has a sink in any image, or {BROKEN}"
+BY_DESIGN = "the mask follows the softmax and takes weight away by design: no alarm"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collapse:
-    """The six kinds of collapse, each as numbers by layer and as a verdict with its threshold."""
+    """The kinds of collapse, each as numbers by layer and as a verdict with its threshold."""
 
     isolated_below: float = 1e-6
     """Largest reach and feature_spread of an isolated class token."""
@@ -106,6 +97,8 @@ class Collapse:
     """Keys that are open to fewer rows are left out of similarity and of sinks."""
     collapsed_below: float = 0.1
     """Share of the largest possible entropy below which attention counts as collapsed."""
+    collapsed_share_above: float = 0.1
+    """Share of collapsed heads up to which a model is healthy."""
     whole_above: float = 0.99
     """Row mass from which rows count as summing to one."""
     sink_above: float = 0.3
@@ -114,10 +107,18 @@ class Collapse:
     """The same as a multiple of 1 / tokens."""
     sink_share_above: float = 0.5
     """Share of images with a sink above which a head has one."""
-    deviations: float = 6.0
-    """Median absolute deviations above the median from which a norm is an outlier."""
-    outliers_above: float = 0.01
-    """Share of image tokens with outlying norms above which a layer has outliers."""
+    outlier_ratio: float = 4.0
+    """Times the median of its image that an outlying norm exceeds."""
+    outlier_lengths: float = 6.5
+    """Lengths of its image's upper tail, in logs, that an outlying norm exceeds."""
+    outlier_images_above: float = 0.005
+    """Share of images with an outlying norm above which a layer has outliers."""
+    massive_above: float = 1000.0
+    """Times the median of its image that a massive activation exceeds (Sun et al. 2024)."""
+    massive_size: float = 100.0
+    """What a massive activation exceeds, besides."""
+    alike_below: float = 0.1
+    """Residual below which a layer's tokens count as alike."""
 
     name: ClassVar[str] = "collapse"
     wants: ClassVar[frozenset[str]] = frozenset({"used", "previous", "tokens", "features"})
@@ -135,7 +136,12 @@ class Collapse:
         "row_mass": Metric(),
         "sink_share": SHARE,
         "relative_sink_share": SHARE,
+        "sink_position": Metric(),
         "outlier_share": SHARE,
+        "outlier_images": SHARE,
+        "massive_ratio": Metric(unit="ratio"),
+        "massive_images": SHARE,
+        "token_residual": Metric(),
     }
 
     def measure(self, piece: Piece) -> Sums:
@@ -150,28 +156,64 @@ class Collapse:
             }
         if not isinstance(piece, LayerSeen):
             return {}
-        seen = self._look_at_maps(piece)
-        tokens = present(piece.tokens, "tokens")[:, piece.image_tokens]
-        norms = tokens.to(torch.float64).norm(dim=-1)
-        share = sum_and_number(outliers(norms, self.deviations), norms.isfinite().all(-1))
-        seen["outlier_share"] = share[:, None]
-        return {f"{metric}/{piece.index}": weigh(batch, pair) for metric, pair in seen.items()}
+        seen, counts = self._look_at_maps(piece)
+        of_tokens, massive = self._look_at_tokens(piece)
+        weighed = {metric: weigh(batch, pair) for metric, pair in (seen | of_tokens).items()}
+        sums = weighed | counts | massive
+        return {f"{metric}/{piece.index}": value for metric, value in sums.items()}
 
-    def _look_at_maps(self, piece: LayerSeen) -> Sums:
-        """Return every map's statistics by metric, [image, head, (sum, number)]."""
+    def _look_at_tokens(self, piece: LayerSeen) -> tuple[Sums, Sums]:
+        """Return the patches' statistics by metric, [image, 1, (sum, number)], and counts.
+
+        The counts say in which token and which channel the massive activations are.
+        """
+        states = present(piece.tokens, "tokens")[:, piece.image_tokens].to(torch.float64)
+        finite = states.isfinite().flatten(1).all(1)
+        outlying = outlying_norms(states.norm(dim=-1), self.outlier_ratio, self.outlier_lengths)
+        largest, median, place = massive_activations(states)
+        massive = (largest > self.massive_above * median) & (largest > self.massive_size) & finite
+        values = {
+            "outlier_share": outlying,
+            "outlier_images": outlying.amax(-1, keepdim=True),
+            "massive_ratio": (largest / median)[:, None],
+            "massive_images": massive.to(torch.float64)[:, None],
+            "token_residual": residual(states)[:, None],
+        }
+        pairs = {metric: sum_and_number(each, finite)[:, None] for metric, each in values.items()}
+        tokens, channels = states.shape[1:]
+        return pairs, {
+            "massive_tokens": (place // channels)[massive].bincount(minlength=tokens),
+            "massive_channels": (place % channels)[massive].bincount(minlength=channels),
+        }
+
+    def _look_at_maps(self, piece: LayerSeen) -> tuple[Sums, Sums]:
+        """Return every map's statistics by metric, [image, head, (sum, number)], and counts.
+
+        The counts are those of images in which a head's sink is at a key, [head, key], and of
+        images whose mask follows the softmax.
+        """
         used = present(piece.used, "used")
-        seen = self._look_at_rows(used, piece)
+        seen, strongest, key = self._look_at_rows(used, piece)
         if piece.index > 1:
             seen |= self._compare(used, present(piece.previous, "previous"), piece)
-        return {metric: pair.reshape(*used.shape[:2], 2) for metric, pair in seen.items()}
+        pairs = {metric: pair.reshape(*used.shape[:2], 2) for metric, pair in seen.items()}
+        follows = piece.factor is not None and bool((piece.factor != 1).any())
+        return pairs, {
+            "sink_keys": count_sinks(strongest > self.sink_above, key, used),
+            "masked_after": torch.tensor(follows * len(used), device=used.device),
+            "sink_kinds": kinds_of_tokens(piece) * len(used),
+        }
 
-    def _look_at_rows(self, used: Tensor, piece: LayerSeen) -> Sums:
-        """Return reach, masses, entropies and sinks of every map, [map, (sum, number)]."""
-        mass, entropy, strongest = by_blocks(
+    def _look_at_rows(self, used: Tensor, piece: LayerSeen) -> tuple[Sums, Tensor, Tensor]:
+        """Return reach, masses, entropies and sinks of every map, [map, (sum, number)].
+
+        After them what the strongest key receives, and which key it is, [map, 1] each.
+        """
+        mass, entropy, strongest, key = by_blocks(
             lambda maps: (
                 maps.sum(-1),
                 row_entropy(maps, piece.open),
-                strongest_key(maps, piece.open, self.least_rows)[:, None],
+                *(each[:, None] for each in strongest_key(maps, piece.open, self.least_rows)),
             ),
             used,
         )
@@ -187,7 +229,8 @@ class Collapse:
             seen["reach"] = class_row[:, piece.image_tokens].sum(-1, keepdim=True)
             seen["class_row_mass"] = mass[:, piece.class_index, None]
         finite = mass.sum(-1).isfinite()
-        return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
+        pairs = {metric: sum_and_number(values, finite) for metric, values in seen.items()}
+        return pairs, strongest.where(finite[:, None], math.nan), key
 
     def _compare(self, used: Tensor, previous: Tensor, piece: LayerSeen) -> Sums:
         """Return similarities of every map with the one a layer before, [map, (sum, number)]."""
@@ -211,7 +254,7 @@ class Collapse:
         return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
 
     def summarize(self, total: Sums) -> StudyResult:
-        """Return every metric by layer and head and as a whole, and the six verdicts.
+        """Return every metric by layer and head and as a whole, and the verdicts.
 
         Raises:
             ValueError: no image was seen.
@@ -221,23 +264,61 @@ class Collapse:
             raise ValueError("collapse: no image was seen")
         spread = _feature_spread(total, images)
         rows = [_row("feature_spread", spread, images)]
-        seen = {metric: _gather(total, metric) for metric in self.metrics}
-        del seen["feature_spread"]
-        for metric, by_layer in seen.items():
-            rows += _rows(metric, by_layer, images)
+        by_layer = self.metrics.keys() - {"feature_spread", "sink_position"}
+        seen = {metric: _gather(total, metric) for metric in self.metrics if metric in by_layer}
+        for metric, values in seen.items():
+            rows += _rows(metric, values, images)
+        rows += _sink_rows(total, images)
         isolation = judge_isolation(seen, float(spread[0]), self.isolated_below)
-        others = (judge(rule, seen[rule.metric]) for rule in self._rules())
+        notes = self._notes(total)
+        others = (
+            judge(rule, seen[rule.metric], _why(rule.metric), notes.get(rule.name, ""))
+            for rule in self._rules(bool(notes["row_mass"]))
+        )
         return StudyResult(rows=tuple(rows), verdicts=(isolation, *others))
 
-    def _rules(self) -> tuple[Rule, ...]:
-        """Return how the numbers by layer and head become verdicts."""
+    def _rules(self, by_design: bool) -> tuple[Rule, ...]:
+        """Return how the numbers by layer and head become verdicts.
+
+        `by_design` says that the mask follows the softmax, so that rows cannot sum to one.
+        """
+        similar = ("similar", "similar in some heads", "not similar")
+        collapsed = ("collapsed", "collapsed in some heads", "not collapsed")
+        losing = ("loses mass", "loses mass in some heads", "rows sum to one")
+        designed = ("below one by design", "below one by design", "rows sum to one")
+        sinks = ("sinks", "sinks in some heads", "no sinks")
         return (
-            Rule("layer_similarity", "similar_share", 1, self.similar_share_above),
-            Rule("entropy_collapse", "entropy_share", -1, self.collapsed_below),
-            Rule("row_mass", "row_mass", -1, self.whole_above),
-            Rule("attention_sinks", "sink_share", 1, self.sink_share_above),
-            Rule("token_norm_outliers", "outlier_share", 1, self.outliers_above),
+            Rule("layer_similarity", "similar_share", 1, self.similar_share_above, similar),
+            Rule(
+                *("entropy_collapse", "entropy_share", -1, self.collapsed_below, collapsed),
+                least_share=self.collapsed_share_above,
+            ),
+            Rule("row_mass", "row_mass", -1, self.whole_above, designed if by_design else losing),
+            Rule("attention_sinks", "sink_share", 1, self.sink_share_above, sinks),
+            Rule(
+                *("token_norm_outliers", "outlier_images", 1, self.outlier_images_above),
+                ("outliers", "outliers", "no outliers"),
+            ),
+            Rule(
+                *("massive_activations", "massive_images", 1, self.outlier_images_above),
+                ("massive", "massive", "none"),
+            ),
+            Rule(
+                *("token_rank", "token_residual", -1, self.alike_below),
+                ("tokens alike", "tokens alike", "tokens differ"),
+            ),
         )
+
+    def _notes(self, total: Sums) -> dict[str, str]:
+        """Return what is added to the verdicts, by their names."""
+        designed = any(bool(value) for key, value in total.items() if key.startswith("masked_aft"))
+        rate = false_alarms(self.outlier_lengths)
+        return {
+            "row_mass": BY_DESIGN if designed else "",
+            "attention_sinks": describe_sink(*_sinks(total)),
+            "token_norm_outliers": f"a Pareto tail alone puts {rate:.2g} of the tokens there",
+            "massive_activations": _massive_place(total),
+        }
 
 
 def judge_isolation(seen: Mapping[str, ByLayer], spread: float, limit: float) -> Verdict:
@@ -260,24 +341,37 @@ def judge_isolation(seen: Mapping[str, ByLayer], spread: float, limit: float) ->
     return Verdict(name="class_token_isolation", verdict=verdict, reason=told)
 
 
-def judge(rule: Rule, seen: ByLayer) -> Verdict:
-    """Return the verdict of one rule: for a layer's mean over heads, else for single heads."""
-    values = seen.values[0] * rule.side
-    if values.isnan().all():
-        return Verdict(name=rule.name, verdict="undecided", reason=_why(rule.metric))
-    limit = rule.limit * rule.side
-    layers, heads = (values.nanmean(-1) > limit).sum(), (values > limit).sum()
-    word = WORDS[rule.name][0 if layers else 1 if heads else 2]
-    place = int(values.nan_to_num(-math.inf).argmax())
-    peak, where = float(values.flatten()[place] * rule.side), seen.layers[place // values.shape[1]]
-    sign, extreme = (">", "highest") if rule.side > 0 else ("<", "lowest")
-    told = f"{rule.metric} {sign} {rule.limit:g} in {layers} of {len(values)} layers"
-    if rule.metric not in WITHOUT_HEADS:
-        told += f" (means over heads) and in {heads} of {values.numel()} heads"
-    told += f"; {extreme} {peak:.3g} in layer {where}"
-    if undefined := int(values.isnan().sum()):
-        told += f"; undefined in {undefined} heads"
-    return Verdict(name=rule.name, verdict=word, reason=told)
+def _sinks(total: Sums) -> tuple[Tensor, Tensor]:
+    """Return counts of sinks, [layer, head, key], and each key's kind of position, [key]."""
+    layers = _layers_of(total, "sink_keys")
+    counts = torch.stack([total[f"sink_keys/{layer}"] for layer in layers])
+    return counts, total[f"sink_kinds/{layers[0]}"].argmax(1)
+
+
+def _sink_rows(total: Sums, images: int) -> Iterator[Row]:
+    """Yield the share of all sinks that are at each kind of position."""
+    declared = Collapse.metrics["sink_position"]
+    for position, share in shares_by_kind(*_sinks(total)).items():
+        reason = NO_SINK if math.isnan(share) else UNCOUNTED
+        at: dict[str, int | str] = {"position": position}
+        yield row("sink_position", share, images, declared=declared, at=at, reason=reason)
+
+
+def _massive_place(total: Sums) -> str:
+    """Return in words where the massive activations are most often."""
+    layers = _layers_of(total, "massive_tokens")
+    where = [
+        torch.stack([total[f"massive_{axis}/{layer}"] for layer in layers]).sum(0)
+        for axis in ("tokens", "channels")
+    ]
+    if not where[0].any():
+        return ""
+    token, channel = (int(counts.argmax()) + 1 for counts in where)
+    return f"most often in patch {token}, and in channel {channel}"
+
+
+def _layers_of(total: Sums, metric: str) -> list[int]:
+    return sorted(int(key.split("/")[1]) for key in total if key.startswith(f"{metric}/"))
 
 
 def _feature_spread(total: Sums, images: int) -> Tensor:
@@ -293,8 +387,7 @@ def _feature_spread(total: Sums, images: int) -> Tensor:
 
 def _gather(total: Sums, metric: str) -> ByLayer:
     """Return a metric of all layers that have it."""
-    keys = [key for key in total if key.startswith(f"{metric}/")]
-    layers = sorted(int(key.split("/")[1]) for key in keys)
+    layers = _layers_of(total, metric)
     if not layers:
         return ByLayer([], total["images"].new_full((len(total["images"]), 0, 0), math.nan))
     pairs = torch.stack([total[f"{metric}/{layer}"] for layer in layers], dim=1)

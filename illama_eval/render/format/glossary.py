@@ -246,7 +246,12 @@ DEFINED: Mapping[str, str] = {
     "row_mass": "sum of a row: below one where a mask follows the softmax",
     "sink_share": "share of images in which one key receives more than 0.3 on average",
     "relative_sink_share": "share of images in which one key receives more than 10 / tokens",
-    "outlier_share": "share of image tokens with an outlying norm",
+    "sink_position": "share of all sinks that are at this kind of token",
+    "outlier_share": "share of image tokens with a norm far beyond the tail of their image",
+    "outlier_images": "share of images with such a token",
+    "massive_ratio": "largest activation of an image over its median one",
+    "massive_images": "share of images whose largest activation exceeds 100 and 1000 medians",
+    "token_residual": "how much tokens differ from their mean, relative to their size; 0: alike",
     "kept_change": "relative change of the earlier patches' states when later ones are replaced, "
     "in the block where it is largest",
     "class_change": "the same of the class token's state, which may depend on all patches",

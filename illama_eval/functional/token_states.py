@@ -1,0 +1,58 @@
+"""What the states of tokens are like: outlying norms, massive activations, likeness.
+
+States are [image, token, channel] in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+TAIL = 0.9
+"""Quantile of an image's norms that, with the median, measures the length of their upper tail."""
+FOLDS = math.log(0.5 / (1 - TAIL))
+"""Natural log of how many times fewer norms lie above that quantile than above the median."""
+
+
+def outlying_norms(norms: Tensor, ratio: float, lengths: float) -> Tensor:
+    """Return 1 where a norm [image, token] lies far beyond its image's upper tail, else 0.
+
+    With m the median and q the 90 % quantile of an image's norms, log(n / m) must exceed
+    `lengths` times log(q / m), and n / m must exceed `ratio`. Where log norms above the median
+    fall off exponentially (a Pareto tail), `false_alarms` tokens pass; lighter tails pass fewer.
+    NaN for images that are not finite.
+    """
+    finite = norms.isfinite().all(-1, keepdim=True)
+    sound = norms.where(finite, 1.0)
+    levels = torch.tensor((0.5, TAIL), dtype=norms.dtype, device=norms.device)
+    median, high = sound.quantile(levels, dim=-1, keepdim=True)
+    tail = (high / median).log()
+    excess = (sound / median).log()
+    outlying = (excess > lengths * tail) & (sound > ratio * median)
+    return outlying.to(norms.dtype).where(finite, math.nan)
+
+
+def false_alarms(lengths: float) -> float:
+    """Return the share of tokens that a Pareto tail puts beyond so many tail lengths."""
+    return 0.5 * math.exp(-FOLDS * lengths)
+
+
+def massive_activations(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the largest absolute activation, the median one, and the largest's place, [image].
+
+    The place counts through tokens and channels, channel by channel (Sun et al. 2024).
+    """
+    flat = states.abs().flatten(1)
+    largest, place = flat.max(-1)
+    return largest, flat.median(-1).values, place
+
+
+def residual(states: Tensor) -> Tensor:
+    """Return |X - mean of tokens| / |X| in Frobenius norms, [image] (Dong et al. 2021).
+
+    0 where all tokens are alike: the states then have rank one.
+    """
+    centred = states - states.mean(1, keepdim=True)
+    return centred.flatten(1).norm(dim=1) / states.flatten(1).norm(dim=1)
