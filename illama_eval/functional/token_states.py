@@ -30,7 +30,7 @@ def outlying_norms(norms: Tensor, ratio: float, lengths: float) -> Tensor:
     median, high = sound.quantile(levels, dim=-1, keepdim=True)
     tail = (high / median).log()
     excess = (sound / median).log()
-    outlying = (excess > lengths * tail) & (sound > ratio * median)
+    outlying: Tensor = (excess > lengths * tail) & (sound > ratio * median)
     return outlying.to(norms.dtype).where(finite, math.nan)
 
 
@@ -55,4 +55,5 @@ def residual(states: Tensor) -> Tensor:
     0 where all tokens are alike: the states then have rank one.
     """
     centred = states - states.mean(1, keepdim=True)
-    return centred.flatten(1).norm(dim=1) / states.flatten(1).norm(dim=1)
+    left: Tensor = centred.flatten(1).norm(dim=1) / states.flatten(1).norm(dim=1)
+    return left
