@@ -8,6 +8,7 @@ from pathlib import Path
 from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figures
+from illama_eval.render.figures.forest import draw_forest
 from illama_eval.render.figures.segmentation import read_segments
 from illama_eval.render.figures.series import draw_series
 from illama_eval.render.models import ReportModels, load_models

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from matplotlib.figure import Figure
 
-from illama_eval.render.figures.accuracy import draw_accuracy
 from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import draw_reliability
 from illama_eval.render.figures.canvas import Drawing, drawing_style, save
@@ -32,7 +31,6 @@ from illama_eval.results import Run
 Draw: TypeAlias = Callable[[Run], Iterator[Drawing]]
 
 DRAWN: tuple[Draw, ...] = (
-    draw_accuracy,
     draw_reliability,
     draw_shape_bias,
     draw_rank_by_layer,

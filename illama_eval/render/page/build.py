@@ -31,10 +31,11 @@ from illama_eval.render.page.sections import (
     rows_of,
     samples_section,
     sections_of,
-    series_section,
+    lead_section,
 )
 from illama_eval.render.paper import PAPER
 from illama_eval.render.samples import Samples as Stored
+from illama_eval.results import nested_get
 
 NOTES = """\
 Intervals are 95 % intervals over the images: every image has 200 Poisson weights that depend on \
@@ -47,6 +48,10 @@ Digits follow the interval: two significant digits of its half-width; without on
 stands where a number is not defined, with the reason beside it.
 Numbers by layer, head or class are explored, not tested: among hundreds some differ by chance.
 Fractions are shown as percent; the CSV files hold all rows as fractions with full digits."""
+
+
+NAMED = 3
+"""Models up to which the title names each."""
 
 
 def document_of(
@@ -63,7 +68,7 @@ def document_of(
     `drawings` are the figures of `models.run`, `stored` the samples of each model, `left_out` notes
     on what did not fit, `result` that of a gate.
     """
-    samples, series = samples_section(models, stored), series_section(drawings)
+    samples = samples_section(models, stored)
     headline = gated_table(result) if result else headline_table(models)
     changes = changes_section(result) if result else changes_of(models)
     provenance = provenance_of(models)
@@ -78,9 +83,9 @@ def document_of(
         boxes=[*boxes_of(models), *left_out],
         headline=headline,
         headline_note=COVERED if result else headline_note(models),
+        lead=lead_section(drawings),
         changes=changes,
         sections=[
-            *([series] if series else []),
             *sections_of(models, drawings, most_rows - taken),
             *([samples] if samples else []),
         ],
@@ -95,10 +100,22 @@ def document_of(
 def _title(models: ReportModels) -> str:
     source = models.run.rows[0].source if models.run.rows else ""
     names = joined_names(models) or "nothing measured"
+    variable = nested_get(models.run.header, "variable", "name")
+    if variable is not None:
+        names = f"{_first_name(models)} over {sanitize(str(variable).replace('_', ' '))}"
+    elif len(models) > NAMED:
+        names = f"{len(models)} models"
     return f"{names} on {sanitize(source)}" if source else names
+
+
+def _first_name(models: ReportModels) -> str:
+    """Return what the names of one model over a range begin with."""
+    reference = nested_get(models.run.header, "variable", "reference")
+    return sanitize(reference) if reference else f"{len(models)} checkpoints"
 
 
 def _judgement(models: ReportModels) -> Judgement:
     """Return the first sentence of a page without a gate."""
-    sentence = f"{summary(models)} No baseline was given: nothing was gated.".strip()
-    return Judgement(symbol="\N{MIDDLE DOT}", word="Not gated", tone="neutral", sentence=sentence)
+    return Judgement(
+        symbol="\N{MIDDLE DOT}", word="Result", tone="neutral", sentence=summary(models)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from illama_eval.compare.change import Change
@@ -49,6 +50,8 @@ _NUMBERS = 6
 """Columns of a metric that is not gated: those before the margin."""
 
 PAIR = 2
+FEW = 3
+"""Models up to which every difference is shown; of more, they are folded away."""
 PAIRED = (
     "Both saw the same images, so their replicates are subtracted one by one: a paired interval is "
     "narrower than two intervals side by side suggest. It covers the choice of images, not "
@@ -131,6 +134,8 @@ def changes_of(models: ReportModels) -> Section | None:
         tables += flips_table(f"flips-{number}", names, each)
         tables.append(_changes_table(models, f"changes-{number}", pair, each))
         tables += other_differences_table(f"other-differences-{number}", names, each)
+    if len(models) > FEW:
+        tables = [replace(table, long=True) for table in tables]
     notes = [
         (pair[1], " ".join(filter(None, (flips_in_words(each), *each.notes))))
         for pair, each in known

@@ -192,6 +192,8 @@ class Document:
     """What limits the numbers: partial data, runs that cannot be compared."""
     headline: Table
     headline_note: str
+    lead: Section | None
+    """The figure of many models, or of one model over a range; comes before the rest."""
     changes: Section | None
     sections: Sequence[Section]
     not_run: Sequence[tuple[str, str]]
@@ -204,7 +206,8 @@ class Document:
     @property
     def all_sections(self) -> list[Section]:
         """Every section that is shown, in order."""
-        return [*([self.changes] if self.changes else []), *self.sections]
+        first = (self.lead, self.changes)
+        return [*(each for each in first if each is not None), *self.sections]
 
 
 def to_text_table(table: Table) -> TextTable:

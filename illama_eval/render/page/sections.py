@@ -88,12 +88,13 @@ def _section(
     )
 
 
-def series_section(drawings: Sequence[Drawing]) -> Section | None:
-    """Return the section of a sweep or a trajectory, or None."""
-    pictures = pictures_of("series", drawings)
-    if not pictures:
-        return None
-    return Section(key="series", title="Over the range", findings=[], pictures=pictures)
+def lead_section(drawings: Sequence[Drawing]) -> Section | None:
+    """Return the section of a sweep or a trajectory, or of many models, or None."""
+    for key, title in (("series", "Over the range"), ("forest", "Side by side")):
+        pictures = pictures_of(key, drawings)
+        if pictures:
+            return Section(key=key, title=title, findings=[], pictures=pictures)
+    return None
 
 
 def samples_section(models: ReportModels, stored: Mapping[str, Stored]) -> Section | None:
@@ -166,6 +167,7 @@ def numbers_of(models: ReportModels, study: str) -> list[Table]:
             columns=columns,
             rows=lines,
             total=len(lines),
+            long=len(models) > FEW,
         )
     ]
 

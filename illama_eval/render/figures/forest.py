@@ -1,0 +1,134 @@
+"""Figure of many models: their headline numbers as points with intervals, a row for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from illama_eval.render.figures.canvas import (
+    MARGIN,
+    NORMAL,
+    SMALL,
+    WIDTH,
+    Drawing,
+    drawing_style,
+    label_width,
+    sheet,
+)
+from illama_eval.render.format.glossary import metric_label
+from illama_eval.render.models import ReportModels
+from illama_eval.render.style.fonts import drawable
+from illama_eval.render.style.palette import MUTED, RUNS, TEXT
+from illama_eval.results import Row
+
+FEWEST = 3
+"""Models from which a row for each says more than a table."""
+METRICS = (
+    ("accuracy", "top1"),
+    ("calibration", "ece"),
+    ("rank", "rank_of_mean_map"),
+    ("shape_bias", "shape_bias"),
+    ("segmentation", "miou_whole"),
+    ("agreement", "flips"),
+    ("rank", "rank_per_image"),
+    ("accuracy", "nll"),
+)
+"""(study, metric) of the panels: the first that were measured."""
+_PANELS = 4
+_ROW = 0.24
+"""Inches per model."""
+_GAP, _ABOVE, _BELOW = 0.22, 0.3, 0.3
+"""Inches between panels, and above and below them."""
+_LONGEST = 34
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One number of one model."""
+
+    place: int
+    row: Row
+    clear: bool
+    """Whether it differs from the first model's by the paired interval."""
+
+
+def draw_forest(models: ReportModels) -> Iterator[Drawing]:
+    """Yield a panel per headline number with a row per model; nothing for fewer than three."""
+    panels = [(key, _marks(models, key)) for key in METRICS]
+    shown = [(key, marks) for key, marks in panels if len(marks) > 1][:_PANELS]
+    if len(models) < FEWEST or not shown or models.run.header.get("variable"):
+        return
+    with drawing_style():
+        yield _draw(models, shown)
+
+
+def _draw(models: ReportModels, shown: Sequence[tuple[tuple[str, str], Sequence[Mark]]]) -> Drawing:
+    height = _ROW * len(models)
+    paired = any(mark.clear for _, marks in shown for mark in marks)
+    drawing = sheet(
+        "forest",
+        title=f"{len(models)} models side by side",
+        caption=_caption(models, paired=paired),
+        height=_ABOVE + height + _BELOW + 0.1,
+    )
+    names = [drawable(model.label, _LONGEST) for model in models]
+    left = MARGIN + label_width(names, SMALL)
+    width = (WIDTH - left - MARGIN - _GAP * (len(shown) - 1)) / len(shown)
+    for number, ((_, metric), marks) in enumerate(shown):
+        axes = drawing.axes(left + number * (width + _GAP), _ABOVE, width, height)
+        _panel(axes, metric, marks, len(models))
+        if not number:
+            axes.set_yticks(range(len(names)), names, color=TEXT, size=SMALL)
+    return drawing
+
+
+def _marks(models: ReportModels, key: tuple[str, str]) -> list[Mark]:
+    rows = models.headline.get(key, {})
+    first, *_ = models
+    found = []
+    for place, model in enumerate(models):
+        row = rows.get(model.name)
+        if row is None or row.value is None:
+            continue
+        change = models.change(first.name, model.name, *key) if place else None
+        found.append(Mark(place=place, row=row, clear=change is not None and bool(change.finding)))
+    return found
+
+
+def _panel(axes: Axes, metric: str, marks: Sequence[Mark], models: int) -> None:
+    scale = 100.0 if marks[0].row.unit == "fraction" else 1.0
+    colour = RUNS[1][0]
+    for mark in marks:
+        shade = colour if mark.clear or mark.place == 0 else MUTED
+        row = mark.row
+        if row.low is not None and row.high is not None:
+            axes.plot([scale * row.low, scale * row.high], [mark.place] * 2, color=shade)
+        face = "white" if mark.place == 0 else shade
+        axes.plot(
+            scale * (row.value or 0.0), mark.place, "o", color=shade, mfc=face, markersize=4.5
+        )
+    if marks[0].place == 0:
+        axes.axvline(scale * (marks[0].row.value or 0.0), color=colour, linewidth=0.5, alpha=0.6)
+    axes.set(ylim=(models - 0.5, -0.5), yticks=())
+    axes.grid(visible=True, axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    unit = " (%)" if scale != 1 else ""
+    axes.set_title(metric_label(metric) + unit, size=NORMAL, color=TEXT)
+
+
+def _caption(models: ReportModels, *, paired: bool) -> str:
+    first, *_ = models
+    words = "Bars: 95 % interval of each model alone, where there is one."
+    if models.apart:
+        return f"{words} The models were measured on different images or in different ways."
+    blue = "Blue: differs from it" if paired else "No model differs from it"
+    return (
+        f"{words} Ring and line: {drawable(first.label, _LONGEST)}. {blue} by the paired interval, "
+        "adjusted for the number of metrics; overlapping bars do not tell."
+    )
