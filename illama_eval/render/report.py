@@ -61,7 +61,7 @@ def write_report(
     target = out or alone or COMPARISON
     segments = read_segments(alone) if alone else None
     try:
-        drawings = list(draw_series(models))
+        drawings = [*draw_series(models), *draw_forest(models)]
         if figures:
             drawings += draw_all(models.run, read_samples(alone) if alone else None, segments)
         else:

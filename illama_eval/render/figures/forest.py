@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from illama_eval.render.figures.canvas import (
     MARGIN,
-    NORMAL,
     SMALL,
     WIDTH,
     Drawing,
@@ -119,7 +118,7 @@ def _panel(axes: Axes, metric: str, marks: Sequence[Mark], models: int) -> None:
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(3))
     unit = " (%)" if scale != 1 else ""
-    axes.set_title(metric_label(metric) + unit, size=NORMAL, color=TEXT)
+    axes.set_title(metric_label(metric) + unit, size=SMALL, color=TEXT)
 
 
 def _caption(models: ReportModels, *, paired: bool) -> str:

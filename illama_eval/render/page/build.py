@@ -28,10 +28,10 @@ from illama_eval.render.page.provenance import (
 )
 from illama_eval.render.page.sections import (
     MOST_ROWS,
+    lead_section,
     rows_of,
     samples_section,
     sections_of,
-    lead_section,
 )
 from illama_eval.render.paper import PAPER
 from illama_eval.render.samples import Samples as Stored

@@ -20,6 +20,7 @@ from illama_eval.render.format.numbers import show_row
 from illama_eval.render.models import ReportModels
 from illama_eval.render.page.attention_samples import samples_of
 from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
+from illama_eval.render.page.differences import FEW
 from illama_eval.render.page.document import Cell, Column, Picture, Section, Table
 from illama_eval.render.page.embed import embed_figure
 from illama_eval.render.page.findings import findings_of

@@ -169,9 +169,9 @@ def test_figures_are_files_where_they_are_asked_for(command, write_run, tmp_path
 
 
 def test_several_models_are_written_to_the_folder_of_their_page(command, write_run, tmp_path):
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         write_run(tmp_path / name, subject=name)
-    code, _, err = command("report", "a", "b", "--out", "both", "--figures")
-    assert (code, err) == (0, "written to both\n")
-    assert (tmp_path / "both" / "figures" / "accuracy_top1.svg").exists()
-    assert "figures/accuracy_top1.png" in (tmp_path / "both" / "report.md").read_text("utf-8")
+    code, _, err = command("report", "a", "b", "c", "--out", "all", "--figures")
+    assert (code, err) == (0, "written to all\n")
+    assert (tmp_path / "all" / "figures" / "forest.svg").exists()
+    assert "figures/forest.png" in (tmp_path / "all" / "report.md").read_text("utf-8")
