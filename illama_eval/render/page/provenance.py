@@ -120,6 +120,7 @@ def _limits(models: ReportModels) -> Iterator[str]:
         if lost:
             total = model.known("source", "images")
             yield f"{model.label}: {lost} of {total} images could not be read and are left out."
+        yield from _about_images(model)
         yield from (f"{model.label}: {text}." for text in _remarks(model))
     for reason in models.apart:
         yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}."
@@ -129,6 +130,16 @@ def _limits(models: ReportModels) -> Iterator[str]:
                 f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
                 f"{row.images:,} images, counted as wrong."
             )
+
+
+def _about_images(model: ReportModel) -> Iterator[str]:
+    """Yield which files were left out of the images, and notes on the images and their classes."""
+    kinds = [each for each in model.known("source", "left_out") or () if isinstance(each, Mapping)]
+    if kinds:
+        words = ", ".join(f"{each.get('files')} {each.get('kind')}" for each in kinds)
+        yield f"Files beside the images that are left out: {sanitize(words, _LONGEST)}."
+    for note in model.known("source", "notes") or ():
+        yield f"{sanitize(str(note), _LONGEST)}."
 
 
 def _remarks(model: ReportModel) -> Iterator[str]:
@@ -192,7 +203,9 @@ def _recorded(model: ReportModel) -> dict[str, Any]:
         "model": shown,
         "trained with": model.described.get("args") or {},
         "source": {
-            key: value for key, value in (model.known("source") or {}).items() if key != "classes"
+            key: value
+            for key, value in (model.known("source") or {}).items()
+            if key not in {"classes", "left_out", "notes"}
         },
         "studies": model.known("identity", "studies"),
         "replicate scheme": model.known("identity", "replicate_scheme"),

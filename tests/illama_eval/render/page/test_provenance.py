@@ -107,3 +107,16 @@ def test_a_model_is_identified_by_digest_shape_and_mask(run_of, write):
         "fp32",
     ]
     assert source_of(models)[1:4] == ["1,500 images", "fingerprint unknown", "cpu"]
+
+
+def test_files_left_out_and_notes_on_the_images_are_boxes(run_of, write):
+    header = {
+        "source": {
+            "left_out": [{"kind": ".heic", "files": 12, "first": "cat/a.heic"}],
+            "notes": ["classes of set are numbered alphabetically: cat = 0"],
+        }
+    }
+    run = run_of(layers=1, heads=1, tokens=5)
+    boxes = boxes_of(load_models([write(replace(run, header=header))]))
+    assert "Files beside the images that are left out: 12 .heic." in boxes
+    assert "classes of set are numbered alphabetically: cat = 0." in boxes
