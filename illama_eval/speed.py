@@ -61,11 +61,13 @@ def measure_speed(
     *,
     compiled: bool = False,
     overwrite: bool = False,
+    command: Sequence[str] = (),
     on_batch: Callable[[int], object] | None = None,
 ) -> Run:
     """Measure a model against its twin and write run.json (counts) and timing.json (times).
 
-    Passes of the two are interleaved, so that other load of the machine slows both.
+    Passes of the two are interleaved, so that other load of the machine slows both. `command` are
+    the words of the command line that repeats this, for the header.
 
     Raises:
         ResultError: the directory is in use, or has a run of another model.
@@ -77,6 +79,7 @@ def measure_speed(
         "subjects": [subject.describe()],
         "source": {"name": "random images", "images": 0},
         "compiled": compiled,
+        "command": list(command),
     }
     with directory.owned(out):
         if overwrite:

@@ -59,7 +59,7 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        option("Where to write. Default: RUN itself; of several, reports/comparison.", OUTPUT),
+        option("Where to write. Default: RUN; of several, reports/comparison-NAMES.", OUTPUT),
     ] = None,
     figures: Annotated[
         bool, option("Draw the figures as files (.png, .svg), too.", OUTPUT, "--figures")

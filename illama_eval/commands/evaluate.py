@@ -29,11 +29,11 @@ from illama.distributed import World, choose_device, is_main_process
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
+from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import (
     Request,
     ShapeBiasInputs,
-    default_out,
     open_subjects,
     parse_batch_size,
     resolve,
@@ -140,7 +140,7 @@ def measure_segmentation(shared: SharedOptions) -> int:
         source = source.limit(shared.limit, shared.seed)
     check_masks(source, subjects)
     study = Segmentation(names=source.mask_classes or ())
-    out = shared.out or default_out(names, digests, "segment")
+    out = shared.out or default_out(names, digests, "segment", name_images(source, shared))
     request = Request(subjects=tuple(subjects), source=source, studies=(study,), out=out)
     sampled = partial(write_segments, subjects[0], source) if shared.samples else None
     return run_and_report(shared, request, sampled)
@@ -161,7 +161,9 @@ def run_and_report(
         log.print(request.note, markup=False)
     try:
         chosen = replace(
-            options_of(shared, request.source, request.subjects[0]), variable=request.variable
+            options_of(shared, request.source, request.subjects[0]),
+            variable=request.variable,
+            on_stored=partial(_say_stored, log, request.out),
         )
         with progress(log, chosen) as options:
             run = evaluate(
@@ -191,6 +193,15 @@ def run_and_report(
     return _warn(run, log)
 
 
+def _say_stored(log: Console, out: Path) -> None:
+    """Say that nothing is measured."""
+    log.print(
+        f"measured before, shown from {out}; --overwrite measures again",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def is_finished(shared: SharedOptions, request: Request) -> bool:
     """Return whether the request's directory has its finished run, which is to be shown again.
 
@@ -202,7 +213,7 @@ def is_finished(shared: SharedOptions, request: Request) -> bool:
     job = Job(
         request.subjects, request.source, request.studies, Options(), World(), request.precomputed
     )
-    return directory.finished_run(request.out, job.identity) is not None
+    return directory.finished_run(request.out, job.identity, job.images) is not None
 
 
 def print_resume_command(log: Console) -> None:
@@ -226,7 +237,13 @@ def compare_speed(shared: SharedOptions) -> int:
         in_full_precision(subject, "speed compares it with a twin of the same weights")
         out = shared.out or default_out([subject.name], [digest_of(subject)], "speed")
         with log.status(f"timing {subject.name}"):
-            run = measure_speed(subject, out, compiled=shared.compiled, overwrite=shared.overwrite)
+            run = measure_speed(
+                subject,
+                out,
+                compiled=shared.compiled,
+                overwrite=shared.overwrite,
+                command=shared.command,
+            )
         if shared.as_json:
             sys.stdout.write(run.to_json())
         else:
@@ -283,6 +300,7 @@ def options_of(shared: SharedOptions, source: Source, subject: Subject) -> Optio
         seed=shared.seed,
         samples=shared.samples,
         save_every=shared.save_every,
+        command=shared.command,
     )
 
 

@@ -12,8 +12,14 @@ from illama.training.folder import BEST
 from illama.training.recipe import Recipe
 from illama_eval.commands.evaluate import run_and_report
 from illama_eval.commands.options import SharedOptions
-from illama_eval.commands.resolve import Request, default_out
-from illama_eval.commands.transfer import MEASURED, TransferOptions, describe_train, open_task
+from illama_eval.commands.resolve import Request
+from illama_eval.commands.transfer import (
+    MEASURED,
+    TransferOptions,
+    describe_train,
+    name_directory,
+    open_task,
+)
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
 from illama_eval.study import StudyResult
@@ -23,7 +29,7 @@ from illama_eval.subjects.checkpoint import (
     in_full_precision,
     open_checkpoint,
 )
-from illama_eval.subjects.subject import SubjectError, digest_of
+from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.finetune import (
     best_epoch,
     count_broken,
@@ -48,14 +54,13 @@ def run_finetune(
     """
     if launched().size > 1:
         raise SubjectError("--probe finetune runs in one process; start it without torchrun")
-    bases, split, note = open_task(shared, options, leave_one_out=False)
+    exact = replace(shared, dtype="fp32")  # training starts from the weights as they are
+    bases, split, note = open_task(exact, options, leave_one_out=False)
     models = [
         in_full_precision(as_checkpoint(base, _TRAINED), "integers cannot be trained")
         for base in bases
     ]
-    command = f"{STUDY}-finetune-{split.test.name}"
-    digests = [digest_of(base) for base in bases]
-    out = shared.out or default_out([base.name for base in bases], digests, command)
+    out = shared.out or name_directory(shared, options, bases, split, "finetune")
     folders = {base.name: out / f"{base.name}-finetune" for base in models}
     recipes = {
         base.name: make_recipe(base, folders[base.name], split, preset, changes, shared.seed)

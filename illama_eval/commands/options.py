@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from illama_eval.commands.inputs import check_inputs
+from illama_eval.commands.repeat import repeat_words
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 """Precision of weights and activations."""
@@ -108,7 +109,7 @@ class SharedOptions:
     ] = None
     ema: Annotated[bool, option("Take the averaged weights.", MODEL, "--ema")] = False
     out: Annotated[
-        Path | None, option("Run directory; by default reports/NAME-SHA/COMMAND.", OUTPUT)
+        Path | None, option("Run directory; by default reports/NAME-SHA/COMMAND-IMAGES.", OUTPUT)
     ] = None
     resume: Annotated[bool, option("Continue an interrupted run, show a finished one.", OUTPUT)] = (
         True
@@ -129,6 +130,8 @@ class SharedOptions:
     compiled: Annotated[
         bool, option("Compile the model first (10 to 60 s).", MACHINE, "--compile")
     ] = False
+    command: tuple[str, ...] = ()
+    """The words of the command line that repeats the run; no option."""
 
 
 def with_shared(command: Callable[..., int]) -> Callable[..., int]:
@@ -148,17 +151,18 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
             annotation=hints[each.name],
         )
         for each in fields(SharedOptions)
-        if each.name not in replaced
+        if each.name not in {"command", *replaced}
     ]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
-    def run(**values: Any) -> int:
+    def run(context: typer.Context, **values: Any) -> int:
         check_inputs(values)
         given = {each.name: values.pop(each.name) for each in shared}
-        return command(SharedOptions(**given), **values)
+        return command(SharedOptions(**given, command=repeat_words(context)), **values)
 
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__
     run.__doc__ = command.__doc__
-    run.__signature__ = inspect.Signature([*shared[:1], *options, *shared[1:]])  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in [*shared, *options]}
+    run.__signature__ = inspect.Signature([context, *shared[:1], *options, *shared[1:]])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in [context, *shared, *options]}
     return run

@@ -15,9 +15,10 @@ from illama.exits import UsageError
 from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
+from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.evaluate import is_finished, run_and_report
 from illama_eval.commands.options import SharedOptions
-from illama_eval.commands.resolve import Request, default_out, resolve
+from illama_eval.commands.resolve import Request, resolve
 from illama_eval.quantize import sensitivity
 from illama_eval.quantize.mixed import LADDER, allowed_bytes, mix, mixed_json, read_mixed
 from illama_eval.quantize.ptq import (
@@ -28,6 +29,7 @@ from illama_eval.quantize.ptq import (
     calibrate_on,
     prepare_images,
     quantize,
+    variant_name,
 )
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan, sweep_configs
 from illama_eval.quantize.sensitivity import effect_rows, find_effects
@@ -60,6 +62,16 @@ class QuantizeOptions:
     sweep: bool = False
     budget: float | None = None
     """Of a mixed scheme: share of the full-precision file; None: no mixed scheme."""
+
+    @property
+    def name(self) -> str:
+        """The command as part of a directory's name."""
+        if self.sweep:
+            return "sweep"
+        kind = "sensitivity" if self.sensitivity else "quantize"
+        if self.budget is not None:
+            return f"{kind}-mixed{self.budget:g}"
+        return f"{kind}-{variant_name(asdict(self.config))}"
 
     def __post_init__(self) -> None:
         if (self.sensitivity or self.budget is not None) and self.config.smooth is not None:
@@ -134,11 +146,11 @@ def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
     """
     if shared.dtype == "fp16":
         raise SubjectError("--dtype fp16: quantized models run in fp32 or bf16")
-    command, names = "quantize", STUDIES
+    given, names = shared, STUDIES
     if options.sweep:
-        command, names = "sweep", SWEPT_STUDIES
+        names = SWEPT_STUDIES
     if options.sensitivity:
-        command, names = "sensitivity", ()
+        names = ()
         images = sensitivity.IMAGES
         shared = replace(
             shared, limit=min(images, images if shared.limit is None else shared.limit)
@@ -146,7 +158,8 @@ def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
     plain = replace(shared, dtype="fp32", compiled=False)
     request = resolve(plain, "quantize", {name: {} for name in names})
     base = _only_subject(request)
-    out = shared.out or default_out([base.name], [digest_of(base)], command)
+    images_name = name_images(request.source, given)
+    out = shared.out or default_out([base.name], [digest_of(base)], options.name, images_name)
     request = replace(request, out=out)
     make_plan(base.model, options.config, base.device)  # refuses what cannot be done, at once
     if options.sensitivity:
@@ -248,17 +261,21 @@ def _map_sensitivity(
 ) -> int:
     """Measure the effect of quantizing each layer alone, as the only study of the run."""
     config, source = options.config, request.source
+    calibration = None
+    if config.needs_images:
+        images = options.calibration_images
+        calibration = open_calibration(shared, options, base, source, images)
     study = PrecomputedStudy(
         name=sensitivity.STUDY,
         metrics=sensitivity.METRICS,
-        parameters={**asdict(config), "exclude": list(config.exclude)},
+        parameters={
+            **asdict(config),
+            "exclude": list(config.exclude),
+            "calibration": calibration and dict(calibration.record),
+        },
     )
     request = replace(request, precomputed=study)
     if not is_finished(shared, request):
-        calibration = None
-        if config.needs_images:
-            images = options.calibration_images
-            calibration = open_calibration(shared, options, base, source, images)
         effects = find_effects(base, prepare_images(base, source), config, calibration)
         result = StudyResult(rows=tuple(effect_rows(effects, source.ids)))
         request = replace(request, precomputed=replace(study, results={base.name: result}))

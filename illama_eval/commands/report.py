@@ -94,5 +94,7 @@ def _all_runs() -> list[Path]:
         from illama_eval.commands.evaluate import measure  # noqa: PLC0415 - reading runs needs no torch
 
         studies = ("accuracy", "calibration", "rank", "collapse")
-        measure(SharedOptions(), "run", {name: {} for name in studies})
+        measure(
+            SharedOptions(command=("illama-eval", "run")), "run", {name: {} for name in studies}
+        )
     return sorted(path.parent for path in REPORTS.rglob("run.json"))

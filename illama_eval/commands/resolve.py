@@ -16,6 +16,7 @@ from illama.sources import open_source
 from illama.sources.source import Source
 from illama.sources.summary import describe_source
 from illama_eval.commands.checkpoints import transform_options
+from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.labels import LACKING, fit_labels, left_out_notes, order_difference
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.settings import (
@@ -127,8 +128,10 @@ def resolve(
             raise SubjectError("give either a checkpoint or --predictions, not both")
         saved, rows = open_predictions(predictions)
         digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
-        out = shared.out or default_out([predictions.stem], [digest], command)
-        return Request(subjects=(saved,), source=_limited(rows, shared), studies=studies, out=out)
+        rows = _limited(rows, shared)
+        images = name_images(rows, shared)
+        out = shared.out or default_out([predictions.stem], [digest], command, images)
+        return Request(subjects=(saved,), source=rows, studies=studies, out=out)
     everything = command in EVERYTHING
     found, note = choose_source(shared, studies, everything=everything)
     subjects = tuple(opened) if opened else open_subjects(shared)
@@ -142,7 +145,8 @@ def resolve(
     if other_heads or len(subjects) == 1:
         studies = tuple(study for study in studies if study.name != "agreement")
     digests = [digest_of(subject) for subject in subjects]
-    out = shared.out or default_out([subject.name for subject in subjects], digests, command)
+    names = [subject.name for subject in subjects]
+    out = shared.out or default_out(names, digests, command, name_images(source, shared))
     described = describe_source(found) if shared.data else ""
     remarks = (*source.notes, *unfit, *notes, *remarks_on(subjects))
     note = "\n".join(filter(None, (note, described, *remarks)))
@@ -273,13 +277,6 @@ def choose_source(
 
 def _limited(source: Source, shared: SharedOptions) -> Source:
     return source if shared.limit is None else source.limit(shared.limit, shared.seed)
-
-
-def default_out(names: Sequence[str], digests: Sequence[str], command: str) -> Path:
-    """Return reports/NAME-SHA/COMMAND; several files share the digest of their digests."""
-    one = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    name = names[0] if len(names) == 1 else f"{names[0]}-and-{len(names) - 1}-more"
-    return Path("reports") / f"{name}-{one[:8]}" / command
 
 
 def parse_batch_size(given: str) -> int | None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from illama.distributed import World, join
 from illama.sources.source import Source
 from illama.sources.summary import describe_source
+from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.evaluate import (
     is_finished,
     options_of,
@@ -22,7 +23,7 @@ from illama_eval.commands.evaluate import (
     run_and_report,
 )
 from illama_eval.commands.options import SharedOptions
-from illama_eval.commands.resolve import Request, default_out, open_subjects, parse_batch_size
+from illama_eval.commands.resolve import Request, open_subjects, parse_batch_size
 from illama_eval.commands.settings import remarks_on
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
@@ -77,7 +78,7 @@ def run_transfer(shared: SharedOptions, options: TransferOptions, config: ProbeC
     labels = torch.from_numpy(split.train.labels)
     config, fitted = fit_neighbours(config, len(labels) - split.same)
     check_amounts(labels, split.classes, config, left_out=split.same)
-    request = _plan(shared, bases, split, config)
+    request = _plan(shared, options, bases, split, config)
     request = replace(request, note="\n".join(filter(None, (note, split.note, fitted))))
     with join(bases[0].device) as world:
         if not is_finished(shared, request):
@@ -134,12 +135,31 @@ def describe_train(source: Source) -> dict[str, Any]:
     }
 
 
+def name_directory(
+    shared: SharedOptions,
+    options: TransferOptions,
+    bases: Sequence[Subject],
+    split: TransferSplit,
+    probe: str,
+) -> Path:
+    """Return the default directory of a transfer, named after both kinds of images."""
+    images = name_images(split.test, shared)
+    if split.train.name != split.test.name:
+        images += f"-from-{split.train.name}"
+    if options.train_limit is not None:
+        images += f"-train{options.train_limit}"
+    digests = [digest_of(base) for base in bases]
+    return default_out([base.name for base in bases], digests, f"{STUDY}-{probe}", images)
+
+
 def _plan(
-    shared: SharedOptions, bases: Sequence[Subject], split: TransferSplit, config: ProbeConfig
+    shared: SharedOptions,
+    options: TransferOptions,
+    bases: Sequence[Subject],
+    split: TransferSplit,
+    config: ProbeConfig,
 ) -> Request:
     """Return the request, without logits and results yet."""
-    digests = [digest_of(base) for base in bases]
-    command = f"{STUDY}-{config.probe}-{split.test.name}"
     parameters = {**config.parameters(), "train": describe_train(split.train)}
     return Request(
         subjects=tuple(
@@ -148,7 +168,7 @@ def _plan(
         ),
         source=split.test,
         studies=tuple(STUDIES[name]() for name in MEASURED),
-        out=shared.out or default_out([base.name for base in bases], digests, command),
+        out=shared.out or name_directory(shared, options, bases, split, config.probe),
         precomputed=PrecomputedStudy(name=STUDY, metrics=METRICS, parameters=parameters),
     )
 

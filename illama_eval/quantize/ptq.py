@@ -40,6 +40,11 @@ from illama_eval.subjects.subject import SubjectError, class_names_of
 LABEL = "PTQ; the paper's figures are QAT"
 """Shown beside the numbers of a quantized model."""
 
+DECISIVE = (
+    *("scheme", "mixed", "group_size", "asymmetric", "smooth", "rounding", "clipping", "exclude"),
+    "calibration",
+)
+"""What of a record decides the numbers; not all of it shows in the weights."""
 LARGEST_FP8 = 448.0
 """Largest number of float8_e4m3fn."""
 
@@ -313,6 +318,7 @@ def as_subject(quantized: Quantized, base: ModelSubject) -> ModelSubject:
         provenance={
             **base.provenance,
             "weights_sha256": sha256_of_weights(quantized.packed),
+            "quantized_by": {name: quantized.record[name] for name in DECISIVE},
             "quantization": quantized.describe(),
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,10 +23,12 @@ from illama_eval.render.samples import Samples, read_samples
 from illama_eval.render.tables.csv import write_tables
 from illama_eval.render.tables.quantization import write_quantization
 from illama_eval.render.tables.text import TableGroup, to_latex, to_markdown
-from illama_eval.results import ResultError
+from illama_eval.results import ResultError, files_of
 
-COMPARISON = Path("reports") / "comparison"
-"""The default directory of a report of several runs."""
+COMPARISONS = Path("reports")
+"""The folder of the default directories of reports of several runs."""
+_LONGEST = 40
+"""Characters of a model's name in a directory's name, at most."""
 FEW_ROWS = 100
 """Rows of all tables together, of a page that would otherwise be too large."""
 
@@ -50,15 +54,16 @@ def write_report(
 ) -> list[Path]:
     """Write report.html, report.md and tables/ of one run, or of several side by side.
 
-    The default `out` is the directory of one run, reports/comparison for several. `result` is that
-    of a gate on a single run; `figures` asks for the figures as files, too. Return the paths.
+    The default `out` is the directory of one run; several have one in reports/ that is named after
+    their models. `result` is that of a gate on a single run; `figures` asks for the figures as
+    files, too. Return the paths.
 
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
     """
     models = load_models(directories)
     alone = directories[0] if len(directories) == 1 else None
-    target = out or alone or COMPARISON
+    target = out or alone or _comparison_out(models)
     segments = read_segments(alone) if alone else None
     try:
         drawings = [*draw_series(models), *draw_forest(models)]
@@ -72,6 +77,15 @@ def write_report(
         return [*drawn, *tables, *_write_page(models, drawings, target, result)]
     except OSError as problem:
         raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
+
+
+def _comparison_out(models: ReportModels) -> Path:
+    """Return the default directory of a comparison, the same for the same runs alone."""
+    first, *others = (re.sub(r"[^\w.+-]+", "-", model.label)[:_LONGEST] for model in models)
+    more = others[0] if len(others) == 1 else f"{len(others)}-more"
+    runs = (files_of(model.directory)[0].read_bytes() for model in models)
+    digest = hashlib.sha256(b"".join(hashlib.sha256(run).digest() for run in runs))
+    return COMPARISONS / f"comparison-{first}-and-{more}-{digest.hexdigest()[:8]}"
 
 
 def _write_page(

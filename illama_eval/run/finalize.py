@@ -92,6 +92,7 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
     return {
         **environment.describe(job.subjects[0].device),
         "identity": job.identity,
+        "command": list(job.options.command),
         "subjects": [subject.describe() for subject in job.subjects],
         "source": {
             "name": source.name,

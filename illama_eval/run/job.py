@@ -25,6 +25,7 @@ from illama_eval.subjects.subject import Subject
 IDENTIFYING = (
     "scores_sha256",
     "weights_sha256",
+    "quantized_by",
     "model",
     "config",
     "soft_mask",

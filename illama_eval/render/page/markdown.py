@@ -59,7 +59,8 @@ def _closing(document: Document) -> Iterator[str]:
         yield "## Not measured"
         yield "\n".join(f"- {title}: `{command}`" for title, command in document.not_run)
     yield "## Provenance"
-    yield "\n".join(f"    {line}" for line in document.command)
+    if document.command:
+        yield "\n".join(f"    {line}" for line in document.command)
     yield "## Method notes"
     yield from document.notes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from illama_eval.compare.subject_run import nested_items
@@ -21,13 +21,6 @@ _LONGEST = 200
 _SHA = 8
 _ELSEWHERE = frozenset(("name", "args", "assumptions", "overrides"))
 """Fields of a model's description that are shown in another place of the page."""
-_PARAMETERS = {
-    ("calibration", "bins"): "--bins",
-    ("calibration", "split"): "--calibration-split",
-    ("rank", "threshold"): "--threshold",
-    ("rank", "spectra"): "--spectra",
-}
-"""Parameters of studies that the command line takes."""
 
 
 def identity_of(model: ReportModel) -> Subject:
@@ -75,12 +68,10 @@ def boxes_of(models: ReportModels) -> list[str]:
 
 
 def commands_of(models: ReportModels) -> list[str]:
-    """Return the commands that repeat the runs, with the source by its name."""
-    commands: dict[str, None] = {}
-    for model in models:
-        if model.number == 0:
-            commands[_command(models, model)] = None
-    return list(commands)
+    """Return the command lines that repeat the runs, of those that a command line made."""
+    given = (model.known("command") for model in models if model.number == 0)
+    lines = (shlex.join(map(sanitize, words)) for words in given if isinstance(words, list))
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def provenance_of(models: ReportModels) -> list[Table]:
@@ -148,45 +139,6 @@ def _remarks(model: ReportModel) -> Iterator[str]:
         for each in model.described.get(kind) or ():
             if isinstance(each, Mapping):
                 yield f"{verb}: {sanitize(each.get('text', ''), _LONGEST)}"
-
-
-def _command(models: ReportModels, model: ReportModel) -> str:
-    same = [each for each in models if each.directory == model.directory]
-    studies = model.known("identity", "studies") or {}
-    source = model.known("source") or {}
-    words = ["illama-eval", _command_of(list(studies)), *_models_of(same)]
-    words += ["--data", sanitize(source.get("name", "SOURCE"))]
-    if source.get("split") not in {None, "all", "test"}:
-        words += ["--split", sanitize(source["split"])]
-    if source.get("limit") is not None:
-        words += ["--limit", sanitize(source["limit"]), "--seed", sanitize(source.get("seed", 0))]
-    if model.described.get("soft_mask"):
-        words += ["--soft-mask", sanitize(model.described["soft_mask"])]
-    for (study, name), flag in _PARAMETERS.items():
-        if name in (studies.get(study) or {}):
-            value = studies[study][name]
-            words += [flag, "all" if value is None else sanitize(value)]
-    words += ["--dtype", sanitize(model.described.get("dtype") or "fp32")]
-    return shlex.join(words)
-
-
-def _models_of(same: Sequence[ReportModel]) -> Iterator[str]:
-    """Yield the words that name the checkpoints, and then the other models with their weights."""
-    others = [each.described for each in same if each.described.get("model")]
-    for each in same:
-        if not each.described.get("model"):
-            yield sanitize(each.described.get("file") or each.name)
-    for described in others:
-        yield from ("--model", sanitize(described["model"]))
-    for described in others:
-        weights = described.get("weights")
-        yield from ("--weights", sanitize(described.get("file") if weights == "file" else weights))
-
-
-def _command_of(studies: Sequence[str]) -> str:
-    if len(studies) == 1 and studies[0] in EXPLAINED and EXPLAINED[studies[0]].command:
-        return EXPLAINED[studies[0]].command.split()[1]
-    return "calibrate" if set(studies) == {"accuracy", "calibration"} else "run"
 
 
 def _fields(model: ReportModel) -> Iterator[tuple[str, str]]:

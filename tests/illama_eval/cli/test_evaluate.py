@@ -48,7 +48,7 @@ def test_run_measures_everything_and_writes_a_run_directory(
 ) -> None:
     code, out, err = command("run", golden_checkpoint, "--data", small_images)
     assert code == 0, err
-    (directory,) = (tmp_path / "reports").glob("official_micro-*/run")
+    (directory,) = (tmp_path / "reports").glob("official_micro-*/run-noise")
     run = Run.load(directory)
     assert {row.study for row in run.rows} == {"accuracy", "calibration", "rank", "collapse"}
     assert "top-1" in out
