@@ -294,7 +294,8 @@ def _most_sensitive(run: Run, shown: int = 10) -> Iterator[str]:
     rows = [row for row in run.rows if row.metric == "kl" and row.value is not None]
     for each in sorted(rows, key=lambda row: -(row.value or 0.0))[:shown]:
         at = ", ".join(f"{key} {value}" for key, value in each.at.items())
-        yield f"  KL {each.value:.3g} nats ({each.low:.3g} to {each.high:.3g}): {at}"
+        interval = "" if each.low is None else f" ({each.low:.3g} to {each.high:.3g})"
+        yield f"  KL {each.value:.3g} nats{interval}: {at}"
 
 
 def _measure_mixed(

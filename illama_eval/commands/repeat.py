@@ -11,11 +11,12 @@ import typer
 
 UNCHANGING = frozenset(
     {
-        *("out", "resume", "overwrite", "as_json", "save_every"),
+        *("out", "resume", "overwrite", "as_json", "everything", "save_every"),
         *("device", "batch_size", "workers", "compiled", "cache"),
     }
 )
-"""Parameters of commands that say where and how to run, and change no number beyond rounding."""
+"""Parameters of commands that say where and how to run, and change no number of the run beyond
+rounding."""
 
 
 def repeat_words(context: typer.Context) -> tuple[str, ...]:

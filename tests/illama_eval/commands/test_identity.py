@@ -49,6 +49,11 @@ MODEL = {
     "masking": ((), ("--masking", "none")),
     "image_size": ((), ("--image-size", 32)),
     "ema": ((), ("--ema",)),
+    "key": ((), ("--key", "model_ema")),
+    "mean": ((), ("--mean", "0.5,0.5,0.5")),
+    "std": ((), ("--std", "0.5,0.5,0.5")),
+    "crop": ((), ("--crop", "none")),
+    "interpolation": ((), ("--interpolation", "bilinear")),
     "dtype": ((), ("--dtype", "bf16")),
 }
 """Options of a command that measures a model: words before and after a change."""

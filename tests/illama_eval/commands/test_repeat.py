@@ -9,7 +9,7 @@ import pytest
 
 from illama_eval.results import Run
 
-HOW = ("--device", "cpu", "--batch-size", "7", "--workers", "0", "--save-every", "9")
+HOW = ("--device", "cpu", "--batch-size", "7", "--workers", "0", "--save-every", "33")
 """Options that change no number, and so are left out."""
 CASES = {
     "demo": ("run", "--limit", 12),
