@@ -88,6 +88,10 @@ SHOTS = ("--shots", "1")
 TRANSFER = {
     "train_data": ((), ("--train-data", "TRAINING")),
     "train_limit": ((), ("--train-limit", 210)),
+    "train_labels": (
+        ("--data", "flat", "--labels", "a.csv", "--train-data", "more", "--train-labels", "a.csv"),
+        ("--data", "flat", "--labels", "a.csv", "--train-data", "more", "--train-labels", "b.csv"),
+    ),
     "control": ((), ("--control",)),
 }
 COMMANDS = {
@@ -150,12 +154,13 @@ CHANGES = [
 def files(tmp_path_factory, golden_checkpoint, small_images, training_images):
     """Write a checkpoint with averaged weights, a flat folder with two tables, and lists."""
     root = tmp_path_factory.mktemp("files")
-    (root / "flat").mkdir()
-    for number in range(9):
-        pixels = np.full((16, 16, 3), 20 * number, np.uint8)
-        Image.fromarray(pixels).save(root / "flat" / f"{number}.png")
+    for folder, shade in (("flat", 0), ("more", 7)):
+        (root / folder).mkdir()
+        for number in range(20):
+            pixels = np.full((16, 16, 3), 12 * number + shade, np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{number}.png")
     for name, shift in (("a", 0), ("b", 1)):
-        lines = [f"{number}.png,{(number + shift) % 10}" for number in range(9)]
+        lines = [f"{number}.png,{(number + shift) % 10}" for number in range(20)]
         (root / f"{name}.csv").write_text("\n".join(["file,label", *lines]))
     (root / "subset.txt").write_text("\n".join(map(str, range(10))))
     names = open_source("demo", split="cue-conflict").categories
