@@ -136,7 +136,8 @@ def resolve(
     found, note = choose_source(shared, studies, everything=everything)
     subjects = tuple(opened) if opened else open_subjects(shared)
     needed = not everything and any("labels" in study.requires for study in studies)
-    source = _limited(fit_labels(found, subjects, needed=needed), shared)
+    with_heads = [subject for subject in subjects if subject.classes]
+    source = _limited(fit_labels(found, with_heads, needed=needed), shared)
     fitted, unfit = _fit(
         studies, source, subjects, cues or ShapeBiasInputs(), everything=everything
     )
