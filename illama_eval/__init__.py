@@ -8,19 +8,24 @@ from illama_eval.results import Run
 
 if TYPE_CHECKING:
     from illama_eval.run.evaluate import evaluate
+    from illama_eval.subjects.wrap import wrap
 
-__all__ = ["Run", "evaluate"]
+__all__ = ["Run", "evaluate", "wrap"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `evaluate` on first use, so that reading a run does not import torch."""
+    """Import what needs torch on first use, so that reading a run does not import it."""
     if name == "evaluate":
         from illama_eval.run.evaluate import evaluate  # noqa: PLC0415 - torch stays out of rendering
 
         return evaluate
+    if name == "wrap":
+        from illama_eval.subjects.wrap import wrap  # noqa: PLC0415 - the same
+
+        return wrap
     raise AttributeError(f"module 'illama_eval' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Return the public names, `evaluate` before its first use included."""
+    """Return the public names, those before their first use included."""
     return __all__

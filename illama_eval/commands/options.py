@@ -45,7 +45,8 @@ class SharedOptions:
     models: Annotated[
         list[str] | None,
         option(
-            "Another model beside the checkpoints, as timm:NAME (pip extra timm); may be repeated.",
+            "Another model beside the checkpoints: timm:NAME (pip extra timm) or hf:FOLDER (extra "
+            "hf); may be repeated.",
             MODEL,
             "--model",
         ),

@@ -36,6 +36,7 @@ from illama_eval.run.job import PrecomputedStudy, Variable, unseen
 from illama_eval.studies import STUDIES
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, needs
+from illama_eval.subjects import huggingface
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject
 from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.predictions import open_predictions
@@ -226,7 +227,7 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | NetworkSubject,
         "ema": shared.ema,
     }
     options = transform_options(transform_words(shared))
-    others = [open_timm(name, of, image_size=shared.image_size, **same) for name, of in pairs]
+    others = [_open_other(name, of, image_size=shared.image_size, **same) for name, of in pairs]
     subjects = [
         *open_checkpoints(shared, paths, same),
         *(with_transform(each, options) for each in others),
@@ -234,6 +235,24 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | NetworkSubject,
     digests = [digest_of(subject) for subject in subjects]
     names = unique_names([subject.name for subject in subjects], digests)
     return tuple(replace(each, name=name) for each, name in zip(subjects, names, strict=True))
+
+
+def _open_other(
+    model: str, weights: str, *, ema: bool, **given: Any
+) -> ModelSubject | NetworkSubject:
+    """Return a model of timm, or of a folder of Hugging Face.
+
+    Raises:
+        SubjectError: it is not found, or cannot be run.
+        CheckpointError: its weights are refused.
+    """
+    if not model.startswith(huggingface.PREFIX):
+        return open_timm(model, weights, ema=ema, **given)
+    if weights != PRETRAINED:
+        raise SubjectError(
+            f"--model {model}: its weights are in the folder; give {PRETRAINED} for --weights"
+        )
+    return huggingface.open_huggingface(model, **given)
 
 
 def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ def make(model: str, weights: str, *, ema: bool = False) -> Made:
     name = model.removeprefix(PREFIX)
     if not model.startswith(PREFIX) or not name:
         raise SubjectError(
-            f"--model {model}: give timm:NAME, such as timm:deit3_base_patch16_224; "
+            f"--model {model}: give timm:NAME, such as timm:deit3_base_patch16_224, or hf:FOLDER; "
             "a checkpoint of illama is an argument"
         )
     timm = _import_timm(model)
