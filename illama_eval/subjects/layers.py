@@ -127,6 +127,11 @@ def first_tensor(output: Any) -> Tensor:
     return found
 
 
+def varies(open_: Tensor | None) -> bool:
+    """Return whether a mask [image, head, query, key] differs between images or heads."""
+    return open_ is not None and not bool((open_ == open_[:1, :1]).all())
+
+
 def token_axis(shape: Sequence[int], images: int, tokens: int) -> int | None:
     """Return which axis of [image, token, channel] or [token, image, channel] counts tokens."""
     if len(shape) != 3:  # noqa: PLR2004 - image, token, channel
@@ -183,9 +188,7 @@ class _Trace:
         visit = self._stack[-1]
         visit.shapes.append((attention.used.shape, attention.values.shape))
         visit.mixed |= attention.softmax is None
-        if attention.open is not None:
-            first = attention.open[:1, :1]
-            visit.varying |= not bool((attention.open == first).all())
+        visit.varying |= varies(attention.open)
 
 
 def _is_square(visit: _Visit) -> bool:

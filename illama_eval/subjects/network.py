@@ -23,6 +23,7 @@ from illama_eval.subjects.layers import (
     first_tensor,
     probe,
     token_axis,
+    varies,
 )
 from illama_eval.subjects.recording import Attention, Recorder
 from illama_eval.subjects.subject import DTYPES, Dtype, SubjectError
@@ -273,7 +274,15 @@ class _Watch:
             self.recorders.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def take(self, attention: Attention) -> None:
-        """Keep the attention until its block is finished."""
+        """Keep the attention until its block is finished.
+
+        Raises:
+            SubjectError: its mask is not that of all images.
+        """
+        if varies(attention.open):
+            raise SubjectError(
+                "attention is not seen on these images: a mask differs between images or heads"
+            )
         self.waiting.append(attention)
 
     def finish(self, _module: nn.Module, _args: object, output: Any) -> None:

@@ -34,7 +34,7 @@ class Attention:
     values: Tensor
     """[image, head, key, channel]"""
     open: Tensor | None = None
-    """Where a mask lets attention be, bool [1 or image, 1 or head, query, key]; None without."""
+    """Where a mask lets attention be, bool [image, head, query, key]; None without a mask."""
 
 
 Substitute = Callable[[Attention], Tensor | None]
@@ -78,8 +78,14 @@ class Recorder(TorchFunctionMode):
         self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **given: Any
     ) -> Tensor:
         """Return what torch's fused attention returns, unless it is replaced."""
-        by_head = self._by_head(query), self._by_head(key), self._by_head(value)
-        replaced = self.on_attention(form_map(*by_head, *args, **given))
+        formed = form_map(query, key, value, *args, **given)
+        seen = Attention(
+            used=self._by_head(formed.used),
+            softmax=None if formed.softmax is None else self._by_head(formed.softmax),
+            values=self._by_head(formed.values),
+            open=None if formed.open is None else self._by_head(formed.open),
+        )
+        replaced = self.on_attention(seen)
         if replaced is not None:
             return replaced.to(value.dtype).reshape(*query.shape[:-1], value.shape[-1])
         return functional.scaled_dot_product_attention(query, key, value, *args, **given)
@@ -144,11 +150,12 @@ def form_map(
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     exact = torch.promote_types(query.dtype, torch.float32)
     scores = (query.to(exact) * factor) @ key.to(exact).transpose(-2, -1)
-    bias, open_ = _split_mask(attn_mask)
+    bias, open_ = _split_mask(attn_mask, scores.ndim)
     if is_causal:
-        open_ = torch.ones_like(scores[:1, :1], dtype=torch.bool).tril()
+        open_ = torch.ones_like(scores, dtype=torch.bool).tril()
     if bias is not None:
         scores += bias
+    open_ = None if open_ is None else open_.expand_as(scores)
     if open_ is None:
         used = softmax = scores.softmax(-1)
     else:
@@ -156,13 +163,13 @@ def form_map(
     return Attention(used=used, softmax=softmax, values=value.to(exact), open=open_)
 
 
-def _split_mask(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _split_mask(mask: Tensor | None, axes: int) -> tuple[Tensor | None, Tensor | None]:
     """Return what a mask adds to open keys, and which keys are open; None where it does neither."""
     if mask is None:
         return None, None
     open_ = mask if mask.dtype == torch.bool else mask > HARD
     bias = None if mask.dtype == torch.bool else mask.masked_fill(~open_, 0)
-    while open_.ndim < 4:  # noqa: PLR2004 - [image, head, query, key]
+    while open_.ndim < axes:
         open_ = open_.unsqueeze(0)
     return bias, None if bool(open_.all()) else open_
 
