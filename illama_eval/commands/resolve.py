@@ -138,7 +138,8 @@ def resolve(
     subjects = tuple(opened) if opened else open_subjects(shared)
     needed = not everything and any("labels" in study.requires for study in studies)
     with_heads = [subject for subject in subjects if subject.classes]
-    source = _limited(fit_labels(found, with_heads, needed=needed), shared)
+    numbered = fit_labels(found, with_heads, needed=needed) if with_heads else found
+    source = _limited(numbered, shared)
     fitted, unfit = _fit(
         studies, source, subjects, cues or ShapeBiasInputs(), everything=everything
     )

@@ -81,7 +81,7 @@ def check_kind(subject: Subject, kind: Kind) -> None:
     """
     if kind != "class" and not isinstance(subject, ModelSubject):
         raise SubjectError(
-            f"{subject.name}: shows no tokens, which the features {kind} need; use class"
+            f"{subject.name}: the features {kind} are of checkpoints of illama alone; use class"
         )
     if "features" not in subject.shows:
         raise SubjectError(f"{subject.name}: shows no features; give a checkpoint")

@@ -60,8 +60,10 @@ def test_swiglu_is_as_wide_as_in_the_released_code(size, hidden):
 def test_sizes_of_the_sequence_follow_from_the_image():
     config = Config()
     assert (config.grid, config.tokens, config.class_index) == (14, 197, 196)
+    assert config.image_tokens == slice(0, 196)
     assert config.with_image_size(384).tokens == 577
     assert Config.at("vit", "tiny").class_index == 0
+    assert Config.at("vit", "tiny").image_tokens == slice(1, 197)
     assert Config.at("soft-mask", "nano").tokens == 65
 
 
