@@ -6,6 +6,7 @@ safetensors. Zip members have checksums, which torch itself does not verify.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickletools
 import re
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from illama.checkpoint.containers import Container, check_zip, recognise
+from illama.checkpoint.shards import index_of, read_index
 from illama.files import CheckpointError, check_readable, first_line, sha256_of_file
 
 LEGACY_PICKLES = 5
@@ -52,7 +54,7 @@ class Archive:
     """Our own record in a safetensors header; empty in other files."""
     container: Container
     sha256: str
-    """Of the file's bytes."""
+    """Of the file's bytes; of several, of their sha256 in the order of their names."""
     bytes: int
 
 
@@ -63,8 +65,12 @@ def unpack(path: Path) -> Archive:
         CheckpointError: the file is missing, damaged, hostile or not a checkpoint.
     """
     size = check_readable(path)
+    index = index_of(path)
+    if index is not None:
+        return _unpack_shards(index)
     with path.open("rb") as stream:
         container = recognise(stream.read(64))
+    payload: object
     if container == "safetensors":
         payload, metadata = _read_safetensors(path)
     else:
@@ -80,7 +86,27 @@ def unpack(path: Path) -> Archive:
     )
 
 
-def _read_safetensors(path: Path) -> tuple[object, Mapping[str, Any]]:
+def _unpack_shards(index: Path) -> Archive:
+    """Read all files of an index as one."""
+    files = read_index(index)
+    payload: dict[str, Any] = {}
+    for path, names in files.items():
+        tensors, _ = _read_safetensors(path)
+        lacking = sorted(names - tensors.keys())
+        if lacking:
+            raise CheckpointError(f"{path.name} lacks {lacking[0]}, which {index.name} lists in it")
+        payload |= tensors
+    digests = "".join(map(sha256_of_file, files))
+    return Archive(
+        payload=payload,
+        metadata={},
+        container="safetensors",
+        sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        bytes=sum(path.stat().st_size for path in files),
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Return the tensors, and our record in the header if there is one."""
     try:
         with safetensors.safe_open(path, framework="pt") as opened:

@@ -38,6 +38,7 @@ from illama_eval.commands.resolve import (
     parse_batch_size,
     resolve,
 )
+from illama_eval.commands.settings import segmenters_of
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
@@ -120,11 +121,12 @@ def measure_segmentation(shared: SharedOptions) -> int:
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
-    paths = shared.checkpoints or [DEMO_SEGMENTER]
+    given = segmenters_of(shared, DEMO_SEGMENTER)
+    paths = [path for path, _ in given]
     device = choose_device(shared.device)
     subjects = [
-        open_segmenter(path, device=device, dtype=shared.dtype, soft_mask=shared.soft_mask)
-        for path in paths
+        open_segmenter(path, device=device, dtype=shared.dtype, soft_mask=soft_mask)
+        for path, soft_mask in given
     ]
     digests = [str(subject.provenance["file_sha256"]) for subject in subjects]
     names = unique_names([path.stem for path in paths], digests)

@@ -13,7 +13,7 @@ from illama_eval.commands.checkpoints import parse_all
 
 SOURCES = ("data", "train_data", "calibration_data")
 """Options that take a source."""
-FILES = ("class_subset", "predictions", "categories", "observers")
+FILES = ("labels", "class_subset", "predictions", "categories", "observers")
 """Options that take files to read."""
 WORDS = frozenset(("pretrained", "random"))
 """Weights that are no file."""

@@ -58,6 +58,25 @@ def open_checkpoints(
     yield from opened
 
 
+def segmenters_of(shared: SharedOptions, default: Path) -> list[tuple[Path, float | None]]:
+    """Return the segmenters of a command line, each with the soft mask that is given for it.
+
+    Raises:
+        UsageError: another option or setting of a model is given, which segmenters do not take.
+    """
+    others = [*TRANSFORM, *(name for name in LOADED if name != "soft_mask"), "models", "weights"]
+    for name in others:
+        if getattr(shared, name) is not None:
+            flag = {"models": "model"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--{flag} is not for segmenters, which have their own; leave it out")
+    arguments = parse_all(shared.checkpoints or [default])
+    for each in arguments:
+        foreign = sorted({*each.settings, *each.transform} - {"soft_mask"})
+        if foreign:
+            raise UsageError(f"{each.path}:{foreign[0]}: a segmenter takes soft_mask alone")
+    return [(each.path, each.settings.get("soft_mask", shared.soft_mask)) for each in arguments]
+
+
 def transform_words(shared: SharedOptions) -> dict[str, str | None]:
     """Return the options of the transform as they were given.
 
