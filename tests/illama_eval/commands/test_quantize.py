@@ -7,9 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from illama import load
+from illama.checkpoint.load import read_checkpoint
+from illama.preprocessing import TransformOptions
+from illama_eval.quantize.mixed import mixed_json
+from illama_eval.quantize.ptq import quantize as quantize_model
+from illama_eval.quantize.schemes import QuantizationConfig
 from illama_eval.results import Run
+from illama_eval.subjects.checkpoint import open_checkpoint
 
 
 @pytest.fixture
@@ -200,3 +207,43 @@ def test_an_unusable_command_line_is_code_two(quantize, words):
     code, _, err = quantize(*words)
     assert code == 2
     assert "--bits" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--sweep", "--bits", 4], "--bits"),
+        (["--sweep", "--rounding", "mse"], "--rounding"),
+        (["--mixed", "--scheme", "w4"], "--scheme"),
+        (["--budget", 0.4], "--budget"),
+        (["--sensitivity", "--latency", "eager"], "--latency"),
+        (["--scheme", "mixed.json", "--exclude", "none"], "--exclude"),
+        (["--scheme", "mixed.json", "--group-size", 16], "--group-size"),
+    ],
+    ids=str,
+)
+def test_an_option_that_would_change_nothing_is_refused(quantize, tmp_path, words, option):
+    text = mixed_json({"head": "w4"}, QuantizationConfig(exclude=()), {})
+    (tmp_path / "mixed.json").write_text(text)
+    code, _, err = quantize(*words)
+    assert code == 2
+    assert f"{option} changes nothing beside" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_quantized_file_keeps_its_transform_and_is_refused_where_it_cannot_be_used(
+    command, golden_checkpoint, small_images, tmp_path
+):
+    subject = open_checkpoint(
+        golden_checkpoint, device=torch.device("cpu"), transform=TransformOptions.parse(mean="0.5")
+    )
+    path = tmp_path / "quantized.safetensors"
+    path.write_bytes(quantize_model(subject, QuantizationConfig(scheme="w8")).file)
+    seen = read_checkpoint(path)
+    assert seen.transform == subject.transform
+    assert seen.assumptions == ()
+    shown = ("--data", small_images)
+    for words in (("speed", path), ("transfer", path, *shown, "--probe", "finetune")):
+        code, _, err = command(*words)
+        assert (code, "is quantized" in err) == (3, True), err
+        assert len(err.strip().splitlines()) == 1

@@ -5,7 +5,7 @@ import json
 import pytest
 from torch import nn
 
-from illama_eval.quantize.mixed import mix, read_mixed, weight_bytes
+from illama_eval.quantize.mixed import mix, mixed_json, read_mixed, weight_bytes
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig
 from illama_eval.quantize.sensitivity import find_effects
 from illama_eval.subjects.subject import SubjectError
@@ -50,3 +50,12 @@ def test_a_file_of_schemes_by_layer_is_checked(tmp_path):
         path.write_text(text)
         with pytest.raises(SubjectError, match=str(path)):
             read_mixed(path)
+
+
+def test_a_file_of_schemes_by_layer_keeps_every_setting(tmp_path):
+    settings = {"group_size": 16, "rounding": "mse", "clipping": "minmax", "asymmetric": True}
+    config = QuantizationConfig(scheme="w4", exclude=("head", "blocks.0.*"), **settings)
+    path = tmp_path / "mixed.json"
+    path.write_text(mixed_json({"head": "w4"}, config, {}))
+    expected = {**settings, "exclude": ("head", "blocks.0.*")}
+    assert read_mixed(path) == ({"head": "w4"}, expected)
