@@ -46,6 +46,7 @@ from illama_eval.render.terminal.summary import show_summary
 from illama_eval.results import Row, Run
 from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
+from illama_eval.run.finalize import REPEATED
 from illama_eval.run.job import Job, Options
 from illama_eval.speed import measure_speed
 from illama_eval.studies.segmentation import Segmentation
@@ -307,12 +308,14 @@ def options_of(shared: SharedOptions, source: Source, subject: Subject) -> Optio
 
 
 def _warn(run: Run, log: Console) -> int:
-    """Print what was wrong with the images or the logits, and return the exit code."""
+    """Print what was wrong with the images, the labels or the logits; return the exit code."""
     unreadable = run.header["unreadable"]
     for image_id, reason in unreadable["first"][:5]:
         log.print(f"unreadable: {image_id}: {reason}", markup=False)
     if unreadable["count"]:
         log.print(f"{unreadable['count']} images were unreadable and left out", markup=False)
+    for line in _doubts(run):
+        log.print(line, markup=False, soft_wrap=True)
     for row in _nonfinite(run):
         log.print(
             f"{row.subject}: non-finite logits on {row.value:.0f} of {row.images} images, "
@@ -320,6 +323,14 @@ def _warn(run: Run, log: Console) -> int:
             markup=False,
         )
     return _exit_code(run)
+
+
+def _doubts(run: Run) -> Iterator[str]:
+    """Yield what casts doubt on the images or on their labels."""
+    yield from (note for note in run.header["source"].get("notes", ()) if REPEATED in note)
+    for verdict in run.verdicts:
+        if (verdict.study, verdict.name) == ("accuracy", "chance"):
+            yield f"{verdict.subject}: {verdict.verdict}, {verdict.reason}"
 
 
 def _exit_code(run: Run) -> int:

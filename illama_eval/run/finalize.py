@@ -12,6 +12,7 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from illama.sources.source import Source
 from illama_eval.results import ResultError, Row, Run
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
@@ -21,10 +22,11 @@ from illama_eval.study import Metric, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 
 UNREADABLE_NAMED = 100
-"""Unreadable images that the header names; all are counted."""
+"""Unreadable images, and repeated ones, that the header names; all are counted."""
 CLASSES_NAMED = 100
 """Class names that the header lists."""
 
+REPEATED = "repeated pictures under other ids"
 NOT_INDEPENDENT = "no interval: none is known where the images come in groups"
 """Why a number has none that has one where the images are independent."""
 
@@ -89,6 +91,7 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
     """Return what was measured, on what and with what; no time, no path of this machine."""
     source = job.source
     named = [[source.ids[i], reason] for i, reason in unreadable[:UNREADABLE_NAMED]]
+    repeated = find_repeats(source)
     return {
         **environment.describe(job.subjects[0].device),
         "identity": job.identity,
@@ -104,7 +107,8 @@ def _header(job: Job, unreadable: Unreadable) -> dict[str, Any]:
             "classes": list((source.classes or ())[:CLASSES_NAMED]),
             "groups": {way: len(set(names)) for way, names in (source.groups or {}).items()},
             "left_out": [each._asdict() for each in source.left_out],
-            "notes": list(source.notes),
+            "notes": [*source.notes, *filter(None, (repeats_in_words(repeated),))],
+            "repeated": {"count": len(repeated), "first": repeated[:UNREADABLE_NAMED]},
         },
         "metrics": {
             name: {metric: asdict(declared) for metric, declared in metrics.items()}
@@ -124,6 +128,29 @@ def _variable(job: Job) -> dict[str, Any]:
     reference = None if variable.reference is None else names[variable.reference]
     values = dict(zip(names, variable.values, strict=True))
     return {"variable": {"name": variable.name, "values": values, "reference": reference}}
+
+
+def find_repeats(source: Source) -> list[list[str]]:
+    """Return each picture that is there under another id already, with the first such id."""
+    first: dict[str | int, str] = {}
+    repeats = []
+    for image_id, content in zip(source.ids, source.contents, strict=True):
+        if isinstance(content, str) and content:
+            known = first.setdefault(content, image_id)
+            if known != image_id:
+                repeats.append([image_id, known])
+    return repeats
+
+
+def repeats_in_words(repeated: Sequence[Sequence[str]]) -> str:
+    """Return how many pictures are there twice, and which is the first; empty without any."""
+    if not repeated:
+        return ""
+    again, first = repeated[0]
+    return (
+        f"{REPEATED}: {len(repeated)} (first: {again} is {first}); intervals take them for "
+        "different images"
+    )
 
 
 def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:

@@ -10,7 +10,7 @@ five classes or fewer every answer is among the first five, so that top5 is not 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,12 +18,18 @@ import torch
 
 from illama.observation import OutputSeen, Piece, batch_of
 from illama_eval.functional.predictions import FEW_WRONG, LEAST_WRONG, logits_and_labels, predict
+from illama_eval.results import Row, Verdict
 from illama_eval.study import Metric, StudyResult, Sums, record, row, weigh
 
 FEW = 5
 """How many guesses top5 allows."""
 
 ALL = "there are five classes or fewer: every answer is among the first five"
+
+ENOUGH = 30
+"""Images below which chance explains almost any accuracy."""
+NO_BETTER = "no better than chance"
+CHECK_LABELS = "check that the labels are numbered as the classes of the head are"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,7 @@ class Accuracy:
             "images": batch.weights.sum(1),
             "top1": weigh(batch, seen.rank == 0),
             "top5": weigh(batch, seen.rank < FEW),
+            "chance": torch.tensor(batch.size / logits.shape[1], dtype=torch.float64),
             "few_classes": torch.tensor(batch.size if logits.shape[1] <= FEW else 0),
             "nll": weigh(batch, seen.nll),
             "nonfinite": (~seen.usable).sum(),
@@ -88,4 +95,17 @@ class Accuracy:
                 row(metric, values, images, declared=declared, reason=reason, withheld=withheld)
             )
         count = row("nonfinite", broken, images, declared=self.metrics["nonfinite"])
-        return StudyResult(rows=(*rows, count))
+        verdicts = _find_chance(rows[0], float(total["chance"]) / images)
+        return StudyResult(rows=(*rows, count), verdicts=tuple(verdicts))
+
+
+def _find_chance(top1: Row, chance: float) -> Iterator[Verdict]:
+    """Yield a verdict if no better than chance is shown, on images enough to show it.
+
+    Classes that merely are as many as the head's give such an accuracy, whatever the model.
+    """
+    if top1.value is None or top1.low is None or top1.high is None or top1.images < ENOUGH:
+        return
+    if top1.low <= chance:
+        numbers = f"top1 {top1.value:.3f} ({top1.low:.3f} to {top1.high:.3f}), chance {chance:.3g}"
+        yield Verdict(name="chance", verdict=NO_BETTER, reason=f"{numbers}; {CHECK_LABELS}")

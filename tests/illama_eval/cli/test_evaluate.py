@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from illama_eval.results import Run
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -259,3 +260,14 @@ def test_no_help_text_has_brackets_which_the_help_page_would_swallow():
     for command in group.commands.values():
         for each in command.params:
             assert "[" not in (getattr(each, "help", "") or ""), (command.name, each.name)
+
+
+def test_repeated_pictures_and_an_accuracy_of_chance_are_named(command, undrawn, tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    images[7] = images[3]
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(60) % 10)
+    code, _, error = command("accuracy", DEMO_CHECKPOINT, "--data", "noise.npz", "--out", "run")
+    assert code == 0, error
+    assert "repeated pictures under other ids: 1 (first: 00007 is 00003)" in error
+    assert "illama_demo_nano: no better than chance, top1 0." in error

@@ -112,3 +112,22 @@ def test_records_hold_each_image_in_its_place(total_of):
     assert torch.allclose(total["image/nll"][seen], loss[seen])
     confidence = logits.double().softmax(-1).amax(-1)
     assert torch.allclose(total["image/confidence"][seen], confidence[seen])
+
+
+@pytest.mark.parametrize(
+    ("right", "said"), [(0, True), (30, True), (36, True), (45, False), (300, False)]
+)
+def test_an_accuracy_that_chance_explains_is_said_to_be_so(total_of, right, said):
+    labels = torch.arange(300) % 10
+    logits = torch.zeros(300, 10)
+    logits[torch.arange(300), (labels + (torch.arange(300) >= right)) % 10] = 1.0
+    found = Accuracy().summarize(total_of(Accuracy(), logits, labels))
+    assert [each.verdict for each in found.verdicts] == ["no better than chance"] * said
+    for verdict in found.verdicts:
+        assert "chance 0.1; check that the labels are numbered as" in verdict.reason
+
+
+def test_few_images_say_nothing_about_chance(total_of):
+    labels = torch.arange(29) % 10
+    total = total_of(Accuracy(), torch.zeros(29, 10), labels)
+    assert Accuracy().summarize(total).verdicts == ()
