@@ -8,7 +8,14 @@ import torch
 
 from illama_eval.statistics import mean_interval
 from illama_eval.subjects.subject import SubjectError
-from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, draw_shots, probe
+from illama_eval.transfer.probe import (
+    FeatureSet,
+    ProbeConfig,
+    ProbeTask,
+    draw_shots,
+    fit_neighbours,
+    probe,
+)
 
 
 def make_task(images: int = 40, classes: int = 4) -> ProbeTask:
@@ -75,3 +82,14 @@ def test_a_mean_over_draws_has_an_interval_over_images_and_one_over_draws():
     assert (draws.low, draws.high) == pytest.approx((max(0, low), min(1, high)))
     assert "over the test images" in images.reason
     assert "over 4 draws of the training images" in draws.reason
+
+
+def test_the_values_of_k_that_the_images_allow_are_used_and_the_others_named():
+    config = ProbeConfig(probe="knn", neighbours=(20, 10, 100, 200))
+    assert fit_neighbours(config, 200) == (config, "")
+    fitted, note = fit_neighbours(config, 59)
+    assert fitted.neighbours == (20, 10)
+    assert note.startswith("k = 100, 200 left out: each image has 59 training images")
+    assert fit_neighbours(config, 7)[0].neighbours == (7,)
+    linear = ProbeConfig(probe="linear", grid=(1.0,))
+    assert fit_neighbours(linear, 7) == (linear, "")
