@@ -54,7 +54,7 @@ def test_heads_that_number_their_classes_differently_are_not_measured_together()
     assert (
         order_difference(heads) == "one and two number their classes differently (1 is 'b' and 'c')"
     )
-    with pytest.raises(LabelError, match="one and two number .*; measure them one by one"):
+    with pytest.raises(LabelError, match=r"one and two number .*; measure them one by one"):
         fit_labels(source_of(), heads, needed=True)
     assert order_difference((heads[0], Head("bare", None))) == ""
 

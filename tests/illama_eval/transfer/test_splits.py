@@ -45,7 +45,7 @@ def test_classes_are_matched_by_name_and_a_class_without_test_images_is_allowed(
     split = open_split(str(tmp_path))
     assert (split.classes, split.test.labels.tolist()) == (3, [2, 0])
     save("test/d/0.png", 9)
-    with pytest.raises(SubjectError, match="their classes differ .*'d'"):
+    with pytest.raises(SubjectError, match=r"their classes differ .*'d'"):
         open_split(str(tmp_path))
 
 
