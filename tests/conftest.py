@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,6 +22,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+
+from illama.sources import bundled
 
 torch.set_num_threads(1)
 
@@ -73,6 +76,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real data of ../shared is not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """Let the demo's sources draw each split once; they draw the same pictures every time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("illama.sources.bundled.draw", cache(bundled.draw))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -93,9 +94,16 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
+def nodes(name: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Return the import statements of a module, those inside functions and for types included."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    return tuple(each for each in ast.walk(tree) if isinstance(each, ast.Import | ast.ImportFrom))
+
+
 def imports(name: str) -> Iterator[str]:
-    """Yield the modules that a module imports, inside functions and for type checks included."""
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+    """Yield the modules that a module imports."""
+    for node in nodes(name):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -166,8 +174,8 @@ def test_imports_form_no_circle_those_inside_functions_included():
 def test_no_module_takes_a_private_name_from_another():
     found = [
         f"{name} takes {alias.name} from {node.module}"
-        for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in MODULES
+        for node in nodes(name)
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
         for alias in node.names
         if alias.name.startswith("_")

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def train(folder, start_several):
     """Return a function that trains in some processes and returns the log's records."""
 
@@ -61,6 +61,13 @@ def train(folder, start_several):
         return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
     return run
+
+
+@pytest.fixture(scope="module")
+def by_one(train, tmp_path_factory):
+    """Train in one process; return the folder, and the log's records."""
+    out = tmp_path_factory.mktemp("alone") / "by1"
+    return out, train(out, 1)
 
 
 def by_torchrun(processes, program, *words):
@@ -81,14 +88,14 @@ def by_torchrun(processes, program, *words):
 
 
 @pytest.mark.parametrize("launch", [None, pytest.param(by_torchrun, marks=pytest.mark.slow)])
-def test_two_processes_do_what_one_does(train, start_several, launch, tmp_path):
-    one = train(tmp_path / "by1", 1)
+def test_two_processes_do_what_one_does(by_one, train, start_several, launch, tmp_path):
+    folder, one = by_one
     two = train(tmp_path / "by2", 2, launch=launch or start_several)
     assert len(one) == len(two) == 2  # of five steps each
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-4)
     weights = [
-        load(tmp_path / name / f"{name}.safetensors").state_dict() for name in ("by1", "by2")
+        load(each / f"{each.name}.safetensors").state_dict() for each in (folder, tmp_path / "by2")
     ]
     for name, value in weights[0].items():
         np.testing.assert_allclose(weights[1][name], value, atol=2e-4)

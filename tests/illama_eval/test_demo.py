@@ -47,7 +47,7 @@ def test_the_bundled_checkpoint_was_trained_on_the_pictures_that_are_drawn_now()
 
 def test_the_bundled_segmenter_knows_the_demo_shapes_far_better_than_one_answer_would():
     subject = open_segmenter(DEMO_SEGMENTER, device=torch.device("cpu"))
-    source = open_source("demo-shapes").limit(4, 0)
+    source = open_source("demo-shapes").limit(2, 0)
     check_masks(source, [subject])
     found = evaluate(subject, source, [Segmentation(names=source.mask_classes)])
     background = found.value("segmentation", "pixels", **{"class": "background"}).value

@@ -47,7 +47,7 @@ def test_help_does_not_import_torch(words: list[str]) -> None:
 def test_run_measures_everything_and_writes_a_run_directory(
     command: Command, golden_checkpoint: Path, small_images: Path, tmp_path: Path
 ) -> None:
-    code, out, err = command("run", golden_checkpoint, "--data", small_images)
+    code, out, err = command("run", golden_checkpoint, "--data", small_images, "--limit", 24)
     assert code == 0, err
     (directory,) = (tmp_path / "reports").glob("official_micro-*/run-noise")
     run = Run.load(directory)

@@ -15,7 +15,7 @@ from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.results import Run
 from illama_eval.transfer import features as features_module
 
-FEW = ("--train-limit", 200, "--limit", 60)
+FEW = ("--train-limit", 120, "--limit", 40)
 
 
 LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")
@@ -89,9 +89,9 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
         "--data",
         "digits",
         "--train-limit",
-        64,
-        "--limit",
         40,
+        "--limit",
+        20,
         "--out",
         "run",
         "--probe",
@@ -122,7 +122,7 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
     assert last.value == pytest.approx(scores[-1] / 100)
     code, _, err = command(*words, "--set", "lr=1e-4")
     assert (code, "with another lr" in err) == (3, True)
-    code, _, err = command(*words, "--train-limit", 70)
+    code, _, err = command(*words, "--train-limit", 50)
     assert (code, "with another training images" in err) == (3, True)
 
 
@@ -141,7 +141,7 @@ def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
     assert "resume with: illama-eval transfer --data digits" in err
     assert not (tmp_path / "run" / "run.json").exists()
     assert command(*LINEAR, "--batch-size", 32)[0] == 0
-    assert sum(calls) == 260  # no image twice
+    assert sum(calls) == 160  # no image twice
 
 
 def write_folder(root, classes: int = 2, images: int = 6):
