@@ -40,7 +40,7 @@ def draw_causality(run: Run) -> Iterator[Drawing]:
 
 def _lines(run: Run, metric: str) -> list[Line]:
     looks = looks_of(run)
-    if len(looks) > 1:
+    if len(looks) != 1:
         found = [
             line_of(run, _STUDY, metric, name, (look.label, look.colour, look.marker))
             for name, look in looks

@@ -70,52 +70,6 @@ def test_json_on_stdout_is_the_run_and_nothing_else(
     assert json.loads(out)["schema_version"] == 2
 
 
-def test_two_checkpoints_of_one_name_are_told_apart(
-    command: Command, undrawn: None, golden_checkpoint: Path, small_images: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "elsewhere" / golden_checkpoint.name
-    other.parent.mkdir()
-    other.write_bytes(golden_checkpoint.read_bytes())
-    code, _, err = command(
-        "accuracy", golden_checkpoint, other, "--data", small_images, "--limit", 8, "--out", "two"
-    )
-    assert code == 0, err
-    assert len({row.subject for row in Run.load(tmp_path / "two").rows}) in {1, 2}
-
-
-def test_a_checkpoint_alone_gets_a_first_look_at_the_photos(
-    command: Command, undrawn: None, golden_checkpoint: Path, tmp_path: Path
-) -> None:
-    code, _, err = command("rank", golden_checkpoint, "--out", "look", "--spectra", 4)
-    assert code == 0
-    assert "first look" in err
-    assert "--data" in err
-    assert Run.load(tmp_path / "look").header["images_seen"] == 30
-
-
-def test_a_study_of_labels_without_data_says_what_data_takes(
-    command: Command, golden_checkpoint: Path
-) -> None:
-    code, out, err = command("calibrate", golden_checkpoint)
-    assert (code, out) == (3, "")
-    assert "--data takes" in err
-    assert len(err.splitlines()) == 1
-
-
-def test_the_environment_names_the_data(
-    command: Command,
-    undrawn: None,
-    golden_checkpoint: Path,
-    small_images: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setenv("ILLAMA_DATA", str(small_images))
-    code, _, err = command("accuracy", golden_checkpoint, "--out", "out", "--limit", 5)
-    assert code == 0, err
-    assert Run.load(tmp_path / "out").header["images_seen"] == 5
-
-
 def test_an_unreadable_image_is_named_counted_and_gives_exit_code_4(
     command: Command, undrawn: None, golden_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:
@@ -125,34 +79,6 @@ def test_an_unreadable_image_is_named_counted_and_gives_exit_code_4(
     run = Run.load(tmp_path / "out")
     assert run.header["images_seen"] == 10
     assert "1 of 11 images unreadable" in run.value("accuracy", "top1").reason
-
-
-def test_a_head_that_does_not_fit_is_refused_before_any_forward(
-    command: Command, golden_checkpoint: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "eleven.npz"
-    np.savez(path, images=np.zeros((2, 64, 64, 3), np.uint8), labels=np.array([0, 10]))
-    code, _, err = command("accuracy", golden_checkpoint, "--data", path)
-    assert code == 3
-    assert "10" in err
-    assert not (tmp_path / "reports").exists()
-
-
-def test_a_class_subset_masks_the_logits(
-    command: Command, undrawn: None, golden_checkpoint: Path, small_images: Path, tmp_path: Path
-) -> None:
-    with np.load(small_images) as stored:
-        kept = stored["labels"] < 2
-        np.savez(tmp_path / "two.npz", images=stored["images"][kept], labels=stored["labels"][kept])
-    (tmp_path / "subset.txt").write_text("0\n1\n")
-    code, _, err = command(
-        *("accuracy", golden_checkpoint, "--data", "two.npz", "--out", "out"),
-        *("--class-subset", "subset.txt"),
-    )
-    assert code == 0, err
-    run = Run.load(tmp_path / "out")
-    assert run.value("accuracy", "top5").value is None
-    assert run.header["identity"]["source"]["class_subset"] == [0, 1]
 
 
 def test_predictions_are_calibrated_without_a_checkpoint(
@@ -220,35 +146,6 @@ def test_unusable_input_is_one_line_and_the_right_exit_code(
     assert out == ""
     assert message in err
     assert "Traceback" not in err
-
-
-def test_speed_compares_with_the_bidirectional_twin(
-    command: Command,
-    undrawn: None,
-    golden_checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("illama_eval.speed.SECONDS", 0.1)
-    monkeypatch.setattr("illama_eval.speed._peak", lambda *_: 2**20)
-    code, out, err = command("speed", golden_checkpoint, "--out", "out")
-    assert code == 0, err
-    assert "twin" in out
-    timing = Run.from_json((tmp_path / "out" / "timing.json").read_text())
-    for batch in (1, 64):
-        assert timing.value("speed", "speed_ratio", batch=batch).value > 0
-    counted = Run.load(tmp_path / "out")
-    dense, causal = (counted.value("speed", f"macs_{kind}").value for kind in ("dense", "causal"))
-    tokens, width, depth = 17, 96, 3
-    assert dense - causal == depth * width * (tokens**2 - tokens**2 // 2 - 1)
-
-
-def test_list_names_every_study_source_and_size(command: Command) -> None:
-    code, out, _ = command("list")
-    assert code == 0
-    for name in ("accuracy", "calibration", "rank", "collapse", "cifar10", "photos", "large"):
-        assert name in out
-    assert "5,701,096" in out
 
 
 def test_no_help_text_has_brackets_which_the_help_page_would_swallow():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 
@@ -83,49 +82,6 @@ def test_neighbours_vote_and_share_the_features(command, undrawn, tmp_path):
     assert [drawing.name for drawing in draw_transfer(run)] == ["transfer_by_k"]
 
 
-def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undrawn, tmp_path):
-    words = (
-        "transfer",
-        "--data",
-        "digits",
-        "--train-limit",
-        40,
-        "--limit",
-        20,
-        "--out",
-        "run",
-        "--probe",
-        "finetune",
-        "--set",
-        "epochs=2",
-        "--set",
-        "warmup_epochs=0",
-    )
-    code, _, err = command(*words, "--no-samples")
-    assert code == 0, err
-    run = Run.load(tmp_path / "run")
-    trained = tmp_path / "run" / "illama_demo_nano-finetune"
-    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
-    scores = [record["test_acc1_at_0"] for record in log]
-    names = {row.subject for row in run.rows}
-    better = {"illama_demo_nano+finetune-best"} if scores[0] > scores[1] else set()
-    expected = {"illama_demo_nano+finetune"} | better
-    assert names == expected
-    text = (tmp_path / "run" / "run.json").read_text("utf-8")
-    assert str(tmp_path) not in text
-    assert "run/illama_demo_nano-finetune/start" not in text
-    file = trained / "illama_demo_nano-finetune.safetensors"
-    before = file.stat().st_mtime_ns
-    assert command(*words)[0] == 0
-    assert file.stat().st_mtime_ns == before
-    last = run.value("accuracy", "top1", "illama_demo_nano+finetune")
-    assert last.value == pytest.approx(scores[-1] / 100)
-    code, _, err = command(*words, "--set", "lr=1e-4")
-    assert (code, "with another lr" in err) == (3, True)
-    code, _, err = command(*words, "--train-limit", 50)
-    assert (code, "with another training images" in err) == (3, True)
-
-
 def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
     put, calls = features_module._Store.put, []
 
@@ -188,17 +144,3 @@ def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
     given = words if "--data" in words else ("--data", "digits", *words)
     code, _, err = command("transfer", *given, "--grid", 3, "--out", "run")
     assert (code, said in err, err.strip().count("\n")) == (3, True, 0), err
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("--shots", "0"),
-        ("--shots", "some"),
-        ("--set", "epochs=1"),
-        ("--probe", "finetune", "--shots", "1"),
-        ("--probe", "knn", "--neighbours", "a"),
-    ],
-)
-def test_options_without_meaning_are_refused(command, words):
-    assert command("transfer", "--data", "digits", *words)[0] == 2

@@ -17,7 +17,6 @@ from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.head import for_head
 from illama_eval import Run
-from illama_eval.results import ResultError
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
@@ -56,21 +55,6 @@ def test_a_finished_run_leaves_its_files_and_nothing_else(whole: Path) -> None:
     assert {row.study for row in run.rows} == alone
     assert all(row.images in {61, 1} or row.at or row.study == "rank" for row in run.rows)
     assert "/" not in json.dumps(run.header["subjects"][0]["file"])
-
-
-def test_records_agree_with_the_rows(whole: Path) -> None:
-    run = Run.load(whole)
-    with np.load(whole / "per_image.npz") as records:
-        right = records["prediction"][0] == records["label"][0]
-        assert len(records["ids"]) == 61
-        assert right.mean() == pytest.approx(run.value("accuracy", "top1").value)
-
-
-def test_samples_hold_eight_images_and_a_map_per_layer(whole: Path) -> None:
-    with np.load(whole / "samples.npz") as samples:
-        assert samples["images"].shape == (8, 64, 64, 3)
-        assert samples["attention"].shape == (8, 3, 4, 4)
-        assert (samples["attention"].max((2, 3)) == 255).all()
 
 
 def test_the_same_run_twice_gives_the_same_bytes(
@@ -208,13 +192,6 @@ def test_several_processes_give_identical_integers(
     ):
         for name in ("prediction", "rank", "label", "seen"):
             np.testing.assert_array_equal(several[name], one[name])
-
-
-def test_a_study_that_needs_labels_refuses_a_source_without(
-    subject: ModelSubject, tmp_path: Path
-) -> None:
-    with pytest.raises(ResultError, match="accuracy needs labels"):
-        evaluate(subject, open_source("photos"), [STUDIES["accuracy"]()])
 
 
 def test_equal_names_of_two_subjects_are_told_apart_in_the_rows(

@@ -1,10 +1,14 @@
-"""What a finished run says of its images: those that are there twice."""
+"""What a finished run holds: records that agree with its rows, and images that are there twice."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from illama.sources.source import make_source
+from illama_eval import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.finalize import REPEATED, find_repeats, repeats_in_words
 from illama_eval.studies.accuracy import Accuracy
@@ -39,3 +43,11 @@ def test_the_header_counts_and_names_them(subject):
     header = evaluate(subject, source_of("a", "b", "a"), [Accuracy()]).header["source"]
     assert header["repeated"] == {"count": 1, "first": [["id/2", "id/0"]]}
     assert any(REPEATED in note for note in header["notes"])
+
+
+def test_records_agree_with_the_rows(whole: Path) -> None:
+    run = Run.load(whole)
+    with np.load(whole / "per_image.npz") as records:
+        right = records["prediction"][0] == records["label"][0]
+        assert len(records["ids"]) == 61
+        assert right.mean() == pytest.approx(run.value("accuracy", "top1").value)

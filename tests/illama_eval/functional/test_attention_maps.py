@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from illama_eval.functional.attention_maps import (
+    above,
+    by_blocks,
+    column_cosines,
+    outliers,
+    relative_scale,
+    row_entropy,
+    strongest_key,
+    sum_and_number,
+)
+
+CAUSAL = torch.ones(3, 3).tril().bool()
+
+
+def test_maps_are_seen_in_double_precision_and_joined_in_order(monkeypatch):
+    monkeypatch.setattr("illama_eval.functional.attention_maps.BLOCK_BYTES", 2 * 8 * 9)
+    maps = torch.rand(3, 5, 3, 3)
+    sizes = []
+
+    def look(block):
+        sizes.append(len(block))
+        assert block.dtype == torch.float64
+        return (block.sum((1, 2)),)
+
+    (found,) = by_blocks(look, maps)
+    assert sizes == [2] * 7 + [1]
+    assert torch.equal(found, maps.double().sum((2, 3)).flatten())
+
+
+def test_uniform_attention_has_the_relative_weight_one():
+    inside = CAUSAL / CAUSAL.sum(-1, keepdim=True)
+    assert (relative_scale(CAUSAL, None) * inside)[CAUSAL].tolist() == pytest.approx([1.0] * 6)
+    factor = torch.full((3, 3), 0.25)
+    assert relative_scale(CAUSAL, factor).tolist() == (4.0 * CAUSAL).tolist()
+
+
+def test_entropy_is_that_of_the_renormalised_row():
+    maps = torch.tensor([[[0.3, 0, 0], [0.1, 0.1, 0], [0.5, 0.25, 0.25]]]).double()
+    first, second, third = row_entropy(maps, CAUSAL)[0].tolist()
+    assert math.isnan(first)  # one open key
+    assert second == pytest.approx(math.log(2))
+    assert third == pytest.approx(1.5 * math.log(2))
+    assert row_entropy(torch.zeros(1, 3, 3).double(), CAUSAL).isnan().all()
+
+
+def test_columns_are_alike_up_to_scale_and_centred_ones_up_to_a_shift():
+    left = torch.rand(2, 4, 4, dtype=torch.float64)
+    whole = torch.ones(4, 4, dtype=torch.bool)
+    centred, raw = column_cosines(left, 3 * left, whole)
+    assert torch.allclose(centred, torch.ones_like(centred))
+    assert torch.allclose(raw, torch.ones_like(raw))
+    centred, raw = column_cosines(left, left + 5, whole)
+    assert torch.allclose(centred, torch.ones_like(centred))
+    assert (raw < 1 - 1e-6).all()
+    centred, _ = column_cosines(left, torch.ones_like(left), whole)
+    assert centred.isnan().all()
+
+
+def test_the_strongest_key_has_enough_rows():
+    maps = torch.tensor([[[0.9, 0, 0], [0.5, 0.5, 0], [0.1, 0.1, 0.8]]]).double()
+    assert strongest_key(maps, CAUSAL, 1).item() == pytest.approx(0.8)
+    assert strongest_key(maps, CAUSAL, 2).item() == pytest.approx(0.5)
+    assert strongest_key(maps, CAUSAL, 4).isnan().all()
+
+
+def test_outliers_are_counted_from_the_median():
+    norms = torch.tensor([[1.0, 2.0, 3.0, 4.0, 50.0], [2.0] * 5]).double()
+    assert outliers(norms, 6.0).tolist() == [[0, 0, 0, 0, 1], [0] * 5]
+
+
+def test_what_is_left_out_stays_out_of_sum_and_number():
+    values = torch.tensor([[1.0, math.nan, 3.0], [math.nan] * 3]).double()
+    assert torch.equal(above(values[0], 2.0).nan_to_num(9), torch.tensor([0.0, 9, 1]).double())
+    found = sum_and_number(values, torch.tensor([True, False]))
+    assert found[0].tolist() == [4, 2]
+    assert found[1, 0].isnan()
+    assert found[1, 1] == 0
