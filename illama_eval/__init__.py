@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from illama_eval.results import Run
 
 if TYPE_CHECKING:
-    from illama_eval.run.evaluate import evaluate
+    from illama_eval.commands.from_python import evaluate
     from illama_eval.subjects.wrap import wrap
 
 __all__ = ["Run", "evaluate", "wrap"]
@@ -16,7 +16,7 @@ __all__ = ["Run", "evaluate", "wrap"]
 def __getattr__(name: str) -> object:
     """Import what needs torch on first use, so that reading a run does not import it."""
     if name == "evaluate":
-        from illama_eval.run.evaluate import evaluate  # noqa: PLC0415 - torch stays out of rendering
+        from illama_eval.commands.from_python import evaluate  # noqa: PLC0415 - torch stays away
 
         return evaluate
     if name == "wrap":

@@ -67,7 +67,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "illama_eval.probe": ("torch", "illama.observation"),
     "illama_eval.functional": MEASURED,
     "illama_eval.studies": (*MEASURED, "illama_eval.studies"),
-    "illama_eval.compare": (*STORED, "illama.files", "illama_eval.compare"),
+    "illama_eval.compare": (*STORED, "illama.files", "illama.suggestions", "illama_eval.compare"),
     "illama_eval.render": (*STORED, *DRAWING, "illama_eval.compare", "illama_eval.render"),
 }
 """All that a folder or a file may import beside the standard library; the longest name counts."""

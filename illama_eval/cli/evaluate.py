@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from illama_eval.cli.app import STUDY, app
-from illama_eval.commands.options import SharedOptions, option, with_shared
+from illama_eval.commands.options import ALL_STUDIES, SharedOptions, option, with_shared
 
 Bins = Annotated[int, option("Confidence bins of equal width.", STUDY, "--bins", min=1)]
 FittedOn = Annotated[
@@ -29,20 +29,23 @@ def run(
     calibration_split: FittedOn = "hash",
     threshold: Threshold = 0.8,
     spectra: Spectra = "256",
+    only: Annotated[
+        str | None, option("These studies alone, as rank,collapse.", STUDY, "--only")
+    ] = None,
 ) -> int:
     """Measure everything that fits the images, in one pass."""
     from illama_eval.commands.evaluate import measure
+    from illama_eval.commands.resolve import check_study_names
 
-    studies: dict[str, dict[str, object]] = {
-        "accuracy": {},
+    given: dict[str, dict[str, object]] = {
         "calibration": {"bins": bins, "split": calibration_split},
-        "shape_bias": {},
         "rank": {"threshold": threshold, "spectra": _spectra(spectra)},
-        "collapse": {},
-        "causality": {},
-        "agreement": {},
     }
-    return measure(shared, "run", studies)
+    if only is None:
+        return measure(shared, "run", {name: given.get(name, {}) for name in ALL_STUDIES})
+    names = only.split(",")
+    check_study_names(names)
+    return measure(shared, f"run-{'-'.join(names)}", {name: given.get(name, {}) for name in names})
 
 
 @app.command()

@@ -24,6 +24,18 @@ MODEL, IMAGES, OUTPUT, MACHINE = "Model", "Images", "Output", "Machine"
 """Panels of the help pages."""
 
 
+ALL_STUDIES = (
+    "accuracy",
+    "calibration",
+    "shape_bias",
+    "rank",
+    "collapse",
+    "causality",
+    "agreement",
+)
+"""What `run` measures, as far as the images and the models allow it."""
+
+
 def option(help_text: str, panel: str, *names: str, **limits: Any) -> Any:
     """Return a typer option in a panel of the help page."""
     return typer.Option(*names, help=help_text, rich_help_panel=panel, **limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from illama.distributed import choose_device
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.sources.summary import describe_source
+from illama.suggestions import did_you_mean
 from illama_eval.commands.checkpoints import transform_options
 from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.labels import LACKING, fit_labels, left_out_notes, order_difference
@@ -108,14 +109,16 @@ class ShapeBiasInputs:
 def resolve(
     shared: SharedOptions,
     command: str,
-    parameters: Mapping[str, Mapping[str, Any]],
+    parameters: Mapping[str, Mapping[str, Any] | Study],
     predictions: Path | None = None,
     cues: ShapeBiasInputs | None = None,
-    opened: Sequence[ModelSubject] | None = None,
+    opened: Sequence[Subject] | None = None,
+    source: Source | None = None,
 ) -> Request:
     """Return the subjects, the source, the studies and the directory that the options mean.
 
-    `opened` are subjects that are open already, in place of those that the options name.
+    `parameters` has the parameters of each study by its name, or the study itself. `opened` are
+    subjects, and `source` a source, that are open already, in place of those that the options name.
 
     Raises:
         SubjectError: labels are needed and the source has none, or an option does not fit.
@@ -123,7 +126,10 @@ def resolve(
         CheckpointError: a checkpoint is refused.
     """
     parse_batch_size(shared.batch_size)
-    studies = tuple(STUDIES[name](**given) for name, given in parameters.items())
+    studies = tuple(
+        STUDIES[name](**given) if isinstance(given, Mapping) else given
+        for name, given in parameters.items()
+    )
     if predictions is not None:
         if shared.checkpoints or shared.models:
             raise SubjectError("give either a checkpoint or --predictions, not both")
@@ -134,7 +140,7 @@ def resolve(
         out = shared.out or default_out([predictions.stem], [digest], command, images)
         return Request(subjects=(saved,), source=rows, studies=studies, out=out)
     everything = command in EVERYTHING
-    found, note = choose_source(shared, studies, everything=everything)
+    found, note = (source, "") if source else choose_source(shared, studies, everything=everything)
     subjects = tuple(opened) if opened else open_subjects(shared)
     needed = not everything and any("labels" in study.requires for study in studies)
     with_heads = [subject for subject in subjects if subject.classes]
@@ -154,6 +160,18 @@ def resolve(
     remarks = (*source.notes, *unfit, *notes, *remarks_on(subjects))
     note = "\n".join(filter(None, (note, described, *remarks)))
     return Request(subjects=subjects, source=source, studies=studies, out=out, note=note)
+
+
+def check_study_names(names: Iterable[str]) -> None:
+    """Raise unless there is a study of every name.
+
+    Raises:
+        SubjectError: there is none of that name.
+    """
+    for name in names:
+        if name not in STUDIES:
+            known = ", ".join(STUDIES)
+            raise SubjectError(f"no study {name!r}{did_you_mean(name, STUDIES)}; there are {known}")
 
 
 def _fit(

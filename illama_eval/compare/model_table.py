@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace as replace_row
 
+from illama.suggestions import did_you_mean
 from illama_eval.compare.change import Change, Side
 from illama_eval.compare.comparison import Comparison, compare, paths_of
 from illama_eval.compare.subject_run import Key, SubjectRun, read_subject_runs
@@ -167,9 +167,8 @@ def _unknown(name: str, runs: Iterable[SubjectRun]) -> str:
     keys = dict.fromkeys(key[:2] for run in runs for key in run.rows if not key[2])
     known = [short for short, full in COLUMNS.items() if full in keys]
     known += [".".join(key) for key in keys if key not in COLUMNS.values()]
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"column {name}: in none of the runs; {hint}there are {', '.join(known)}"
+    hint = did_you_mean(name, known)
+    return f"column {name}: in none of the runs{hint}; there are {', '.join(known)}"
 
 
 def _only(side: Side, columns: Iterable[Column]) -> Side:

@@ -94,7 +94,7 @@ def test_names_are_given_by_subject_or_by_run(three, write_run, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "names", "reference", "said"),
     [
-        (["ecee"], {}, None, "column ecee: in none of the runs; did you mean ece?"),
+        (["ecee"], {}, None, "column ecee: in none of the runs; did you mean ece"),
         (["shape_bias"], {}, None, "column shape_bias: in none of the runs"),
         (["top1"], {"nobody": "x"}, None, "no model 'nobody' to rename"),
         (["top1"], {}, "nobody", "no model 'nobody' to compare with; there are good"),

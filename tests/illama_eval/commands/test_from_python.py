@@ -1,0 +1,62 @@
+"""`illama_eval.evaluate` with names, files and objects: the same run as the command line's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import illama_eval
+from illama.checkpoint.load import save_checkpoint
+from illama.config import Config
+from illama.model import Model
+from illama.sources import open_source
+from illama_eval.studies import STUDIES
+from illama_eval.subjects.checkpoint import open_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("python") / "small.safetensors"
+    config = Config(image_size=32, patch_size=8, width=12, depth=2, heads=2, classes=10)
+    save_checkpoint(Model(config), path)
+    return path
+
+
+def test_files_and_names_are_enough(checkpoint):
+    run = illama_eval.evaluate(str(checkpoint), data="demo", studies=("rank",), limit=20)
+    assert {row.study for row in run.rows} == {"rank"}
+    assert run.header["source"]["images"] == 20
+
+
+def test_names_and_objects_give_the_same_rows(checkpoint):
+    named = illama_eval.evaluate(checkpoint, data="demo", studies=["accuracy"], limit=20)
+    subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
+    source = open_source("demo").limit(20, 0)
+    made = illama_eval.evaluate(subject, source, [STUDIES["accuracy"]()])
+    assert made.rows == named.rows
+
+
+def test_parameters_of_a_study_are_given_by_its_name(checkpoint):
+    given = {"rank": {"threshold": 0.5}}
+    run = illama_eval.evaluate(checkpoint, data="demo", studies=given, limit=20)
+    assert run.header["identity"]["studies"]["rank"]["threshold"] == 0.5
+
+
+def test_several_models_are_measured_on_the_same_images_and_written(checkpoint, tmp_path):
+    other = open_checkpoint(checkpoint, device=torch.device("cpu"), name="again")
+    models = [checkpoint, other]
+    run = illama_eval.evaluate(models, "demo", ["accuracy"], out=tmp_path / "run", limit=20)
+    assert {row.subject for row in run.rows} == {"small", "again"}
+    assert illama_eval.Run.load(tmp_path / "run").rows == run.rows
+
+
+def test_an_unknown_study_is_named_with_what_was_meant(checkpoint):
+    with pytest.raises(ValueError, match="no study 'ranks'; did you mean rank"):
+        illama_eval.evaluate(checkpoint, data="demo", studies=["ranks"])
+    with pytest.raises(ValueError, match="labels"):
+        illama_eval.evaluate(checkpoint, data="photos", studies=["accuracy"])
+
+
+def test_the_public_names_are_listed_before_they_are_used():
+    assert set(illama_eval.__all__) <= set(dir(illama_eval))
