@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from illama.config import Config
+from illama.incremental import PrefixState, attend_to_prefix
 from illama.layers import Attention, GeluMLP, LayerNorm, Path, RMSNorm, RotaryTable, SwiGLU, attend
 from illama.masking import MASKINGS, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
@@ -262,6 +263,73 @@ class Model(nn.Module):
             previous = used if "previous" in names else None
             del used, softmax
         return tokens
+
+    def extend(self, state: PrefixState | None, strip: Tensor) -> PrefixState:
+        """Return the state after further rows of patches; None is the state before the first.
+
+        `strip` holds the next rows of the normalised images, [image, 3, row, column], whole patches
+        high and as wide as the image. It costs what its own patches cost, and is exact.
+
+        Raises:
+            ValueError: the model is not strictly causal with its class token last, or the strip
+                does not fit below what was seen.
+        """
+        self._check_incremental(state, strip)
+        first = 0 if state is None else state.patches
+        tokens = self.patch_embedding(strip).flatten(2).transpose(1, 2)
+        places = torch.arange(first, first + tokens.shape[1], device=strip.device)
+        _, kept = self._continue(state, tokens, places)
+        return PrefixState(
+            keys=tuple(key for key, _ in kept),
+            values=tuple(value for _, value in kept),
+            patches=first + tokens.shape[1],
+        )
+
+    def read(self, state: PrefixState) -> Tensor:
+        """Return the logits [image, class] that follow from the patches of a state alone."""
+        place = torch.tensor([self.config.class_index], device=state.keys[0].device)
+        token = self.class_token.expand(len(state.keys[0]), -1, -1)
+        tokens, _ = self._continue(state, token, place)
+        logits: Tensor = self.head(self.norm(tokens)[:, 0])
+        return logits
+
+    def _continue(
+        self, state: PrefixState | None, tokens: Tensor, places: Tensor
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the output of the last block for new tokens, and all keys and values by block."""
+        if self.position_embedding is not None:
+            tokens = tokens + self.position_embedding[:, places]
+        rotary = None if self.rotary is None else self.rotary.select(places)
+        kept = []
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            before = None if state is None else (state.keys[index], state.values[index])
+            parts = block.attention.split(block.attention_norm(tokens), rotary)
+            attended, key, value = attend_to_prefix(*parts, before)
+            tokens = block.feed(tokens + block.attention.merge(attended))
+            kept.append((key, value))
+        return tokens, kept
+
+    def _check_incremental(self, state: PrefixState | None, strip: Tensor) -> None:
+        """Raise unless a prefix can be extended exactly, and the strip fits."""
+        config, side = self.config, self.config.image_size
+        if config.masking != "additive" or config.class_token != "last":
+            raise ValueError(
+                f"model: extend needs masking 'additive' and the class token last, not "
+                f"{config.masking!r} and {config.class_token}; the released mask follows the "
+                "softmax over all patches, so earlier states change with every later patch and no "
+                "prefix can be kept exactly; load with masking='additive'"
+            )
+        left = side - (0 if state is None else state.patches // config.grid * config.patch_size)
+        if strip.ndim != 4 or strip.shape[1::2] != (3, side):  # noqa: PLR2004 - [image, 3, row, column]
+            raise ValueError(
+                f"model: expected a strip [image, 3, row, {side}], got {list(strip.shape)}"
+            )
+        if not 0 < strip.shape[2] <= left or strip.shape[2] % config.patch_size:
+            raise ValueError(
+                f"model: a strip of {strip.shape[2]} rows is not of whole patches of "
+                f"{config.patch_size} pixels within the {left} rows that are left"
+            )
 
     def read_off(self, tokens: Tensor, class_index: int) -> Tensor:
         """Return the head's logits of the class token and of the patches' mean, [image, 2, class].

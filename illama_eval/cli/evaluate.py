@@ -113,6 +113,24 @@ def causality(shared: SharedOptions) -> int:
     return measure(shared, "causality", {"causality": {}})
 
 
+@app.command()
+@with_shared
+def anytime(shared: SharedOptions) -> int:
+    """What a model answers after 25, 50 and 75 % of the patches."""
+    from illama_eval.commands.evaluate import measure
+
+    return measure(shared, "anytime", {"anytime": {}})
+
+
+@app.command()
+@with_shared
+def lens(shared: SharedOptions) -> int:
+    """Accuracy of the head and of nearest neighbours, read off after every block."""
+    from illama_eval.commands.evaluate import measure
+
+    return measure(shared, "lens", {"lens": {}})
+
+
 @app.command(name="shape-bias")
 @with_shared
 def shape_bias(

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.agreement import Agreement
+from illama_eval.studies.anytime import Anytime
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.causality import Causality
 from illama_eval.studies.collapse import Collapse
+from illama_eval.studies.lens import Lens
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
@@ -23,6 +25,8 @@ STUDIES: Mapping[str, type[Study]] = {
     "rank": Rank,
     "collapse": Collapse,
     "causality": Causality,
+    "anytime": Anytime,
+    "lens": Lens,
     "agreement": Agreement,
     "segmentation": Segmentation,
 }

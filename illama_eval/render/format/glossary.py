@@ -68,6 +68,13 @@ _METRICS = {
     "rank_of_mean_map_30": "rank of mean map, 30 images",
     "rank_per_image": "rank per image",
     "kept_change": "change of earlier patches",
+    "prefix_top1": "top-1 of first patches",
+    "prefix_agreement": "agreement of first patches",
+    "prefix_ece": "ECE of first patches",
+    "head_class": "head, class token",
+    "head_patches": "head, mean of patches",
+    "knn_class": "neighbours, class token",
+    "knn_patches": "neighbours, mean of patches",
     "class_change": "change of the class token",
     "leaking_images": "images that leak",
     "later_edges": "weights on later keys",
@@ -155,6 +162,23 @@ EXPLAINED: Mapping[str, Explanation] = {
         paper="The mask is called causal and no such test is reported (section 3.3); the released "
         "code multiplies it after the softmax (equation 2).",
         command="illama-eval causality",
+    ),
+    "anytime": Explanation(
+        title="Anytime accuracy",
+        headline=("prefix_top1", "prefix_agreement"),
+        meaning="The model is given the first part of each image alone, row by row from the top, "
+        "and asked for its answer. Models that saw the same parts are compared image by image.",
+        paper="Not reported.",
+        command="illama-eval anytime",
+    ),
+    "lens": Explanation(
+        title="Layer lens",
+        headline=("head_class", "knn_class"),
+        meaning="After every block the final norm and the head are applied as if it were the last, "
+        "to the class token and to the mean of the patches; nearest neighbours read the same "
+        "states without the head.",
+        paper="Not reported.",
+        command="illama-eval lens",
     ),
     "agreement": Explanation(
         title="Agreement with the first model",
@@ -252,6 +276,13 @@ DEFINED: Mapping[str, str] = {
     "massive_ratio": "largest activation of an image over its median one",
     "massive_images": "share of images whose largest activation exceeds 100 and 1000 medians",
     "token_residual": "how much tokens differ from their mean, relative to their size; 0: alike",
+    "prefix_top1": "top-1 when only the first patches are given; mean over 25, 50 and 75 %",
+    "prefix_agreement": "share of images with the answer that the whole image gets",
+    "prefix_ece": "ECE of the answers to the first patches alone",
+    "head_class": "accuracy of the head on the class token after a block",
+    "head_patches": "accuracy of the head on the mean of the patches after a block",
+    "knn_class": "accuracy of nearest neighbours by the class token after a block",
+    "knn_patches": "accuracy of nearest neighbours by the mean of the patches after a block",
     "kept_change": "relative change of the earlier patches' states when later ones are replaced, "
     "in the block where it is largest",
     "class_change": "the same of the class token's state, which may depend on all patches",
