@@ -34,7 +34,8 @@ FAMILIES = (
     "vision_transformer_sam",
 )
 """timm's modules of architectures that are called vision transformers by their own authors."""
-PATCHES = 6
+PATCHES, PATCHES_OF_SAM = 6, 28
+"""Patches along a side; SAM's windows are 14 wide, and there should be several."""
 SMALL = {"depth": 2, "embed_dim": 192, "num_heads": 3}
 SIZES: tuple[tuple[dict[str, int], bool], ...] = (
     (SMALL, True),
@@ -100,7 +101,8 @@ def build(name: str) -> tuple[Any, int]:
     """Return the architecture with random weights, in evaluation mode, and its input size."""
     timm = importlib.import_module("timm")
     patch = re.search(r"(?:patch|_p|_r\d*_s)(\d+)", name)
-    few = PATCHES * int(patch.group(1) if patch else 16)
+    side = PATCHES_OF_SAM if name.startswith("samvit") else PATCHES
+    few = side * int(patch.group(1) if patch else 16)
     torch.manual_seed(0)
     refusals = []
     for given, shrinks in SIZES:
