@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from dataclasses import replace
 
@@ -185,3 +186,18 @@ def test_a_shallow_model_has_no_last_four_blocks(tmp_path, source):
     with pytest.raises(SubjectError, match="last4 needs 4"):
         extract(make_subject(depth=2), source, "last4", tmp_path)
     assert features_module.LAST == 4
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_kept(tmp_path, source):
+    subject = make_subject()
+    kept = extract(subject, source.limit(4, 0), "class", tmp_path).values.copy()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # as a disk that is full after 1 kB
+    try:
+        with pytest.raises(SubjectError, match="no room for 30 features of 96 bytes"):
+            extract(subject, source, "class", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob("*.half.npy"))
+    assert np.array_equal(extract(subject, source.limit(4, 0), "class", tmp_path).values, kept)
+    assert len(extract(subject, source, "class", tmp_path).values) == len(source)

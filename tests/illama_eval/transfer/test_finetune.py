@@ -6,10 +6,11 @@ import torch
 from illama import load
 from illama.config import Config
 from illama.model import Model
+from illama.training.recipe import RecipeError
 from illama.transforms import evaluation_transform
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
-from illama_eval.transfer.finetune import make_recipe, write_start
+from illama_eval.transfer.finetune import count_broken, make_recipe, result_of_training, write_start
 from illama_eval.transfer.splits import open_split
 
 
@@ -38,3 +39,26 @@ def test_a_size_of_its_own_is_not_fine_tuned(tmp_path):
     base = ModelSubject(name="own", model=model, transform=evaluation_transform(32, "model"))
     with pytest.raises(SubjectError, match="none of the sizes tiny, small"):
         make_recipe(base, tmp_path, open_split("digits"), "quick", (), 0)
+
+
+@pytest.mark.parametrize(
+    "change", ["start=other.pth", "classes=3", "data=digits", "task=segmentation", "size=tiny"]
+)
+def test_what_the_checkpoint_and_the_images_decide_is_not_set(tmp_path, change):
+    model = Model(Config.at("soft-mask", "nano", classes=7))
+    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32, "model"))
+    with pytest.raises(RecipeError, match=f"follows from .*; leave {change} out"):
+        make_recipe(base, tmp_path, open_split("digits"), "quick", (change,), 0)
+
+
+def test_unreadable_training_images_are_counted(tmp_path):
+    pair = open_split("digits")
+    train = pair.train
+    lines = [f"{train.split}: {one}: cut: short" for one in train.ids[:2]]
+    lines.append(f"{pair.test.split}: {pair.test.ids[0]}: cut short")
+    assert count_broken(tmp_path, train) == 0
+    (tmp_path / "broken.txt").write_text("\n".join(lines) + "\n")
+    assert count_broken(tmp_path, train) == 2
+    images = result_of_training(pair, [{"test_acc1_at_0": 50.0}], broken=2).rows[0]
+    assert images.value == len(train) - 2
+    assert images.reason == "2 unreadable ones left out"

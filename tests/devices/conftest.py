@@ -1,0 +1,168 @@
+"""Tensors that say they are on cuda:0 and compute on the CPU; mixed devices raise, as on a GPU.
+
+They show where code forgets a device. They show neither kernels nor speed, and no backward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
+"""Operations whose indices may be on the CPU where the indexed tensor is on a GPU."""
+CUDA: dict[str, Any] = {
+    "_lazy_init": None,
+    "is_available": True,
+    "device_count": 1,
+    "set_device": None,
+    "current_device": 0,
+    "get_device_name": "pretended",
+    "max_memory_allocated": 0,
+    "empty_cache": None,
+    "synchronize": None,
+    "get_device_capability": (9, 0),
+}
+"""Functions of torch.cuda, and what they return here."""
+
+
+class Pretended(Tensor):
+    """A tensor that says it is on cuda:0."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> Self:
+        made: Self = torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            requires_grad=held.requires_grad,
+            device=torch.device("cuda", 0),
+        )
+        made.held = held
+        return made
+
+    def __repr__(self) -> str:
+        return f"Pretended({self.held})"
+
+    def tolist(self) -> Any:
+        return self.held.tolist()
+
+    def numpy(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _compute(func, args, kwargs or {})
+
+
+class _Dispatch(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _compute(func, args, kwargs or {})
+
+
+def _compute(func: Any, args: Any, kwargs: Any) -> Any:
+    """Do an operation on the CPU; its result is where it would be."""
+    name = func._schema.name.removeprefix("aten::")
+    tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+    pretended = any(map(_is_pretended, tensors))
+    target = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
+    plain_args, plain = tree_map(_held, (args, kwargs))
+    plain = {**plain, **({"device": torch.device("cpu")} if target == "cuda" else {})}
+    plain.pop("pin_memory", None)
+    if pretended and name not in {"_to_copy", "copy_"}:
+        _check_devices(name, args, tensors)
+    result = func(*plain_args, **plain)
+    if target == "cpu" or not (pretended or target == "cuda"):
+        return args[0] if name == "copy_" else result
+    if name.endswith("_") and isinstance(args[0], Tensor):
+        return args[0]
+    return kwargs["out"] if "out" in kwargs else tree_map(_pretend, result)
+
+
+def _check_devices(name: str, args: Any, tensors: list[Tensor]) -> None:
+    if name in INDEXING:
+        wrong = [] if _is_pretended(args[0]) else [args[0]]
+    else:
+        wrong = [each for each in tensors if each.dim() and not _is_pretended(each)]
+    if wrong:
+        shapes = [tuple(each.shape) for each in wrong]
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device: {name} has CPU tensors {shapes}"
+        )
+
+
+def _is_pretended(value: Tensor) -> bool:
+    return isinstance(value, Pretended) or getattr(value, "pretended", False)
+
+
+def _held(value: Any) -> Any:
+    return value.held if isinstance(value, Pretended) else value
+
+
+def _pretend(value: Any) -> Any:
+    if not isinstance(value, Tensor) or isinstance(value, Pretended):
+        return value
+    if value.layout != torch.strided:  # a wrapper cannot be sparse
+        value.pretended = True  # type: ignore[attr-defined]
+        return value
+    return Pretended(value)
+
+
+@pytest.fixture(scope="session")
+def on(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    """Return the context in which a device exists: nothing to do for `cpu`, pretended for `cuda`.
+
+    Without a compiler for torch's device guard, the tests are skipped.
+    """
+    _load_guard(tmp_path_factory.mktemp("guard"))
+    return lambda device: _pretend_cuda() if device == "cuda" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _pretend_cuda() -> Iterator[None]:
+    """Let `cuda` be a device."""
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    torch._C._set_only_lift_cpu_tensors(True)
+    try:
+        with contextlib.ExitStack() as stack:
+            for name, value in CUDA.items():
+                stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, v=value: v))
+            stack.enter_context(_Dispatch())
+            yield
+    finally:
+        torch._C._set_only_lift_cpu_tensors(False)
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+def _load_guard(folder: Path) -> None:
+    """Build the device guard and load it, or skip the test with the reason."""
+    if torch.version.cuda is not None:
+        pytest.skip("this torch has CUDA; tests/gpu shows more")
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler, which the pretended CUDA device needs")
+    torch_folder = Path(torch.__file__).parent
+    source, made = Path(__file__).with_name("guard.cpp"), folder / "guard.so"
+    words = [compiler, "-shared", "-fPIC", "-std=c++17", f"-I{torch_folder}/include", source]
+    words += [f"-L{torch_folder}/lib", "-lc10", "-o", made]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"the device guard does not compile: {done.stderr.splitlines()[0]}")
+    ctypes.CDLL(str(made))
