@@ -41,7 +41,7 @@ def _what(path: Path) -> str:
     if kind == ".npy":
         return "is one array (.npy); save images and labels together with numpy.savez as .npz"
     if kind in _ARCHIVES:
-        return f"is an archive ({kind}); unpack it and give the folder"
+        return f"is not a folder, .tar or .npz but {kind}; unpack other archives first"
     if kind in {".pth", ".pt", ".safetensors", ".bin", ".ckpt"}:
         return "is a checkpoint; give it as an argument, and images with --data"
     return "is not a folder, .tar or .npz of images"

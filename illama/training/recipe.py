@@ -237,6 +237,6 @@ def find_recipe(name: str) -> Recipe:
         RecipeError: there is none of this name.
     """
     if name not in RECIPES:
-        hint = did_you_mean(name, RECIPES) or f"; there are {', '.join(RECIPES)}"
-        raise RecipeError(f"no recipe {name!r}{hint}")
+        hint = did_you_mean(name, RECIPES)
+        raise RecipeError(f"no recipe {name!r}; there are {', '.join(RECIPES)}{hint}")
     return RECIPES[name]

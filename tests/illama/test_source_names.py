@@ -22,7 +22,7 @@ def test_the_names_are_those_of_the_sources():
         ("photo.jpg", "is a single image; give the folder"),
         ("drawing.PNG", "is a single image"),
         ("array.npy", "one array (.npy)"),
-        ("set.zip", "unpack it"),
+        ("set.zip", "unpack other archives first"),
         ("model.pth", "is a checkpoint"),
         ("notes.txt", "is not a folder, .tar or .npz"),
     ],
