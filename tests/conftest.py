@@ -105,10 +105,13 @@ MOST_WORKERS = 4
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker per core for folders of tests; none, with nothing to start, for files."""
-    if any(Path(words.partition("::")[0]).is_file() for words in config.args):
-        return 0
-    return min(MOST_WORKERS, os.cpu_count() or 1)
+    """Return one worker per core for folders of tests; none, with nothing to start, for files.
+
+    Tests of a GPU run in one process, for they measure its memory.
+    """
+    by_file = any(Path(words.partition("::")[0]).is_file() for words in config.args)
+    on_gpu = "gpu" in config.option.markexpr.replace("not gpu", "")
+    return 0 if by_file or on_gpu else min(MOST_WORKERS, os.cpu_count() or 1)
 
 
 PREFACE = """
