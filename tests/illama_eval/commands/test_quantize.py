@@ -199,7 +199,7 @@ def test_calibrating_on_the_reported_images_is_refused(command, golden_checkpoin
         20,
     )
     assert code == 3
-    assert "shares images with the reported ones" in err
+    assert "20 of 20 images are among the reported ones" in err
 
 
 @pytest.mark.parametrize("words", [["--bits", 5], ["--bits", 8, "--scheme", "w4"]], ids=str)
