@@ -32,6 +32,9 @@ STEPS = 60
 PRECISION = 1e-12
 """Relative change of 1/T at which the search ends."""
 
+BISECTIONS = 30
+"""Halvings of the space between two points of GRID."""
+
 CHUNK = 2**21
 """Logits that are in work at a time: bounds the memory."""
 
@@ -294,10 +297,22 @@ def scale_by_logits(
 
 
 def refit(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Return the log of each replicate's temperature less that of the first one, [replicate]."""
-    sums, used = sum_losses(logits, labels, GRID, weights), count_fitted(logits, labels)
-    fits = [LossCurve(sums=each, images=used).fit() for each in sums]
-    found = torch.tensor([fit.temperature for fit in fits], dtype=torch.float64).log()
+    """Return the log of each replicate's temperature less that of the first one, [replicate].
+
+    Between the points of GRID the slope of the loss is a cubic Hermite curve.
+    """
+    slopes, curvatures = sum_losses(logits, labels, GRID, weights)[..., 1:].unbind(-1)
+    place = ((slopes < 0).sum(1) - 1).clamp(0, len(GRID) - 2)[:, None]
+    width = (GRID[place + 1] - GRID[place])[:, 0]
+    ends = [side.gather(1, place + step)[:, 0] for side in (slopes, curvatures) for step in (0, 1)]
+    start, end, rise, end_rise = ends[0], ends[1], width * ends[2], width * ends[3]
+    low, high = torch.zeros_like(start), torch.ones_like(start)
+    for _ in range(BISECTIONS):
+        x = (low + high) / 2
+        bend = (1 - x) * (rise - end + start) + x * (end - start - end_rise)
+        below = start + x * (end - start) + x * (1 - x) * bend < 0
+        low, high = torch.where(below, x, low), torch.where(below, high, x)
+    found = -(GRID[place[:, 0]] + low * width).log()
     return found - found[0]
 
 

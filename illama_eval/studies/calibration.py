@@ -39,6 +39,7 @@ from illama_eval.functional.reliability import (
 )
 from illama_eval.functional.temperature import (
     GRID,
+    Fit,
     Scaling,
     count_fitted,
     scale_by_curves,
@@ -191,6 +192,10 @@ class Calibration:
         """Return which half, 0 or 1, each image belongs to; a group is not divided."""
         units = units if units.ndim == 1 else units[:, 0]
         return units & 1 if self.split == "hash" else (positions >= count // 2).long()
+
+    def fitted(self, total: Sums) -> Mapping[int, Fit]:
+        """Return, for each half that is scored, the temperature fitted on the other."""
+        return self._scale(total, _read_images(total)).fits
 
     def _scale(self, total: Sums, seen: Scored) -> Scaling:
         """Return what each half's temperature makes of the images it was not fitted on."""

@@ -51,7 +51,7 @@ class ShapeBias:
     metrics: ClassVar[Mapping[str, Metric]] = {
         "shape_bias": Metric(tolerance=1e-2, interval="share"),
         "shape_bias_wilson": Metric(),
-        "shape_bias_macro": Metric(),
+        "shape_bias_macro": Metric(interval="share"),
         "undecided": Metric(better="lower", interval="wilson"),
         "category_accuracy": Metric(better="higher", tolerance=5e-3, interval="wilson"),
         "shape_decisions": Metric(unit="images"),
