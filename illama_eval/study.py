@@ -21,12 +21,13 @@ Sums: TypeAlias = dict[str, Tensor]
 are dense records, [images of the source], and are written to per_image.npz."""
 
 
-Interval: TypeAlias = Literal["student", "share", "wilson", "basic"]
+Interval: TypeAlias = Literal["student", "share", "wilson", "basic", "jackknife"]
 """How the interval of a metric is made. `student`: from the deviation and skewness of its
 replicates. `share`: the same, of what is averaged over images and lies between 0 and 1; where all
 images are at the same end, Wilson's. `wilson`: of the share of images with a property. `basic`: of
 what resampling biases; its study gives the interval of one run, and a comparison reflects the
-replicates of the difference about it."""
+replicates of the difference about it. `jackknife`: of a value that is no mean over images, over
+groups of images; its study gives it."""
 
 ENDS: Mapping[str, tuple[float, float]] = {
     "fraction": (0.0, 1.0),
@@ -162,7 +163,7 @@ def row(
     if not why:
         low, high = interval or _interval(estimate, numbers[1:], declared, images)
         least, largest = declared.ends
-        low, high = max(min(low, estimate), least), min(max(high, estimate), largest)
+        low, high = min(max(low, least), estimate), max(min(high, largest), estimate)
     return Row(
         metric=metric,
         value=estimate,

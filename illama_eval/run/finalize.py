@@ -17,7 +17,7 @@ from illama_eval.results import ResultError, Row, Run
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
-from illama_eval.statistics import percentile_interval, widen
+from illama_eval.statistics import student_interval
 from illama_eval.study import Metric, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 
@@ -172,7 +172,7 @@ def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator
                 row = with_group_interval(given, metrics[study][given.metric], min(groups))
             note = _over_all(row, unreadable) if study == "accuracy" else ""
             yield replace(
-                row,
+                checked(row),
                 subject=name,
                 source=job.source.name,
                 study=study,
@@ -180,19 +180,32 @@ def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator
             )
 
 
+def checked(row: Row) -> Row:
+    """Return a row, whose interval holds its value.
+
+    Raises:
+        ValueError: it does not; the study is wrong.
+    """
+    if row.value is None or row.low is None or row.high is None:
+        return row
+    if not row.low <= row.value <= row.high:
+        raise ValueError(f"{row.metric} {row.value} is outside {row.low} to {row.high} ({row.at})")
+    return row
+
+
 def with_group_interval(row: Row, declared: Metric, groups: int) -> Row:
     """Return a row of images in groups: its interval comes from replicates, or there is none.
 
     Wilson's and other intervals of counts hold for independent images alone, and so do those of
-    binned errors.
+    binned errors and of mean maps.
     """
     if row.low is None or row.value is None:
         return row
-    if row.replicates is None or declared.interval == "basic":
+    if row.replicates is None or declared.interval in {"basic", "jackknife"}:
         return replace(row, low=None, high=None, reason=NOT_INDEPENDENT)
-    low, high = widen(row.value, *percentile_interval(row.replicates), groups)
+    low, high = student_interval(row.value, row.replicates, groups)
     least, largest = declared.ends
-    low, high = max(least, min(low, row.value)), min(largest, max(high, row.value))
+    low, high = min(max(low, least), row.value), max(min(high, largest), row.value)
     return replace(row, low=low, high=high)
 
 

@@ -43,6 +43,8 @@ ENERGY = 0.9
 INDICES = frozenset({"rank_of_mean_map", "energy_rank"})
 """Metrics that are whole numbers of one head, and smooth only as a mean over many."""
 
+OF_MEAN_MAP = Metric(unit="index", interval="jackknife")
+
 FEWEST_GROUPS = 9
 """Values of a jackknife, that of all images included, from which its interval is given."""
 
@@ -68,12 +70,12 @@ class Rank:
     wants: ClassVar[frozenset[str]] = frozenset({"used", "softmax"})
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "rank_of_mean_map": Metric(unit="index"),
-        "rank_of_mean_map_30": Metric(unit="index"),
+        "rank_of_mean_map": OF_MEAN_MAP,
+        "rank_of_mean_map_30": OF_MEAN_MAP,
         "rank_per_image": Metric(unit="index"),
-        "effective_rank": Metric(unit="index"),
-        "stable_rank": Metric(unit="index"),
-        "energy_rank": Metric(unit="index"),
+        "effective_rank": OF_MEAN_MAP,
+        "stable_rank": OF_MEAN_MAP,
+        "energy_rank": OF_MEAN_MAP,
     }
 
     def __post_init__(self) -> None:

@@ -243,6 +243,16 @@ def test_rows_carry_the_declared_unit_and_a_reason_where_they_lack_a_number(name
 
 
 @every_study
+@pytest.mark.parametrize("images", [[3, 17], range(IMAGES)], ids=["two", "all"])
+def test_no_estimate_is_outside_its_interval(name, images, total_over):
+    for study in options(name):
+        rows = study.summarize(total_over(study, [images])).rows
+        for row in rows:
+            if row.low is not None or row.high is not None:
+                assert row.low <= row.value <= row.high, row
+
+
+@every_study
 def test_a_study_is_listed_under_its_name_and_asks_for_something(name):
     assert STUDIES[name].name == name
     assert STUDIES[name].wants

@@ -13,7 +13,7 @@ from illama_eval.compare.comparison import compare_paths
 from illama_eval.results import ResultError, Row, Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.finalize import NOT_INDEPENDENT, with_group_interval
-from illama_eval.statistics import percentile_interval, widen
+from illama_eval.statistics import student_interval
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
 from illama_eval.study import Metric
@@ -58,7 +58,7 @@ def test_intervals_by_groups_are_wider_and_the_values_are_the_same(measured):
 def test_no_interval_assumes_independent_images(measured):
     videos = Run.load(measured[1])
     top1 = videos.value("accuracy", "top1")
-    found = widen(top1.value, *percentile_interval(top1.replicates), VIDEOS)
+    found = student_interval(top1.value, top1.replicates, VIDEOS)
     assert (top1.low, top1.high) == found
     bins = [row for row in videos.rows if row.metric == "bin_accuracy"]
     assert {row.low for row in bins} == {None}
@@ -84,4 +84,4 @@ def test_where_none_is_known_by_groups_there_is_no_interval():
     binned = with_group_interval(spread, Metric(interval="basic"), 4)
     assert (binned.low, binned.replicates is None) == (None, False)
     found = with_group_interval(spread, Metric(interval="wilson"), 4)
-    assert (found.low, found.high) == widen(0.5, *percentile_interval(spread.replicates), 4)
+    assert (found.low, found.high) == student_interval(0.5, spread.replicates, 4)
