@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from illama.observation import Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
+from illama.observation import Batch, Changed, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama_eval.bootstrap import weights_of
 from illama_eval.cue_conflict import Observer
 from illama_eval.functional.reliability import bin_by_rank, bin_by_width
@@ -35,18 +35,16 @@ from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, Sums, accumulate
 
 SIZES = (30, 100, 359, 2000)
-DRAWS: Mapping[str, Sequence[int]] = {
-    "accuracy": (60, 60, 40, 24),
-    "collapse": (60, 60, 40, 24),
-    "calibration": (40, 30, 20, 8),
-}
+DRAWS: Mapping[str, Sequence[int]] = {"accuracy": (60, 60, 40, 24), "calibration": (40, 30, 20, 8)}
 """Draws of each scene at each of SIZES, by study; of other studies those of OTHERS."""
-OTHERS = (40, 40, 20, 10)
-VERY_MANY = 60_000
-"""Images of the truth."""
+OTHERS = (24, 24, 12, 8)
+VERY_MANY, MANY = 60_000, 20_000
+"""Images of the truth: of predictions, and of what takes longer to make up."""
 CHUNK = 2000
 KNOWN, SEVEN = 20_000, 7
 """Pictures that the observer has seen, and of ten, how many it gets right."""
+LEAKING = 0.8
+"""Share of the images whose earlier states change at all."""
 CLASSES, TOKENS, HEADS, CHANNELS = 10, 17, 2, 8
 RARELY = 0.1
 """Share of the draws that print an interval below which its coverage is not judged."""
@@ -169,6 +167,26 @@ def show_attention(strength: float, outliers: float) -> Callable[[torch.Generato
     return show
 
 
+def show_replaced(leak: float) -> Callable[[torch.Generator, int], Shown]:
+    """Return a model whose earlier states change, by other amounts, with later patches."""
+
+    def show(random: torch.Generator, images: int) -> Shown:
+        draw = lambda *shape: torch.randn(images, *shape, generator=random)  # noqa: E731
+        tokens, kept = draw(TOKENS, CHANNELS), torch.randint(1, 4, (images,), generator=random)
+        plain = _layer(1, draw(HEADS, TOKENS, TOKENS).softmax(-1), tokens=tokens)
+        leaks = torch.rand(images, 1, 1, generator=random) < LEAKING
+        moved = tokens + leaks * leak * draw(1, 1).exp() * draw(TOKENS, CHANNELS)
+        changed = Changed(
+            probe=STUDIES["causality"]().probes[0].name, kept=4 * kept, original=plain
+        )
+        return Shown(
+            (plain, replace(plain, tokens=moved, changed=changed), OutputSeen()),
+            torch.zeros(images, dtype=torch.int64),
+        )
+
+    return show
+
+
 def _layer(index: int, softmax: Tensor, **more: Any) -> LayerSeen:
     factor = torch.ones(TOKENS, TOKENS).tril()
     previous = more.pop("previous", None)
@@ -252,6 +270,9 @@ def scenes() -> dict[str, tuple[Scene, ...]]:
         ),
         "rank": _each(Rank(), attention, show_attention),
         "collapse": _each(STUDIES["collapse"](), attention, show_attention),
+        "causality": _each(
+            STUDIES["causality"](), {"small leak": (0.01,), "large leak": (1.0,)}, show_replaced
+        ),
         "agreement": _each(STUDIES["agreement"](), {"close": (0.05,), "far": (1.0,)}, show_pairs),
         "segmentation": (Scene("patches", Segmentation(names=tuple("abcd")), show_segments, 1.0),),
     }
@@ -282,14 +303,19 @@ def observe(scene: Scene, random: torch.Generator, images: int, *, once: bool = 
     total: Sums = {}
     for piece in shown.pieces:
         other = None if piece.reference is None else replace(piece.reference, batch=batch)
-        accumulate(total, scene.study.measure(replace(piece, batch=batch, reference=other)))
+        seen = replace(piece, batch=batch, reference=other)
+        if isinstance(seen, LayerSeen) and seen.changed is not None:
+            original = replace(seen.changed.original, batch=batch)
+            seen = replace(seen, changed=replace(seen.changed, original=original))
+        accumulate(total, scene.study.measure(seen))
     return total
 
 
 def find_truth(scene: Scene, random: torch.Generator) -> dict[Place, float | None]:
     """Return what very many images show."""
     total: Sums = {}
-    for _ in range(VERY_MANY // CHUNK):
+    images = VERY_MANY if scene.study.name == "accuracy" else MANY
+    for _ in range(images // CHUNK):
         sums = observe(scene, random, CHUNK, once=True)
         accumulate(total, {k: v for k, v in sums.items() if not k.startswith("image/")})
     return {_place(row): row.value for row in scene.study.summarize(total).rows}

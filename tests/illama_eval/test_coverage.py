@@ -253,7 +253,7 @@ def test_every_metric_is_simulated_and_its_coverage_documented(simulation, study
 @pytest.mark.slow
 @pytest.mark.parametrize("study", [name for name in STUDIES if name != "segmentation"])
 def test_the_intervals_of_few_images_cover(simulation, study, monkeypatch):
-    monkeypatch.setattr(simulation, "VERY_MANY", 10_000)
+    monkeypatch.setattr(simulation, "MANY", 10_000)
     found = simulation.simulate(study, (30,), {30: 20})
     judged = {key: tally for key, tally in found.items() if tally.printed >= 20}
     # 13 of 20 or fewer: once in 4,000 where 95 % cover, once in 400 where 90 % do
