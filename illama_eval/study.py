@@ -47,6 +47,8 @@ class Metric:
     tolerance: float = 0.0
     """Change that a gate lets pass."""
     interval: Interval = "student"
+    paired: bool = True
+    """Whether its interval comes with replicates, by which two runs are paired."""
     least_images: int = 2
     """Images below which the interval is known not to cover, so that none is given."""
 

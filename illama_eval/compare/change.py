@@ -167,8 +167,9 @@ def find_change(
         known = all(_is_near_calibrated(key, each) for each in (*baseline, *candidate))
         change = replace(change, calibrated=known)
     first, last = ([row for row in side if row is not None] for side in (before, after))
-    change = replace(change, undecidable=_find_doubt([*first, *last]))
-    return _with_seeds(_with_images(change, first, last, declared.interval), first, last)
+    if declared.paired:
+        change = replace(change, undecidable=_find_doubt([*first, *last]))
+    return _with_seeds(_with_images(change, first, last, declared), first, last)
 
 
 def _find_problem(
@@ -219,6 +220,8 @@ class _Declared:
     better: Literal["higher", "lower"] | None
     tolerance: float
     interval: Literal["basic", "percentile"]
+    paired: bool
+    """Whether its interval comes with replicates."""
 
 
 def _read_declaration(runs: Iterable[SubjectRun], row: Row) -> _Declared:
@@ -234,6 +237,7 @@ def _read_declaration(runs: Iterable[SubjectRun], row: Row) -> _Declared:
         better=better if better in {"higher", "lower"} else None,
         tolerance=float(tolerance or 0.0) if usable else 0.0,
         interval="basic" if declared.get("interval") == "basic" else "percentile",
+        paired=declared.get("paired") is not False,
     )
 
 
@@ -245,17 +249,20 @@ def _is_near_calibrated(key: Key, measured: SubjectRun) -> bool:
 
 
 def _with_images(
-    change: Change, before: Sequence[Row], after: Sequence[Row], interval: str
+    change: Change, before: Sequence[Row], after: Sequence[Row], declared: _Declared
 ) -> Change:
     """Return the change with its difference and, from replicates, its interval over images."""
+    interval, paired = declared.interval, declared.paired
     replicates = [_pool(side) for side in (before, after)]
     first, last = change.baseline, change.candidate
     assert first is not None
     assert last is not None
     if _equal(np.array(first), np.array(last)) and _equal(*replicates):
         last, replicates[1] = first, replicates[0]
+    apart = _find_apart(before, after)
     if replicates[0] is None or replicates[1] is None:
-        return replace(change, difference=last - first)
+        low, high = (None if paired else apart) or (None, None)
+        return replace(change, difference=last - first, low=low, high=high)
     try:
         found = paired_difference(
             first, last, replicates[0], replicates[1], interval, units=change.units
@@ -264,14 +271,33 @@ def _with_images(
         raise ResultError(
             f"{change.study}.{change.metric}: damaged replicates ({problem})"
         ) from problem
+    low, high = found.low, found.high
+    if interval == "basic" and apart and any(not row.low for row in (*before, *after)):
+        low, high = min(low, apart[0]), max(high, apart[1])
     return replace(
         change,
         difference=found.value,
-        low=found.low,
-        high=found.high,
+        low=low,
+        high=high,
         p=found.p,
         detectable=Z_POWER * found.deviation,
     )
+
+
+def _find_apart(before: Sequence[Row], after: Sequence[Row]) -> tuple[float, float] | None:
+    """Return the interval of a difference from those of both sides, as if nothing paired them.
+
+    It holds whatever the two have in common. For errors that may be zero it stands for the
+    reflected replicates, which do not cover there.
+    """
+    sides = [
+        (_mean([row.low for row in side]), _mean([row.high for row in side]))
+        for side in (before, after)
+    ]
+    (low, high), (next_low, next_high) = sides
+    if low is None or high is None or next_low is None or next_high is None:
+        return None
+    return next_low - high, next_high - low
 
 
 def _with_seeds(change: Change, before: Sequence[Row], after: Sequence[Row]) -> Change:

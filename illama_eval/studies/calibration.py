@@ -66,6 +66,12 @@ UNCOVERED = "no interval: none is known that covers near calibration"
 
 FIXED = "the temperature is not fitted again in the replicates"
 
+LEAST_SCALED = 100
+"""Images from which the interval of a scaled error covers (docs/coverage.md)."""
+
+LEAST_WRONG_TO_FIT = 30
+"""Wrong answers from which the interval of a temperature covers (docs/coverage.md)."""
+
 BINNED = Metric(better="lower", tolerance=2e-3, interval="basic")
 LOSS = Metric(unit="nats", better="lower", tolerance=5e-3)
 
@@ -102,14 +108,16 @@ class Calibration:
         "confidence": Metric(),
         "aurc": Metric(better="lower", tolerance=2e-3),
         "temperature": Metric(unit="factor"),
-        "ece_scaled": BINNED,
+        "ece_scaled": Metric(
+            better="lower", tolerance=2e-3, interval="basic", least_images=LEAST_SCALED
+        ),
         "calibrated_p_scaled": Metric(unit="p"),
         "nll_scaled": LOSS,
         "ece_unscaled": BINNED,
         "nll_unscaled": LOSS,
         "bin_images": Metric(unit="images"),
         "bin_confidence": Metric(),
-        "bin_accuracy": Metric(),
+        "bin_accuracy": Metric(paired=False),
     }
 
     def __post_init__(self) -> None:
@@ -256,7 +264,7 @@ def _find_errors(seen: Scored, table: Table, class_bins: Tensor) -> Iterator[Row
     yield _row("mce", right.gaps.amax(-1)[0], images, _join(place, UNCOVERED))
     yield _row("rmsce", right.root_mean_square()[0], images, UNCOVERED)
     yield _row("rmsce_debiased", right.debiased_root_mean_square()[0], images, UNCOVERED)
-    yield _error_row("classwise_ece", join_classes(class_bins), images, single=True)
+    yield _row("classwise_ece", join_classes(class_bins).error()[0], images, UNCOVERED)
     few = _few_wrong(seen)
     yield _row("nll", table.nll, images, withheld=few)
     yield _row("brier", table.brier, images, withheld=few)
@@ -267,7 +275,10 @@ def _find_errors(seen: Scored, table: Table, class_bins: Tensor) -> Iterator[Row
 def _find_scaled(scaling: Scaling, after: Table | None) -> Iterator[Row]:
     """Yield the temperature, and the errors with it."""
     images, why, few = scaling.before.images, scaling.problem or FIXED, _few_wrong(scaling.before)
+    wrong = images - int(scaling.before.correct.sum())
     bound = "the search ended at a bound" if any(fit.note for fit in scaling.fits.values()) else ""
+    if wrong < LEAST_WRONG_TO_FIT:
+        bound = f"with fewer than {LEAST_WRONG_TO_FIT} wrong answers it would not cover"
     temperature = scaling.temperature if scaling.replicates is None else scaling.replicates
     yield _row("temperature", temperature, scaling.fitted, scaling.notes, withheld=bound)
     if after is None:
@@ -367,13 +378,10 @@ def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verd
     )
 
 
-def _error_row(
-    metric: str, bins: Bins, images: int, reason: str = "", *, single: bool = False
-) -> Row:
+def _error_row(metric: str, bins: Bins, images: int, reason: str = "") -> Row:
     """Return the row of an expected calibration error, with the interval that covers."""
-    declared, error = Calibration.metrics[metric], bins.error()
-    values, interval = error[0] if single else error, bins.error_interval()
-    return row(metric, values, images, declared=declared, reason=reason, interval=interval)
+    declared, interval = Calibration.metrics[metric], bins.error_interval()
+    return row(metric, bins.error(), images, declared=declared, reason=reason, interval=interval)
 
 
 def _row(

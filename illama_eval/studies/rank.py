@@ -71,7 +71,7 @@ class Rank:
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "rank_of_mean_map": OF_MEAN_MAP,
-        "rank_of_mean_map_30": OF_MEAN_MAP,
+        "rank_of_mean_map_30": Metric(unit="index", interval="jackknife", paired=False),
         "rank_per_image": Metric(unit="index"),
         "effective_rank": OF_MEAN_MAP,
         "stable_rank": OF_MEAN_MAP,

@@ -50,13 +50,13 @@ class ShapeBias:
     requires: ClassVar[frozenset[str]] = frozenset({"cues"})
     metrics: ClassVar[Mapping[str, Metric]] = {
         "shape_bias": Metric(tolerance=1e-2, interval="share"),
-        "shape_bias_wilson": Metric(),
+        "shape_bias_wilson": Metric(paired=False),
         "shape_bias_macro": Metric(interval="share"),
         "undecided": Metric(better="lower", interval="wilson"),
         "category_accuracy": Metric(better="higher", tolerance=5e-3, interval="wilson"),
         "shape_decisions": Metric(unit="images"),
         "texture_decisions": Metric(unit="images"),
-        "error_consistency": Metric(unit="kappa", better="higher"),
+        "error_consistency": Metric(unit="kappa", better="higher", least_images=100),
         "nonfinite": Metric(unit="images", better="lower"),
     }
 

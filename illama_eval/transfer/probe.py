@@ -33,7 +33,7 @@ Shots: TypeAlias = "int | Literal['all']"
 STUDY = "transfer"
 METRICS: Mapping[str, Metric] = {
     "top1": Metric(better="higher", tolerance=1e-2, interval="wilson"),
-    "top1_over_draws": Metric(better="higher"),
+    "top1_over_draws": Metric(better="higher", paired=False),
     "held_out_top1": Metric(better="higher", tolerance=1e-2, interval="wilson"),
     "chosen_c": Metric(unit="factor"),
     "neighbours": Metric(unit="images"),
