@@ -238,16 +238,13 @@ def simulation():
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_metric_is_simulated_and_its_coverage_documented(simulation, study):
+def test_every_metric_of_every_study_is_simulated(simulation, study):
     random, rows = torch.Generator().manual_seed(0), []
     scenes = simulation.scenes()[study]
     for scene in (scenes[0], scenes[-1]):
         total = simulation.observe(scene, random, AMONG.get(study, 60))
         rows += scene.study.summarize(total).rows
     assert {row.metric for row in rows} == set(STUDIES[study].metrics)
-    document = (ROOT / "docs/coverage.md").read_text("utf-8")
-    for metric in {row.metric for row in rows if row.low is not None}:
-        assert f"| {study} | {metric} |" in document
 
 
 @pytest.mark.slow
