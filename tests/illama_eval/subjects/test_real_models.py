@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from illama.sources import open_source
+from illama_eval.commands.labels import fit_labels
 from illama_eval.results import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.studies.accuracy import Accuracy
@@ -80,7 +81,8 @@ def test_a_network_without_attention_has_accuracy_and_says_why_it_has_no_rank(
 ) -> None:
     lite = subject(LITE)
     assert "attention is not seen: no module" in lite.describe()["notes"][0]
-    source = open_source(str(shared / "data" / "imagenet_sample")).for_head(1000)
+    source = open_source(str(shared / "data" / "imagenet_sample"))
+    source = fit_labels(source, [lite], needed=True)
     run = evaluate(lite, source, [Accuracy()])
     found = {row.metric: row.value for row in run.rows if not row.at}
     assert found["top1"] == pytest.approx(0.89, abs=0.011)
