@@ -78,7 +78,7 @@ def _rows(run: Run, subject: str, studies: Sequence[str]) -> Iterator[Row]:
         if len(studies) <= MANY:
             yield from found
         elif study not in IN_WORDS:
-            yield found[0]
+            yield from found[:1]
 
 
 def _controls(run: Run, row: Row) -> Iterator[tuple[str, str]]:

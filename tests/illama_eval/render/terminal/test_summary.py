@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from illama_eval.render.terminal.summary import show_summary
@@ -74,3 +75,10 @@ def test_what_is_named_by_others_is_never_markup_or_a_control_sequence(demo):
     text = "\n".join(lines_of(run))
     assert "[red]" in text
     assert "\x1b" not in text
+
+
+def test_a_study_that_one_subject_lacks_is_no_line_of_it(demo):
+    rows = [row for row in demo.rows if not row.at]
+    other = [structs.replace(row, subject="other") for row in rows if row.study != "rank"]
+    text = "\n".join(lines_of(Run(header=demo.header, rows=(*rows, *other))))
+    assert text.count("rank of mean map") == 1
