@@ -45,6 +45,9 @@ INDICES = frozenset({"rank_of_mean_map", "energy_rank"})
 
 OF_MEAN_MAP = Metric(unit="index", interval="jackknife")
 
+FEWEST_DRAWS = 5
+"""Draws from which a mean over them has an interval; of fewer, some are all alike."""
+
 FEWEST_GROUPS = 9
 """Values of a jackknife, that of all images included, from which its interval is given."""
 
@@ -144,7 +147,8 @@ class Rank:
             return row(metric, math.nan, 0, declared=declared, at=place, reason=why)
         draws = values.tolist()
         reason = f"mean over {len(draws)} draws of {DRAWN} images"
-        if len(draws) > 1:
+        spread = len(draws) >= FEWEST_DRAWS and min(draws) < max(draws)
+        if spread:
             reason += f", from {min(draws):.4g} to {max(draws):.4g}; Student's interval over draws"
         return row(
             metric,
@@ -153,7 +157,7 @@ class Rank:
             declared=declared,
             at=place,
             reason=reason,
-            interval=mean_interval(draws) if len(draws) > 1 else None,
+            interval=mean_interval(draws) if spread else None,
         )
 
     def _of_mean_map(self) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -275,15 +275,15 @@ def test_the_ranks_of_a_trained_model_are_those_of_an_svd(measure_model, shared)
 
 
 def test_the_rank_of_few_images_and_its_fall_are_those_of_their_mean_maps(measure_maps):
-    maps, images = random_maps(130, 2, 9, 9, scale=4.0), 130
-    found = measure_maps(Rank(spectra=1), maps, torch.ones(9, 9), sizes=(50, 80))
+    maps, images = random_maps(160, 2, 9, 9, scale=4.0), 160
+    found = measure_maps(Rank(spectra=1), maps, torch.ones(9, 9), sizes=(50, 110))
     order = keys_of(f"test/{number:05d}" for number in range(images)).argsort()
-    draws = [maps[order[30 * draw : 30 * draw + 30]].double().mean(0) for draw in range(4)]
+    draws = [maps[order[30 * draw : 30 * draw + 30]].double().mean(0) for draw in range(5)]
     ranks = [np.mean([rank_by_svd(head) for head in draw]) for draw in draws]
     (few,) = (row for row in found.rows if row.metric == "rank_of_mean_map_30" and not row.at)
     assert few.value == pytest.approx(np.mean(ranks))
     assert (few.low, few.high) == pytest.approx(mean_interval(ranks))
-    assert "mean over 4 draws of 30 images" in few.reason
+    assert "mean over 5 draws of 30 images" in few.reason
     (curve,) = (c for c in found.curves if c.name == "rank_by_images" and not c.at)
     assert (curve.x[0], curve.x[1], curve.x[-1]) == (30, 60, images)
     assert curve.y[0] == pytest.approx(few.value)
