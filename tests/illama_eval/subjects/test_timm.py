@@ -266,7 +266,8 @@ def test_checkpoints_and_other_models_share_a_run_and_show_what_they_can(
         name: {row.study for row in rows if row.subject == name}
         for name in ("official_micro", "vit", "convolutions")
     }
-    assert studies["official_micro"] == {"accuracy", "calibration", "rank", "collapse"}
+    measured = {"accuracy", "calibration", "rank", "collapse", "causality"}
+    assert studies["official_micro"] == measured
     assert studies["vit"] == studies["official_micro"] | {"agreement"}
     assert studies["convolutions"] == {"accuracy", "calibration", "agreement"}
     page = (tmp_path / "it" / "report.html").read_text()
