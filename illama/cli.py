@@ -11,7 +11,7 @@ import typer
 
 from illama.checkpoint.released import HUB, RELEASED
 from illama.config import Masking
-from illama.exits import TRACEBACK, InputError, plain, run
+from illama.exits import TRACEBACK, InputError, UsageError, plain, run
 from illama.files import require_file
 from illama.preprocessing import TransformOptions
 
@@ -77,6 +77,10 @@ def inspect_file(
     from illama.checkpoint.segmenter import is_segmenter, read_segmenter
 
     if is_segmenter(file):
+        _check_segmenter_options(
+            {"--heads": heads, "--soft-mask": soft_mask, "--masking": masking, "--key": key}
+            | {"--ema": ema or None, **{f"--{name}": w for name, w in transform.given().items()}}
+        )
         _print(read_segmenter(file, image_size=image_size).to_dict(), _plain_rows, as_json=as_json)
         return
     described = read_checkpoint(
@@ -301,6 +305,12 @@ def init_llama2(
         raise InputError(f"{out}: exists already; pass --overwrite to replace it")
     initialize(folder, size, out, head_aware=head_aware, seed=seed)
     typer.echo(out)
+
+
+def _check_segmenter_options(given: Mapping[str, object]) -> None:
+    """Refuse options that would change nothing of what is shown of a segmenter."""
+    for flag in (flag for flag, value in given.items() if value is not None):
+        raise UsageError(f"{flag} changes nothing of a segmenter's description; leave it out")
 
 
 def _print(

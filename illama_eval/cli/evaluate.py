@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from illama_eval.cli.app import STUDY, app
+from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import ALL_STUDIES, SharedOptions, option, with_shared
 
 Bins = Annotated[int, option("Confidence bins of equal width.", STUDY, "--bins", min=1)]
@@ -19,6 +20,9 @@ Threshold = Annotated[
     float, option("Share of the singular values that the rank reaches.", STUDY, min=0.0, max=1.0)
 ]
 Spectra = Annotated[str, option("Images with spectra of their own: a number, or all.", STUDY)]
+
+_PARAMETERS = {"calibration": ("bins", "calibration_split"), "rank": ("threshold", "spectra")}
+"""Options of a study, by its name."""
 
 
 @app.command()
@@ -45,6 +49,8 @@ def run(
         return measure(shared, "run", {name: given.get(name, {}) for name in ALL_STUDIES})
     names = only.split(",")
     check_study_names(names)
+    idle = {option for name in {*given} - {*names} for option in _PARAMETERS[name]}
+    refuse_idle(shared.given, idle, f"--only {only}")
     return measure(shared, f"run-{'-'.join(names)}", {name: given.get(name, {}) for name in names})
 
 

@@ -83,6 +83,8 @@ def report(
 
     if baseline is None and any((policy, junit, summary, update_baseline, as_json)):
         raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
+    if out is not None and not runs:
+        raise typer.BadParameter("name the RUN that it is for", param_hint="--out")
     if baseline is None:
         return write(runs or [], out, None, figures=figures)
     if len(runs or []) != 1:

@@ -36,6 +36,9 @@ def table(
     """One table of several models for a paper; the best is bold where paired differences say so."""
     from illama_eval.commands.table import TableOptions, make_table, write
 
+    idle = {"--label": label and form != "latex", "--caption": caption and form == "csv"}
+    for flag in (flag for flag, given in idle.items() if given):
+        raise typer.BadParameter(f"changes nothing beside --format {form}", param_hint=flag)
     renamed = dict(_pair(each) for each in names or ())
     options = TableOptions(form=form, intervals=intervals, caption=caption, label=label)
     text = make_table(runs, columns.split(","), renamed, options)

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from illama_eval.cli.app import STUDY, app
+from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import IMAGES, OUTPUT, SharedOptions, option, with_shared
+
+_IDLE = {
+    "linear": {"neighbours", "preset", "changes"},
+    "knn": {"grid", "preset", "changes"},
+    "finetune": {"features", "grid", "neighbours", "shots", "draws", "cache"},
+}
+"""Options that change nothing, by the classifier."""
 
 
 @app.command()
@@ -68,16 +76,13 @@ def transfer(
         control=control,
         cache=cache,
     )
+    refuse_idle(shared.given, _IDLE[probe], f"--probe {probe}")
+    if shots is None:
+        refuse_idle(shared.given, {"draws"}, "a command without --shots")
     if probe == "finetune":
         from illama_eval.commands.finetune import run_finetune
 
-        if shots is not None or features != "class":
-            raise typer.BadParameter(
-                "--shots and --features are for frozen features", param_hint="--probe finetune"
-            )
         return run_finetune(shared, options, preset, tuple(changes or ()))
-    if changes:
-        raise typer.BadParameter("is for --probe finetune", param_hint="--set")
     from illama_eval.transfer.linear import default_grid
     from illama_eval.transfer.probe import ProbeConfig
 

@@ -25,11 +25,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from illama.distributed import World, choose_device, is_main_process
+from illama.distributed import World, is_main_process
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.commands.directories import default_out, name_images
+from illama_eval.commands.idle import (
+    ALL_BUT_LIMIT,
+    OF_IMAGES,
+    OF_TRANSFORM,
+    refuse_idle,
+    refuse_split,
+)
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import (
     Request,
@@ -38,7 +45,7 @@ from illama_eval.commands.resolve import (
     parse_batch_size,
     resolve,
 )
-from illama_eval.commands.settings import segmenters_of
+from illama_eval.commands.settings import open_segmenters, refuse_idle_seed, remarks_on
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
@@ -53,16 +60,13 @@ from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects.checkpoint import as_checkpoint, in_full_precision, with_random_weights
 from illama_eval.subjects.predictions import open_observers
-from illama_eval.subjects.segmenter import (
-    DEMO_SEGMENTER,
-    check_masks,
-    open_segmenter,
-    write_segments,
-)
-from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
+from illama_eval.subjects.segmenter import DEMO_SEGMENTER, check_masks, write_segments
+from illama_eval.subjects.subject import Subject, SubjectError, digest_of
 
 INCOMPLETE = 4
 """Exit code of a run that finished, but with unreadable images or non-finite logits."""
+_NOT_TIMED = OF_IMAGES | OF_TRANSFORM | {"limit", "seed", "samples", "everything", "resume"}
+"""Options of other commands that mean nothing to `speed`."""
 
 
 def measure(
@@ -80,6 +84,7 @@ def measure(
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
+    refuse_idle_seed(shared)
     return run_and_report(shared, resolve(shared, command, parameters, predictions, cues))
 
 
@@ -89,6 +94,8 @@ def measure_collapse(shared: SharedOptions, *, control: bool) -> int:
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
+    if not control:
+        refuse_idle_seed(shared)
     command = "collapse-with-control" if control else "collapse"
     request = resolve(shared, command, {"collapse": {}})
     if control:
@@ -107,6 +114,8 @@ def measure_shape_bias(shared: SharedOptions, cues: ShapeBiasInputs) -> int:
     decisions = cues.read()
     if decisions is None or shared.checkpoints or shared.models or shared.data:
         return measure(shared, "shape-bias", {"shape_bias": {}}, cues=cues)
+    idle = ALL_BUT_LIMIT | {"limit", "seed", "categories"}
+    refuse_idle(shared.given, idle, "--observers alone, without a model")
     subjects, source = open_observers(decisions)
     own = tuple((name, (index,)) for index, name in enumerate(decisions.categories))
     study = ShapeBias(categories=own)
@@ -122,16 +131,8 @@ def measure_segmentation(shared: SharedOptions) -> int:
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
-    given = segmenters_of(shared, DEMO_SEGMENTER)
-    paths = [path for path, _ in given]
-    device = choose_device(shared.device)
-    subjects = [
-        open_segmenter(path, device=device, dtype=shared.dtype, soft_mask=soft_mask)
-        for path, soft_mask in given
-    ]
-    digests = [str(subject.provenance["file_sha256"]) for subject in subjects]
-    names = unique_names([path.stem for path in paths], digests)
-    subjects = [replace(each, name=name) for each, name in zip(subjects, names, strict=True)]
+    refuse_idle_seed(shared)
+    subjects = open_segmenters(shared, DEMO_SEGMENTER)
     spec = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo-shapes")
     if spec is None:
         raise SubjectError(
@@ -139,12 +140,19 @@ def measure_segmentation(shared: SharedOptions) -> int:
             "demo-shapes"
         )
     source = open_source(spec, split=shared.split)
+    refuse_split(shared.split, source.name, source.split)
     if shared.limit is not None:
         source = source.limit(shared.limit, shared.seed)
     check_masks(source, subjects)
     study = Segmentation(names=source.mask_classes or ())
-    out = shared.out or default_out(names, digests, "segment", name_images(source, shared))
-    request = Request(subjects=tuple(subjects), source=source, studies=(study,), out=out)
+    names, digests = [each.name for each in subjects], [digest_of(each) for each in subjects]
+    request = Request(
+        subjects=tuple(subjects),
+        source=source,
+        studies=(study,),
+        out=shared.out or default_out(names, digests, "segment", name_images(source, shared)),
+        note="\n".join(remarks_on(subjects)),
+    )
     sampled = partial(write_segments, subjects[0], source) if shared.samples else None
     return run_and_report(shared, request, sampled)
 
@@ -186,7 +194,7 @@ def run_and_report(
         complete(request.out)
     with log.status("drawing figures and page"):
         render_directory(request.out)
-    chosen_show = show_run or (show if shared.everything else show_summary)
+    chosen_show = show if shared.everything else show_run or show_summary
     if shared.as_json:
         sys.stdout.write(run.to_json())
     else:
@@ -232,6 +240,7 @@ def compare_speed(shared: SharedOptions) -> int:
         ValueError: something given is missing or refused; one line says what and where.
     """
     log = Console(stderr=True, highlight=False)
+    refuse_idle(shared.given, _NOT_TIMED, "speed, which times random images")
     subjects = open_subjects(replace(shared, compiled=False))
     if shared.out and len(subjects) > 1:
         raise SubjectError("--out takes one checkpoint; without it each gets a directory")

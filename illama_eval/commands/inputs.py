@@ -27,7 +27,8 @@ def check_inputs(given: Mapping[str, Any]) -> None:
         CheckpointError: a checkpoint cannot be read.
     """
     for argument in parse_all(given.get("checkpoints")):
-        require_file(argument.path)
+        if not argument.path.is_dir():  # `trajectory` takes folders; other commands refuse them
+            require_file(argument.path)
     for name in SOURCES:
         if given.get(name) is not None:
             check_source(given[name])

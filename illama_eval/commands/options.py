@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from illama_eval.commands.idle import given_flags
 from illama_eval.commands.inputs import check_inputs
 from illama_eval.commands.repeat import repeat_words
 
@@ -145,6 +146,8 @@ class SharedOptions:
     ] = False
     command: tuple[str, ...] = ()
     """The words of the command line that repeats the run; no option."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Names of the options that were given, and how they are written; no option."""
 
 
 def with_shared(command: Callable[..., int]) -> Callable[..., int]:
@@ -164,14 +167,15 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
             annotation=hints[each.name],
         )
         for each in fields(SharedOptions)
-        if each.name not in {"command", *replaced}
+        if each.name not in {"command", "given", *replaced}
     ]
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
     def run(context: typer.Context, **values: Any) -> int:
         check_inputs(values)
-        given = {each.name: values.pop(each.name) for each in shared}
-        return command(SharedOptions(**given, command=repeat_words(context)), **values)
+        chosen = {each.name: values.pop(each.name) for each in shared}
+        words, flags = repeat_words(context), given_flags(context)
+        return command(SharedOptions(**chosen, command=words, given=flags), **values)
 
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from illama.exits import UsageError
+from illama.checkpoint.quantized_weight import WHOLE_BYTE
 from illama.files import replacing
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.evaluate import is_finished, run_and_report
+from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, resolve
 from illama_eval.quantize import sensitivity
@@ -101,9 +102,11 @@ def make_options(scheme: str, modes: Sequence[str], given: Mapping[str, Any]) ->
     mode = modes[0] if modes else ""
     chosen = {name: value for name, value in given.items() if value is not None}
     where = f"--{mode}" if mode else "a command without --mixed"
-    _refuse_idle(chosen, IDLE[mode], where)
+    refuse_idle(_flags(chosen), IDLE[mode], where)
     settings = {name: chosen[name] for name in _SETTINGS if name in chosen}
     config = make_config(scheme, **settings)
+    if not mode:
+        refuse_idle(_flags(chosen), set(_idle_by_scheme(config)), f"--scheme {scheme}")
     return QuantizeOptions(
         config=config,
         calibration_data=chosen.get("calibration_data"),
@@ -113,6 +116,16 @@ def make_options(scheme: str, modes: Sequence[str], given: Mapping[str, Any]) ->
         sweep=mode == "sweep",
         budget=chosen.get("budget", 0.5) if mode == "mixed" else None,
     )
+
+
+def _idle_by_scheme(config: QuantizationConfig) -> Iterator[str]:
+    """Yield the options that a scheme has no use for."""
+    names = config.layers.values() or [config.scheme]
+    known = [SCHEMES[name] for name in names if name in SCHEMES]
+    if known and not any(scheme.activation == "int8-static" for scheme in known):
+        yield "clipping"
+    if known and all(scheme.bits == WHOLE_BYTE for scheme in known):
+        yield "group_size"
 
 
 def make_config(scheme: str, **settings: Any) -> QuantizationConfig:
@@ -125,17 +138,14 @@ def make_config(scheme: str, **settings: Any) -> QuantizationConfig:
     if scheme in SCHEMES or not Path(scheme).suffix:
         return QuantizationConfig(scheme=scheme, **settings)
     layers, stored = read_mixed(Path(scheme))
-    _refuse_idle(settings, stored, f"{scheme}, which has its own")
+    refuse_idle(_flags(settings), stored, f"{scheme}, which has its own")
     return QuantizationConfig(scheme=Path(scheme).stem, layers=layers, **settings, **stored)
 
 
-def _refuse_idle(given: Mapping[str, Any], idle: Collection[str], where: str) -> None:
-    """Refuse the first option that was given and would change nothing."""
-    for name, value in given.items():
-        if name in idle and (name, value) != ("latency", "none"):
-            raise UsageError(
-                f"--{name.replace('_', '-')} changes nothing beside {where}; leave it out"
-            )
+def _flags(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options as they are written; `--latency none` changes nothing anywhere."""
+    names = [name for name, value in given.items() if (name, value) != ("latency", "none")]
+    return {name: f"--{name.replace('_', '-')}" for name in names}
 
 
 def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
@@ -146,6 +156,8 @@ def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
     """
     if shared.dtype == "fp16":
         raise SubjectError("--dtype fp16: quantized models run in fp32 or bf16")
+    if options.sensitivity:
+        refuse_idle(shared.given, {"dtype", "compiled"}, "--sensitivity")
     given, names = shared, STUDIES
     if options.sweep:
         names = SWEPT_STUDIES
@@ -215,6 +227,7 @@ def _measure(
     if any(config.needs_images for config in configs):
         images = options.calibration_images
         calibration = open_calibration(shared, options, base, request.source, images)
+    request = _note_unread(shared, request, calibration)
     made = [
         quantize(base, config, calibration if config.needs_images else None) for config in configs
     ]
@@ -225,6 +238,17 @@ def _measure(
     files = dict(extra or {})
     complete = partial(_complete, options=options, subjects=subjects, made=made, files=files)
     return run_and_report(shared, request, complete, partial(show_quantization, request.out))
+
+
+def _note_unread(
+    shared: SharedOptions, request: Request, calibration: CalibrationSet | None
+) -> Request:
+    """Return the request with a note on calibration images that were given and are not needed."""
+    given = [flag for name, flag in shared.given.items() if name.startswith("calibration_")]
+    if calibration is not None or not given:
+        return request
+    note = f"{' and '.join(given)}: not used, the scheme needs no calibration images"
+    return replace(request, note="\n".join(filter(None, (request.note, note))))
 
 
 def _cast(subject: ModelSubject, shared: SharedOptions) -> ModelSubject:
@@ -265,6 +289,7 @@ def _map_sensitivity(
     if config.needs_images:
         images = options.calibration_images
         calibration = open_calibration(shared, options, base, source, images)
+    request = _note_unread(shared, request, calibration)
     study = PrecomputedStudy(
         name=sensitivity.STUDY,
         metrics=sensitivity.METRICS,

@@ -18,6 +18,7 @@ from illama.sources.summary import describe_source
 from illama.suggestions import did_you_mean
 from illama_eval.commands.checkpoints import transform_options
 from illama_eval.commands.directories import default_out, name_images
+from illama_eval.commands.idle import ALL_BUT_LIMIT, OF_IMAGES, refuse_idle, refuse_split
 from illama_eval.commands.labels import LACKING, fit_labels, left_out_notes, order_difference
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.settings import (
@@ -133,6 +134,7 @@ def resolve(
     if predictions is not None:
         if shared.checkpoints or shared.models:
             raise SubjectError("give either a checkpoint or --predictions, not both")
+        refuse_idle(shared.given, ALL_BUT_LIMIT, "--predictions")
         saved, rows = open_predictions(predictions)
         digest = hashlib.sha256(predictions.read_bytes()).hexdigest()
         rows = _limited(rows, shared)
@@ -271,6 +273,10 @@ def _open_other(
         raise SubjectError(
             f"--model {model}: its weights are in the folder; give {PRETRAINED} for --weights"
         )
+    if ema:
+        raise SubjectError(
+            f"--ema: {model} has no averaged weights; give it to a checkpoint alone, as FILE:ema=1"
+        )
     return huggingface.open_huggingface(model, **given)
 
 
@@ -304,6 +310,7 @@ def choose_source(
         source = open_source(
             spec, split=shared.split, labels=shared.labels, class_subset=shared.class_subset
         )
+        refuse_split(shared.split, source.name, source.split)
         return source, ""
     asking = next((study for study in studies if study.requires), None)
     if not everything and asking is not None:
@@ -311,6 +318,7 @@ def choose_source(
             f"no --data: {asking.name} needs images with {min(asking.requires)}; --data takes a "
             "folder of class folders, .tar shards, CIFAR, .npz, or a name from `illama-eval list`"
         )
+    refuse_idle(shared.given, OF_IMAGES, "a first look without --data")
     return open_source("photos"), FIRST_LOOK
 
 

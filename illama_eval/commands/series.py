@@ -11,9 +11,12 @@ import numpy as np
 
 from illama.distributed import choose_device
 from illama.exits import InputError, UsageError
+from illama_eval.commands.checkpoints import parse_checkpoint, transform_options
 from illama_eval.commands.evaluate import run_and_report
+from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import resolve
+from illama_eval.commands.settings import LOADED, refuse_idle_seed, transform_words
 from illama_eval.run.job import Variable
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject, open_checkpoint
 
@@ -39,8 +42,9 @@ def run_sweep(shared: SharedOptions, name: Swept, values: Sequence[float]) -> in
         UsageError: several checkpoints, or no value that can be run.
         CheckpointError: the checkpoint is refused, at one of the values perhaps.
     """
+    refuse_idle(shared.given, {"models", "weights"}, "sweep, which takes a checkpoint")
     paths = shared.checkpoints or [DEMO_CHECKPOINT]
-    if len(paths) > 1 or shared.models:
+    if len(paths) > 1:
         raise UsageError("sweep takes one checkpoint; sweep others one by one")
     own = _open(shared, paths[0])
     current = own.soft_mask if name == "soft_mask" else own.model.config.image_size
@@ -63,6 +67,7 @@ def run_trajectory(shared: SharedOptions) -> int:
         InputError: there are fewer than two, an epoch is unknown or there twice, or they are of
             different architectures.
     """
+    refuse_idle(shared.given, {"models", "weights"}, "trajectory, which takes checkpoints")
     paths = _checkpoints(shared.checkpoints or [])
     opened = [_open(shared, path) for path in paths]
     epochs = [_epoch_of(subject, path) for subject, path in zip(opened, paths, strict=True)]
@@ -96,19 +101,16 @@ def parse_values(given: str, *, whole: bool = False) -> tuple[float, ...]:
 
 
 def _open(shared: SharedOptions, path: Path, **changes: float | None) -> ModelSubject:
-    given = {
-        name: getattr(shared, name)
-        for name in ("soft_mask", "heads", "masking", "image_size")
-        if isinstance(getattr(shared, name), int | float | str)
-    }
+    argument = parse_checkpoint(path)
+    given = {name: value for name in LOADED if (value := getattr(shared, name)) is not None}
     return open_checkpoint(
-        path,
+        argument.path,
         device=choose_device(shared.device),
         dtype=shared.dtype,
         preprocess=shared.preprocess,
         compiled=shared.compiled,
-        ema=shared.ema,
-        **{**given, **changes},
+        transform=transform_options(transform_words(shared), argument.transform),
+        **{"ema": shared.ema, **given, **argument.settings, **changes},
     )
 
 
@@ -167,5 +169,6 @@ def _check_one_training(
 def _measure(
     shared: SharedOptions, command: str, subjects: Sequence[ModelSubject], variable: Variable
 ) -> int:
+    refuse_idle_seed(shared)
     request = resolve(shared, command, STUDIES, opened=subjects)
     return run_and_report(shared, replace(request, variable=variable))

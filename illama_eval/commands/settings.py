@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from illama.checkpoint.assumptions import transform_overrides
+from illama.distributed import choose_device
 from illama.exits import UsageError
 from illama.preprocessing import TransformOptions
 from illama_eval.commands.checkpoints import (
@@ -16,10 +17,12 @@ from illama_eval.commands.checkpoints import (
     parse_all,
     transform_options,
 )
+from illama_eval.commands.idle import OF_MODELS, OF_TRANSFORM, refuse_idle
 from illama_eval.commands.options import SharedOptions
 from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
 from illama_eval.subjects.network import NetworkSubject
-from illama_eval.subjects.subject import Subject, SubjectError
+from illama_eval.subjects.segmenter import SegmenterSubject, open_segmenter
+from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
 
 LOADED = ("soft_mask", "heads", "masking", "image_size", "key")
 """Options of loading that may be given to one checkpoint, too; `ema` is the other."""
@@ -58,23 +61,41 @@ def open_checkpoints(
     yield from opened
 
 
-def segmenters_of(shared: SharedOptions, default: Path) -> list[tuple[Path, float | None]]:
-    """Return the segmenters of a command line, each with the soft mask that is given for it.
+def open_segmenters(shared: SharedOptions, default: Path) -> list[SegmenterSubject]:
+    """Return the segmenters of a command line, with names that differ.
 
     Raises:
-        UsageError: another option or setting of a model is given, which segmenters do not take.
+        UsageError: another option or setting of a model is given, which segmenters do not take, or
+            the soft mask fits some and would change others.
+        CheckpointError: a file is refused, or has no segmentation head.
     """
-    others = [*TRANSFORM, *(name for name in LOADED if name != "soft_mask"), "models", "weights"]
-    for name in others:
-        if getattr(shared, name) is not None:
-            flag = {"models": "model"}.get(name, name).replace("_", "-")
-            raise UsageError(f"--{flag} is not for segmenters, which have their own; leave it out")
+    idle = {"labels", "class_subset", "compiled", *OF_TRANSFORM, *OF_MODELS} - {"soft_mask"}
+    refuse_idle(shared.given, idle, "a segmenter, which has its own")
     arguments = parse_all(shared.checkpoints or [default])
     for each in arguments:
         foreign = sorted({*each.settings, *each.transform} - {"soft_mask"})
         if foreign:
             raise UsageError(f"{each.path}:{foreign[0]}: a segmenter takes soft_mask alone")
-    return [(each.path, each.settings.get("soft_mask", shared.soft_mask)) for each in arguments]
+    given = {} if shared.soft_mask is None else {"soft_mask": shared.soft_mask}
+    device = choose_device(shared.device)
+    opened = [
+        open_segmenter(each.path, device=device, dtype=shared.dtype, **{**given, **each.settings})
+        for each in arguments
+    ]
+    for name, value in given.items():
+        _check_reach(name, value, arguments, opened)
+    names = unique_names([each.name for each in opened], [digest_of(each) for each in opened])
+    return [replace(each, name=name) for each, name in zip(opened, names, strict=True)]
+
+
+def refuse_idle_seed(shared: SharedOptions) -> None:
+    """Refuse a seed where nothing is drawn.
+
+    Raises:
+        UsageError: `--seed` was given without `--limit`.
+    """
+    if shared.limit is None:
+        refuse_idle(shared.given, {"seed"}, "a command without --limit")
 
 
 def transform_words(shared: SharedOptions) -> dict[str, str | None]:
@@ -114,20 +135,21 @@ def remarks_on(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _check_reach(
-    name: str,
-    value: object,
-    arguments: Sequence[CheckpointArgument],
-    opened: Sequence[ModelSubject],
+    name: str, value: object, arguments: Sequence[CheckpointArgument], opened: Sequence[Subject]
 ) -> None:
     """Refuse an option for all checkpoints that overrides what some say and agrees with others."""
-    changed, fitting = {}, []
-    for argument, subject in zip(arguments, opened, strict=True):
-        if name not in argument.settings and name not in argument.transform:
-            own = _own(subject, name)
-            if own is None:
-                fitting.append(argument.path)
-            else:
-                changed[argument.path] = own
+    free = [
+        (argument.path, _own(subject, name))
+        for argument, subject in zip(arguments, opened, strict=True)
+        if name not in argument.settings and name not in argument.transform
+    ]
+    _refuse_partial(name, value, free)
+
+
+def _refuse_partial(name: str, value: object, reached: Sequence[tuple[Path, str | None]]) -> None:
+    """Refuse a value for all files that differs from what some say: None where it agrees."""
+    changed = {path: own for path, own in reached if own is not None}
+    fitting = [path for path, own in reached if own is None]
     if changed and fitting:
         (other, own), *_ = changed.items()
         shown = f"{value:g}" if isinstance(value, float) else str(value)
@@ -138,7 +160,7 @@ def _check_reach(
         )
 
 
-def _own(subject: ModelSubject, name: str) -> str | None:
+def _own(subject: Subject, name: str) -> str | None:
     """Return what a checkpoint's own file says, where an option overrides it."""
-    overrides = subject.provenance.get("overrides") or ()
+    overrides = subject.describe().get("overrides") or ()
     return next((str(each["own"]) for each in overrides if each["what"] == name), None)

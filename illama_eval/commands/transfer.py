@@ -22,6 +22,7 @@ from illama_eval.commands.evaluate import (
     progress,
     run_and_report,
 )
+from illama_eval.commands.idle import refuse_split
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import Request, open_subjects, parse_batch_size
 from illama_eval.commands.settings import remarks_on
@@ -106,6 +107,7 @@ def open_task(
         leave_one_out=leave_one_out,
         seed=shared.seed,
     )
+    refuse_split(shared.split, split.test.name, split.test.split)
     note = _describe(split) if given else FIRST_LOOK
     if shared.limit is not None:
         split = replace(split, test=split.test.limit(shared.limit, shared.seed))

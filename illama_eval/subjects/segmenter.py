@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from illama.checkpoint.assumptions import Override
 from illama.checkpoint.segmenter import read_segmenter
 from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
@@ -166,8 +167,16 @@ def open_segmenter(
             "layout": "illama segmenter",
             "epoch": found.epoch,
             "args": found.args,
+            "overrides": _overrides(found.soft_mask, soft_mask),
         },
     )
+
+
+def _overrides(own: float, given: float | None) -> list[dict[str, str]]:
+    """Return that the soft mask of a file was changed, if it was."""
+    if given is None or given == own:
+        return []
+    return [Override(what="soft_mask", value=f"{given:g}", own=f"{own:g}").to_dict()]
 
 
 def check_masks(source: Source, subjects: Sequence[SegmenterSubject]) -> None:

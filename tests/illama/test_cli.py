@@ -89,6 +89,14 @@ def test_inspect_takes_what_the_file_does_not_tell(illama, checkpoint):
     assert seen["config"]["masking"] == "additive"
 
 
+@pytest.mark.parametrize("words", [("--heads", 3), ("--ema",), ("--mean", "0.5")], ids=str)
+def test_inspect_refuses_options_that_say_nothing_of_a_segmenter(illama, words):
+    demo = Path(__file__).parents[2] / "illama_eval" / "demo" / "illama_demo_segmenter.safetensors"
+    code, _, err = illama("inspect", demo, *words)
+    assert code == 2
+    assert f"{words[0]} changes nothing of a segmenter's description" in err
+
+
 def test_a_hostile_file_name_cannot_steer_the_terminal(illama, checkpoint):
     name = checkpoint.with_name("\x1b]0;title\x07[red]\nx.pth")
     checkpoint.rename(name)

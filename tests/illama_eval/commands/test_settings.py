@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.segmenter import save_segmenter
 from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
+from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.settings import open_segmenters, remarks_on
 from illama_eval.results import Run
 
 SMALL = Config(image_size=64, patch_size=16, width=12, heads=2, depth=1, classes=10)
@@ -93,4 +96,17 @@ def test_options_that_cannot_be_are_one_line(accuracy, pair, words, said):
 def test_segment_refuses_what_a_segmenter_does_not_take(command):
     code, _, err = command("segment", "--heads", 3)
     assert code == 2
-    assert "--heads is not for segmenters" in err
+    assert "--heads changes nothing beside a segmenter" in err
+
+
+def test_a_soft_mask_reaches_no_segmenter_that_has_another(command, segmenter_subject, tmp_path):
+    paths = [tmp_path / f"{name}.safetensors" for name in ("causal", "open")]
+    for path, soft_mask in zip(paths, (0.0, 1.0), strict=True):
+        save_segmenter(segmenter_subject.segmenter, path, soft_mask=soft_mask)
+    code, _, err = command("segment", *paths, "--soft-mask", 1, "--data", "demo-shapes")
+    assert code == 2
+    assert "--soft-mask 1 fits open.safetensors and would change causal.safetensors" in err
+    (subject,) = open_segmenters(
+        SharedOptions(checkpoints=[Path(f"{paths[0]}:soft_mask=0.5")]), paths[1]
+    )
+    assert remarks_on([subject]) == ["causal: changed: soft mask 0.5 by option, not its own 0"]
