@@ -32,7 +32,7 @@ from illama_eval.functional.spectrum import (
     stable_rank,
 )
 from illama_eval.results import CURVE_POINTS, Curve, Row
-from illama_eval.statistics import jackknife, mean_interval
+from illama_eval.statistics import ROUNDING, jackknife, mean_interval
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 MakeRow: TypeAlias = Callable[[str, Tensor, int, Metric, Mapping[str, int | str]], Row]
@@ -230,7 +230,7 @@ def _over_groups(
     if metric in INDICES and "head" in at:
         return row(metric, values[0], images, declared=declared, at=at, reason=JUMPS)
     interval, replicates = jackknife(values.numpy())
-    if interval[0] == interval[1]:
+    if interval[1] - interval[0] <= ROUNDING * abs(float(values[0])):
         return row(metric, values[0], images, declared=declared, at=at, reason=STILL)
     spread = torch.cat((values[:1], torch.from_numpy(replicates)))
     return row(metric, spread, images, declared=declared, at=at, interval=interval)
