@@ -28,6 +28,7 @@ from illama_eval.cue_conflict import Observer
 from illama_eval.functional.reliability import bin_by_rank, bin_by_width
 from illama_eval.results import Row
 from illama_eval.studies import STUDIES
+from illama_eval.studies.anytime import Anytime
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.segmentation import Segmentation
@@ -51,6 +52,8 @@ RARELY = 0.1
 AVERAGED = frozenset(
     {
         "ece_floor",
+        "knn_class",
+        "knn_patches",
         "rank_of_mean_map",
         "rank_of_mean_map_30",
         "effective_rank",
@@ -58,7 +61,7 @@ AVERAGED = frozenset(
         "energy_rank",
     }
 )
-"""Metrics of a mean map: their truth depends on the number of images."""
+"""Metrics whose truth depends on the number of images: ranks of mean maps, neighbours."""
 
 
 class Shown(NamedTuple):
@@ -187,6 +190,41 @@ def show_replaced(leak: float) -> Callable[[torch.Generator, int], Shown]:
     return show
 
 
+def show_lens(signal: float) -> Callable[[torch.Generator, int], Shown]:
+    """Return a model whose states and readouts hold so much of the class."""
+
+    def show(random: torch.Generator, images: int) -> Shown:
+        draw = lambda *shape: torch.randn(images, *shape, generator=random)  # noqa: E731
+        labels = torch.randint(0, CLASSES, (images,), generator=random)
+        truth = torch.nn.functional.one_hot(labels, CLASSES).float()
+        tokens = draw(TOKENS, CLASSES) + signal * truth[:, None]
+        seen = _layer(1, torch.zeros(images, HEADS, TOKENS, TOKENS), tokens=tokens)
+        lens = draw(2, CLASSES) + signal * truth[:, None]
+        return Shown((replace(seen, lens=lens), OutputSeen()), labels)
+
+    return show
+
+
+def show_parts(gain: float, sharpness: float) -> Callable[[torch.Generator, int], Shown]:
+    """Return an over-confident model that knows less of the class from a part of the image."""
+    show_whole = show_logits(gain, sharpness)
+
+    def show(random: torch.Generator, images: int) -> Shown:
+        shown = show_whole(random, images)
+        (whole,) = shown.pieces
+        assert isinstance(whole, OutputSeen)
+        assert whole.logits is not None
+        pieces: list[Piece] = [whole]
+        for probe in Anytime().probes:
+            noise = gain * sharpness * torch.randn(images, CLASSES, generator=random)
+            changed = Changed(probe=probe.name, kept=torch.ones(images), original=whole)
+            part = probe.kept[0] * whole.logits + (1 - probe.kept[0]) * noise
+            pieces.append(OutputSeen(logits=part, changed=changed))
+        return Shown(tuple(pieces), shown.labels)
+
+    return show
+
+
 def _layer(index: int, softmax: Tensor, **more: Any) -> LayerSeen:
     factor = torch.ones(TOKENS, TOKENS).tril()
     previous = more.pop("previous", None)
@@ -273,6 +311,10 @@ def scenes() -> dict[str, tuple[Scene, ...]]:
         "causality": _each(
             STUDIES["causality"](), {"small leak": (0.01,), "large leak": (1.0,)}, show_replaced
         ),
+        "lens": _each(STUDIES["lens"](), {"little": (1.0,), "nearly all": (4.0,)}, show_lens),
+        "anytime": _each(
+            Anytime(), {"7 of 10 right": (4.0, 2.0), "9 of 10 right": (12.0, 1.5)}, show_parts
+        ),
         "agreement": _each(STUDIES["agreement"](), {"close": (0.05,), "far": (1.0,)}, show_pairs),
         "segmentation": (Scene("patches", Segmentation(names=tuple("abcd")), show_segments, 1.0),),
     }
@@ -304,7 +346,7 @@ def observe(scene: Scene, random: torch.Generator, images: int, *, once: bool = 
     for piece in shown.pieces:
         other = None if piece.reference is None else replace(piece.reference, batch=batch)
         seen = replace(piece, batch=batch, reference=other)
-        if isinstance(seen, LayerSeen) and seen.changed is not None:
+        if isinstance(seen, LayerSeen | OutputSeen) and seen.changed is not None:
             original = replace(seen.changed.original, batch=batch)
             seen = replace(seen, changed=replace(seen.changed, original=original))
         accumulate(total, scene.study.measure(seen))
