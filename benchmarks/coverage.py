@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from illama.observation import Batch, Changed, LayerSeen, OutputSeen, Piece, SegmentsSeen
+from illama.rollout import extend_rollout
 from illama_eval.bootstrap import weights_of
 from illama_eval.cue_conflict import Observer
 from illama_eval.functional.reliability import bin_by_rank, bin_by_width
@@ -160,9 +161,14 @@ def show_attention(strength: float, outliers: float) -> Callable[[torch.Generato
             for _ in range(2)
         )
         tall = (torch.rand(images, 1, 1, generator=random) < outliers) * (draw(TOKENS, 1) > 1) * 9
+        one = _layer(1, first, tokens=draw(TOKENS, CHANNELS))
+        two = _layer(2, last, tokens=draw(TOKENS, CHANNELS) + tall, previous=first)
+        assert one.used is not None
+        assert two.used is not None
+        through = extend_rollout(None, one.used)
         layers = (
-            _layer(1, first, tokens=draw(TOKENS, CHANNELS)),
-            _layer(2, last, tokens=draw(TOKENS, CHANNELS) + tall, previous=first),
+            replace(one, rollout=through),
+            replace(two, rollout=extend_rollout(through, two.used)),
         )
         features = OutputSeen(features=2 + draw(CHANNELS) * (1 + (0.5 * draw(1)).exp()))
         return Shown((*layers, features), torch.zeros(images, dtype=torch.int64))
@@ -315,6 +321,7 @@ def scenes() -> dict[str, tuple[Scene, ...]]:
         "anytime": _each(
             Anytime(), {"7 of 10 right": (4.0, 2.0), "9 of 10 right": (12.0, 1.5)}, show_parts
         ),
+        "distance": _each(STUDIES["distance"](), attention, show_attention),
         "agreement": _each(STUDIES["agreement"](), {"close": (0.05,), "far": (1.0,)}, show_pairs),
         "segmentation": (Scene("patches", Segmentation(names=tuple("abcd")), show_segments, 1.0),),
     }

@@ -16,6 +16,7 @@ from illama.incremental import PrefixState, attend_to_prefix
 from illama.layers import Attention, GeluMLP, LayerNorm, Path, RMSNorm, RotaryTable, SwiGLU, attend
 from illama.masking import MASKINGS, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
+from illama.rollout import extend_rollout
 
 CHECKED_TOKENS = 33
 CHECKED_TOLERANCE = 1e-4
@@ -243,11 +244,13 @@ class Model(nn.Module):
         """Yield what every block shows; return the output of the last, [image, token, channel]."""
         tokens, masking, rotary, class_index, image_tokens = sequence
         previous: Tensor | None = None
+        rollout: Tensor | None = None
         for index, block in enumerate(self.blocks, start=1):
             assert isinstance(block, Block)
             tokens, used, softmax = block.forward_with_attention(
                 tokens, masking, rotary, soft_mask, "softmax" in names
             )
+            rollout = extend_rollout(rollout, used) if "rollout" in names else None
             yield LayerSeen(
                 index=index,
                 open=masking.open(soft_mask),
@@ -259,6 +262,7 @@ class Model(nn.Module):
                 tokens=tokens if "tokens" in names else None,
                 previous=previous,
                 lens=self.read_off(tokens, class_index) if "lens" in names else None,
+                rollout=rollout,
             )
             previous = used if "previous" in names else None
             del used, softmax

@@ -15,6 +15,7 @@ Wanted = Literal[
     "tokens",
     "previous",
     "lens",
+    "rollout",
     "logits",
     "features",
     "segments",
@@ -24,7 +25,9 @@ Wanted = Literal[
 """Names of what can be requested; every other field of a piece is always present or None."""
 
 WANTED: frozenset[Wanted] = frozenset(get_args(Wanted))
-LAYER_WANTED: frozenset[Wanted] = frozenset(("used", "softmax", "tokens", "previous", "lens"))
+LAYER_WANTED: frozenset[Wanted] = frozenset(
+    ("used", "softmax", "tokens", "previous", "lens", "rollout")
+)
 """What comes with every block; the rest comes once, at the end."""
 PROBE_WANTED: frozenset[Wanted] = frozenset(("replaced", "closed"))
 """Further passes over changed images, which the evaluation loop makes, not the model."""
@@ -90,6 +93,8 @@ class LayerSeen:
     lens: Tensor | None = None
     """The head's logits read off after this block, through the final norm: of the class token and
     of the mean of the patches, [image, 2, class]."""
+    rollout: Tensor | None = None
+    """How much of each input token reaches each token up to this block, [image, query, key]."""
     batch: Batch | None = None
     reference: LayerSeen | None = None
     """The same block of the first subject on the same batch, for studies that compare two."""

@@ -137,6 +137,15 @@ def lens(shared: SharedOptions) -> int:
     return measure(shared, "lens", {"lens": {}})
 
 
+@app.command()
+@with_shared
+def distance(shared: SharedOptions) -> int:
+    """How far attention looks, and which patches reach the head by rollout."""
+    from illama_eval.commands.evaluate import measure
+
+    return measure(shared, "distance", {"distance": {}})
+
+
 @app.command(name="shape-bias")
 @with_shared
 def shape_bias(

@@ -10,6 +10,7 @@ from illama_eval.studies.anytime import Anytime
 from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.causality import Causality
 from illama_eval.studies.collapse import Collapse
+from illama_eval.studies.distance import Distance
 from illama_eval.studies.lens import Lens
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.segmentation import Segmentation
@@ -27,6 +28,7 @@ STUDIES: Mapping[str, type[Study]] = {
     "causality": Causality,
     "anytime": Anytime,
     "lens": Lens,
+    "distance": Distance,
     "agreement": Agreement,
     "segmentation": Segmentation,
 }

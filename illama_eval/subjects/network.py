@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from illama.files import first_line
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, Piece
+from illama.rollout import extend_rollout
 from illama.transforms import Transform
 from illama_eval.subjects.interleave import interleave
 from illama_eval.subjects.layers import (
@@ -193,7 +194,9 @@ def examine(name: str, model: nn.Module, read: Read, size: int) -> Examined:
     shows = {key for key in ("logits", "features") if getattr(seen, key) is not None}
     try:
         layers, hidden = find_layers(model, partial(read, model), images), ""
-        shows |= {"used", "softmax", "previous"} | ({"tokens"} if layers.blocks else set())
+        shows |= {"used", "softmax", "previous", "rollout"} | (
+            {"tokens"} if layers.blocks else set()
+        )
     except AttentionError as problem:
         layers, hidden = None, f"attention is not seen: {problem}"
     return Examined(
@@ -259,6 +262,7 @@ class _Watch:
         self.thread = threading.get_ident()
         self.waiting: list[Attention] = []
         self.previous: Tensor | None = None
+        self.rollout: Tensor | None = None
         self.number = 0
         self.recorders: list[Recorder] = []
 
@@ -302,6 +306,8 @@ class _Watch:
         """Return one layer, with what is wanted of it."""
         names, plain = self.names, _same(seen.used, seen.softmax)
         ones = torch.ones_like(seen.used[0, 0], dtype=torch.bool)
+        if "rollout" in names:
+            self.rollout = extend_rollout(self.rollout, seen.used)
         layer = LayerSeen(
             index=self.number,
             open=ones if seen.open is None else seen.open[0, 0],
@@ -312,6 +318,7 @@ class _Watch:
             softmax=seen.softmax if "softmax" in names else None,
             tokens=tokens,
             previous=self.previous,
+            rollout=self.rollout,
         )
         self.previous = seen.used if "previous" in names else None
         return layer

@@ -307,7 +307,7 @@ def test_values_that_are_not_finite_become_no_number(name, broken, observed, lab
 
 def spoil(piece: Piece, images: list[int]) -> Piece:
     """Return the piece with NaN in all that a broken model would show of these images."""
-    shown = ("used", "softmax", "tokens", "previous", "lens", "logits", "features")
+    shown = ("used", "softmax", "tokens", "previous", "lens", "rollout", "logits", "features")
     broken = torch.zeros(IMAGES, dtype=torch.bool).index_fill(0, torch.tensor(images), True)
     return replace(
         piece,

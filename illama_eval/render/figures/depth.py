@@ -1,4 +1,4 @@
-"""Panels of numbers against the layer: lines with their intervals, and one legend for all."""
+"""Panels of numbers against the layer, or another place from 1, with one legend for all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FEW_TICKS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Numbers of one subject by layer, [layer] each, NaN where undefined."""
+    """Numbers of one subject by place, [place] each, NaN where undefined."""
 
     name: str
     colour: str
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One metric against the layer."""
+    """One metric against the layer, or another place."""
 
     title: str
     label: str
@@ -52,20 +52,29 @@ class Panel:
     """100 for shares in percent."""
     floor: float | None = 0
     """Where the axis begins; None leaves it to the numbers."""
+    along: str = "layer"
+    """Of the horizontal axis."""
 
 
 def line_of(
-    run: Run, study: str, metric: str, subject: str, look: tuple[str, str, str], **fixed: int | str
+    run: Run,
+    study: str,
+    metric: str,
+    subject: str,
+    look: tuple[str, str, str],
+    along: str = "layer",
+    **fixed: int | str,
 ) -> Line | None:
     """Return a metric by layer with its interval, named and drawn as in `look`; None if absent.
 
-    `look` is name, colour and marker; `fixed` is what the rows have besides the layer.
+    `look` is name, colour and marker; `along` is the key of `at` that counts the places, and
+    `fixed` is what the rows have besides.
     """
-    rows = rows_at(run, study, metric, subject, ("layer",), **fixed)
+    rows = rows_at(run, study, metric, subject, (along,), **fixed)
     if not rows:
         return None
     name, colour, marker = look
-    ends = (_column(rows, end) for end in ("value", "low", "high"))
+    ends = (_column(rows, end, along) for end in ("value", "low", "high"))
     values, low, high = ends
     return Line(name=name, colour=colour, marker=marker, values=values, low=low, high=high)
 
@@ -101,16 +110,16 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         low, high = panel.scale * line.low, panel.scale * line.high
         axes.fill_between(places, low, high, color=line.colour, alpha=BAND, linewidth=0)
     label_layers(axes, max(len(line.values) for line in panel.lines), _FEW_TICKS)
-    axes.set(xlabel="layer", ylabel=panel.label)
+    axes.set(xlabel=panel.along, ylabel=panel.label)
     if panel.floor is not None:
         axes.set_ylim(bottom=panel.floor)
     axes.text(0, 1.07, panel.title, color=TEXT, size=SMALL, transform=axes.transAxes)
 
 
-def _column(rows: Sequence[Row], end: str) -> Array:
-    """Return value, low or high of every layer, [layer]."""
-    values = np.full(max(int(row.at["layer"]) for row in rows), np.nan)
+def _column(rows: Sequence[Row], end: str, along: str) -> Array:
+    """Return value, low or high of every place, [place]."""
+    values = np.full(max(int(row.at[along]) for row in rows), np.nan)
     for row in rows:
         number = getattr(row, end)
-        values[int(row.at["layer"]) - 1] = np.nan if number is None else number
+        values[int(row.at[along]) - 1] = np.nan if number is None else number
     return values

@@ -14,6 +14,7 @@ from illama_eval.render.figures.calibration import draw_reliability
 from illama_eval.render.figures.canvas import Drawing, drawing_style, save
 from illama_eval.render.figures.causality import draw_causality
 from illama_eval.render.figures.collapse import draw_collapse
+from illama_eval.render.figures.distance import draw_distance
 from illama_eval.render.figures.prefix import draw_anytime, draw_lens
 from illama_eval.render.figures.quantization import draw_sensitivity, draw_sizes
 from illama_eval.render.figures.rank import draw_rank_by_head, draw_rank_by_layer, draw_spectra
@@ -42,6 +43,7 @@ DRAWN: tuple[Draw, ...] = (
     draw_causality,
     draw_anytime,
     draw_lens,
+    draw_distance,
     draw_segmentation,
     draw_sizes,
     draw_sensitivity,

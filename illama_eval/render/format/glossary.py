@@ -75,6 +75,9 @@ _METRICS = {
     "head_patches": "head, mean of patches",
     "knn_class": "neighbours, class token",
     "knn_patches": "neighbours, mean of patches",
+    "rollout_first_half": "rollout, first half of the raster",
+    "even_first_half": "the same of equal scores",
+    "rollout_mass": "rollout by raster row",
     "class_change": "change of the class token",
     "leaking_images": "images that leak",
     "later_edges": "weights on later keys",
@@ -180,6 +183,17 @@ EXPLAINED: Mapping[str, Explanation] = {
         paper="Not reported.",
         command="illama-eval lens",
     ),
+    "distance": Explanation(
+        title="Attention distance and rollout",
+        headline=("attention_distance", "rollout_first_half"),
+        meaning="How many patches away the attended patches are, on average. A causal mask changes "
+        "this by itself, so compare models by the relative distance: 1 is what equal scores would "
+        "give under the same mask. The rollout multiplies the maps of all blocks, each averaged "
+        "with the identity, and says how much of each patch reaches the head. Rows that do not sum "
+        "to one are divided by their own sum first.",
+        paper="Not reported.",
+        command="illama-eval distance",
+    ),
     "agreement": Explanation(
         title="Agreement with the first model",
         headline=("flips", "kl", "logit_sqnr"),
@@ -283,6 +297,14 @@ DEFINED: Mapping[str, str] = {
     "head_patches": "accuracy of the head on the mean of the patches after a block",
     "knn_class": "accuracy of nearest neighbours by the class token after a block",
     "knn_patches": "accuracy of nearest neighbours by the mean of the patches after a block",
+    "attention_distance": "mean distance of patches to the patches they attend to, in patches",
+    "relative_distance": "the same over that of equal scores under the same mask",
+    "rollout_distance": "mean distance by the rollout through all blocks, in patches",
+    "rollout_first_half": "share of the rollout that reaches the head from the first half of the "
+    "patches",
+    "even_first_half": "the same if all scores were equal, under the same mask",
+    "rollout_spread": "exponential of the entropy of that rollout over the number of patches",
+    "rollout_mass": "share of that rollout that comes from a row of patches",
     "kept_change": "relative change of the earlier patches' states when later ones are replaced, "
     "in the block where it is largest",
     "class_change": "the same of the class token's state, which may depend on all patches",
