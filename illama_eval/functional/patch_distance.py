@@ -18,7 +18,8 @@ def distances(patches: int, device: torch.device | None = None) -> Tensor:
         return torch.full((patches, patches), math.nan, dtype=torch.float64, device=device)
     places = torch.arange(patches, device=device)
     points = torch.stack((places // side, places % side), 1).to(torch.float64)
-    return (points[:, None] - points).norm(dim=-1)
+    apart: Tensor = (points[:, None] - points).norm(dim=-1)
+    return apart
 
 
 def mean_distance(weights: Tensor, apart: Tensor) -> Tensor:
