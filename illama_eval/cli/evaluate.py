@@ -103,11 +103,19 @@ def collapse(
     control: Annotated[
         bool, option("Measure the first checkpoint with random weights, too.", STUDY)
     ] = False,
+    without_massive: Annotated[
+        bool,
+        option(
+            "Measure the first checkpoint with its massive activations removed, too.",
+            STUDY,
+            "--without-massive",
+        ),
+    ] = False,
 ) -> int:
     """Attention collapse in all its meanings, with a verdict for each."""
     from illama_eval.commands.evaluate import measure_collapse
 
-    return measure_collapse(shared, control=control)
+    return measure_collapse(shared, control=control, without_massive=without_massive)
 
 
 @app.command()

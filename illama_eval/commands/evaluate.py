@@ -56,12 +56,15 @@ from illama_eval.run.evaluate import evaluate
 from illama_eval.run.finalize import REPEATED
 from illama_eval.run.job import Job, Options
 from illama_eval.speed import measure_speed
+from illama_eval.studies.agreement import Agreement
+from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects.checkpoint import as_checkpoint, in_full_precision, with_random_weights
 from illama_eval.subjects.predictions import open_observers
 from illama_eval.subjects.segmenter import DEMO_SEGMENTER, check_masks, write_segments
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of
+from illama_eval.subjects.without_massive import without_massive_activations
 
 INCOMPLETE = 4
 """Exit code of a run that finished, but with unreadable images or non-finite logits."""
@@ -88,21 +91,34 @@ def measure(
     return run_and_report(shared, resolve(shared, command, parameters, predictions, cues))
 
 
-def measure_collapse(shared: SharedOptions, *, control: bool) -> int:
+def measure_collapse(shared: SharedOptions, *, control: bool, without_massive: bool) -> int:
     """Measure collapse, with `control` beside the first model with random weights.
+
+    With `without_massive` the first model is measured with its massive activations removed, too,
+    and accuracy and agreement say what that changes.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
     """
     if not control:
         refuse_idle_seed(shared)
-    command = "collapse-with-control" if control else "collapse"
-    request = resolve(shared, command, {"collapse": {}})
+    names = ["collapse", *["with-control"] * control, *["without-massive"] * without_massive]
+    studies: dict[str, dict[str, Any]] = {"collapse": {}}
+    if without_massive:
+        studies["accuracy"] = {}
+    request = resolve(shared, "-".join(names), studies)
+    subjects, more = list(request.subjects), list(request.studies)
+    if control or without_massive:
+        first = as_checkpoint(subjects[0], "only a checkpoint can be measured in another form")
+    if without_massive:
+        rule = Collapse()
+        removed = without_massive_activations(first, rule.massive_above, rule.massive_size)
+        subjects.insert(1, removed)
+        more.append(Agreement())
     if control:
-        first = as_checkpoint(request.subjects[0], "only a checkpoint has a control")
-        subjects = (*request.subjects, with_random_weights(first, shared.seed))
-        request = replace(request, subjects=subjects)
-    return run_and_report(shared, request)
+        subjects.append(with_random_weights(first, shared.seed))
+    changed = replace(request, subjects=tuple(subjects), studies=tuple(more))
+    return run_and_report(shared, changed)
 
 
 def measure_shape_bias(shared: SharedOptions, cues: ShapeBiasInputs) -> int:

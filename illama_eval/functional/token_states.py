@@ -49,6 +49,18 @@ def massive_activations(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return largest, flat.median(-1).values, place
 
 
+def remove_massive(states: Tensor, ratio: float, size: float) -> Tensor:
+    """Return states whose massive activations are the median of their channel in their image.
+
+    Massive are those that exceed `size`, and `ratio` times the image's median absolute activation
+    (Sun et al. 2024). The dtype stays; all other states are the same bits.
+    """
+    sizes = states.abs()
+    median = sizes.flatten(1).to(torch.float32).median(-1).values[:, None, None]
+    massive = (sizes > ratio * median) & (sizes > size)
+    return states.where(~massive, states.median(1, keepdim=True).values)
+
+
 def residual(states: Tensor) -> Tensor:
     """Return |X - mean of tokens| / |X| in Frobenius norms, [image] (Dong et al. 2021).
 

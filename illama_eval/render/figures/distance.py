@@ -37,6 +37,7 @@ def draw_distance(run: Run) -> Iterator[Drawing]:
             "How far attention looks, and what reaches the head",
             f"Means over {images_of(run, _STUDY)}; bands: 95 % intervals. Ratio 1: what equal "
             "scores would give under the same mask. Rollout: share of what reaches the head "
-            "through all blocks, by row of patches from the top.",
+            "through all blocks, by row of patches from the top; a causal mask alone favours "
+            "the first rows.",
             panels,
         )

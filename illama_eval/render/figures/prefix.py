@@ -82,12 +82,12 @@ def draw_anytime(run: Run) -> Iterator[Drawing]:
     shown = [(look, points) for look, points in shown if points]
     if not shown:
         return
+    paired = " of each subject alone; on equal images the paired difference of two is surer"
     drawing = sheet(
         "anytime_top1",
         title="Top-1 accuracy after part of the image",
         caption=f"On {images_of(run, 'anytime')}. The model is given the first patches in raster "
-        "order alone. Bands: 95 % intervals of each subject alone; on equal images the paired "
-        "difference of two is surer.",
+        f"order alone. Bands: 95 % intervals{paired if len(shown) > 1 else ''}.",
         height=_DOWN + 0.75,
     )
     names = label_width(look.label for look, _ in shown)

@@ -168,3 +168,18 @@ def test_repeated_pictures_and_an_accuracy_of_chance_are_named(command, undrawn,
     assert code == 0, error
     assert "repeated pictures under other ids: 1 (first: 00007 is 00003)" in error
     assert "illama_demo_nano: no better than chance, top1 0." in error
+
+
+def test_collapse_says_that_nothing_massive_was_removed(
+    command: Command, undrawn: None, tmp_path: Path
+) -> None:
+    words = ("collapse", "--limit", 8, "--without-massive", "--out", tmp_path / "run")
+    code, _, err = command(*words)
+    assert code == 0, err
+    run = Run.load(tmp_path / "run")
+    first = [v.verdict for v in run.verdicts if v.name == "massive_activations"]
+    assert first == ["none", "none"]
+    flips = [row for row in run.rows if row.metric == "flips"]
+    assert [(row.subject, row.value) for row in flips] == [
+        ("illama_demo_nano, massive activations removed", 0)
+    ]

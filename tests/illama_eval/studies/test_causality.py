@@ -209,6 +209,7 @@ def test_499_of_500_opened_models_are_found_and_no_causal_one(dtype, images):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_the_released_mask_is_not_causal_and_the_same_weights_under_the_additive_mask_are(
     shared, cifar10
 ):
