@@ -15,6 +15,7 @@ from torch import Tensor
 from illama.observation import Batch, Piece
 from illama_eval.results import TOO_FEW, Curve, Row, Verdict
 from illama_eval.statistics import student_interval, wilson_interval
+from illama_eval.units import unit_of
 
 Sums: TypeAlias = dict[str, Tensor]
 """Named tensors that add: key by key, a missing key counts as zero. Keys that begin with `image/`
@@ -28,14 +29,6 @@ images are at the same end, Wilson's. `wilson`: of the share of images with a pr
 what resampling biases; its study gives the interval of one run, and a comparison reflects the
 replicates of the difference about it. `jackknife`: of a value that is no mean over images, over
 groups of images; its study gives it."""
-
-ENDS: Mapping[str, tuple[float, float]] = {
-    "fraction": (0.0, 1.0),
-    "cosine": (-1.0, 1.0),
-    "kappa": (-1.0, 1.0),
-    "dB": (-math.inf, math.inf),
-}
-"""Unit -> the least and the largest value; the values of other units are not negative."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +48,8 @@ class Metric:
     @property
     def ends(self) -> tuple[float, float]:
         """The least and the largest value that there can be, by the unit."""
-        return ENDS.get(self.unit, (0.0, math.inf))
+        unit = unit_of(self.unit)
+        return unit.lowest, unit.highest
 
 
 @dataclass(frozen=True, kw_only=True)

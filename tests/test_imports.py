@@ -19,7 +19,7 @@ PACKAGES = ("illama", "illama_eval")
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("illama",),
-    ("results", "digests", "statistics"),
+    ("results", "digests", "statistics", "units"),
     ("cue_conflict",),
     ("study", "probe", "bootstrap", "functional"),
     ("subjects", "compare"),
@@ -35,6 +35,7 @@ STORED = (
     "illama_eval.results",
     "illama_eval.digests",
     "illama_eval.statistics",
+    "illama_eval.units",
     "msgspec",
     "numpy",
     "scipy",

@@ -20,6 +20,7 @@ from illama.files import first_line
 from illama.sources import open_source
 from illama.sources.source import Source, SourceError
 from illama.training.recipe import Recipe, RecipeError
+from illama.training.workers import WATCH, says_a_worker_ended
 from illama.transforms import ImageError
 
 WORKER_TIMEOUT = 120
@@ -250,12 +251,26 @@ def load_batches(
         timeout=WORKER_TIMEOUT if workers else 0,
         generator=torch.Generator(),  # else a seed for workers comes off the global one
     )
+    batches = iter(loader)
+    if workers:
+        WATCH.install()
+    while (batch := _next(batches, workers)) is not None:
+        yield batch
+
+
+def _next(batches: Iterator[Batch], workers: int) -> Batch | None:
+    """Return the next batch; None after the last one.
+
+    Raises:
+        LoaderError: a worker ended or hung.
+    """
     try:
-        yield from loader
-    except RuntimeError as error:
-        if not workers or "DataLoader" not in str(error):
+        with WATCH.waiting():
+            return next(batches, None)
+    except (RuntimeError, OSError, EOFError) as error:
+        if not workers or not says_a_worker_ended(error):
             raise
         raise LoaderError(
-            f"a loader worker ended or hung ({first_line(error)}); if memory is short, in /dev/shm"
-            " too, use fewer --workers, or none"
+            f"a loader worker ended or hung ({first_line(error).rstrip(' .')}); if memory is short,"
+            " in /dev/shm too, use fewer --workers, or none"
         ) from None

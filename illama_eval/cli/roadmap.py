@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from illama_eval.cli.app import app
+from illama_eval.commands.repeat import repeat_words
 
 
 @app.command()
 def roadmap(
     *,
+    context: typer.Context,
     data: Annotated[str, typer.Option(help="Images with a train and a test split.")] = "cifar10",
     size: Annotated[str, typer.Option(help="Model size, as in illama.SIZES.")] = "nano",
     epochs: Annotated[
@@ -60,6 +62,7 @@ def roadmap(
         test=test,
         out=out,
         device=choose_device(device),
+        command=repeat_words(context),
     )
     for _ in travel(planned, arms, seeds, Console(stderr=True, highlight=False)):
         written = write_roadmap(out)

@@ -30,6 +30,7 @@ FIXED: Mapping[str, str] = {
     "epochs": "--epochs",
     "classes": "the images",
     "task": "the road, which classifies",
+    "start": "the road, which trains every step from the same random start",
 }
 """Fields of a recipe that `--set` may not change, and what decides them."""
 SHORTEST = 2
@@ -92,6 +93,8 @@ class Roadmap:
     test: Source
     out: Path
     device: torch.device
+    command: tuple[str, ...] = ()
+    """The words of the command line that repeats the road, for the header of its runs."""
 
     def identity(self) -> dict[str, Any]:
         """Return what must agree between all runs of the folder."""
@@ -206,7 +209,7 @@ def _measure_arm(roadmap: Roadmap, recipe: Recipe, console: Console) -> Path:
         roadmap.test_for(recipe),
         [STUDIES[name]() for name in MEASURED],
         out,
-        Options(samples=False),
+        Options(samples=False, command=roadmap.command),
     )
     for name in ("log.jsonl", "recipe.json"):
         shutil.copyfile(training / name, out / name)

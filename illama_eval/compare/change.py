@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from illama_eval.compare.subject_run import Key, Mismatch, SubjectRun
-from illama_eval.compare.units import unit_of
 from illama_eval.results import TOO_FEW, ResultError, Row, nested_get
 from illama_eval.statistics import FALSE_ALARMS, Z_POWER, Array, paired_difference, welch
+from illama_eval.units import unit_of
 
 ROUNDING = 1e-9
 """Relative difference up to which two numbers are equal: batches and machines may differ."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from illama_eval.compare.units import unit_of
 from illama_eval.digests import check_parts, parts_of
 from illama_eval.results import ResultError, Row, Run, files_of, read_arrays
+from illama_eval.units import unit_of
 
 RECORDS = ("seen", "prediction", "rank")
 """The arrays of per_image.npz that comparing needs, beside the ids."""

@@ -13,8 +13,8 @@ from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import replace
 
 from illama_eval.compare.change import Change
-from illama_eval.compare.units import unit_of
 from illama_eval.results import ResultError
+from illama_eval.units import unit_of
 
 Severity: TypeAlias = Literal["fail", "warn", "ignore"]
 Leniency: TypeAlias = Literal["allow", "warn", "fail"]

@@ -159,6 +159,24 @@ for words in (["compare", "a", "b"], ["report", "b", "--baseline", "a"]):
     assert (tmp_path / "b" / "report.html").stat().st_size > 10_000
 
 
+def test_a_second_comparison_has_a_folder_of_its_own(command, write_run, tmp_path):
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / name, subject=name)
+    pages = []
+    for words in (("a", "b"), ("a", "c"), ("a", "b")):
+        code, _, err = command("report", *words)
+        assert code == 0, err
+        pages.append(tmp_path / err.removeprefix("written to ").strip())
+    first, second, again = pages
+    assert first == again != second
+    assert [page.name.rsplit("-", 1)[0] for page in (first, second)] == [
+        "comparison-a-and-b",
+        "comparison-a-and-c",
+    ]
+    assert " c " in (second / "report.md").read_text("utf-8")
+    assert " c " not in (first / "report.md").read_text("utf-8")
+
+
 def test_figures_are_files_where_they_are_asked_for(command, write_run, tmp_path):
     write_run(tmp_path / "a")
     assert command("report", "a")[0] == 0

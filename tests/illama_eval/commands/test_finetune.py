@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from illama_eval.results import Run
 
@@ -48,3 +50,29 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
     assert (code, "with another lr" in err) == (3, True)
     code, _, err = command(*words, "--train-limit", 70)
     assert (code, "with another training images" in err) == (3, True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+def test_an_unreadable_image_is_passed_over_and_counted(command, tmp_path):
+    random = np.random.default_rng(0)
+    for split, images in (("train", 12), ("test", 6)):
+        for name, light in (("bright", 190), ("dark", 60)):
+            for number in range(images):
+                path = tmp_path / "pictures" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = random.integers(light - 50, light + 50, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(path)
+    (tmp_path / "pictures" / "train" / "dark" / "3.png").write_bytes(b"no picture")
+    settings = [
+        word
+        for each in ("epochs=1", "warmup_epochs=0", "cutoff_soft=0")
+        for word in ("--set", each)
+    ]
+    given = ("--data", tmp_path / "pictures", "--probe", "finetune", "--out", "run")
+    code, _, err = command("transfer", *given, *settings, "--no-samples")
+    assert code == 0, err
+    run = Run.load(tmp_path / "run")
+    trained = run.value("transfer", "training_images", "illama_demo_nano+finetune")
+    assert (trained.value, trained.reason) == (23, "1 unreadable ones left out")
+    assert "1 images broken" in " ".join(err.split())

@@ -128,6 +128,25 @@ def test_what_cannot_be_planned_is_refused(pictures):
         choose_arms(["vti"])
 
 
+@pytest.mark.parametrize(
+    ("change", "decided"),
+    [
+        ("start=other.pth", "the road"),
+        ("classes=3", "the images"),
+        ("data=digits", "--data"),
+        ("task=segmentation", "the road"),
+        ("step=vit", "--step"),
+        ("seed=3", "--seeds"),
+        ("size=tiny", "--size"),
+        ("epochs=3", "--epochs"),
+    ],
+)
+def test_what_the_road_decides_is_not_set(pictures, change, decided):
+    source = open_source(str(pictures), split="train")
+    with pytest.raises(RecipeError, match=f"follows from {decided}"):
+        shared_recipe("cifar10-nano", "nano", source, 8, (change,))
+
+
 def test_each_run_is_named_by_step_and_seed_and_keeps_its_log(road):
     names = sorted(path.name for path in (road / "runs").iterdir())
     assert names == [
@@ -138,6 +157,10 @@ def test_each_run_is_named_by_step_and_seed_and_keeps_its_log(road):
     for name in names:
         run = Run.load(road / "runs" / name)
         assert {row.subject for row in run.rows} == {name}
+        words = run.header["command"]
+        assert words[:3] == ["illama-eval", "roadmap", "--data"]
+        assert words[words.index("--images") + 1] == "32"
+        assert not {"--out", "--device"} & set(words)
         assert len((road / "runs" / name / "log.jsonl").read_text("utf-8").splitlines()) == 2
         assert not (road / "runs" / name / "samples.npz").exists()
 

@@ -39,6 +39,7 @@ UNITS: Mapping[str, Unit] = {
     "squared logit": Unit(lowest=0.0, smallest=1e-4),
     "index": Unit(lowest=0.0, smallest=1e-2),
     "factor": Unit(lowest=0.0, smallest=1e-3),
+    "ratio": Unit(lowest=0.0),
     "dB": Unit(smallest=1e-2),
     "images": Unit(lowest=0.0),
     "epoch": Unit(lowest=0.0),

@@ -1,0 +1,65 @@
+"""Loader workers that end: noticed while a batch is waited for, and nowhere else.
+
+torch's handler of SIGCHLD raises wherever the process is when a worker dies: in a step, in the
+saving of a checkpoint, in the report of an error. Here the signal waits for the next batch.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class WorkerWatch:
+    """The handler of SIGCHLD of this process, in front of torch's."""
+
+    def __init__(self) -> None:
+        self._check: Callable[[int, FrameType | None], Any] | None = None
+        self._waiting = self._pending = False
+
+    def install(self) -> None:
+        """Take the place of torch's handler, which it sets with the first workers."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        current = signal.getsignal(signal.SIGCHLD)
+        if callable(current) and current != self._handle:
+            self._check = current
+            signal.signal(signal.SIGCHLD, self._handle)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let a worker's death raise inside, also one that came before.
+
+        Raises:
+            RuntimeError: torch's, of a worker that did not end by itself.
+        """
+        self._waiting = True
+        try:
+            if self._pending:
+                self._handle(signal.SIGCHLD, None)
+            yield
+        finally:
+            self._waiting = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._pending = not self._waiting
+        if self._waiting and self._check is not None:
+            self._check(number, frame)
+
+
+WATCH = WorkerWatch()
+"""Of this process, which has one handler of a signal."""
+
+
+def says_a_worker_ended(error: Exception) -> bool:
+    """Return whether an error of a loader is that of a worker that is gone.
+
+    A worker that is killed while it hands over a batch breaks the connection instead.
+    """
+    if isinstance(error, RuntimeError):
+        return "DataLoader" in str(error) or "ancdata" in str(error)
+    return not str(error).startswith("Caught")  # what a worker raised itself has its own words
