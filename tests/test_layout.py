@@ -31,8 +31,8 @@ ELSEWHERE: Mapping[str, str] = {
     "illama_eval/functional/layer_rules.py": "illama_eval/studies/test_collapse.py",
     "illama_eval/functional/map_averages.py": "illama_eval/studies/test_rank.py",
     "illama_eval/functional/sinks.py": "illama_eval/studies/test_collapse.py",
-    "illama_eval/functional/token_states.py": "illama_eval/studies/test_collapse.py",
     "illama_eval/render/figures/causality.py": "illama_eval/render/figures/test_draw.py",
+    "illama_eval/render/figures/distance.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/depth.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/prefix.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/rank_by_images.py": "illama_eval/render/figures/test_draw.py",
@@ -48,6 +48,7 @@ added here where a test file of its own is as easy.
 
 WHOLE = frozenset(
     {
+        "devices/test_devices.py",
         "gpu/test_gpu.py",
         "gpu/test_quantize.py",
         "illama/test_golden.py",
@@ -59,9 +60,12 @@ WHOLE = frozenset(
         "illama_eval/compare/test_error_rates.py",
         "illama_eval/render/page/test_browser.py",
         "illama_eval/run/test_groups.py",
+        "illama_eval/subjects/test_architectures.py",
+        "illama_eval/subjects/test_real_models.py",
         "illama_eval/test_contract.py",
         "illama_eval/test_coverage.py",
         "illama_eval/test_demo.py",
+        "illama_eval/test_readme.py",
         "illama_eval/test_regression.py",
         "test_docs.py",
         "test_imports.py",

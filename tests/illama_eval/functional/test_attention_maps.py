@@ -9,7 +9,6 @@ from illama_eval.functional.attention_maps import (
     above,
     by_blocks,
     column_cosines,
-    outliers,
     relative_scale,
     row_entropy,
     strongest_key,
@@ -65,14 +64,11 @@ def test_columns_are_alike_up_to_scale_and_centred_ones_up_to_a_shift():
 
 def test_the_strongest_key_has_enough_rows():
     maps = torch.tensor([[[0.9, 0, 0], [0.5, 0.5, 0], [0.1, 0.1, 0.8]]]).double()
-    assert strongest_key(maps, CAUSAL, 1).item() == pytest.approx(0.8)
-    assert strongest_key(maps, CAUSAL, 2).item() == pytest.approx(0.5)
-    assert strongest_key(maps, CAUSAL, 4).isnan().all()
-
-
-def test_outliers_are_counted_from_the_median():
-    norms = torch.tensor([[1.0, 2.0, 3.0, 4.0, 50.0], [2.0] * 5]).double()
-    assert outliers(norms, 6.0).tolist() == [[0, 0, 0, 0, 1], [0] * 5]
+    for least_rows, share, key in ((1, 0.8, 2), (2, 0.5, 0)):
+        strongest, place = strongest_key(maps, CAUSAL, least_rows)
+        assert strongest.item() == pytest.approx(share)
+        assert place.item() == key
+    assert strongest_key(maps, CAUSAL, 4)[0].isnan().all()
 
 
 def test_what_is_left_out_stays_out_of_sum_and_number():
