@@ -52,6 +52,7 @@ def open_checkpoints(
             each.path,
             **{**same, **given, **each.settings},
             transform=transform_options(transform_words(shared), each.transform),
+            name=_name_of(each, arguments),
         )
         for each in arguments
     ]
@@ -132,6 +133,13 @@ def remarks_on(subjects: Sequence[Subject]) -> list[str]:
             found = described.get(kind) or ()
             lines += [f"{subject.name}: {verb}: {each['text']}" for each in found]
     return lines
+
+
+def _name_of(argument: CheckpointArgument, arguments: Sequence[CheckpointArgument]) -> str:
+    """Return the file's stem; of a file that is given several times, with its settings."""
+    again = sum(each.path == argument.path for each in arguments) > 1
+    own = {**argument.settings, **argument.transform} if again else {}
+    return " ".join((argument.path.stem, *(f"{key}={value}" for key, value in own.items())))
 
 
 def _check_reach(

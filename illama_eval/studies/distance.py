@@ -34,7 +34,7 @@ from illama_eval.functional.patch_distance import distances, mean_distance, unif
 from illama_eval.results import Row
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
-OF_VIEW = ("rollout_first_half", "rollout_spread", "rollout_distance")
+OF_ROLLOUT = ("rollout_first_half", "rollout_spread", "rollout_distance")
 """Metrics of the rollout, by layer."""
 UNDEFINED = "no row has attention on patches, the patches are no square, or attention is not finite"
 
@@ -120,12 +120,12 @@ class Distance:
         self, means: Mapping[str, Tensor], layers: list[int], images: int
     ) -> Iterator[Row]:
         """Yield the rollout through all blocks, then after each; its mass through all alone."""
-        for metric in OF_VIEW:
+        even = float(means[f"even_first_half/{layers[-1]}"][0, 0])
+        yield _row("even_first_half", even, images)
+        for metric in OF_ROLLOUT:
             yield _row(metric, means[f"{metric}/{layers[-1]}"][:, 0], images)
             for layer in layers:
                 yield _row(metric, means[f"{metric}/{layer}"][:, 0], images, layer=layer)
-        even = float(means[f"even_first_half/{layers[-1]}"][0, 0])
-        yield _row("even_first_half", even, images)
         for number, values in enumerate(means[f"rollout_mass/{layers[-1]}"].unbind(1), start=1):
             yield _row("rollout_mass", values, images, raster_row=number)
 

@@ -93,8 +93,13 @@ def class_names_of(subject: Subject) -> tuple[str, ...] | None:
 
 
 def unique_names(names: Sequence[str], digests: Iterable[str]) -> list[str]:
-    """Return the names; where two are equal, `-` and 8 digits of the sha256 are added."""
-    return [
+    """Return the names; where two are equal, `-` and 8 digits of the sha256 are added.
+
+    Of the same file several times, the second has ` (2)` after that, and so on.
+    """
+    longer = [
         name if names.count(name) == 1 else f"{name}-{digest[:8]}"
         for name, digest in zip(names, digests, strict=True)
     ]
+    before = [longer[:place].count(name) for place, name in enumerate(longer)]
+    return [f"{name} ({n + 1})" if n else name for name, n in zip(longer, before, strict=True)]

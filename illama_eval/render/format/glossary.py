@@ -76,12 +76,14 @@ _METRICS = {
     "knn_class": "neighbours, class token",
     "knn_patches": "neighbours, mean of patches",
     "rollout_first_half": "rollout, first half of the raster",
-    "even_first_half": "the same of equal scores",
+    "even_first_half": "first half, equal scores",
     "rollout_mass": "rollout by raster row",
     "class_change": "change of the class token",
     "leaking_images": "images that leak",
     "later_edges": "weights on later keys",
 }
+
+_PLACES = {"given": "patches given", "kept": "patches kept"}
 
 _MAPS = {"used": "used map", "softmax": "softmax, all keys", "masked": "softmax, masked"}
 
@@ -341,6 +343,11 @@ def in_order(studies: list[str]) -> list[str]:
 def metric_label(metric: str) -> str:
     """Return the metric's name for readers; an unlisted one with spaces for underscores."""
     return _METRICS.get(metric) or sanitize(metric.replace("_", " "), _LONGEST_NAME)
+
+
+def place_label(key: str) -> str:
+    """Return a key of `at` for readers: what rows are by."""
+    return _PLACES.get(key) or sanitize(key.replace("_", " "), _LONGEST_NAME)
 
 
 def map_label(name: str) -> str:

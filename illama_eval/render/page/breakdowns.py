@@ -9,7 +9,13 @@ from functools import cached_property
 from itertools import chain
 
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.format.glossary import anchor, metric_label, study_title, unit_label
+from illama_eval.render.format.glossary import (
+    anchor,
+    metric_label,
+    place_label,
+    study_title,
+    unit_label,
+)
 from illama_eval.render.format.numbers import show_row, show_value
 from illama_eval.render.models import ReportModels
 from illama_eval.render.page.document import Cell, Column, Table
@@ -109,7 +115,7 @@ def to_table(models: ReportModels, breakdown: Breakdown, most: int, file: str) -
         positions, chosen = _most_informative(models, breakdown, positions, most)
     columns = [
         Column(
-            label=sanitize(key, _LONGEST),
+            label=place_label(key),
             filterable=True,
             number=all(position[at].isdecimal() for position in breakdown.positions),
         )
@@ -124,7 +130,7 @@ def to_table(models: ReportModels, breakdown: Breakdown, most: int, file: str) -
         [*(Cell(text=sanitize(word, _LONGEST)) for word in position), *cells]
         for position, *cells in zip(positions, *by_metric, strict=True)
     ]
-    words = ", ".join(sanitize(key, _LONGEST) for key in breakdown.keys if key != "model")
+    words = ", ".join(place_label(key) for key in breakdown.keys if key != "model")
     return Table(
         key=breakdown.key,
         caption=f"{study_title(breakdown.study)} by {words}",

@@ -53,6 +53,18 @@ def test_a_setting_reaches_one_checkpoint_alone(accuracy, pair, tmp_path):
     assert "causal: changed" not in words
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_one_file_twice_is_two_models_named_by_their_settings(accuracy, pair, tmp_path):
+    causal, _ = pair
+    code, _, err = accuracy(causal, f"{causal}:masking=additive", f"{causal}:masking=additive")
+    assert code == 0, err
+    run = Run.load(tmp_path / "here")
+    names = [row.subject for row in run.rows if row.metric == "top1"]
+    digest = run.header["subjects"][0]["file_sha256"][:8]
+    again = f"causal masking=additive-{digest}"
+    assert names == ["causal", again, f"{again} (2)"]
+
+
 def test_an_option_that_fits_one_checkpoint_and_would_change_another_is_refused(accuracy, pair):
     causal, other = pair
     code, _, err = accuracy(causal, other, "--soft-mask", 1)
