@@ -113,8 +113,8 @@ def write_folder(root, classes: int = 2, images: int = 6):
 
 def test_a_set_without_splits_is_said_to_be_cut(command, undrawn, tmp_path):
     write_folder(tmp_path / "photos-of-two")
-    words = ("transfer", "--data", "photos-of-two", "--grid", 3)
-    code, _, err = command(*words, "--out", "linear")
+    words = ("transfer", "--data", "photos-of-two")
+    code, _, err = command(*words, "--grid", 3, "--out", "linear")
     assert code == 0, err
     assert "are the same; 2 of 12, drawn by class (seed 0), are tested" in " ".join(err.split())
     code, _, err = command(*words, "--probe", "knn", "--neighbours", 3, "--out", "knn")
@@ -141,6 +141,7 @@ def test_what_cannot_be_is_refused_in_one_line(command, tmp_path, words, said):
     digits = open_source("digits")
     images = np.stack([digits.read(i) for i in range(50)])
     np.savez(tmp_path / "digits-again.npz", images=images, labels=digits.labels[:50])
+    (tmp_path / "x.txt").write_text("0\n", encoding="utf-8")
     given = words if "--data" in words else ("--data", "digits", *words)
     code, _, err = command("transfer", *given, "--grid", 3, "--out", "run")
     assert (code, said in err, err.strip().count("\n")) == (3, True, 0), err
