@@ -149,6 +149,7 @@ def convert(
         args=found.args,
         class_names=named,
         transform=found.transform,
+        assumptions=found.assumptions,
     )
     for assumption in found.assumptions:
         typer.echo(f"{out}: keeps what was assumed: {assumption}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +60,17 @@ class Override:
     def to_dict(self) -> dict[str, str]:
         """Return the fields and the sentence, for a header."""
         return {"what": self.what, "value": self.value, "own": self.own, "text": str(self)}
+
+
+def remembered_assumptions(found: Found, given: Collection[str]) -> Iterator[Assumption]:
+    """Yield what was assumed when a file was converted, without what the options say now.
+
+    `given` are the options, such as `--heads`.
+    """
+    for each in found.assumptions:
+        remembered = Assumption(**each)
+        if not set(remembered.option.split(" and ")) & set(given):
+            yield remembered
 
 
 def architecture_assumptions(

@@ -44,6 +44,10 @@ MOST_VALUES = 10_000
 _NAME = re.compile(r"(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?")
 
 
+ASSUMED = {"what", "value", "because", "option"}
+"""Fields of an assumption in a file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """The weights of a file under our names, and what the file records about them."""
@@ -66,6 +70,8 @@ class Found:
     """Our own record of the evaluation transform, without its size."""
     family: Family = "other"
     """By the names of the weights; decides what published models tell."""
+    assumptions: tuple[Mapping[str, str], ...] = ()
+    """Our own record of what an earlier file did not say and was assumed."""
     notes: tuple[str, ...] = ()
     """What was changed to convert a ViT's weights to ours, in sentences."""
 
@@ -119,6 +125,9 @@ def find(
             args.pop("illama_transform", None) or metadata.get("transform"), "illama_transform"
         ),
         family=family,
+        assumptions=_read_assumptions(
+            args.pop("illama_assumptions", None) or metadata.get("assumptions")
+        ),
         notes=notes,
     )
 
@@ -319,6 +328,22 @@ def _parse(record: object, name: str = "illama_config") -> Mapping[str, Any] | N
     if record is not None and not isinstance(record, dict):
         raise CheckpointError(f"its {name} is not a dictionary; it was changed by hand")
     return record
+
+
+def _read_assumptions(record: object) -> tuple[Mapping[str, str], ...]:
+    """Return our own record of what was assumed.
+
+    Raises:
+        CheckpointError: it is not a list of plain words by name.
+    """
+    if isinstance(record, str):
+        record = json.loads(record)
+    given = record if isinstance(record, list) else [] if record is None else [record]
+    for each in given:
+        words = each.values() if isinstance(each, dict) and each.keys() == ASSUMED else [None]
+        if not all(isinstance(word, str) and word.isprintable() for word in words):
+            raise CheckpointError("its illama_assumptions are no words; it was changed by hand")
+    return tuple(given)
 
 
 def _number(value: object) -> float | None:

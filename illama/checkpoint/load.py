@@ -10,7 +10,7 @@ import json
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from illama.checkpoint.assumptions import (
     architecture_assumptions,
     overrides_of,
     prepare_transform,
+    remembered_assumptions,
     stated_soft_mask,
 )
 from illama.checkpoint.formats import (
@@ -206,6 +207,9 @@ def read_checkpoint(
         _install(model, packed)
         prepared = prepare_transform(found, config.image_size, transform, released=known)
         assumed = () if known else architecture_assumptions(found, own, heads)
+        given = {"heads": heads, "masking": masking, **transform.given()}
+        told = {f"--{name}" for name, value in given.items() if value is not None}
+        remembered = remembered_assumptions(found, told)
         changed = overrides_of(found, heads=heads, soft_mask=soft_mask, released=known)
     return Checkpoint(
         path=path,
@@ -220,7 +224,7 @@ def read_checkpoint(
         args=found.args,
         released=released.name if released else None,
         transform=prepared.transform,
-        assumptions=(*assumed, *prepared.assumptions),
+        assumptions=(*remembered, *assumed, *prepared.assumptions),
         overrides=(*changed, *prepared.overrides),
         notes=tuple(_notes(archive, found, own, config)),
         class_names=found.class_names,
@@ -256,6 +260,7 @@ def save_checkpoint(
     args: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     transform: Transform | None = None,
+    assumptions: Sequence[Assumption] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; the suffix chooses its layout, and an older file is replaced at once.
@@ -271,6 +276,7 @@ def save_checkpoint(
         args: of the training; kept as JSON.
         class_names: the names of the classes 0, 1, ..., by which images are matched to them.
         transform: the evaluation transform to prepare images with.
+        assumptions: what was assumed of the file that the weights come from; a load tells it again.
         extra: further entries of a `.pth` file, such as `optimizer`; tensors and plain values.
 
     Raises:
@@ -290,6 +296,8 @@ def save_checkpoint(
         record["class_names"] = list(check_class_names(class_names, model.config.classes))
     if transform is not None:
         record["transform"] = transform.to_dict()
+    if assumptions:
+        record["assumptions"] = [asdict(each) for each in assumptions]
     if path.suffix == ".safetensors" and not extra:
         header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         with replacing(path) as stream:
@@ -327,6 +335,8 @@ def _official(
         ours["illama_class_names"] = json.dumps(record["class_names"])
     if "transform" in record:
         ours["illama_transform"] = json.dumps(record["transform"])
+    if "assumptions" in record:
+        ours["illama_assumptions"] = json.dumps(record["assumptions"])
     named = OrderedDict((to_official(name, config.mlp), state[name]) for name in state)
     args = Namespace()
     vars(args).update(record["args"] | ours)

@@ -302,7 +302,7 @@ def _map_sensitivity(
     request = replace(request, precomputed=study)
     if not is_finished(shared, request):
         effects = find_effects(base, prepare_images(base, source), config, calibration)
-        result = StudyResult(rows=tuple(effect_rows(effects, source.ids)))
+        result = StudyResult(rows=tuple(effect_rows(effects, source.ids, source.groups)))
         request = replace(request, precomputed=replace(study, results={base.name: result}))
     return run_and_report(shared, request, show_run=_show_most_sensitive)
 

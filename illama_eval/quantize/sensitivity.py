@@ -16,7 +16,7 @@ from torch import Tensor
 from illama.checkpoint.quantized import install
 from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.model import Model
-from illama_eval.bootstrap import keys_of, weights_of
+from illama_eval.bootstrap import weights_for
 from illama_eval.quantize.activations import linear, observe_inputs
 from illama_eval.quantize.ptq import CalibrationSet, quantize_layer
 from illama_eval.quantize.schemes import Plan, QuantizationConfig, make_plan
@@ -179,9 +179,14 @@ def _compare(exact: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     return divergence, exact.argmax(-1) != logits.argmax(-1)
 
 
-def effect_rows(effects: Sequence[Effect], ids: Sequence[str]) -> Iterator[Row]:
-    """Yield divergence and flips of every swap, with intervals; `ids` are those of the images."""
-    weights = weights_of(keys_of(ids))
+def effect_rows(
+    effects: Sequence[Effect], ids: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Row]:
+    """Yield divergence and flips of every swap, with intervals.
+
+    `ids` are those of the images, and `groups` those that they come in, as in the source.
+    """
+    weights = weights_for(ids, groups)
     for effect in effects:
         at = {**effect.group.at, "scheme": effect.scheme}
         for metric, values in (("kl", effect.divergence), ("flips", effect.flipped)):

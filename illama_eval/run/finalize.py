@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from illama.sources.source import Source
-from illama_eval.results import ResultError, Row, Run
+from illama_eval.results import ResultError, Row, Run, Verdict
 from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
@@ -29,6 +29,8 @@ CLASSES_NAMED = 100
 REPEATED = "repeated pictures under other ids"
 NOT_INDEPENDENT = "no interval: none is known where the images come in groups"
 """Why a number has none that has one where the images are independent."""
+NOT_TESTED = "the test takes images for independent, and these come in groups"
+"""Why there is no p, and no verdict by it."""
 
 NamedResult: TypeAlias = tuple[str, str, StudyResult]
 """Name of the subject, name of the study, and the result."""
@@ -77,7 +79,7 @@ def finalize(job: Job, progress: Progress) -> FinishedRun:
             for curve in result.curves
         ),
         verdicts=tuple(
-            replace(verdict, subject=name, study=study)
+            replace(_judged(job, verdict), subject=name, study=study)
             for name, study, result in results
             for verdict in result.verdicts
         ),
@@ -180,6 +182,13 @@ def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator
             )
 
 
+def _judged(job: Job, verdict: Verdict) -> Verdict:
+    """Return the verdict; of images in groups, that a test of independent images is none."""
+    if job.source.groups is None or verdict.name != "calibration":
+        return verdict
+    return replace(verdict, verdict="not tested for calibration", reason=NOT_TESTED)
+
+
 def checked(row: Row) -> Row:
     """Return a row, whose interval holds its value.
 
@@ -197,8 +206,13 @@ def with_group_interval(row: Row, declared: Metric, groups: int) -> Row:
     """Return a row of images in groups: its interval comes from replicates, or there is none.
 
     Wilson's and other intervals of counts hold for independent images alone, and so do those of
-    binned errors and of mean maps.
+    binned errors and of mean maps. The jackknife's replicates leave out images and not groups, so
+    that they pair no runs; a p of independent images is none.
     """
+    if declared.unit == "p":
+        return replace(row, value=None, low=None, high=None, reason=NOT_TESTED)
+    if declared.interval == "jackknife":
+        row = replace(row, replicates=None)
     if row.low is None or row.value is None:
         return row
     if row.replicates is None or declared.interval in {"basic", "jackknife"}:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.sources.source import Source, hash_order, keep_groups
-from illama_eval.bootstrap import keys_of, weights_for, weights_of
+from illama_eval.bootstrap import weights_for
 from illama_eval.results import Curve, Row
 from illama_eval.statistics import mean_interval
 from illama_eval.study import Metric, StudyResult, row
@@ -174,23 +174,28 @@ def _probe_linearly(task: ProbeTask, config: ProbeConfig) -> tuple[Tensor, list[
     found = fit_probe(
         train.features, train.labels, train.ids, task.classes, config.grid, config.seed
     )
-    rows = list(_grid_rows(found))
+    rows = list(_grid_rows(found, train))
     curves = _curves("C", [(each.inverse_penalty, each.top1) for each in found.candidates])
     return found.fit.logits(task.test.features).cpu(), rows, curves
 
 
-def _grid_rows(found: LinearProbe) -> Iterator[Row]:
+def _grid_rows(found: LinearProbe, train: FeatureSet) -> Iterator[Row]:
     """Yield the chosen C, and the held-out accuracy of every C and of the chosen one."""
+    known = {one: position for position, one in enumerate(train.ids)}
+    held_out = train.part(np.array([known[one] for one in found.held_out], dtype=np.int64))
+    declared = METRICS["held_out_top1"]
+    if train.groups is not None:
+        declared = replace(declared, interval="share")
     chosen, images = found.fit.inverse_penalty, len(found.held_out)
     reason = f"chosen on {images} held-out training images" if images else "nothing held out"
     if not found.fit.converged:
         reason += "; the fit stopped before it had converged"
     yield row("chosen_c", chosen, images, declared=METRICS["chosen_c"], reason=reason)
-    weights = weights_of(keys_of(found.held_out))
+    weights = weights_for(held_out.ids, held_out.groups)
     for each in found.candidates:
         top1 = weights @ each.hits.double() / weights.sum(1)
         note = "" if each.fit.converged else "the fit stopped before it had converged"
-        made = row("held_out_top1", top1, images, declared=METRICS["held_out_top1"], reason=note)
+        made = row("held_out_top1", top1, images, declared=declared, reason=note)
         if each.inverse_penalty == chosen:
             yield made
         yield structs.replace(made, at={"C": f"{each.inverse_penalty:.6g}"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import http.server
@@ -117,6 +118,24 @@ def test_converting_there_and_back_changes_no_bit(illama, tmp_path):
     assert last.sha256 == first.sha256
     assert (last.epoch, last.args, last.soft_mask) == (first.epoch, first.args, 0)
     assert last.model.config == first.model.config
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_convert_keeps_what_was_assumed(illama, tmp_path, suffix):
+    bare, out = tmp_path / "bare.pth", tmp_path / f"converted{suffix}"
+    model = Model(Config(image_size=32, patch_size=8, width=96, depth=1, heads=3, classes=4))
+    save_checkpoint(model, tmp_path / "ours.pth")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        torch.save(torch.load(tmp_path / "ours.pth", weights_only=True)["model"], bare)
+    assert illama("convert", bare, out)[0] == 0
+    before, after = (read_checkpoint(path).assumptions for path in (bare, out))
+    assert before == after
+    assert {each.what for each in after} >= {"heads", "normalization"}
+    told = read_checkpoint(out, heads=3).assumptions
+    assert "heads" not in {each.what for each in told}
+    again = tmp_path / "again.safetensors"
+    assert illama("convert", out, again)[0] == 0
+    assert read_checkpoint(again).assumptions == after
 
 
 def test_convert_replaces_nothing_unless_told(illama, checkpoint, tmp_path):

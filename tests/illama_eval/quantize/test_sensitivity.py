@@ -6,7 +6,7 @@ import torch
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama_eval.quantize.ptq import quantize
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig
-from illama_eval.quantize.sensitivity import find_effects
+from illama_eval.quantize.sensitivity import Effect, Group, effect_rows, find_effects
 
 SIDE = 32
 
@@ -30,3 +30,15 @@ def test_a_swap_of_one_layer_is_exact_although_most_of_the_model_is_not_run_agai
             second = made.model(images).double().log_softmax(-1)
         divergence = (first.exp() * (first - second)).sum(-1)
         assert torch.allclose(effect.divergence, divergence, atol=1e-6)
+
+
+def test_intervals_of_effects_are_by_groups_where_images_come_in_groups():
+    divergence = torch.arange(10.0).repeat_interleave(10)  # alike within a group
+    group = Group(at={"kind": "head"}, layers=("head",), block=1)
+    effect = Effect(group=group, scheme="w4", divergence=divergence, flipped=divergence > 4)
+    ids = [f"image {number}" for number in range(100)]
+    videos = {"groups": [f"video {number // 10}" for number in range(100)]}
+    (alone, _), (grouped, _) = (list(effect_rows([effect], ids, each)) for each in (None, videos))
+    assert alone.value == grouped.value == 4.5
+    wider = (grouped.high - grouped.low) / (alone.high - alone.low)
+    assert wider > 1.8  # the square root of 10 images a group, as far as 0 does not end it

@@ -12,7 +12,7 @@ from illama.sources.groups import with_groups
 from illama_eval.compare.comparison import compare_paths
 from illama_eval.results import ResultError, Row, Run
 from illama_eval.run.evaluate import evaluate
-from illama_eval.run.finalize import NOT_INDEPENDENT, with_group_interval
+from illama_eval.run.finalize import NOT_INDEPENDENT, NOT_TESTED, with_group_interval
 from illama_eval.statistics import student_interval
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
@@ -43,7 +43,9 @@ def test_intervals_by_groups_are_wider_and_the_values_are_the_same(measured):
     images, videos = map(Run.load, measured)
     for row in videos.rows:
         if (
-            not row.at and "scaled" not in row.metric and row.metric != "temperature"
+            not row.at
+            and "scaled" not in row.metric
+            and row.metric not in {"temperature", "calibrated_p"}
         ):  # halves do not divide a group
             alone = images.value(row.study, row.metric)
             assert row.value == pytest.approx(alone.value)
@@ -65,6 +67,15 @@ def test_no_interval_assumes_independent_images(measured):
     assert NOT_INDEPENDENT in {row.reason for row in bins}
 
 
+def test_no_test_assumes_independent_images(measured):
+    images, videos = map(Run.load, measured)
+    assert images.value("calibration", "calibrated_p").value is not None
+    p = videos.value("calibration", "calibrated_p")
+    assert (p.value, p.reason) == (None, NOT_TESTED)
+    (verdict,) = [each for each in videos.verdicts if each.name == "calibration"]
+    assert (verdict.verdict, verdict.reason) == ("not tested for calibration", NOT_TESTED)
+
+
 def test_the_header_names_the_groups_and_only_equal_ones_compare(measured):
     header = Run.load(measured[1]).header
     assert header["source"]["groups"] == {"groups": VIDEOS}
@@ -83,5 +94,7 @@ def test_where_none_is_known_by_groups_there_is_no_interval():
     spread = msgspec.structs.replace(given, replicates=np.linspace(0.45, 0.55, 200))
     binned = with_group_interval(spread, Metric(interval="basic"), 4)
     assert (binned.low, binned.replicates is None) == (None, False)
+    ranked = with_group_interval(spread, Metric(unit="index", interval="jackknife"), 4)
+    assert (ranked.low, ranked.replicates, ranked.reason) == (None, None, NOT_INDEPENDENT)
     found = with_group_interval(spread, Metric(interval="wilson"), 4)
     assert (found.low, found.high) == student_interval(0.5, spread.replicates, 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from illama_eval.statistics import mean_interval
+from illama_eval.statistics import mean_interval, wilson_interval
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.probe import (
     FeatureSet,
@@ -93,3 +93,19 @@ def test_the_values_of_k_that_the_images_allow_are_used_and_the_others_named():
     assert fit_neighbours(config, 7)[0].neighbours == (7,)
     linear = ProbeConfig(probe="linear", grid=(1.0,))
     assert fit_neighbours(linear, 7) == (linear, "")
+
+
+def test_the_held_out_accuracy_is_weighed_by_groups():
+    task = make_task(400)
+    config = ProbeConfig(probe="linear", grid=(1e-4, 1e-2))
+    videos = tuple(f"video {number // 4 % 8}" for number in range(400))
+    grouped = replace(task, train=replace(task.train, groups={"groups": videos}))
+    rows = [
+        next(row for row in probe(each, config).result.rows if row.metric == "held_out_top1")
+        for each in (task, grouped)
+    ]
+    assert rows[0].value == rows[1].value
+    spread = [row.replicates.std() for row in rows]
+    assert spread[0] != spread[1]
+    assert (rows[0].low, rows[0].high) == wilson_interval(rows[0].value * 40, 40)
+    assert (rows[1].low, rows[1].high) != (rows[0].low, rows[0].high)
