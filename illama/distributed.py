@@ -111,6 +111,11 @@ class Launch:
     """Its rank on this machine, which is the number of its GPU."""
 
 
+def is_by_torchrun() -> bool:
+    """Return whether `torchrun` started this process: all its variables are set."""
+    return all(name in os.environ for name in TORCHRUN)
+
+
 def launched() -> Launch:
     """Return what `torchrun` says of this process; alone unless all its variables are set.
 
@@ -119,7 +124,7 @@ def launched() -> Launch:
     Raises:
         InputError: a variable is not a number.
     """
-    if not all(name in os.environ for name in TORCHRUN):
+    if not is_by_torchrun():
         _note_leftovers()
         return Launch()
     try:

@@ -2,6 +2,9 @@
 
 0 fine; 1 regression; 2 wrong command line; 3 input missing, refused or not comparable;
 4 finished, but some images were unreadable; 5 internal; 130 and 143 interrupted.
+
+`torchrun` ends with 1 and calls its processes failed whatever code but 0 they give. So a
+finished run ends with 0 there instead of 4; stderr says so, and run.json counts the images.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from illama.distributed import World, is_main_process
+from illama.distributed import World, is_by_torchrun, is_main_process
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
@@ -347,7 +347,10 @@ def _warn(run: Run, log: Console) -> int:
             "counted as wrong",
             markup=False,
         )
-    return _exit_code(run)
+    code = _exit_code(run)
+    if code != _incomplete(run):
+        log.print(f"under torchrun this ends with 0 instead of {INCOMPLETE}; run.json counts them")
+    return code
 
 
 def _doubts(run: Run) -> Iterator[str]:
@@ -359,7 +362,15 @@ def _doubts(run: Run) -> Iterator[str]:
 
 
 def _exit_code(run: Run) -> int:
-    """Return the exit code of a finished run, the same in every process."""
+    """Return the exit code of a finished run, the same in every process.
+
+    `torchrun` would make a failure of a code other than 0.
+    """
+    return 0 if is_by_torchrun() else _incomplete(run)
+
+
+def _incomplete(run: Run) -> int:
+    """Return the exit code of a finished run that no launcher changes."""
     return INCOMPLETE if run.header["unreadable"]["count"] or _nonfinite(run) else 0
 
 

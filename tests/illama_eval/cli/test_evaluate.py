@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,29 @@ def test_an_unreadable_image_is_named_counted_and_gives_exit_code_4(
     run = Run.load(tmp_path / "out")
     assert run.header["images_seen"] == 10
     assert "1 of 11 images unreadable" in run.value("accuracy", "top1").reason
+
+
+@pytest.mark.slow
+def test_under_torchrun_unreadable_images_are_named_and_counted_with_code_0(
+    golden_checkpoint, photographs, tmp_path
+):
+    out, script = tmp_path / "run", tmp_path / "script.py"
+    script.write_text("from illama_eval.cli import main\n\nmain()\n")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    given = [script, "accuracy", golden_checkpoint, "--data", photographs, "--out", out]
+    done = subprocess.run(
+        [sys.executable, *launch, *map(str, given), "--no-samples"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert said.count("1 images were unreadable and left out") == 1
+    assert said.count("under torchrun this ends with 0 instead of 4") == 1
+    assert Run.load(out).header["unreadable"]["count"] == 1
 
 
 def test_predictions_are_calibrated_without_a_checkpoint(
