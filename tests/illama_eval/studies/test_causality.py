@@ -157,14 +157,15 @@ def test_other_studies_see_no_changed_image(images):
 
 
 def found(number, dtype, images):
-    """Return the block, head, query and key that were opened, and the verdict."""
+    """Return the block, head, query and key that are opened, and the verdicts before and after."""
     chosen = random.Random(number)
     block, head = chosen.randrange(3), chosen.randrange(2)
     query, key = sorted(chosen.sample(range(PATCHES), 2))
     one = subject(seed=number, dtype=dtype, scale=4.0)
+    causal = verdict_of(one, images)
     masking = OneEdge(PATCHES + 1, head, query, key)
     give_mask(one.model.blocks[block], masking)
-    return (block + 1, head + 1, query + 1, key + 1), verdict_of(one, images)
+    return (block + 1, head + 1, query + 1, key + 1), causal, verdict_of(one, images)
 
 
 def verdict_of(one, images):
@@ -186,10 +187,9 @@ def mutants(numbers, dtype, images):
     """Return how many opened models are found with block and edge, and false alarms."""
     right = false = 0
     for number in numbers:
-        (block, head, query, key), verdict = found(number, dtype, images)
+        (block, head, query, key), causal, verdict = found(number, dtype, images)
         edge = f"block {block}, head {head}, token {query} to token {key} of"
         right += verdict.verdict == f"leaks from block {block}" and edge in verdict.reason
-        causal = verdict_of(subject(seed=number, dtype=dtype, scale=4.0), images)
         false += causal.verdict != "causal"
     return right, false
 
@@ -200,11 +200,11 @@ def test_an_opened_edge_is_found_with_its_block_head_and_tokens(dtype, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_499_of_500_opened_models_are_found_and_no_causal_one(dtype, images):
-    right, false = mutants(range(500), dtype, images.limit(3, 0))
-    print(f"{dtype}: {right} of 500 found, {false} false alarms")  # noqa: T201 - pytest -rP
-    assert right >= 499
+@pytest.mark.parametrize(("dtype", "models"), [("fp32", 500), ("bf16", 100)])
+def test_all_opened_models_but_one_are_found_and_no_causal_one(dtype, models, images):
+    right, false = mutants(range(models), dtype, images.limit(3, 0))
+    print(f"{dtype}: {right} of {models} found, {false} false alarms")  # noqa: T201 - pytest -rP
+    assert right >= models - 1
     assert false == 0
 
 
