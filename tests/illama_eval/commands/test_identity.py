@@ -95,11 +95,17 @@ TRANSFER = {
     "control": ((), ("--control",)),
 }
 COMMANDS = {
-    "run": (("run", *DIGITS), {**MODEL, **BINS, **RANK}),
+    "run": (
+        ("run", *DIGITS),
+        {**MODEL, **BINS, **RANK, "only": (("--only", "rank"), ("--only", "accuracy"))},
+    ),
     "accuracy": (("accuracy", *DIGITS), {}),
     "calibrate": (("calibrate", *DIGITS), BINS),
     "rank": (("rank", *DIGITS), RANK),
-    "collapse": (("collapse", *DIGITS), {}),
+    "collapse": (
+        ("collapse", *DIGITS),
+        {"control": ((), ("--control",)), "without_massive": ((), ("--without-massive",))},
+    ),
     "shape-bias": (
         ("shape-bias", "--limit", 8),
         {"categories": ((), ("--categories", "categories.json"))},
