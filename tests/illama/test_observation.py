@@ -8,7 +8,7 @@ from torch import Tensor
 
 from illama.config import STEPS, Config
 from illama.model import Model
-from illama.observation import SEGMENTER_WANTED, WANTED, OutputSeen, batch_of, present
+from illama.observation import PROBE_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, batch_of, present
 
 SMALL = {"image_size": 16, "patch_size": 4, "width": 24, "heads": 3, "depth": 3, "classes": 5}
 TINY_ROAD = {step: Config.at(step, "nano", **SMALL) for step in STEPS}
@@ -57,10 +57,10 @@ def test_weights_stand_only_where_the_layer_says_they_can(draw, pictures, step):
         assert layer.used[..., layer.open].gt(0).all()
 
 
-@pytest.mark.parametrize("name", sorted(WANTED - SEGMENTER_WANTED))
+@pytest.mark.parametrize("name", sorted(WANTED - SEGMENTER_WANTED - PROBE_WANTED))
 def test_only_what_is_wanted_is_kept(draw, pictures, name):
     pieces = list(draw(RELEASED).observe(pictures(RELEASED), {name}))
-    fields = ("used", "softmax", "tokens", "previous", "logits", "features")
+    fields = WANTED - SEGMENTER_WANTED - PROBE_WANTED
     kept = {f for piece in pieces for f in fields if getattr(piece, f, None) is not None}
     assert kept == {name}
     assert len(pieces) == (1 if name in ("logits", "features") else 4)
