@@ -19,7 +19,7 @@ from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, open_checkpoint
 
-IMAGES = 120
+IMAGES = 300
 
 
 def measure(checkpoint: Path, out: Path, preprocess: str = "model", seed: int = 0) -> Run:

@@ -50,9 +50,10 @@ def test_run_measures_everything_and_writes_a_run_directory(
 ) -> None:
     code, out, err = command("run", golden_checkpoint, "--data", small_images, "--limit", 24)
     assert code == 0, err
-    (directory,) = (tmp_path / "reports").glob("official_micro-*/run-noise")
+    (directory,) = (tmp_path / "reports").glob("official_micro-*/run-noise*")
     run = Run.load(directory)
-    assert {row.study for row in run.rows} == {"accuracy", "calibration", "rank", "collapse"}
+    measured = {"accuracy", "calibration", "rank", "collapse", "causality"}
+    assert {row.study for row in run.rows} == measured
     assert "top-1" in out
     assert f"written to {directory.relative_to(tmp_path)}" in err
     assert (directory / "tables" / "headline.md").exists()
