@@ -53,11 +53,15 @@ def percentile_interval(replicates: Array) -> tuple[float, float]:
     return float(ordered[LOW_ORDER - 1]), float(ordered[HIGH_ORDER - 1])
 
 
-def student_interval(estimate: float, replicates: Array, images: int) -> tuple[float, float]:
+def student_interval(
+    estimate: float, replicates: Array, images: int, *, skewed: bool = True
+) -> tuple[float, float]:
     """Return Student's interval with the replicates' deviation, corrected for their skewness.
 
     A mean of few large losses and many small ones is skewed, and so is its interval: Hall's cubic
     transformation of t is inverted (Hall 1992). Replicates of n images deviate by n - 1 n-ths.
+    Ratios over few groups are to be called with `skewed=False`: what their replicates have of
+    skewness comes from the denominators and from there being 200 of them.
 
     Raises:
         ValueError: there are not 200 finite replicates, or fewer than two images.
@@ -68,7 +72,7 @@ def student_interval(estimate: float, replicates: Array, images: int) -> tuple[f
     deviation = math.sqrt(float(centred @ centred) / (REPLICATES - 1))
     if deviation <= ROUNDING * abs(estimate):
         return estimate, estimate
-    skewness = float((centred**3).mean()) / deviation**3
+    skewness = float((centred**3).mean()) / deviation**3 if skewed else 0.0
     error = deviation * math.sqrt(images / (images - 1))
     reach = student_quantile(images - 1)
     ends = (_skewed(side * reach, skewness) for side in (1, -1))

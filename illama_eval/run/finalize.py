@@ -217,7 +217,7 @@ def with_group_interval(row: Row, declared: Metric, groups: int) -> Row:
         return row
     if row.replicates is None or declared.interval in {"basic", "jackknife"}:
         return replace(row, low=None, high=None, reason=NOT_INDEPENDENT)
-    low, high = student_interval(row.value, row.replicates, groups)
+    low, high = student_interval(row.value, row.replicates, groups, skewed=False)
     least, largest = declared.ends
     low, high = min(max(low, least), row.value), max(min(high, largest), row.value)
     return replace(row, low=low, high=high)

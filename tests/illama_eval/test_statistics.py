@@ -101,6 +101,9 @@ def test_the_interval_of_skewed_replicates_reaches_further_to_the_long_side():
     replicates = np.random.default_rng(0).gamma(4, size=REPLICATES)
     low, high = student_interval(4.0, replicates, 50)
     assert high - 4 > 1.3 * (4 - low) > 0
+    plain = student_interval(4.0, replicates, 50, skewed=False)
+    assert 4.0 - plain[0] == pytest.approx(plain[1] - 4.0)
+    assert plain[1] < high
     mirrored = student_interval(-4.0, -replicates, 50)
     assert mirrored == pytest.approx((-high, -low))
 

@@ -123,7 +123,7 @@ KNOWN = {
 @pytest.mark.data
 def test_published_observers_have_their_published_bias(command, undrawn, shared, tmp_path):
     table = shared / "data" / "cue_conflict" / "cnn_decisions.csv"
-    code, out, error = command("shape-bias", "--observers", table, "--out", tmp_path)
+    code, out, error = command("shape-bias", "--observers", table, "--all", "--out", tmp_path)
     assert code == 0, error
     assert "intervals resample groups (160 by shape and 48 by texture)" in " ".join(out.split())
     run = Run.load(tmp_path)

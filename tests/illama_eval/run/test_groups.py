@@ -60,7 +60,7 @@ def test_intervals_by_groups_are_wider_and_the_values_are_the_same(measured):
 def test_no_interval_assumes_independent_images(measured):
     videos = Run.load(measured[1])
     top1 = videos.value("accuracy", "top1")
-    found = student_interval(top1.value, top1.replicates, VIDEOS)
+    found = student_interval(top1.value, top1.replicates, VIDEOS, skewed=False)
     assert (top1.low, top1.high) == found
     bins = [row for row in videos.rows if row.metric == "bin_accuracy"]
     assert {row.low for row in bins} == {None}
@@ -97,4 +97,4 @@ def test_where_none_is_known_by_groups_there_is_no_interval():
     ranked = with_group_interval(spread, Metric(unit="index", interval="jackknife"), 4)
     assert (ranked.low, ranked.replicates, ranked.reason) == (None, None, NOT_INDEPENDENT)
     found = with_group_interval(spread, Metric(interval="wilson"), 4)
-    assert (found.low, found.high) == student_interval(0.5, spread.replicates, 4)
+    assert (found.low, found.high) == student_interval(0.5, spread.replicates, 4, skewed=False)
