@@ -40,6 +40,7 @@ UNITS: Mapping[str, Unit] = {
     "index": Unit(lowest=0.0, smallest=1e-2),
     "factor": Unit(lowest=0.0, smallest=1e-3),
     "ratio": Unit(lowest=0.0),
+    "patches": Unit(lowest=0.0, smallest=1e-2),
     "dB": Unit(smallest=1e-2),
     "images": Unit(lowest=0.0),
     "epoch": Unit(lowest=0.0),
