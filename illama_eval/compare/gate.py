@@ -2,7 +2,10 @@
 
 With [low, high] the paired 95 % interval of a difference, turned so that more is better, and the
 margin m >= 0 that passes: better if low > 0, same if low >= -m, worse if high < -m, otherwise
-inconclusive. Without an interval the difference itself is both ends. Where several metrics are
+inconclusive. Counts have no interval, and where the policy says so the estimate decides: then the
+difference itself is both ends. Any other number without an interval is judged as if it could move
+as far by chance as the mean of so many numbers of its range (Hoeffding 1963): what is unknown
+fails only where it is beyond doubt. Where several metrics are
 gated, one of them being worse by chance is likelier than 5 %: it must be worse by its adjusted p
 as well, one-sided at 5 % (docs/gate.md has the error rates).
 """
@@ -28,6 +31,7 @@ from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
 from illama_eval.statistics import FALSE_ALARMS
+from illama_eval.units import unit_of
 
 State = Literal[
     "better", "same", "inconclusive", "worse", "not comparable", "missing", "new", "not gated"
@@ -38,6 +42,9 @@ fails; `error` is a metric that cannot be judged."""
 
 COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
 """States of metrics with numbers on both sides."""
+
+COUNTS = frozenset({"images"})
+"""Units of numbers that are counted, not estimated."""
 
 FEWEST_IMAGES = 30
 """Images, or groups of them, below which no regression is told from chance."""
@@ -249,10 +256,7 @@ def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
     assert change.difference is not None
     sign = 1 if rule.better == "higher" else -1
     if change.low is None or change.high is None or not rule.significant:
-        why = "it has no interval" if rule.significant else "the estimate decides"
-        turned = sign * change.difference
-        state: State = "better" if turned > margin else "worse" if turned < -margin else "same"
-        return state, f"judged by its margin alone: {why}"
+        return _find_state_by_estimate(change, rule, sign * change.difference, margin)
     low, high = sorted((sign * change.low, sign * change.high))
     if low > 0 and abs(change.difference) >= change.smallest:
         return "better", ""
@@ -262,6 +266,29 @@ def _find_state(change: Change, rule: Rule, margin: float) -> tuple[State, str]:
         chance = change.p_holm is not None and change.p_holm > 2 * FALSE_ALARMS
         return ("inconclusive", AMONG_MANY) if chance else ("worse", "")
     return ("same", NEAR_CALIBRATED) if change.calibrated else ("inconclusive", "")
+
+
+def _find_state_by_estimate(
+    change: Change, rule: Rule, gain: float, margin: float
+) -> tuple[State, str]:
+    """Return the state of a metric without an interval, or whose estimate is to decide."""
+    reach, reason = _find_reach(change, rule)
+    if abs(gain) <= margin:
+        return "same", reason
+    if abs(gain) <= margin + reach:
+        return "inconclusive", reason
+    return "better" if gain > 0 else "worse", reason
+
+
+def _find_reach(change: Change, rule: Rule) -> tuple[float, str]:
+    """Return how far chance may move a number without an interval, and a note on it."""
+    if not rule.significant:
+        return 0.0, "judged by its margin alone: the estimate decides"
+    if change.unit in COUNTS:
+        return 0.0, "judged by its margin alone: it is a count"
+    width = unit_of(change.unit).width
+    reach = width * math.sqrt(2 * math.log(2 / FALSE_ALARMS) / change.images)
+    return reach, "it has no interval: judged by how far any mean of so many images may move"
 
 
 def _images_wanted(change: Change, state: State, margin: float) -> int | None:

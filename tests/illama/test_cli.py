@@ -298,5 +298,5 @@ def test_convert_keeps_class_names_and_stores_those_of_a_source_or_a_file(
     described = [json.loads(illama("inspect", "--json", path)[1]) for path in (named, again)]
     assert [each["class_names"] for each in described] == [["cat", "polar bear", "dog"]] * 2
     assert described[0]["sha256"] == described[1]["sha256"]
-    code, _, err = illama("convert", named, tmp_path / "x.pth", "--classes", "demo")
+    code, _, err = illama("convert", named, tmp_path / "x.pth", "--classes", "digits")
     assert (code, "10 class names" in err) == (3, True)

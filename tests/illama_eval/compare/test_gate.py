@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -66,15 +67,27 @@ def test_states_follow_the_interval_and_the_margin(interval, state, outcome, bet
     assert (found.state, found.outcome, found.margin) == (state, outcome, 0.01)
 
 
-@pytest.mark.parametrize(
-    ("value", "state"), [(0.02, "better"), (0.01, "same"), (-0.01, "same"), (-0.02, "worse")]
-)
-def test_without_an_interval_the_margin_alone_decides_and_the_verdict_says_so(value, state):
-    found = judge(make_change(None, value, None))
-    assert found.state == state
-    assert found.reason == "judged by its margin alone: it has no interval"
+ESTIMATES = [(0.02, "better"), (0.01, "same"), (-0.01, "same"), (-0.02, "worse")]
+
+
+@pytest.mark.parametrize(("value", "state"), ESTIMATES)
+def test_the_margin_alone_decides_counts_and_where_the_policy_says_so(value, state):
     wide = judge(make_change(-1, value, 1), Rule(significant=False))
     assert (wide.state, wide.reason) == (state, "judged by its margin alone: the estimate decides")
+    count = judge(replace(make_change(None, value, None), unit="images"))
+    assert (count.state, count.reason) == (state, "judged by its margin alone: it is a count")
+
+
+def test_a_number_without_an_interval_fails_only_where_chance_cannot_move_it_so_far():
+    reach = math.sqrt(2 * math.log(2 / 0.05) / make_change(0, 0, 0).images)
+    within, beyond = 0.01 + reach - 1e-6, 0.01 + reach + 1e-6
+    for value, state in ((0.01, "same"), (-within, "inconclusive"), (within, "inconclusive")):
+        found = judge(make_change(None, value, None))
+        assert (found.state, found.reason[:22]) == (state, "it has no interval: ju")
+    assert judge(make_change(None, -beyond, None)).outcome == "fail"
+    assert judge(make_change(None, beyond, None)).state == "better"
+    endless = replace(make_change(None, -9.0, None), unit="nats")
+    assert judge(endless).state == "inconclusive"
 
 
 def test_an_unclear_error_near_calibrated_on_both_sides_is_the_same():
