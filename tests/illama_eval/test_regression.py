@@ -72,7 +72,9 @@ def round_to_2_bits(model: Model) -> None:
 def test_a_planted_regression_fails_the_gate_and_is_named(change, baseline, tmp_path):
     found = judge(change, baseline, tmp_path)
     assert found.exit_code == 1
-    assert {"accuracy.top1", "accuracy.nll"} <= {each.name for each in found.of("fail")}
+    assert "accuracy.top1" in {each.name for each in found.of("fail")}
+    # The baseline has one wrong answer, so its log loss has no interval: it may be inconclusive.
+    assert "accuracy.nll" not in {each.name for each in found.of("pass")}
     assert re.match(r"Regression in \d of 9 gated metrics: accuracy\.top1 ", sentence(found))
 
 

@@ -127,6 +127,7 @@ def test_a_hostile_name_stays_a_name_in_every_form(printed, rows_of, hostile):
         "property",
         "testcase",
         "failure",
+        "skipped",
         "system-out",
     }
     assert len(sanitize(name)) > 200 or sanitize(name) in {a.get("classname") for _, a in cases}
