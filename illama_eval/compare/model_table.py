@@ -15,7 +15,7 @@ from illama_eval.compare.change import Change, Side
 from illama_eval.compare.comparison import Comparison, compare, paths_of
 from illama_eval.compare.subject_run import Key, SubjectRun, read_subject_runs
 from illama_eval.results import ResultError, Row, nested_get
-from illama_eval.statistics import student_quantile
+from illama_eval.statistics import mean_interval
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "top1": ("accuracy", "top1"),
@@ -225,11 +225,8 @@ def _mean_row(rows: Sequence[Row | None]) -> Row | None:
     values = [row.value for row in known if row.value is not None]
     if len(known) == 1 or len(values) < len(known):
         return known[0]
-    half = student_quantile(len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    mean = float(np.mean(values))
-    return replace_row(
-        known[0], value=mean, low=mean - float(half), high=mean + float(half), replicates=None
-    )
+    low, high = mean_interval(values)
+    return replace_row(known[0], value=float(np.mean(values)), low=low, high=high, replicates=None)
 
 
 def _change(comparison: Comparison, column: Column) -> Change | None:
