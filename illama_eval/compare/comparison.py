@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,21 @@ def adjust(changes: Iterable[Change], *families: Collection[Key]) -> tuple[Chang
         raw = {each.key: each.p for each in changes if each.key in family and each.p is not None}
         adjusted |= zip(raw, holm(list(raw.values())), strict=True)
     return tuple(replace(each, p_holm=adjusted.get(each.key)) for each in changes)
+
+
+def find_best(names: Sequence[str], change_of: Callable[[str, str], Change | None]) -> str | None:
+    """Return the model that is clearly better than every other one, or None.
+
+    `change_of` returns the change of one number from a first model to a second, in the order of
+    `names`; None where the two were not compared. Calibration errors do not tell apart two models
+    that cannot be told from calibrated ones.
+    """
+    wins: Counter[str] = Counter()
+    for first, second in combinations(names, 2):
+        change = change_of(first, second)
+        if change is not None and not change.calibrated:
+            wins[{"better": second, "worse": first}.get(change.finding, "")] += 1
+    return next((name for name in names if wins[name] == len(names) - 1 > 0), None)
 
 
 def _mismatches(baseline: Side, candidate: Side) -> tuple[Mismatch, ...]:

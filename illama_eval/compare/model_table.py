@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from msgspec.structs import replace as replace_row
 
 from illama.suggestions import did_you_mean
 from illama_eval.compare.change import Change, Side
-from illama_eval.compare.comparison import Comparison, compare, paths_of
+from illama_eval.compare.comparison import Comparison, compare, find_best, paths_of
 from illama_eval.compare.subject_run import Key, SubjectRun, read_subject_runs
 from illama_eval.results import ResultError, Row, nested_get
 from illama_eval.statistics import mean_interval
@@ -103,13 +104,14 @@ def read_model_table(
     if reference is not None and reference not in sides:
         raise ResultError(f"no model {reference!r} to compare with; there are {', '.join(sides)}")
     shown = {name: _only(side, found) for name, side in sides.items()}
+    order = sorted(shown, key=lambda name: name != reference)
     compared = {
-        (one, other): compare(shown[one], shown[other]) for one, other in permutations(shown, 2)
+        (one, other): compare(shown[one], shown[other]) for one, other in combinations(order, 2)
     }
-    rows = tuple(_model_row(name, side, found, compared, reference) for name, side in shown.items())
+    by_column = [_cells_of(column, shown, order, compared, reference) for column in found]
     return ModelTable(
         columns=found,
-        rows=rows,
+        rows=tuple(map(_model_row, shown, shown.values(), zip(*by_column, strict=True))),
         same_images=len({_fingerprint(each) for side in sides.values() for each in side}) == 1,
         reference=reference or "",
     )
@@ -187,33 +189,35 @@ def _only(side: Side, columns: Iterable[Column]) -> Side:
     return kept
 
 
-def _model_row(
-    name: str,
-    side: Side,
-    columns: Sequence[Column],
+def _cells_of(
+    column: Column,
+    shown: Mapping[str, Side],
+    order: Sequence[str],
     compared: Mapping[tuple[str, str], Comparison],
     reference: str | None,
-) -> ModelRow:
-    others = [other for other, mine in compared if mine == name]
-    cells = []
-    for column in columns:
-        row = _mean_row([run.rows.get(column.key) for run in side])
-        changes = {other: _change(compared[other, name], column) for other in others}
-        cells.append(
-            Cell(
-                row=row,
-                seeds=len(side),
-                best=bool(others) and all(_wins(change) for change in changes.values()),
-                change=changes.get(reference or ""),
-            )
+) -> list[Cell]:
+    """Return a column's cells, one for each model shown; `order` is that of the comparisons."""
+    change_of = partial(_change, compared, column)
+    best = find_best(order, change_of)
+    return [
+        Cell(
+            row=_mean_row([run.rows.get(column.key) for run in side]),
+            seeds=len(side),
+            best=name == best,
+            change=change_of(reference or "", name),
         )
+        for name, side in shown.items()
+    ]
+
+
+def _model_row(name: str, side: Side, cells: tuple[Cell, ...]) -> ModelRow:
     rows = [row for run in side for row in run.rows.values()]
     return ModelRow(
         name=name,
         source=rows[0].source,
         images=max(row.images for row in rows),
         seeds=len(side),
-        cells=tuple(cells),
+        cells=cells,
     )
 
 
@@ -229,13 +233,14 @@ def _mean_row(rows: Sequence[Row | None]) -> Row | None:
     return replace_row(known[0], value=float(np.mean(values)), low=low, high=high, replicates=None)
 
 
-def _change(comparison: Comparison, column: Column) -> Change | None:
-    found = next((each for each in comparison.changes if each.key == column.key), None)
+def _change(
+    compared: Mapping[tuple[str, str], Comparison], column: Column, first: str, second: str
+) -> Change | None:
+    """Return the change of a column from one model to another, where it is known."""
+    comparison = compared.get((first, second))
+    changes = () if comparison is None else comparison.changes
+    found = next((each for each in changes if each.key == column.key), None)
     return None if found is None or found.problem or found.difference is None else found
-
-
-def _wins(change: Change | None) -> bool:
-    return change is not None and change.finding == "better"
 
 
 def _fingerprint(run: SubjectRun) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from illama_eval.compare.change import Change
-from illama_eval.compare.comparison import Comparison, compare
+from illama_eval.compare.comparison import Comparison, compare, find_best
 from illama_eval.compare.consistency import check_run
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.attention_maps import Maps, maps_of
@@ -106,6 +106,11 @@ class ReportModels:
         key = (study, metric, ())
         found = (each for each in comparison.changes if each.key == key)
         return next((each for each in found if each.low is not None), None)
+
+    def best(self, study: str, metric: str) -> str | None:
+        """Return the model whose number is clearly better than every other's, or None."""
+        names = [model.name for model in self.models]
+        return find_best(names, lambda first, second: self.change(first, second, study, metric))
 
 
 def load_models(directories: Sequence[Path]) -> ReportModels:

@@ -23,8 +23,6 @@ from illama_eval.render.page.document import (
     Table,
     difference_mark,
 )
-from illama_eval.render.select import direction
-from illama_eval.results import Row
 
 _JUDGEMENTS: Mapping[int, tuple[str, str, str]] = {
     0: ("\N{CHECK MARK}", "Gate passed", "better"),
@@ -58,23 +56,6 @@ PAIRED = (
     "training seeds."
 )
 _LONGEST = 300
-
-
-def best_of(models: ReportModels, rows: Mapping[str, Row]) -> str | None:
-    """Return the model whose number is better than every other's, each interval excluding zero."""
-    known = {name: row.value for name, row in rows.items() if row.value is not None}
-    some = next(iter(rows.values()))
-    way = direction(models.run, some)
-    if way is None or len(known) < len(models):
-        return None
-    best = (max if way == "higher" else min)(known, key=lambda name: known[name])
-    order = [model.name for model in models]
-    for other in known.keys() - {best}:
-        first, second = sorted((best, other), key=order.index)
-        change = models.change(first, second, some.study, some.metric)
-        if change is None or change.finding != ("better" if second == best else "worse"):
-            return None
-    return best
 
 
 def widest_of(changes: Iterable[Change | None]) -> dict[str, float]:

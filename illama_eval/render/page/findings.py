@@ -12,7 +12,6 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.models import ReportModels
-from illama_eval.render.page.differences import best_of
 from illama_eval.render.page.headline import TWO, headline_keys, joined_names
 from illama_eval.results import Row, Verdict
 
@@ -73,7 +72,7 @@ def summary(models: ReportModels) -> str:
     if len(models) == TWO and not models.apart:
         return _summary_of_two(models)
     rows = models.headline.get(("accuracy", "top1"), {})
-    best = best_of(models, rows) if rows else None
+    best = models.best("accuracy", "top1")
     ahead = next((model for model in models if model.name == best), None)
     if ahead is None:
         return f"{joined_names(models)}, side by side."

@@ -17,7 +17,7 @@ from illama_eval.render.format.glossary import (
 )
 from illama_eval.render.format.numbers import MISSING, align, show_row
 from illama_eval.render.models import ReportModel, ReportModels
-from illama_eval.render.page.differences import best_of, change_cells, finding_cell, widest_of
+from illama_eval.render.page.differences import change_cells, finding_cell, widest_of
 from illama_eval.render.page.document import Cell, Column, Table, interval_mark
 from illama_eval.render.paper import counterpart
 from illama_eval.render.select import direction, groups_in_words
@@ -191,7 +191,7 @@ def _model_columns(models: ReportModels) -> list[Column]:
 
 def _values(models: ReportModels, key: Key) -> Iterator[Cell]:
     rows = models.headline[key]
-    best = best_of(models, rows)
+    best = models.best(*key)
     for model in models:
         cell = value_cell(rows.get(model.name))
         if model.name == best:

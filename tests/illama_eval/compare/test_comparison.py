@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from illama_eval.compare.comparison import adjust, compare_paths, paths_of, to_json
+from illama_eval.compare.comparison import adjust, compare_paths, find_best, paths_of, to_json
 from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run
 from illama_eval.statistics import holm, mcnemar, welch, widen
@@ -169,6 +169,22 @@ def test_undefined_replicates_are_too_few_images_to_tell(pair):
     found = change_of(compared(pair), "accuracy", "nll")
     assert found.undecidable == "too few images: undefined in 3 of 200"
     assert (found.low, found.finding) == (None, "")
+
+
+def test_the_best_is_clearly_better_than_every_other(pair):
+    worse = change_of(compared(pair), "accuracy", "top1")
+    better = change_of(compared(pair[::-1]), "accuracy", "top1")
+    assert (better.finding, worse.finding) == ("better", "worse")
+
+    def best_of(ab, ac, bc):
+        outcomes = {"ab": ab, "ac": ac, "bc": bc}
+        return find_best("abc", lambda first, second: outcomes[first + second])
+
+    assert best_of(worse, worse, None) == "a"
+    assert best_of(better, None, worse) == "b"
+    assert best_of(worse, None, better) is None  # a and c are not told apart
+    assert find_best("ab", lambda *_: replace(worse, calibrated=True)) is None
+    assert find_best("a", lambda *_: None) is None
 
 
 def test_a_run_does_not_differ_from_itself(pair):
