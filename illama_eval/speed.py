@@ -24,7 +24,7 @@ from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import DTYPES, Dtype
 
 Latency = Literal["both", "eager", "none"]
-"""Modes in which quantized models are timed; `both` adds compiled."""
+"""Modes in which quantized models are timed: eager and compiled, eager alone, or none."""
 Forward = Callable[[Tensor], Tensor]
 
 BATCHES = (1, 64)
@@ -33,12 +33,15 @@ WARM_UP = 10
 PASSES = 50
 """Timed passes, at most."""
 SECONDS = 20.0
-"""Time after which a batch is not repeated further, once it has had `FEWEST` passes."""
+"""Time for all passes of a command, shared evenly by its modes and batch sizes."""
 FEWEST = 5
+"""Timed passes, at least, however long they take."""
 SIMULATED = (
     "simulated: weights are dequantized and multiplied in floating point, so it has no speed"
 )
 """Reason of the missing latency of a simulated model."""
+UNTIMED = f"not timed: the {SECONDS:g} s for timing were over; --latency both takes longer"
+"""Reason of a missing latency."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,8 @@ def time_both(
         alpha = subject.soft_mask if name == "model" else 0.0
         forwards[name] = partial(torch.compile(model) if compiled else model, soft_mask=alpha)
     for batch in BATCHES:
-        timed = time_interleaved(forwards, random_images(subject, batch))
+        images = random_images(subject, batch)
+        timed = time_interleaved(forwards, images, SECONDS / len(BATCHES))
         for name, each in timed.items():
             yield from _timed_rows(subject, each, {"model": name, "batch": batch})
         ratio = timed["twin"].latency[0] / timed["model"].latency[0]
@@ -174,20 +178,32 @@ def _forward_once(
 
 
 def measure_latency(
-    subjects: Sequence[ModelSubject], simulated: Sequence[bool], latency: Latency
+    subjects: Sequence[ModelSubject], simulated: Sequence[bool], latency: Latency | None = None
 ) -> Iterator[Row]:
-    """Yield latency and images/s of each subject, and how much faster it is than the first."""
-    modes = {"both": ("eager", "compiled"), "eager": ("eager",), "none": ()}[latency]
+    """Yield latency and images/s of each subject, and how much faster it is than the first.
+
+    Without `latency` nothing is compiled any more once SECONDS are over: compiling may take longer
+    than all passes.
+    """
+    modes = {"eager": ("eager",), "none": ()}.get(latency or "", ("eager", "compiled"))
     real = [each for each, fake in zip(subjects, simulated, strict=True) if not fake]
-    for batch in BATCHES if len(real) > 1 else ():
-        for mode in modes:
-            yield from _time_mode(real, batch, mode)
+    planned = [(mode, batch) for mode in modes for batch in BATCHES if len(real) > 1]
+    begin = time.perf_counter()
+    for mode, batch in planned:
+        late = time.perf_counter() - begin > SECONDS
+        if latency is None and mode == "compiled" and late:
+            at: At = {"batch": batch, "mode": mode}
+            yield speed_row(real[-1], "latency", None, "s", at, UNTIMED)
+        else:
+            yield from _time_mode(real, batch, mode, SECONDS / len(planned))
     for subject, fake in zip(subjects, simulated, strict=True):
         if fake and modes:
             yield speed_row(subject, "latency", None, "s", {}, SIMULATED)
 
 
-def _time_mode(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Iterator[Row]:
+def _time_mode(
+    subjects: Sequence[ModelSubject], batch: int, mode: str, seconds: float
+) -> Iterator[Row]:
     """Yield the rows of one batch size in one mode."""
     forwards: dict[str, Forward] = {}
     for subject in subjects:
@@ -196,7 +212,7 @@ def _time_mode(subjects: Sequence[ModelSubject], batch: int, mode: str) -> Itera
         forwards[subject.name] = partial(run, soft_mask=subject.soft_mask)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # compilers warn that they cannot cache torchao's tensors
-        timed = time_interleaved(forwards, random_images(subjects[0], batch))
+        timed = time_interleaved(forwards, random_images(subjects[0], batch), seconds)
     first = timed[subjects[0].name].latency[0]
     for subject in subjects:
         each = timed[subject.name]
@@ -214,21 +230,26 @@ def _describe_device(subject: ModelSubject) -> str:
 
 
 @torch.inference_mode()
-def time_interleaved(forwards: Mapping[str, Forward], images: Tensor) -> dict[str, Timed]:
-    """Return the seconds of each forward, taken in turn after warming up."""
-    seconds: dict[str, list[float]] = {name: [] for name in forwards}
+def time_interleaved(
+    forwards: Mapping[str, Forward], images: Tensor, seconds: float
+) -> dict[str, Timed]:
+    """Return the seconds of each forward, taken in turn after warming up.
+
+    Passes end after `seconds`, or after PASSES of them, but not before FEWEST.
+    """
+    found: dict[str, list[float]] = {name: [] for name in forwards}
     begin, warm = time.perf_counter(), 0
-    while warm < WARM_UP and (not warm or time.perf_counter() - begin < SECONDS / 4):
+    while warm < WARM_UP and (not warm or time.perf_counter() - begin < seconds / 4):
         for forward in forwards.values():
             forward(images)
         warm += 1
     begin = time.perf_counter()
     for done in range(PASSES):
-        if done >= FEWEST and time.perf_counter() - begin > SECONDS:
+        if done >= FEWEST and time.perf_counter() - begin > seconds:
             break
         for name, forward in forwards.items():
-            seconds[name].append(_time_once(forward, images))
-    return {name: Timed(batch=len(images), seconds=tuple(s)) for name, s in seconds.items()}
+            found[name].append(_time_once(forward, images))
+    return {name: Timed(batch=len(images), seconds=tuple(each)) for name, each in found.items()}
 
 
 def _time_once(forward: Forward, images: Tensor) -> float:

@@ -9,17 +9,22 @@ import typer
 
 from illama_eval.cli.app import STUDY, app
 from illama_eval.commands.idle import refuse_idle
-from illama_eval.commands.options import ALL_STUDIES, SharedOptions, option, with_shared
+from illama_eval.commands.options import ALL_STUDIES, SharedOptions, flag, option, with_shared
 
 Bins = Annotated[int, option("Confidence bins of equal width.", STUDY, "--bins", min=1)]
 FittedOn = Annotated[
     Literal["hash", "first-half"],
-    option("Temperature from the other half by id hash, or from the first half.", STUDY),
+    option("Temperature from the other half by id hash, or from the first half.", STUDY, rare=True),
 ]
 Threshold = Annotated[
-    float, option("Share of the singular values that the rank reaches.", STUDY, min=0.0, max=1.0)
+    float,
+    option(
+        "Share of the singular values that the rank reaches.", STUDY, min=0.0, max=1.0, rare=True
+    ),
 ]
-Spectra = Annotated[str, option("Images with spectra of their own: a number, or all.", STUDY)]
+Spectra = Annotated[
+    str, option("Images with spectra of their own: a number, or all.", STUDY, rare=True)
+]
 
 _PARAMETERS = {"calibration": ("bins", "calibration_split"), "rank": ("threshold", "spectra")}
 """Options of a study, by its name."""
@@ -34,7 +39,8 @@ def run(
     threshold: Threshold = 0.8,
     spectra: Spectra = "256",
     only: Annotated[
-        str | None, option("These studies alone, as rank,collapse.", STUDY, "--only")
+        str | None,
+        option("These studies alone, as rank,collapse.", STUDY, "--only", metavar="STUDIES"),
     ] = None,
 ) -> int:
     """Measure everything that fits the images, in one pass."""
@@ -101,11 +107,11 @@ def rank(shared: SharedOptions, threshold: Threshold = 0.8, spectra: Spectra = "
 def collapse(
     shared: SharedOptions,
     control: Annotated[
-        bool, option("Measure the first checkpoint with random weights, too.", STUDY)
+        bool, flag("Measure the first checkpoint with random weights, too.", STUDY)
     ] = False,
     without_massive: Annotated[
         bool,
-        option(
+        flag(
             "Measure the first checkpoint with its massive activations removed, too.",
             STUDY,
             "--without-massive",
@@ -194,7 +200,7 @@ def segment(shared: SharedOptions) -> int:
 @app.command()
 @with_shared
 def speed(shared: SharedOptions) -> int:
-    """Images per second, latency and memory against the bidirectional twin."""
+    """Images per second, latency and memory against the bidirectional twin, in about 20 s."""
     from illama_eval.commands.evaluate import compare_speed
 
     return compare_speed(shared)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from illama_eval.cli.app import GATE, app
-from illama_eval.commands.options import OUTPUT, option
+from illama_eval.commands.options import OUTPUT, flag, option
 
 
 @contextmanager
@@ -32,9 +32,9 @@ def compare(
     baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
     candidate: Annotated[str, typer.Argument(metavar="B", help="Run or runs over its images.")],
     everywhere: Annotated[
-        bool, option("Compare layers, heads and bins as well.", OUTPUT, "--everywhere")
+        bool, flag("Compare layers, heads and bins as well.", OUTPUT, "--everywhere")
     ] = False,
-    as_json: Annotated[bool, option("Print JSON.", OUTPUT, "--json")] = False,
+    as_json: Annotated[bool, flag("Print JSON.", OUTPUT, "--json")] = False,
 ) -> None:
     """Paired differences of two runs over the same images, or of two groups of seeds."""
     from rich.console import Console
@@ -62,7 +62,7 @@ def report(
         option("Where to write. Default: RUN; of several, reports/comparison-NAMES.", OUTPUT),
     ] = None,
     figures: Annotated[
-        bool, option("Draw the figures as files (.png, .svg), too.", OUTPUT, "--figures")
+        bool, flag("Draw the figures as files (.png, .svg), too.", OUTPUT, "--figures")
     ] = False,
     baseline: Annotated[
         Path | None, option("Judge RUN against a baseline file or another run.", GATE)
@@ -73,9 +73,9 @@ def report(
         Path | None, option("Append the verdict as Markdown ($GITHUB_STEP_SUMMARY).", GATE)
     ] = None,
     update_baseline: Annotated[
-        bool, option("Make RUN the baseline.", GATE, "--update-baseline")
+        bool, flag("Make RUN the baseline.", GATE, "--update-baseline")
     ] = False,
-    as_json: Annotated[bool, option("Print the verdict as JSON.", GATE, "--json")] = False,
+    as_json: Annotated[bool, flag("Print the verdict as JSON.", GATE, "--json")] = False,
 ) -> int:
     """Pages of finished runs, or of several side by side; with --baseline, a gate for CI."""
     from illama_eval.commands.report import Gate

@@ -9,7 +9,16 @@ import typer
 
 from illama_eval.cli.app import STUDY, app
 from illama_eval.commands.idle import refuse_idle
-from illama_eval.commands.options import IMAGES, OUTPUT, SharedOptions, option, with_shared
+from illama_eval.commands.options import (
+    IMAGES,
+    OUTPUT,
+    SharedOptions,
+    TrainData,
+    TrainLimit,
+    flag,
+    option,
+    with_shared,
+)
 
 _IDLE = {
     "linear": {"neighbours", "preset", "changes"},
@@ -32,38 +41,49 @@ def transfer(
         option("Class token, mean of the patches, or class tokens of the last 4 blocks.", STUDY),
     ] = "class",
     grid: Annotated[
-        int, option("linear: values of C, from 1e-6 to 1e5.", STUDY, "--grid", min=1, max=64)
+        int,
+        option("linear: values of C, from 1e-6 to 1e5.", STUDY, "--grid", rare=True, min=1, max=64),
     ] = 45,
     neighbours: Annotated[
-        str, option("knn: values of k; the first is the classifier's.", STUDY)
+        str, option("knn: values of k; the first is the classifier's.", STUDY, rare=True)
     ] = "20,10,100,200",
     shots: Annotated[
-        str | None, option("Also with few training images per class, such as 1,5,10,all.", STUDY)
+        str | None,
+        option(
+            "Also with few training images per class, such as 1,5,10,all.", STUDY, metavar="N,..."
+        ),
     ] = None,
-    draws: Annotated[int, option("Draws for each number of --shots.", STUDY, min=1)] = 5,
+    draws: Annotated[int, option("Draws for each number of --shots.", STUDY, rare=True, min=1)] = 5,
     preset: Annotated[
         Literal["paper", "quick"],
-        option("finetune: the paper's CIFAR recipe, or 20 epochs.", STUDY),
+        option("finetune: the paper's CIFAR recipe, or 20 epochs.", STUDY, rare=True),
     ] = "quick",
     changes: Annotated[
         list[str] | None,
-        option("finetune: change a field of the recipe (FIELD=VALUE).", STUDY, "--set"),
+        option(
+            "finetune: change a field of the recipe.",
+            STUDY,
+            "--set",
+            rare=True,
+            metavar="FIELD=VALUE",
+        ),
     ] = None,
     control: Annotated[
-        bool, option("Beside it the same model with random weights.", STUDY, "--control")
+        bool, flag("Beside it the same model with random weights.", STUDY, "--control")
     ] = False,
-    train_data: Annotated[
-        str | None, option("Images to train on. Default: the train split of --data.", IMAGES)
-    ] = None,
+    train_data: TrainData = None,
     train_labels: Annotated[
-        Path | None, option("CSV with the labels of a flat training split (file,label).", IMAGES)
+        Path | None,
+        option("CSV with the labels of a flat training split (file,label).", IMAGES, rare=True),
     ] = None,
-    train_limit: Annotated[
-        int | None, option("Train on the N images of smallest hash.", IMAGES, min=1)
-    ] = None,
+    train_limit: TrainLimit = None,
     cache: Annotated[
         Path | None,
-        option("Folder of kept features, shared by runs. Default: features/ in --out.", OUTPUT),
+        option(
+            "Folder of kept features, shared by runs. Default: features/ in --out.",
+            OUTPUT,
+            rare=True,
+        ),
     ] = None,
 ) -> int:
     """Transfer to other images: linear probe, nearest neighbours, or fine-tuning."""

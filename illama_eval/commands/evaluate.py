@@ -181,7 +181,8 @@ def run_and_report(
 ) -> int:
     """Evaluate the request, render and print the run, and return the exit code, 0 or 4.
 
-    `complete` adds its own files to the run directory before it is rendered.
+    `complete` adds its own files to the run directory before it is rendered; `show_run` prints the
+    run in a way of its own, and knows whether all is asked for.
     """
     log = Console(stderr=True, highlight=False)
     if request.note:
@@ -210,12 +211,12 @@ def run_and_report(
         complete(request.out)
     with log.status("drawing figures and page"):
         render_directory(request.out)
-    chosen_show = show if shared.everything else show_run or show_summary
+    chosen_show = show_run or (show if shared.everything else show_summary)
     if shared.as_json:
         sys.stdout.write(run.to_json())
     else:
         chosen_show(run, Console(highlight=False))
-    hint = "" if shared.everything or show_run else "; every number: --all"
+    hint = "" if shared.everything else "; every number: --all"
     log.print(f"written to {request.out / 'report.html'}{hint}", markup=False, soft_wrap=True)
     return _warn(run, log)
 

@@ -11,7 +11,7 @@ from illama.files import require_file
 from illama.source_names import check_source
 from illama_eval.commands.checkpoints import parse_all
 
-SOURCES = ("data", "train_data", "calibration_data")
+SOURCES = ("data", "train_data")
 """Options that take a source."""
 FILES = ("labels", "class_subset", "predictions", "categories", "observers")
 """Options that take files to read."""
@@ -43,6 +43,4 @@ def _files(given: Mapping[str, Any]) -> Iterator[Path]:
     for name in FILES:
         found = given.get(name) or ()
         yield from [found] if isinstance(found, Path) else found
-    scheme = given.get("scheme")
-    if scheme is not None and Path(scheme).suffix == ".json":
-        yield Path(scheme)
+    yield from (Path(word) for word in given.get("scheme") or () if word.endswith(".json"))

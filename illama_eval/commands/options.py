@@ -37,9 +37,25 @@ ALL_STUDIES = (
 """What `run` measures, as far as the images and the models allow it."""
 
 
-def option(help_text: str, panel: str, *names: str, **limits: Any) -> Any:
-    """Return a typer option in a panel of the help page."""
-    return typer.Option(*names, help=help_text, rich_help_panel=panel, **limits)
+def option(help_text: str, panel: str, *names: str, rare: bool = False, **limits: Any) -> Any:
+    """Return a typer option in a panel of the help page; --help-all alone shows a rare one."""
+    return typer.Option(*names, help=help_text, rich_help_panel=panel, hidden=rare, **limits)
+
+
+def flag(help_text: str, panel: str, *names: str, rare: bool = False) -> Any:
+    """Return an option without a value."""
+    return option(help_text, panel, *names, rare=rare, metavar="")
+
+
+TrainData = Annotated[
+    str | None,
+    option("Images to learn from. Default: the train split of --data.", IMAGES, metavar="SOURCE"),
+]
+TrainLimit = Annotated[
+    int | None,
+    option("Learn from the N images of smallest hash; quantize: 128.", IMAGES, min=1, metavar="N"),
+]
+"""Images that a probe is trained on, a model fine-tuned, or a quantization calibrated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +66,8 @@ class SharedOptions:
         list[Path] | None,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="Checkpoint files (.pth, .safetensors), each with settings of its own if need be, "
-            "as b.pth:soft_mask=1,heads=6; without one, the bundled demo.",
+            help="Files (.pth, .safetensors); without one, the bundled demo. A file may have "
+            "settings of its own: b.pth:soft_mask=1,heads=6.",
             show_default=False,
         ),
     ] = None
@@ -62,6 +78,7 @@ class SharedOptions:
             "hf); may be repeated.",
             MODEL,
             "--model",
+            metavar="NAME",
         ),
     ] = None
     weights: Annotated[
@@ -71,6 +88,8 @@ class SharedOptions:
             "Default: pretrained.",
             MODEL,
             "--weights",
+            rare=True,
+            metavar="FILE",
         ),
     ] = None
     data: Annotated[
@@ -80,74 +99,109 @@ class SharedOptions:
             "Default: $ILLAMA_DATA; for the demo checkpoint its own images.",
             IMAGES,
             "--data",
+            metavar="SOURCE",
         ),
     ] = None
     split: Annotated[Split, option("Part of the source.", IMAGES)] = "test"
     labels: Annotated[
-        Path | None, option("CSV with the labels of a flat folder (file,label).", IMAGES)
+        Path | None, option("CSV with the labels of a flat folder (file,label).", IMAGES, rare=True)
     ] = None
     class_subset: Annotated[
-        Path | None, option("File with the head's indices that are kept, one a line.", IMAGES)
+        Path | None,
+        option("File with the head's indices that are kept, one a line.", IMAGES, rare=True),
     ] = None
     limit: Annotated[
-        int | None, option("Measure the N images of smallest hash.", IMAGES, "--limit")
+        int | None, option("Measure the N images of smallest hash.", IMAGES, "--limit", metavar="N")
     ] = None
-    seed: Annotated[int, option("Seed of --limit.", IMAGES)] = 0
-    preprocess: Annotated[Preprocess, option("Evaluation transform.", IMAGES)] = "model"
+    seed: Annotated[int, option("Seed of --limit.", IMAGES, rare=True)] = 0
+    preprocess: Annotated[Preprocess, option("Evaluation transform.", IMAGES, rare=True)] = "model"
     soft_mask: Annotated[
-        float | None, option("Soft mask to run with: 0 causal, 1 bidirectional.", MODEL)
+        float | None,
+        option("Soft mask to run with: 0 causal, 1 bidirectional.", MODEL, metavar="0..1"),
     ] = None
-    heads: Annotated[int | None, option("Attention heads, if the file does not say.", MODEL)] = None
-    masking: Annotated[str | None, option("none, additive, modified or multiplicative.", MODEL)] = (
-        None
-    )
-    image_size: Annotated[int | None, option("Resize positions to this input size.", MODEL)] = None
+    heads: Annotated[
+        int | None, option("Attention heads, if the file does not say.", MODEL, rare=True)
+    ] = None
+    masking: Annotated[
+        str | None, option("none, additive, modified or multiplicative.", MODEL, rare=True)
+    ] = None
+    image_size: Annotated[
+        int | None, option("Resize positions to this input size.", MODEL, rare=True)
+    ] = None
     key: Annotated[
-        str | None, option("Which weights to take, where a file has several models'.", MODEL)
+        str | None,
+        option("Which weights to take, where a file has several models'.", MODEL, rare=True),
     ] = None
     mean: Annotated[
-        str | None, option("Subtracted from R,G,B in 0..1. Default: the file's own.", IMAGES)
+        str | None,
+        option("Subtracted from R,G,B in 0..1. Default: the file's own.", IMAGES, rare=True),
     ] = None
     std: Annotated[
-        str | None, option("What R,G,B are divided by. Default: the file's own.", IMAGES)
+        str | None, option("What R,G,B are divided by. Default: the file's own.", IMAGES, rare=True)
     ] = None
     crop: Annotated[
         str | None,
         option(
             "Side of the centre crop over the short side, such as 0.875; none: the whole image.",
             IMAGES,
+            rare=True,
         ),
     ] = None
     interpolation: Annotated[
-        str | None, option("bicubic or bilinear. Default: the file's own.", IMAGES)
+        str | None, option("bicubic or bilinear. Default: the file's own.", IMAGES, rare=True)
     ] = None
-    ema: Annotated[bool, option("Take the averaged weights.", MODEL, "--ema")] = False
+    ema: Annotated[bool, flag("Take the averaged weights.", MODEL, "--ema", rare=True)] = False
     out: Annotated[
         Path | None, option("Run directory; by default reports/NAME-SHA/COMMAND-IMAGES.", OUTPUT)
     ] = None
-    resume: Annotated[bool, option("Continue an interrupted run, show a finished one.", OUTPUT)] = (
-        True
-    )
-    overwrite: Annotated[bool, option("Replace another run in --out.", OUTPUT, "--overwrite")] = (
-        False
-    )
-    samples: Annotated[bool, option("Keep 8 sample images with their attention.", OUTPUT)] = True
+    resume: Annotated[
+        bool, flag("Continue an interrupted run, show a finished one.", OUTPUT, rare=True)
+    ] = True
+    overwrite: Annotated[bool, flag("Replace another run in --out.", OUTPUT, "--overwrite")] = False
+    samples: Annotated[
+        bool, flag("Keep 8 sample images with their attention.", OUTPUT, rare=True)
+    ] = True
     everything: Annotated[
-        bool, option("Print every number of the whole source, not the headline.", OUTPUT, "--all")
+        bool, flag("Print every number of the whole source, not the headline.", OUTPUT, "--all")
     ] = False
-    as_json: Annotated[bool, option("Print run.json instead of a table.", OUTPUT, "--json")] = False
-    save_every: Annotated[float, option("Seconds between partial saves, at least.", OUTPUT)] = 60.0
-    device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE)] = "auto"
-    dtype: Annotated[Dtype, option("Precision.", MACHINE)] = "fp32"
-    batch_size: Annotated[str, option("auto, or images per pass.", MACHINE)] = "auto"
-    workers: Annotated[int | None, option("Threads that read images ahead.", MACHINE)] = None
+    as_json: Annotated[bool, flag("Print run.json instead of a table.", OUTPUT, "--json")] = False
+    save_every: Annotated[
+        float, option("Seconds between partial saves, at least.", OUTPUT, rare=True)
+    ] = 60.0
+    device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE, metavar="DEVICE")] = "auto"
+    dtype: Annotated[Dtype, option("Precision.", MACHINE, rare=True)] = "fp32"
+    batch_size: Annotated[str, option("auto, or images per pass.", MACHINE, rare=True)] = "auto"
+    workers: Annotated[
+        int | None, option("Threads that read images ahead.", MACHINE, rare=True)
+    ] = None
     compiled: Annotated[
-        bool, option("Compile the model first (10 to 60 s).", MACHINE, "--compile")
+        bool, flag("Compile the model first (10 to 60 s).", MACHINE, "--compile", rare=True)
     ] = False
     command: tuple[str, ...] = ()
     """The words of the command line that repeats the run; no option."""
     given: Mapping[str, str] = field(default_factory=dict)
     """Names of the options that were given, and how they are written; no option."""
+
+
+def _show_every_option(context: typer.Context, given: bool) -> None:
+    """Print the help page with the rare options, too, and leave."""
+    if given:
+        for parameter in context.command.params:
+            parameter.hidden = False  # type: ignore[attr-defined]
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        help="Show the rare options, too, and exit.",
+        metavar="",
+        is_eager=True,
+        callback=_show_every_option,
+    ),
+]
 
 
 def with_shared(command: Callable[..., int]) -> Callable[..., int]:
@@ -169,9 +223,11 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
         for each in fields(SharedOptions)
         if each.name not in {"command", "given", *replaced}
     ]
-    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    context = inspect.Parameter("context", keyword, annotation=typer.Context)
+    help_all = inspect.Parameter("help_all", keyword, default=False, annotation=HelpAll)
 
-    def run(context: typer.Context, **values: Any) -> int:
+    def run(context: typer.Context, help_all: bool, **values: Any) -> int:  # noqa: ARG001
         check_inputs(values)
         chosen = {each.name: values.pop(each.name) for each in shared}
         words, flags = repeat_words(context), given_flags(context)
@@ -180,6 +236,7 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     options = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
     run.__name__ = command.__name__
     run.__doc__ = command.__doc__
-    run.__signature__ = inspect.Signature([context, *shared[:1], *options, *shared[1:]])  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in [context, *shared, *options]}
+    every = [context, *shared[:1], *options, *shared[1:], help_all]
+    run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in every}
     return run

@@ -38,7 +38,7 @@ from illama_eval.render.terminal.quantization import show_quantization
 from illama_eval.results import ResultError, Run
 from illama_eval.run import directory
 from illama_eval.run.job import PrecomputedStudy
-from illama_eval.speed import Latency, measure_latency
+from illama_eval.speed import SECONDS, Latency, measure_latency
 from illama_eval.studies.agreement import Agreement
 from illama_eval.study import Study, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
@@ -47,6 +47,8 @@ from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
 STUDIES: tuple[str, ...] = ("accuracy", "calibration", "shape_bias", "rank", "collapse")
 """Measured before and after, as far as the images allow."""
 SWEPT_STUDIES: tuple[str, ...] = ("accuracy", "calibration")
+SHOWN_LAYERS = 10
+"""Layers of a sensitivity map that are printed without --all."""
 _SETTINGS = ("group_size", "asymmetric", "smooth", "rounding", "clipping", "exclude")
 """Options that are fields of a QuantizationConfig."""
 
@@ -56,9 +58,12 @@ class QuantizeOptions:
     """Options of the command, beside the shared ones."""
 
     config: QuantizationConfig
-    calibration_data: str | None = None
-    calibration_images: int = 128
-    latency: Latency = "both"
+    train_data: str | None = None
+    """Where the calibration images are from; None: the train split of the measured source."""
+    train_limit: int = 128
+    """Number of calibration images."""
+    latency: Latency | None = None
+    """None: as much of both modes as fits about 20 s."""
     sensitivity: bool = False
     sweep: bool = False
     budget: float | None = None
@@ -80,8 +85,8 @@ class QuantizeOptions:
 
 
 IDLE: Mapping[str, frozenset[str]] = {
-    "sweep": frozenset(("bits", "scheme", "asymmetric", "smooth", "rounding", "latency", "budget")),
-    "mixed": frozenset(("bits", "scheme")),
+    "sweep": frozenset(("scheme", "asymmetric", "smooth", "rounding", "latency", "budget")),
+    "mixed": frozenset(("scheme",)),
     "sensitivity": frozenset(("latency", "budget")),
     "": frozenset(("budget",)),
 }
@@ -109,9 +114,9 @@ def make_options(scheme: str, modes: Sequence[str], given: Mapping[str, Any]) ->
         refuse_idle(_flags(chosen), set(_idle_by_scheme(config)), f"--scheme {scheme}")
     return QuantizeOptions(
         config=config,
-        calibration_data=chosen.get("calibration_data"),
-        calibration_images=chosen.get("calibration_images", 128),
-        latency=chosen.get("latency", "both"),
+        train_data=chosen.get("train_data"),
+        train_limit=chosen.get("train_limit", 128),
+        latency=chosen.get("latency"),
         sensitivity=mode == "sensitivity",
         sweep=mode == "sweep",
         budget=chosen.get("budget", 0.5) if mode == "mixed" else None,
@@ -145,7 +150,8 @@ def make_config(scheme: str, **settings: Any) -> QuantizationConfig:
 def _flags(given: Mapping[str, Any]) -> dict[str, str]:
     """Return the options as they are written; `--latency none` changes nothing anywhere."""
     names = [name for name, value in given.items() if (name, value) != ("latency", "none")]
-    return {name: f"--{name.replace('_', '-')}" for name in names}
+    flags = {name: f"--{name.replace('_', '-')}" for name in names}
+    return flags | {name: "--bits or --scheme" for name in flags if name == "scheme"}
 
 
 def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
@@ -202,13 +208,13 @@ def open_calibration(
     reported: Source,
     images: int,
 ) -> CalibrationSet:
-    """Return calibration images of the training split, or of `--calibration-data`.
+    """Return calibration images of the training split, or of `--train-data`.
 
     Raises:
         SubjectError: they are too few, or among the reported ones.
         SourceError: they cannot be read.
     """
-    spec = options.calibration_data or shared.data
+    spec = options.train_data or shared.data
     spec = spec or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo") or "photos"
     source = open_source(spec, split="train")
     return calibrate_on(source, reported, base, images, shared.seed)
@@ -225,7 +231,7 @@ def _measure(
     """Quantize by each config, and measure all results beside the exact model in one pass."""
     calibration = None
     if any(config.needs_images for config in configs):
-        images = options.calibration_images
+        images = options.train_limit
         calibration = open_calibration(shared, options, base, request.source, images)
     request = _note_unread(shared, request, calibration)
     made = [
@@ -237,14 +243,15 @@ def _measure(
     request = replace(request, subjects=tuple(subjects), studies=studies)
     files = dict(extra or {})
     complete = partial(_complete, options=options, subjects=subjects, made=made, files=files)
-    return run_and_report(shared, request, complete, partial(show_quantization, request.out))
+    show = partial(show_quantization, request.out, everything=shared.everything)
+    return run_and_report(shared, request, complete, show)
 
 
 def _note_unread(
     shared: SharedOptions, request: Request, calibration: CalibrationSet | None
 ) -> Request:
     """Return the request with a note on calibration images that were given and are not needed."""
-    given = [flag for name, flag in shared.given.items() if name.startswith("calibration_")]
+    given = [flag for name, flag in shared.given.items() if name in {"train_data", "train_limit"}]
     if calibration is not None or not given:
         return request
     note = f"{' and '.join(given)}: not used, the scheme needs no calibration images"
@@ -277,7 +284,8 @@ def _complete(
     if not directory.has_timing(out, "speed"):
         simulated = [False, *(each.simulated for each in made)]
         latency = "none" if options.sweep else options.latency
-        directory.add_timing(out, measure_latency(subjects, simulated, latency))
+        with Console(stderr=True).status(f"timing, about {SECONDS:g} s"):
+            directory.add_timing(out, measure_latency(subjects, simulated, latency))
 
 
 def _map_sensitivity(
@@ -287,7 +295,7 @@ def _map_sensitivity(
     config, source = options.config, request.source
     calibration = None
     if config.needs_images:
-        images = options.calibration_images
+        images = options.train_limit
         calibration = open_calibration(shared, options, base, source, images)
     request = _note_unread(shared, request, calibration)
     study = PrecomputedStudy(
@@ -304,17 +312,18 @@ def _map_sensitivity(
         effects = find_effects(base, prepare_images(base, source), config, calibration)
         result = StudyResult(rows=tuple(effect_rows(effects, source.ids, source.groups)))
         request = replace(request, precomputed=replace(study, results={base.name: result}))
-    return run_and_report(shared, request, show_run=_show_most_sensitive)
+    shown = None if shared.everything else SHOWN_LAYERS
+    return run_and_report(shared, request, show_run=partial(_show_most_sensitive, shown=shown))
 
 
-def _show_most_sensitive(run: Run, console: Console) -> None:
+def _show_most_sensitive(run: Run, console: Console, *, shown: int | None) -> None:
     """Print the layers of largest divergence."""
     console.print(LABEL)
-    for line in _most_sensitive(run):
+    for line in _most_sensitive(run, shown):
         console.print(line, markup=False)
 
 
-def _most_sensitive(run: Run, shown: int = 10) -> Iterator[str]:
+def _most_sensitive(run: Run, shown: int | None) -> Iterator[str]:
     """Yield the layers of largest divergence, a line each."""
     rows = [row for row in run.rows if row.metric == "kl" and row.value is not None]
     for each in sorted(rows, key=lambda row: -(row.value or 0.0))[:shown]:
@@ -330,7 +339,7 @@ def _measure_mixed(
     assert options.budget is not None
     if not 0 < options.budget < 1:
         raise SubjectError(f"--budget {options.budget}: a share between 0 and 1 is needed")
-    count = max(options.calibration_images, sensitivity.IMAGES)
+    count = max(options.train_limit, sensitivity.IMAGES)
     calibration = open_calibration(shared, options, base, request.source, count)
     images = calibration.images[: sensitivity.IMAGES]
     effects = [

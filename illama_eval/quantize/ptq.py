@@ -120,7 +120,7 @@ def calibrate_on(
     """
     if images < SMALLEST_CALIBRATION or len(source) < images:
         raise SubjectError(
-            f"--calibration-images {images}: {source.name} has {len(source)}, and at least "
+            f"--train-limit {images}: {source.name} has {len(source)}, and at least "
             f"{SMALLEST_CALIBRATION} are needed"
         )
     chosen = source.limit(images, seed)
@@ -154,7 +154,7 @@ def _check_disjoint(source: Source, reported: Source) -> None:
     if shared:
         raise SubjectError(
             f"calibration on {source.name}: {len(shared)} of {len(source)} images are among the"
-            f" reported ones (first {shared[0]!r}); name a training set with --calibration-data"
+            f" reported ones (first {shared[0]!r}); name a training set with --train-data"
         )
 
 

@@ -24,7 +24,7 @@ INSTALLS = "-m venv"
 """What begins the two commands that install: .ci/run runs them."""
 SMALLER = {
     "transfer": ("--limit", "100", "--train-limit", "100"),
-    "quantize": ("--latency", "none", "--calibration-images", "8"),
+    "quantize": ("--latency", "none", "--train-limit", "8"),
 }
 """Options that make a command of the README cheap, and change nothing of what it shows."""
 

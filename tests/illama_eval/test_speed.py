@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from illama.config import Config
 from illama.model import Model
@@ -18,7 +19,7 @@ def subjects(monkeypatch) -> list[ModelSubject]:
     model = Model(Config(image_size=16, patch_size=8, width=16, depth=1, heads=1, classes=4))
     transform = evaluation_transform(16, "model")
 
-    def pretend(forwards, images):
+    def pretend(forwards, images, seconds):
         seconds = dict(zip(forwards, (4.0, 2.0, 1.0), strict=False))
         return {
             name: Timed(batch=len(images), seconds=(taken,) * 9) for name, taken in seconds.items()
@@ -35,6 +36,27 @@ def test_speedups_are_against_the_first_model_in_the_same_mode(subjects):
     assert found["b", "latency", 1] == 2
     assert found["b", "images_per_second", 64] == 32
     assert {row.at["mode"] for row in rows} == {"eager"}
+
+
+@pytest.mark.parametrize(("latency", "batches"), [(None, []), ("both", [1, 64])])
+def test_nothing_is_compiled_after_the_time_is_over_unless_asked(
+    subjects, monkeypatch, latency, batches
+):
+    monkeypatch.setattr(speed, "SECONDS", -1.0)
+    monkeypatch.setattr(speed.torch, "compile", lambda model, **_: model)
+    rows = list(measure_latency(subjects[:2], [False, False], latency))
+    timed = [row for row in rows if row.metric == "speedup" and row.subject == "b"]
+    assert [row.at["batch"] for row in timed if row.at["mode"] == "eager"] == [1, 64]
+    assert [row.at["batch"] for row in timed if row.at["mode"] == "compiled"] == batches
+    missing = [row for row in rows if row.value is None]
+    assert [row.at["batch"] for row in missing] == [each for each in (1, 64) if not batches]
+    assert all("--latency both" in row.reason for row in missing)
+
+
+def test_passes_end_with_their_time_but_not_before_the_fewest():
+    images = torch.zeros(1, 3, 2, 2)
+    timed = speed.time_interleaved({"a": torch.sum, "b": torch.sum}, images, 0.0)
+    assert {name: len(each.seconds) for name, each in timed.items()} == {"a": 5, "b": 5}
 
 
 def test_simulated_models_are_not_timed(subjects):

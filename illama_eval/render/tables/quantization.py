@@ -43,7 +43,8 @@ COLUMNS = (
     "SQNR dB",
     "arithmetic",
 )
-_MB = 1e6
+MB = 1e6
+"""Bytes of a megabyte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ def exact_line(run: Run, variants: Sequence[Variant]) -> list[str]:
     top1, top5, ece = (MISSING if row is None else show_row(row).value for row in before)
     return [
         sanitize(name),
-        f"{full / _MB:.3f}",
+        f"{full / MB:.3f}",
         "1",
         top1,
         MISSING,
@@ -170,7 +171,7 @@ def quantized_line(variant: Variant) -> list[str]:
     p = variant.p_of("top1")
     return [
         sanitize(variant.name),
-        f"{size['total'] / _MB:.3f}",
+        f"{size['total'] / MB:.3f}",
         f"{size['total'] / size['full_precision']:.3f}",
         shown["top1"],
         MISSING if drop is None else f"{drop.difference} ({drop.interval})",

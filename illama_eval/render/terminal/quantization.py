@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console, JustifyMethod
 
+from illama_eval.compare.change import Change
+from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import metric_label
-from illama_eval.render.format.numbers import show_row
+from illama_eval.render.format.numbers import MISSING, show_number, show_row
 from illama_eval.render.tables.quantization import (
     COLUMNS,
+    MB,
     STUDY,
     Variant,
     caption,
@@ -22,33 +26,109 @@ from illama_eval.render.tables.quantization import (
 )
 from illama_eval.render.terminal.comparison import show_comparison
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
-from illama_eval.results import Run
+from illama_eval.results import Row, Run
 
 _PRINTED = (0, 1, 2, 3, 4, 5, 10)
 """Columns that fit a terminal, by their index in COLUMNS."""
 _LAYERS_NAMED = 6
 _LONGEST_NOTE = 300
+_SIDES: Mapping[str, JustifyMethod] = {"": "left", "value": "right", "unit": "left", "note": "left"}
+
+Line: TypeAlias = tuple[str, str, str, str]
+"""Name, value, unit, and what there is to say of it."""
 
 
-def show_quantization(directory: Path, run: Run, console: Console) -> None:
-    """Print one quantized model with all that changed, or several as a table."""
+def show_quantization(
+    directory: Path, run: Run, console: Console, *, everything: bool = False
+) -> None:
+    """Print one quantized model, or several as a table; `everything` adds all that changed."""
     variants = variants_of(directory, run)
-    notes = list(describe_latency(directory))
-    if len(variants) == 1:
+    timed = _read_timing(directory)
+    notes: list[str] = []
+    if len(variants) > 1:
+        _show_table(run, variants, console)
+    else:
+        _show_one(variants[0], timed, console)
+    if everything and len(variants) == 1:
         changes = [each for each in variants[0].compared.changes if each.study != "agreement"]
         show_comparison(replace(variants[0].compared, changes=tuple(changes)), console)
-        notes = [*describe(variants[0]), *notes]
-    else:
-        first, *others = (COLUMNS[index] for index in _PRINTED)
-        sides: dict[str, JustifyMethod] = {first: "left", **dict.fromkeys(others, "right")}
-        lines = plain_table(sides, console, wrapped={first})
-        for line in [exact_line(run, variants), *map(quantized_line, variants)]:
-            cells = [line[0].rpartition("+")[2], *(line[index] for index in _PRINTED[1:])]
-            add_row(lines, cells, console)
-        console.print(plain_text(caption(variants), console, "bold"))
-        console.print(lines)
+        notes = [*describe(variants[0]), *describe_latency(timed)]
     for note in notes:
         console.print(plain_text(f"  {sanitize(note, _LONGEST_NOTE)}", console))
+
+
+def _show_one(variant: Variant, timed: Sequence[Row], console: Console) -> None:
+    """Print size, agreement and speed, then what it cost, and what is clearly worse."""
+    compared = variant.compared
+    title = f"{sanitize(variant.name)} on {sanitize(compared.source)}: {compared.images:,} images"
+    console.print(plain_text(title, console, "bold"))
+    lines = plain_table(_SIDES, console, wrapped={"", "note"})
+    lines.show_header = False
+    for line in (*_size(variant), *_agreement(variant), *_speed(timed), *_cost(variant)):
+        add_row(lines, (f"  {line[0]}", *line[1:]), console)
+    console.print(lines)
+    console.print(plain_text(f"  {_clearly_worse(compared.changes)}", console))
+    console.print()
+
+
+def _size(variant: Variant) -> Iterator[Line]:
+    size = variant.described["bytes"]
+    share = size["total"] / size["full_precision"]
+    yield "file", f"{size['total'] / MB:.3f}", "MB", f"{show_number(100 * share)} % of fp32"
+
+
+def _agreement(variant: Variant) -> Iterator[Line]:
+    row = variant.rows["flips"]
+    if row is not None:
+        shown = show_row(row)
+        yield metric_label("flips"), shown.value, shown.unit, shown.interval
+
+
+def _speed(timed: Sequence[Row]) -> Iterator[Line]:
+    """Yield how much faster it is than the exact model, the largest batch of each mode."""
+    factors = {
+        (row.at["mode"], int(row.at["batch"])): row for row in timed if row.metric == "speedup"
+    }
+    untimed = [row.reason for row in timed if row.metric == "latency" and row.value is None]
+    for mode in dict.fromkeys(mode for mode, _ in factors):
+        batch = max(size for each, size in factors if each == mode)
+        value = factors[mode, batch].value or 0.0
+        yield "speed", f"{value:.2f}", "x", f"of the exact model's, {mode}, {batch} at once"
+    for reason in dict.fromkeys(untimed):
+        yield "speed", MISSING, "", sanitize(reason, _LONGEST_NOTE)
+
+
+def _cost(variant: Variant) -> Iterator[Line]:
+    """Yield accuracy and calibration error, each with its change."""
+    changes = {each.metric: each for each in variant.compared.changes if not each.at}
+    for metric in ("top1", "ece"):
+        change, row = changes.get(metric), variant.rows[metric]
+        if change is not None and row is not None:
+            after, moved = show_row(row), show_change(change)
+            interval = "" if moved.interval == MISSING else f" ({moved.interval})"
+            note = f"{moved.difference} {moved.unit}{interval}"
+            yield metric_label(metric), after.value, after.unit, note
+
+
+def _clearly_worse(changes: Sequence[Change]) -> str:
+    """Return in one sentence what quantization clearly made worse."""
+    known = [each for each in changes if each.in_family and each.study != "agreement"]
+    worse = [metric_label(each.metric) for each in known if each.finding == "worse"]
+    if worse:
+        return f"Clearly worse than before: {', '.join(worse)}."
+    return "Nothing that was measured is clearly worse than before."
+
+
+def _show_table(run: Run, variants: Sequence[Variant], console: Console) -> None:
+    """Print a line for each quantized model, below the exact one."""
+    first, *others = (COLUMNS[index] for index in _PRINTED)
+    sides: dict[str, JustifyMethod] = {first: "left", **dict.fromkeys(others, "right")}
+    lines = plain_table(sides, console, wrapped={first})
+    for line in [exact_line(run, variants), *map(quantized_line, variants)]:
+        cells = [line[0].rpartition("+")[2], *(line[index] for index in _PRINTED[1:])]
+        add_row(lines, cells, console)
+    console.print(plain_text(caption(variants), console, "bold"))
+    console.print(lines)
 
 
 def describe(variant: Variant) -> Iterator[str]:
@@ -77,22 +157,29 @@ def describe(variant: Variant) -> Iterator[str]:
     yield f"file: {size['total']:,} bytes, {share:.3f} of fp32 ({', '.join(parts)})"
 
 
-def describe_latency(directory: Path) -> Iterator[str]:
-    """Yield the latencies that timing.json holds, in words."""
+def _read_timing(directory: Path) -> list[Row]:
+    """Return the rows of timing.json that are about speed."""
     path = directory / "timing.json"
     if not path.is_file():
-        return
-    rows = [row for row in Run.from_json(path.read_text("utf-8")).rows if row.study == "speed"]
+        return []
+    return [row for row in Run.from_json(path.read_text("utf-8")).rows if row.study == "speed"]
+
+
+def describe_latency(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the latencies in words."""
     factors = {
         (row.subject, *row.at.values()): row.value for row in rows if row.metric == "speedup"
     }
     for row in rows:
         if row.metric == "latency" and row.value is None:
-            yield f"{row.subject}: {row.reason}"
+            yield f"{row.subject}{_setting(row)}: {row.reason}"
         elif row.metric == "latency" and row.value is not None:
             factor = factors.get((row.subject, *row.at.values())) or 0.0
-            batch = int(row.at["batch"])
             yield (
-                f"{row.subject}, batch {batch}, {row.at['mode']}: {row.value * 1e3:.2f} ms, "
-                f"{batch / row.value:,.0f} images/s, {factor:.2f} x ({row.reason})"
+                f"{row.subject}{_setting(row)}: {row.value * 1e3:.2f} ms, "
+                f"{int(row.at['batch']) / row.value:,.0f} images/s, {factor:.2f} x ({row.reason})"
             )
+
+
+def _setting(row: Row) -> str:
+    return f", batch {row.at['batch']}, {row.at['mode']}" if row.at else ""

@@ -7,7 +7,7 @@ import pytest
     ("words", "said"),
     [
         (("--bits", 5), "5 is not 8, 6, 4, 3 or 2"),
-        (("--bits", 8, "--scheme", "w4"), "give --bits or --scheme, not both"),
+        (("--bits", 8, "--scheme", "w4"), "give one, not 8 and w4"),
         (("--rounding", "up"), "--rounding"),
     ],
 )

@@ -24,8 +24,8 @@ def quantize(command, golden_checkpoint, small_images, training_images):
     """Return a function that runs the command on small sets, without timing anything."""
 
     def run(*words: object, checkpoint: Path | None = None) -> tuple[int, str, str]:
-        given = ("--data", small_images, "--calibration-data", training_images)
-        common = ("--limit", 24, "--calibration-images", 64, "--out", "here")
+        given = ("--data", small_images, "--train-data", training_images)
+        common = ("--limit", 24, "--train-limit", 64, "--out", "here")
         timing = () if "--latency" in words else ("--latency", "none")
         return command(
             "quantize", checkpoint or golden_checkpoint, *given, *common, *timing, *words
@@ -50,6 +50,10 @@ def test_the_default_measures_all_before_and_after_and_leaves_a_file(
     assert record["bytes"]["total"] == (here / "model.safetensors").stat().st_size
     assert set(record["left"]) == {"head", "patch_embedding"}
     assert load(here / "model.safetensors").config.classes == 10
+    assert len(out.splitlines()) < 10
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["file", "changed"]
+    code, out, _ = quantize("--all")
+    assert code == 0
     for words in ("PTQ; the paper's figures are QAT", "left in float: head", "McNemar", "of fp32"):
         assert words in " ".join(out.split())
     table = (here / "tables" / "quantization.md").read_text()
@@ -171,7 +175,7 @@ def test_a_sweep_is_one_table_and_one_figure(quantize, tmp_path):
         (["--scheme", "w5"], "w5"),
         (["--bits", 4, "--group-size", 40], "does not divide"),
         (["--exclude", "heda"], "matches no layer"),
-        (["--scheme", "w8a8-static", "--calibration-images", 500], "70"),
+        (["--scheme", "w8a8-static", "--train-limit", 500], "70"),
         (["--mixed", "--budget", 0.01], "fewest bits"),
         (["--mixed", "--budget", 2], "between 0 and 1"),
         (["--mixed", "--sweep"], "choose one"),
@@ -195,7 +199,7 @@ def test_calibrating_on_the_reported_images_is_refused(command, golden_checkpoin
         small_images,
         "--scheme",
         "w8a8-static",
-        "--calibration-images",
+        "--train-limit",
         20,
     )
     assert code == 3
@@ -212,9 +216,9 @@ def test_an_unusable_command_line_is_code_two(quantize, words):
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        (["--sweep", "--bits", 4], "--bits"),
+        (["--sweep", "--bits", 4], "--bits or --scheme"),
         (["--sweep", "--rounding", "mse"], "--rounding"),
-        (["--mixed", "--scheme", "w4"], "--scheme"),
+        (["--mixed", "--scheme", "w4"], "--bits or --scheme"),
         (["--budget", 0.4], "--budget"),
         (["--sensitivity", "--latency", "eager"], "--latency"),
         (["--scheme", "mixed.json", "--exclude", "none"], "--exclude"),

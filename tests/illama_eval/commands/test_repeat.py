@@ -23,9 +23,9 @@ CASES = {
     "shape bias": ("shape-bias", "--limit", 10),
     "segment": ("segment", "--limit", 2),
     "quantize": (
-        *("quantize", "CHECKPOINT", "--data", "IMAGES", "--calibration-data", "TRAINING"),
+        *("quantize", "CHECKPOINT", "--data", "IMAGES", "--train-data", "TRAINING"),
         *("--scheme", "w8a8-static", "--exclude", "none", "--exclude", "*.down"),
-        *("--calibration-images", 16, "--latency", "none", "--limit", 8),
+        *("--train-limit", 16, "--latency", "none", "--limit", 8),
     ),
     "sensitivity": ("quantize", "--sensitivity", "--bits", 4, "--limit", 4),
     "transfer": (

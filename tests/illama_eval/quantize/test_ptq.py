@@ -174,5 +174,5 @@ def test_calibration_images_are_never_the_reported_ones(tmp_path, subject):
 @pytest.mark.parametrize("images", [4, 21])
 def test_too_few_calibration_images_are_refused(tmp_path, subject, images):
     source = make_source(tmp_path, "train", 20)
-    with pytest.raises(SubjectError, match="calibration-images"):
+    with pytest.raises(SubjectError, match="train-limit"):
         calibrate_on(source, None, subject, images)

@@ -26,7 +26,14 @@ def test_one_model_is_shown_with_all_that_changed(printed, quantized):
         files=run.files,
     )
     (quantized / "run.json").write_text(alone.to_json(), encoding="utf-8")
-    text = " ".join(printed(partial(show_quantization, quantized), alone).split())
+    text = printed(partial(show_quantization, quantized), alone)
+    title, *lines, verdict = filter(None, text.splitlines())
+    assert title.startswith("nano+w8 on cifar10")
+    assert [line.split()[0] for line in lines] == ["file", "top-1", "ECE"]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "clearly worse" in verdict
+    every = partial(show_quantization, quantized, everything=True)
+    text = " ".join(printed(every, alone).split())
     for words in ("A nano", "B nano+w8", "McNemar", "quantized: 3 layers, 8 bits"):
         assert words in text
 
@@ -45,17 +52,18 @@ def test_a_file_is_described_byte_by_byte(quantized):
     )
 
 
-def test_latency_is_in_milliseconds_with_its_factor_or_its_reason(tmp_path):
-    assert list(describe_latency(tmp_path)) == []
+def test_latency_is_in_milliseconds_with_its_factor_or_its_reason():
+    assert list(describe_latency([])) == []
     at = {"batch": 64, "mode": "eager"}
     row = {"study": "speed", "images": 64, "at": at}
     rows = (
         Row(subject="w8", metric="latency", value=0.032, reason="4 CPU threads", **row),
         Row(subject="w8", metric="speedup", value=1.5, **row),
-        Row(subject="w4", metric="latency", value=None, reason="simulated", **row),
+        Row(subject="w8", metric="latency", value=None, reason="not timed", **row),
+        Row(subject="w4", metric="latency", value=None, reason="simulated", images=0),
     )
-    (tmp_path / "timing.json").write_text(Run(header={}, rows=rows).to_json(), encoding="utf-8")
-    assert list(describe_latency(tmp_path)) == [
+    assert list(describe_latency(rows)) == [
         "w8, batch 64, eager: 32.00 ms, 2,000 images/s, 1.50 x (4 CPU threads)",
+        "w8, batch 64, eager: not timed",
         "w4: simulated",
     ]
