@@ -213,6 +213,12 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe."),
     ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Train on the N images of smallest hash.")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option(min=1, help="Test on the N images of smallest hash.")
+    ] = None,
     list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; torchrun starts several.")] = (
         "auto"
@@ -267,7 +273,7 @@ def train(
         tensorboard=tensorboard,
     )
     folder = out or Path("trained") / f"illama_{recipe}"
-    splits = open_splits(chosen)
+    splits = open_splits(chosen, images, test_images)
     trained = fit(chosen, *splits, folder, execution=execution, console=Console(stderr=True))
     if trained.is_main:
         draw_curves([folder / "log.jsonl"], folder / "curves.png")

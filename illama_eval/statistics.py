@@ -30,6 +30,12 @@ ROUNDING = 1e-12
 SYMMETRIC = 1e-6
 """Skewness that is none."""
 
+POISSON_ENDS = (0.0, 0.051293294387550584, 0.35536151069866195, 0.8176914471639534)
+"""5 % quantiles of the Gamma distributions of shape 0 to 3: one-sided lower ends of counts."""
+
+SMALL_SAMPLE = 50
+"""Trials up to which the first two of those ends are used, not three."""
+
 FEW_DISCORDANT = 25
 """Discordant images below which McNemar's test is the exact one."""
 
@@ -88,21 +94,33 @@ def _skewed(t: float, skewness: float) -> float:
     return 3 / skewness * (math.copysign(abs(cube) ** (1 / 3), cube) - 1)
 
 
-def wilson_interval(successes: float, total: float, z: float = Z95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion.
+def wilson_interval(successes: float, total: float) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion: Wilson's score interval, mended near 0 and 1.
+
+    Wilson's alone covers in 84 % of cases where less than one success, or failure, is to be expected.
+    So the lower end of one to three successes, or two among at most 50, is the Poisson
+    distribution's, and likewise the upper end of so few failures (Brown, Cai and DasGupta 2001).
+    From 30 on, it covers in 91.6 % or more, whatever the proportion.
 
     Raises:
         ValueError: the counts are not 0 <= successes <= total with total > 0.
     """
     if not 0 <= successes <= total or total <= 0:
         raise ValueError(f"wilson: {successes} of {total} is not a proportion")
-    share = successes / total
+    share, z = successes / total, Z95
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     middle = (share + z * z / (2 * total)) / scale
-    low = 0.0 if successes == 0 else max(0.0, middle - spread / scale)
-    high = 1.0 if successes == total else min(1.0, middle + spread / scale)
-    return low, high
+    low = min(middle - spread / scale, _poisson_end(successes, total))
+    high = max(middle + spread / scale, 1 - _poisson_end(total - successes, total))
+    return max(0.0, low), min(1.0, high)
+
+
+def _poisson_end(successes: float, total: float) -> float:
+    """Return the lower end of a share of few successes; 1, which is none, of more."""
+    count = round(successes)
+    few = len(POISSON_ENDS) - (1 if total > SMALL_SAMPLE else 2)
+    return POISSON_ENDS[count] / total if count <= few else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

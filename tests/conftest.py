@@ -1,4 +1,7 @@
-"""One thread, so that float sums are the same on every machine and workers do not fight."""
+"""One thread, so that float sums are the same on every machine and workers do not fight.
+
+Examples of properties are the same in every run, and a slow machine fails none of them.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from illama.sources import bundled
 
 torch.set_num_threads(1)
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

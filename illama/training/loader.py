@@ -66,8 +66,12 @@ class Batch:
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
-def open_splits(recipe: Recipe) -> tuple[Source, Source]:
+def open_splits(
+    recipe: Recipe, images: int | None = None, test_images: int | None = None
+) -> tuple[Source, Source]:
     """Open the training and the test images of the recipe's source.
+
+    `images` and `test_images` keep that many of each, those of smallest hash.
 
     Raises:
         SourceError: none is named, it is missing or damaged, or it has no splits, so that the
@@ -80,7 +84,12 @@ def open_splits(recipe: Recipe) -> tuple[Source, Source]:
         raise SourceError(
             f"{recipe.data} has no images for testing; give a source with train and test"
         )
-    return train, test
+    numbers = (images, test_images)
+    first, last = (
+        split if number is None else split.limit(number, 0)
+        for split, number in zip((train, test), numbers, strict=True)
+    )
+    return first, last
 
 
 def check_splits(train: Source, test: Source, recipe: Recipe) -> None:

@@ -53,9 +53,8 @@ def roadmap(
     from illama_eval.render.roadmap import show_roadmap, write_roadmap
 
     arms = choose_arms(steps or ())
-    train, test = open_splits(find_recipe(recipe).override([f"data={data}"]))
-    train = train if images is None else train.limit(images, 0)
-    test = test if test_images is None else test.limit(test_images, 0)
+    chosen = find_recipe(recipe).override([f"data={data}"])
+    train, test = open_splits(chosen, images, test_images)
     planned = Roadmap(
         recipe=shared_recipe(recipe, size, train, epochs, changes or ()),
         train=train,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from illama.segmentation_metrics import IGNORED, count_areas
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_areas_are_those_of_a_plain_loop(seed):
     random = np.random.default_rng(seed)

@@ -243,7 +243,7 @@ def test_a_missing_file_is_an_unreadable_image(tmp_path):
         decode(tmp_path / "gone.png")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"]),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),

@@ -190,7 +190,7 @@ def same(left: object, right: object) -> bool:
 
 
 @every_study
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(order=st.permutations(range(IMAGES)), cuts=st.sets(st.integers(1, IMAGES - 1), max_size=5))
 def test_the_order_and_the_split_of_the_images_do_not_change_the_rows(
     name, total_over, order, cuts

@@ -32,15 +32,49 @@ def test_the_normal_quantile_is_that_of_95_percent():
     assert norm.ppf(0.975) == pytest.approx(Z95, abs=1e-15)
 
 
-@given(total=st.integers(1, 2000), data=st.data())
-def test_wilson_agrees_with_scipy(total, data):
+@given(total=st.integers(8, 2000), data=st.data())
+def test_wilson_agrees_with_scipy_away_from_the_ends(total, data):
     from scipy.stats import binomtest
 
-    successes = data.draw(st.integers(0, total))
+    successes = data.draw(st.integers(4, total - 4))
     expected = binomtest(successes, total).proportion_ci(method="wilson")
     low, high = wilson_interval(successes, total)
     assert low == pytest.approx(expected.low, abs=1e-12)
     assert high == pytest.approx(expected.high, abs=1e-12)
+
+
+@given(total=st.integers(51, 2000), successes=st.integers(1, 3))
+def test_of_few_successes_or_failures_the_end_is_that_of_their_poisson_distribution(
+    total, successes
+):
+    from scipy.stats import binomtest, poisson
+
+    low, high = wilson_interval(successes, total)
+    assert poisson.sf(successes - 1, low * total) == pytest.approx(0.05)
+    expected = binomtest(successes, total).proportion_ci(method="wilson")
+    assert low < expected.low
+    assert high == pytest.approx(expected.high, abs=1e-12)
+    others = wilson_interval(total - successes, total)
+    assert others == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+@pytest.mark.parametrize("total", [1, 30, 100])
+def test_of_none_or_all_an_end_is_exact(total):
+    assert wilson_interval(0, total)[0] == 0.0
+    assert wilson_interval(total, total)[1] == 1.0
+
+
+@pytest.mark.parametrize("total", [30, 50, 51, 100, 359, 2000])
+def test_wilson_covers_whatever_the_proportion(total):
+    """Exact probabilities of the counts, for proportions down to a fiftieth of an image."""
+    from scipy.stats import binom
+
+    counts = np.arange(total + 1)
+    low, high = np.array([wilson_interval(count, total) for count in counts]).T
+    shares = np.geomspace(0.02 / total, 0.5, 400)[:, None]
+    inside = (low <= shares) & (shares <= high)
+    covered = (binom.pmf(counts, total, shares) * inside).sum(1)
+    assert covered.min() > 0.915
 
 
 @pytest.mark.parametrize(

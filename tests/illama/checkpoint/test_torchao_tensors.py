@@ -13,7 +13,7 @@ from illama.files import CheckpointError
 CONFIG = Config(image_size=16, patch_size=8, width=32, depth=2, heads=2, classes=8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(bits=st.sampled_from((2, 3, 4, 6)), rows=st.integers(1, 5), columns=st.integers(1, 40))
 def test_packed_values_come_back_and_take_their_bits_alone(bits, rows, columns):
     half = 2 ** (bits - 1)

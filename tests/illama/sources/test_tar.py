@@ -244,7 +244,7 @@ def test_labels_in_json_members_are_named(tmp_path):
     assert "labels in .json members are not read; store each as KEY.cls" in source.notes[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damage_gives_a_source_or_our_error_and_nothing_else(tmp_path_factory, damage):
     path = tmp_path_factory.mktemp("tar") / "s.tar"

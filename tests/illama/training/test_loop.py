@@ -18,7 +18,7 @@ from illama.checkpoint.load import read_checkpoint
 from illama.distributed import World, choose_device
 from illama.exits import UsageError
 from illama.sources.demo import draw
-from illama.sources.source import SourceError
+from illama.sources.source import SourceError, hash_order
 from illama.training.loader import open_splits
 from illama.training.loop import Execution, _Loop, fit
 from illama.training.recipe import RECIPES, RecipeError, find_recipe
@@ -201,6 +201,15 @@ def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
         open_splits(replace(SMALL, data=str(tmp_path / "images.npz")))
     with pytest.raises(SourceError, match="has no default data; pass --data"):
         open_splits(replace(SMALL, data=None))
+
+
+def test_training_and_test_images_are_limited_to_those_of_smallest_hash():
+    whole, some = open_splits(SMALL), open_splits(SMALL, 40, 10)
+    assert [len(split) for split in some] == [40, 10]
+    for all_of, kept in zip(whole, some, strict=True):
+        smallest = hash_order(all_of.ids, 0) < len(kept)
+        assert kept.ids == tuple(np.array(all_of.ids)[smallest])
+    assert [len(split) for split in open_splits(SMALL, test_images=10)] == [len(whole[0]), 10]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_pixels_without_a_class_count_in_no_loss_and_no_area():
     assert counted.tolist() == [[[1, 1], [2, 1], [1, 2]]]  # intersection, prediction, label
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(8, 60), st.integers(8, 60))
 def test_masks_follow_their_images(seed, width, height):
     random = np.random.default_rng(seed)

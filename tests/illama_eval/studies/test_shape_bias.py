@@ -101,7 +101,7 @@ def test_a_category_has_the_mean_probability_of_its_classes_not_their_sum():
     assert decide(torch.full((1, 4), 0.25), ((2, 3), (0, 1))).tolist() == [0]  # equal: the first
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=30))
 def test_the_consistency_is_cohens_kappa(pairs):
     first, second = np.array(pairs).T

@@ -74,7 +74,7 @@ def test_blocks_of_images_change_nothing(draw, monkeypatch):
     assert torch.allclose(seen[1], again[1])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), c=st.sampled_from([1e-3, 0.1, 10.0]))
 def test_no_step_from_the_fit_leads_lower(draw, seed, c):
     features, labels = draw(40, 3, seed)
