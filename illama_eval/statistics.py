@@ -97,7 +97,7 @@ def _skewed(t: float, skewness: float) -> float:
 def wilson_interval(successes: float, total: float) -> tuple[float, float]:
     """Return the 95 % interval of a proportion: Wilson's score interval, mended near 0 and 1.
 
-    Wilson's alone covers in 84 % of cases where less than one success, or failure, is to be expected.
+    Wilson's alone covers in 84 % where less than one success, or failure, is to be expected.
     So the lower end of one to three successes, or two among at most 50, is the Poisson
     distribution's, and likewise the upper end of so few failures (Brown, Cai and DasGupta 2001).
     From 30 on, it covers in 91.6 % or more, whatever the proportion.
