@@ -43,6 +43,9 @@ class Batch:
     """Stable image ids."""
     labels: Tensor | None
     """True classes, int64 [image]; None for unlabelled sources."""
+    further_labels: Tensor | None = None
+    """Further true classes, int64 [image, most], -1 where there are no more; None where every
+    image has one."""
     positions: Tensor
     """Each image's index in the source, int64 [image], 0 to count - 1."""
     order: Tensor

@@ -9,6 +9,8 @@ from illama.suggestions import did_you_mean
 
 NAMED = ("demo", "demo-shapes", "digits", "photos", "cifar10", "cifar100")
 """Names that `--data` takes instead of a path."""
+CLASS_SUBSETS = ("imagenet-a", "imagenet-r", "imagenet-v2", "imagenet-sketch")
+"""Names that `--class-subset` takes instead of a file."""
 
 _PICTURES = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 _ARCHIVES = frozenset((".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"))

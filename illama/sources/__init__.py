@@ -54,13 +54,18 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 
 
 def open_source(
-    spec: str, *, split: str = "test", labels: Path | None = None, class_subset: Path | None = None
+    spec: str,
+    *,
+    split: str = "test",
+    labels: Path | None = None,
+    class_subset: str | Path | None = None,
 ) -> Source:
     """Open a set of images by name or by path; paths are recognised by their content.
 
     `labels` is a CSV for a folder or tar of images, with a column `groups` where images of a group
-    are not independent; `class_subset` lists the head's indices to
-    keep. A set without splits ignores `split`. Images in files are not read yet.
+    are not independent, or the `real.json` of ImageNet's reassessed labels; `class_subset` is a
+    file of the head's indices to keep, or a name of `CLASS_SUBSETS`. A set without splits ignores
+    `split`. Images in files are not read yet.
 
     Raises:
         SourceError: unknown, missing, damaged, or with options that do not fit.
@@ -74,10 +79,14 @@ def open_source(
     except InputError as refusal:
         raise SourceError(str(refusal)) from None
     source = _NAMED[spec](split) if spec in _NAMED else _open_path(Path(spec), split, labels)
-    if labels is not None:
+    if labels is not None and source.further_labels is None:
         source = attach_groups(source, labels)
     if class_subset is None:
         return source
+    if source.further_labels is not None:
+        raise SourceError(
+            f"labels {labels}: some images have classes outside of a class subset; leave it out"
+        )
     return replace(source, class_subset=read_class_subset(class_subset))
 
 

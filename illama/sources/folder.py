@@ -52,6 +52,7 @@ def open_folder(root: Path, name: str, split: str, labels: Path | None) -> Sourc
         names=unique_ids(files),
         labels=None if numbered is None else numbered.labels,
         classes=None if numbered is None else numbered.classes,
+        further_labels=None if numbered is None else numbered.further,
         numbered="" if numbered is None else numbered.order,
         contents=ContentHashes(partial(_hash_file, root, files)),
         read=partial(_read_file, root, files),

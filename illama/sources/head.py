@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from illama.sources.imagenet import IMAGENET_CLASSES, imagenet_wnids, is_wnid, variant_of
 from illama.sources.source import LabelError, Source, SourceError
 
 if TYPE_CHECKING:
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-IMAGENET_CLASSES = 1000
 SHOWN = 5
 """Most class names that a message lists."""
-_WNID = re.compile(r"n\d{8}")
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 
 
@@ -49,19 +46,9 @@ def for_head(source: Source, classes: int, names: Sequence[str] | None = None) -
         mapped = np.array(numbering.indices, np.int64)[labels]
         labels = labels if np.array_equal(mapped, labels) else mapped
     _check_labels(source, labels, classes)
+    _check_reassessed(source, classes)
     fitted = replace(source, labels=labels, classes=numbering.names, numbered="")
     return fitted.noting(numbering.note)
-
-
-@cache
-def imagenet_wnids() -> tuple[str, ...]:
-    """Return the WordNet ids of the 1000 ImageNet-1k classes in index order."""
-    return tuple((files("illama") / "imagenet_wnids.txt").read_text("ascii").split())
-
-
-def is_wnid(name: str) -> bool:
-    """Return whether a name has the form of a WordNet id, such as n01440764."""
-    return _WNID.fullmatch(name) is not None
 
 
 class _Numbering(NamedTuple):
@@ -85,7 +72,7 @@ def _number(
     if known is not None:
         indices, note = _match(source.name, own, known)
         if -1 not in indices:
-            return _Numbering(indices, known, note)
+            return _Numbering(indices, known, note or _variant_note(source, own))
     if source.class_subset is not None and len(own) == len(source.class_subset) != classes:
         return _Numbering(source.class_subset, head)
     numbers = [int(name) for name in own if name.isdecimal()]
@@ -173,6 +160,17 @@ def _unknown(origin: str, own: Sequence[str], indices: Sequence[int], head: Sequ
     )
 
 
+def _variant_note(source: Source, own: Sequence[str]) -> str:
+    """Return a note where published numbers are of fewer classes than the head has."""
+    variant = "" if source.class_subset is not None else variant_of(own)
+    if not variant:
+        return ""
+    return (
+        f"{source.name} has the {len(own)} classes of {variant}; published numbers keep these"
+        f" alone: --class-subset {variant}"
+    )
+
+
 def _order_note(source: Source, own: Sequence[str]) -> str:
     """Return a note on an order of classes that nothing confirms."""
     if not source.numbered:
@@ -197,6 +195,14 @@ def _check_subset(source: Source, classes: int) -> None:
         raise SourceError(
             f"class subset of {source.name}: index {outside} is outside the head of {classes}"
             " classes; list indices of this head"
+        )
+
+
+def _check_reassessed(source: Source, classes: int) -> None:
+    if source.further_labels is not None and classes != IMAGENET_CLASSES:
+        raise LabelError(
+            f"{source.name}: reassessed labels are of ImageNet's {IMAGENET_CLASSES} classes, the"
+            f" head has {classes}; leave out --labels"
         )
 
 

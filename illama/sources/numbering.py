@@ -29,6 +29,8 @@ class Numbered(NamedTuple):
     order: str = ""
     """How the classes were numbered, such as `alphabetically`; empty where the numbers are given
     by the set."""
+    further: NDArray[np.int64] | None = None
+    """Further true classes of each image, [image, most], -1 where there are no more."""
 
 
 def number_folders(names: Sequence[str], origin: str) -> Numbered:

@@ -62,6 +62,9 @@ class Source:
     """Whether reading is so cheap that loader workers would only slow it down."""
     class_subset: tuple[int, ...] | None = None
     """The head's indices kept before the softmax; None keeps all."""
+    further_labels: NDArray[np.int64] | None = field(default=None, repr=False)
+    """Further true classes of each image, [images, most], -1 where there are no more; None where
+    every image has one."""
     cues: NDArray[np.int64] | None = field(default=None, repr=False)
     """The category of each image's shape and of its texture, [images, 2]; None where it has one
     category alone."""
@@ -97,7 +100,14 @@ class Source:
     def fingerprint(self) -> str:
         """Hexadecimal sha256 over the sorted (id, label, content)."""
         labels = self.dropped_labels if self.labels is None else self.labels
+        if labels is not None and self.further_labels is not None:
+            labels = np.column_stack((labels, self.further_labels))
         return fingerprint(self.ids, labels, self.contents)
+
+    @property
+    def single_labels(self) -> NDArray[np.int64] | None:
+        """The labels, where each image has one true class; else None."""
+        return self.labels if self.further_labels is None else None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -123,6 +133,7 @@ class Source:
             self,
             ids=tuple(self.ids[i] for i in positions),
             labels=_kept(self.labels, positions),
+            further_labels=_kept(self.further_labels, positions),
             dropped_labels=_kept(self.dropped_labels, positions),
             cues=_kept(self.cues, positions),
             groups=self.groups and keep_groups(self.groups, positions),
@@ -174,6 +185,7 @@ def make_source(
     contents: Contents | Sequence[str | int],
     read: Callable[[int], NDArray[np.uint8]],
     classes: Sequence[str] | None = None,
+    further_labels: NDArray[np.int64] | None = None,
     in_memory: bool = False,
     numbered: str = "",
     left_out: Sequence[LeftOut] = (),
@@ -201,6 +213,7 @@ def make_source(
         ids=tuple(ids),
         labels=labels,
         classes=classes,
+        further_labels=further_labels,
         read=read,
         in_memory=in_memory,
         hash_contents=contents if callable(contents) else partial(_take, tuple(contents)),

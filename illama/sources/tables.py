@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from illama.sources.head import imagenet_wnids
+from illama.source_names import CLASS_SUBSETS
+from illama.sources.imagenet import index_of_wnids, read_real_labels, variant_indices
 from illama.sources.numbering import WRAPPER, Numbered, number_values
 from illama.sources.source import SourceError
 
@@ -36,12 +37,15 @@ def apply_labels(path: Path, names: Sequence[str]) -> Labeled:
 
     Files are named with or without their extension, relative to the set. Whole numbers are indices
     of the head; other labels are class names, numbered in sorted order. Tiny-ImageNet's
-    `val_annotations.txt` is read as well.
+    `val_annotations.txt` and the reassessed labels of ImageNet (`real.json`) are read as well.
 
     Raises:
         SourceError: unreadable, columns missing, a file unknown or listed twice, or labels that
             are partly numbers.
     """
+    if path.suffix == ".json":
+        kept, classes = read_real_labels(path, names)
+        return Labeled(kept, Numbered(classes[:, 0], None, further=classes[:, 1:]))
     rows = _read_annotations(path) if path.name == ANNOTATIONS else _read_rows(path)
     position = {str(PurePosixPath(name).with_suffix("")): i for i, name in enumerate(names)}
     position |= {name: i for i, name in enumerate(names)}
@@ -57,17 +61,22 @@ def apply_labels(path: Path, names: Sequence[str]) -> Labeled:
     return Labeled(kept, number_values([label for _, label in rows], str(path)))
 
 
-def read_class_subset(path: Path) -> tuple[int, ...]:
-    """Read the head's indices to keep, one a line: whole numbers, or WordNet ids of ImageNet-1k.
+def read_class_subset(given: str | Path) -> tuple[int, ...]:
+    """Return the head's indices to keep: those of an ImageNet variant by its name, or a file's.
+
+    The file has one a line: whole numbers, or WordNet ids of ImageNet-1k.
 
     Raises:
         SourceError: unreadable, empty, repeated, or neither a number nor a known WordNet id.
     """
+    if given in CLASS_SUBSETS:
+        return variant_indices(str(given))
+    path = Path(given)
     try:
         entries = path.read_text("utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"class subset {path} cannot be read ({error})") from None
-    index_of = {wnid: index for index, wnid in enumerate(imagenet_wnids())}
+    index_of = index_of_wnids()
     unknown = next((e for e in entries if not e.isdecimal() and e not in index_of), None)
     if unknown is not None:
         raise SourceError(

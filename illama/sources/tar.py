@@ -17,7 +17,7 @@ import numpy as np
 
 from illama.sources.contents import ContentHashes, hash_bytes
 from illama.sources.folder import unique_ids
-from illama.sources.head import is_wnid
+from illama.sources.imagenet import is_wnid
 from illama.sources.listing import IMAGE_SUFFIXES, LeftOutFiles, is_hidden, is_image
 from illama.sources.numbering import WRAPPER, Numbered, number_folders
 from illama.sources.source import Source, SourceError, make_source
@@ -78,6 +78,7 @@ def open_tar(shards: Sequence[Path], name: str, split: str, labels: Path | None)
         names=found.ids,
         labels=None if numbered is None else numbered.labels,
         classes=None if numbered is None else numbered.classes,
+        further_labels=None if numbered is None else numbered.further,
         numbered="" if numbered is None else numbered.order,
         contents=ContentHashes(partial(_hash_member, tuple(shards), spans)),
         read=partial(_read_member, tuple(shards), spans),

@@ -8,12 +8,12 @@ from typing import Any
 
 from illama.exits import InputError
 from illama.files import require_file
-from illama.source_names import check_source
+from illama.source_names import CLASS_SUBSETS, check_source
 from illama_eval.commands.checkpoints import parse_all
 
 SOURCES = ("data", "train_data")
 """Options that take a source."""
-FILES = ("labels", "class_subset", "predictions", "categories", "observers")
+FILES = ("labels", "predictions", "categories", "observers")
 """Options that take files to read."""
 WORDS = frozenset(("pretrained", "random"))
 """Weights that are no file."""
@@ -40,6 +40,9 @@ def check_inputs(given: Mapping[str, Any]) -> None:
 def _files(given: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the other files that are read."""
     yield from (Path(word) for word in given.get("weights") or () if word not in WORDS)
+    subset = given.get("class_subset")
+    if subset is not None and subset not in CLASS_SUBSETS:
+        yield Path(subset)
     for name in FILES:
         found = given.get(name) or ()
         yield from [found] if isinstance(found, Path) else found

@@ -11,6 +11,7 @@ from illama_eval.subjects.subject import Subject, class_names_of
 
 LACKING: Mapping[str, str] = {
     "labels": "which this source lacks for this head; use class folders, or --labels CSV",
+    "single_labels": "which this source lacks: an image has several classes; leave out --labels",
     "cues": "which this source lacks; use cue-conflict pictures: SHAPE/SHAPE1-TEXTURE2.jpg",
 }
 """Fields that a source may lack -> why that matters and what to do."""

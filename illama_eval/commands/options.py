@@ -104,11 +104,20 @@ class SharedOptions:
     ] = None
     split: Annotated[Split, option("Part of the source.", IMAGES)] = "test"
     labels: Annotated[
-        Path | None, option("CSV with the labels of a flat folder (file,label).", IMAGES, rare=True)
+        Path | None,
+        option(
+            "CSV with a folder's labels (file,label), or ImageNet's real.json (ReaL).",
+            IMAGES,
+            rare=True,
+        ),
     ] = None
     class_subset: Annotated[
-        Path | None,
-        option("File with the head's indices that are kept, one a line.", IMAGES, rare=True),
+        str | None,
+        option(
+            "File with the head's indices that are kept, one a line; or imagenet-a, imagenet-r.",
+            IMAGES,
+            rare=True,
+        ),
     ] = None
     limit: Annotated[
         int | None, option("Measure the N images of smallest hash.", IMAGES, "--limit", metavar="N")

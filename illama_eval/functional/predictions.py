@@ -78,13 +78,29 @@ def find_usable(logits: Tensor) -> Tensor:
 def logits_and_labels(piece: OutputSeen) -> tuple[Tensor, Tensor]:
     """Return logits [image, class] and true classes [image] of a piece.
 
+    Of several true classes of an image it is the one with the largest logit: an answer is right if
+    it is any of them (ReaL accuracy; Beyer et al., arXiv 2006.07159).
+
     Raises:
         ValueError: the logits were not wanted, or the source has no labels.
     """
-    labels = batch_of(piece).labels
-    if labels is None:
+    batch, logits = batch_of(piece), present(piece.logits, "logits")
+    if batch.labels is None:
         raise ValueError("source: has no labels, which this study needs; give --labels")
-    return present(piece.logits, "logits"), labels
+    if batch.further_labels is None:
+        return logits, batch.labels
+    first, further = batch.labels[:, None], batch.further_labels
+    return logits, _likeliest(logits, torch.cat((first, further.where(further >= 0, first)), 1))
+
+
+def _likeliest(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return of each image's classes [image, most] that of the largest logit, int64 [image].
+
+    Among equals it is the lowest index, as in the order that ranks the classes.
+    """
+    classes = classes.sort(1).values
+    best = to_float64(logits).gather(1, classes).argmax(1, keepdim=True)
+    return classes.gather(1, best)[:, 0]
 
 
 def _rank(scores: Tensor, truth: Tensor, true: Tensor) -> Tensor:

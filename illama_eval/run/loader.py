@@ -127,6 +127,12 @@ class BatchPlan:
         number = {kept: i for i, kept in enumerate(subset)}
         return torch.tensor([number[label] for label in labels.tolist()], dtype=torch.int64)
 
+    @cached_property
+    def further(self) -> Tensor | None:
+        """Further true classes of each image, int64 [images, most]; None: each has one."""
+        further = self.source.further_labels
+        return None if further is None else torch.from_numpy(further)
+
     def batch(self, part: LoadedBatch, device: torch.device) -> Batch:
         """Return ids, labels and weights of the images, on the device where they are measured."""
         positions = part.positions
@@ -136,6 +142,7 @@ class BatchPlan:
         return Batch(
             ids=tuple(self.source.ids[i] for i in positions.tolist()),
             labels=None if self.labels is None else self.labels[index].to(device),
+            further_labels=None if self.further is None else self.further[index].to(device),
             positions=index.to(device),
             order=self.order[index].to(device),
             keys=keys.to(device),

@@ -127,6 +127,7 @@ def select_batch(batch: Batch, chosen: Tensor) -> Batch:
         batch,
         ids=tuple(batch.ids[i] for i in chosen.tolist()),
         labels=None if batch.labels is None else batch.labels[chosen],
+        further_labels=None if batch.further_labels is None else batch.further_labels[chosen],
         positions=batch.positions[chosen],
         order=batch.order[chosen],
         keys=batch.keys[chosen],

@@ -47,7 +47,7 @@ class Lens:
 
     name: ClassVar[str] = "lens"
     wants: ClassVar[frozenset[str]] = frozenset({"lens", "tokens"})
-    requires: ClassVar[frozenset[str]] = frozenset({"labels"})
+    requires: ClassVar[frozenset[str]] = frozenset({"labels", "single_labels"})
     metrics: ClassVar[Mapping[str, Metric]] = {
         f"{way}_{readout}": Metric(better="higher", tolerance=1e-2, interval="wilson")
         for way in ("head", "knn")

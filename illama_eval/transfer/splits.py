@@ -119,6 +119,10 @@ def _labeled(source: Source) -> Source:
             f"{source.name}: transfer needs labels, which this source lacks; use class folders, "
             "or --labels CSV for a flat folder"
         )
+    if source.single_labels is None:
+        raise SubjectError(
+            f"{source.name}: transfer needs one class of each image; leave out reassessed labels"
+        )
     return source
 
 

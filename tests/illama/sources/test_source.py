@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from illama.sources import SOURCES, open_source
-from illama.sources.head import for_head, imagenet_wnids
+from illama.sources.head import for_head
+from illama.sources.imagenet import imagenet_wnids
 from illama.sources.source import Source, SourceError, hash_order, make_source
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"

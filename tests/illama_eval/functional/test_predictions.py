@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,3 +101,24 @@ def test_a_source_without_labels_is_told_in_words(make_batch):
     batch = replace(make_batch(torch.zeros(2).long()), labels=None)
     with pytest.raises(ValueError, match="no labels"):
         logits_and_labels(OutputSeen(logits=torch.zeros(2, 3), batch=batch))
+
+
+def test_of_several_true_classes_the_likeliest_counts(make_batch):
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 2.0], [0.0, 1.0, 2.0, 3.0]])
+    batch = replace(
+        make_batch(torch.tensor([2, 3, 0])),
+        further_labels=torch.tensor([[1, 0], [2, -1], [-1, -1]]),
+    )
+    _, truth = logits_and_labels(OutputSeen(logits=logits, batch=batch))
+    assert truth.tolist() == [0, 2, 0]
+    assert (predict(logits, truth).rank == 0).tolist() == [True, True, False]
+
+
+def test_reassessed_accuracy_is_the_share_of_answers_among_the_true_classes(make_batch):
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 6, generator=random)
+    classes = torch.stack([torch.randperm(6, generator=random)[:3] for _ in range(200)])
+    batch = replace(make_batch(classes[:, 0]), further_labels=classes[:, 1:])
+    _, truth = logits_and_labels(OutputSeen(logits=logits, batch=batch))
+    expected = (logits.argmax(1, keepdim=True) == classes).any(1)
+    assert ((predict(logits, truth).rank == 0) == expected).all()
