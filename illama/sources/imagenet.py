@@ -99,11 +99,10 @@ def _ids(file: str) -> set[str]:
 
 def _read_lists(path: Path) -> list[list[int]]:
     try:
-        listed = json.loads(path.read_text("utf-8"))
+        listed: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"labels {path} cannot be read ({error})") from None
-    fits = isinstance(listed, list) and all(map(_are_classes, listed))
-    if not fits or not listed:
+    if not isinstance(listed, list) or not listed or not all(map(_are_classes, listed)):
         raise SourceError(
             f"labels {path}: expected a list with a list of classes, 0 to 999, for each validation"
             " image, as in real.json of reassessed-imagenet"

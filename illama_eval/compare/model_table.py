@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,19 +19,23 @@ from illama_eval.compare.subject_run import Key, SubjectRun, read_subject_runs
 from illama_eval.results import ResultError, Row, nested_get
 from illama_eval.statistics import mean_interval
 
-COLUMNS: Mapping[str, tuple[str, str]] = {
-    "top1": ("accuracy", "top1"),
-    "top5": ("accuracy", "top5"),
-    "nll": ("accuracy", "nll"),
-    "ece": ("calibration", "ece"),
-    "ece_scaled": ("calibration", "ece_scaled"),
-    "brier": ("calibration", "brier"),
-    "rank": ("rank", "rank_of_mean_map"),
-    "rank_per_image": ("rank", "rank_per_image"),
-    "shape_bias": ("shape_bias", "shape_bias"),
-    "miou": ("segmentation", "miou_whole"),
+COLUMNS: Mapping[str, str] = {
+    "top1": "accuracy.top1",
+    "top5": "accuracy.top5",
+    "nll": "accuracy.nll",
+    "ece": "calibration.ece",
+    "ece_scaled": "calibration.ece_scaled",
+    "brier": "calibration.brier",
+    "rank": "rank.rank_of_mean_map",
+    "rank_softmax": "rank.rank_of_mean_map[map=softmax]",
+    "rank_masked": "rank.rank_of_mean_map[map=masked]",
+    "rank_per_image": "rank.rank_per_image",
+    "shape_bias": "shape_bias.shape_bias",
+    "miou": "segmentation.miou_whole",
 }
-"""Short names of columns -> (study, metric); any other is STUDY.METRIC."""
+"""Short names of columns -> what they stand for; any other is STUDY.METRIC, or one of its maps,
+STUDY.METRIC[map=NAME]."""
+_COLUMN = re.compile(r"(?P<study>\w+)\.(?P<metric>\w+)(\[(?P<key>\w+)=(?P<word>\w+)\])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +44,21 @@ class Column:
 
     study: str
     metric: str
+    at: tuple[tuple[str, int | str], ...] = ()
+    """Which map or layer is meant, such as `(("map", "masked"),)`; empty: the whole source."""
     better: str | None = None
     """`higher` or `lower`, as the studies declare it; None where neither is better."""
 
     @property
     def key(self) -> Key:
         """Return the key of the metric's row for the whole source."""
-        return self.study, self.metric, ()
+        return self.study, self.metric, self.at
+
+    @property
+    def name(self) -> str:
+        """STUDY.METRIC, with what is meant in brackets."""
+        place = ",".join(f"{key}={word}" for key, word in self.at)
+        return f"{self.study}.{self.metric}" + (f"[{place}]" if place else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +71,7 @@ class Cell:
     best: bool = False
     """Whether it is better than every other model's, each by a paired difference."""
     change: Change | None = None
-    """Difference to the reference model, where there is one and the images are the same."""
+    """Difference to the row's reference, where there is one and the images are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,8 @@ class ModelRow:
     seeds: int
     cells: tuple[Cell, ...]
     """As many as there are columns."""
+    reference: str = ""
+    """The model that `Cell.change` compares with; empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,45 +96,60 @@ class ModelTable:
     rows: tuple[ModelRow, ...]
     same_images: bool
     """Whether all models were measured on the same images."""
-    reference: str = ""
-    """The model that `Cell.change` compares with; empty: none."""
 
 
 def read_model_table(
     runs: Sequence[str],
     columns: Sequence[str],
     names: Mapping[str, str] | None = None,
-    reference: str | None = None,
+    references: Sequence[str] = (),
 ) -> ModelTable:
     """Return the table of the models of some runs; `A1,A2,A3` are the training seeds of one model.
 
-    `names` gives models other names, by subject or by path; `reference` is the name of the model
-    that all others are compared with.
+    `names` gives models other names, by subject or by path. With `references` each model is
+    compared with the first of them, by name, that was measured on the same images, and none is
+    called the best; without, every model is compared with every other.
 
     Raises:
         ResultError: a run cannot be read, a column is in none of them, or a name fits no model.
     """
-    sides = _named(_sides(runs), names or {})
+    parsed = map(parse_column, columns)
+    everywhere = any(column is not None and column.at for column in parsed)
+    sides = _named(_sides(runs, everywhere=everywhere), names or {})
     found = tuple(_column(name, sides.values()) for name in columns)
-    if reference is not None and reference not in sides:
-        raise ResultError(f"no model {reference!r} to compare with; there are {', '.join(sides)}")
+    unknown = next((name for name in references if name not in sides), None)
+    if unknown is not None:
+        raise ResultError(f"no model {unknown!r} to compare with; there are {', '.join(sides)}")
     shown = {name: _only(side, found) for name, side in sides.items()}
-    order = sorted(shown, key=lambda name: name != reference)
+    compared_with = {name: _reference_of(name, shown, references) for name in shown}
+    pairs = [(one, other) for other, one in compared_with.items() if one]
     compared = {
-        (one, other): compare(shown[one], shown[other]) for one, other in combinations(order, 2)
+        (one, other): compare(shown[one], shown[other])
+        for one, other in (pairs if references else combinations(shown, 2))
     }
-    by_column = [_cells_of(column, shown, order, compared, reference) for column in found]
+    by_column = [_cells_of(column, shown, compared, compared_with) for column in found]
+    rows = map(_model_row, shown, shown.values(), zip(*by_column, strict=True))
     return ModelTable(
         columns=found,
-        rows=tuple(map(_model_row, shown, shown.values(), zip(*by_column, strict=True))),
-        same_images=len({_fingerprint(each) for side in sides.values() for each in side}) == 1,
-        reference=reference or "",
+        rows=tuple(replace(row, reference=compared_with[row.name]) for row in rows),
+        same_images=_have_same_images(sides.values()),
     )
 
 
-def _sides(runs: Sequence[str]) -> Iterator[Side]:
+def _reference_of(name: str, shown: Mapping[str, Side], references: Sequence[str]) -> str:
+    """Return the first reference of the same images; empty if that is the model itself, or none."""
+    same = (each for each in references if _have_same_images((shown[each], shown[name])))
+    found = next(same, "")
+    return "" if found == name else found
+
+
+def _have_same_images(sides: Iterable[Side]) -> bool:
+    return len({_fingerprint(each) for side in sides for each in side}) == 1
+
+
+def _sides(runs: Sequence[str], *, everywhere: bool) -> Iterator[Side]:
     for given in runs:
-        read = [read_subject_runs(path) for path in paths_of(given)]
+        read = [read_subject_runs(path, everywhere=everywhere) for path in paths_of(given)]
         if len(read) == 1:
             yield from ([each] for each in read[0])
             continue
@@ -149,26 +179,36 @@ def _named(sides: Iterable[Side], names: Mapping[str, str]) -> dict[str, Side]:
     return found
 
 
+def parse_column(name: str) -> Column | None:
+    """Return the column that a name means, without its better side; None if it is no such name."""
+    match = _COLUMN.fullmatch(COLUMNS.get(name, name))
+    if match is None:
+        return None
+    word = match["word"] or ""
+    at = {match["key"]: int(word) if word.isdecimal() else word} if word else {}
+    return Column(study=match["study"], metric=match["metric"], at=tuple(at.items()))
+
+
 def _column(name: str, sides: Iterable[Side]) -> Column:
     """Return the column of a name: a short one, or STUDY.METRIC.
 
     Raises:
         ResultError: no run has such a row for the whole source.
     """
-    study, _, metric = name.partition(".")
-    wanted = COLUMNS.get(name, (study, metric))
+    column = parse_column(name)
     runs = [run for side in sides for run in side]
-    if not any((*wanted, ()) in run.rows for run in runs):
+    if column is None or not any(column.key in run.rows for run in runs):
         raise ResultError(_unknown(name, runs))
-    declared = (nested_get(run.header, "metrics", *wanted, "better") for run in runs)
+    path = "metrics", column.study, column.metric, "better"
+    declared = (nested_get(run.header, *path) for run in runs)
     better = next((each for each in declared if each in {"higher", "lower"}), None)
-    return Column(study=wanted[0], metric=wanted[1], better=better)
+    return replace(column, better=better)
 
 
 def _unknown(name: str, runs: Iterable[SubjectRun]) -> str:
-    keys = dict.fromkeys(key[:2] for run in runs for key in run.rows if not key[2])
+    keys = dict.fromkeys(".".join(key[:2]) for run in runs for key in run.rows if not key[2])
     known = [short for short, full in COLUMNS.items() if full in keys]
-    known += [".".join(key) for key in keys if key not in COLUMNS.values()]
+    known += [key for key in keys if key not in COLUMNS.values()]
     hint = did_you_mean(name, known)
     return f"column {name}: in none of the runs{hint}; there are {', '.join(known)}"
 
@@ -192,19 +232,18 @@ def _only(side: Side, columns: Iterable[Column]) -> Side:
 def _cells_of(
     column: Column,
     shown: Mapping[str, Side],
-    order: Sequence[str],
     compared: Mapping[tuple[str, str], Comparison],
-    reference: str | None,
+    compared_with: Mapping[str, str],
 ) -> list[Cell]:
-    """Return a column's cells, one for each model shown; `order` is that of the comparisons."""
+    """Return a column's cells, one for each model shown."""
     change_of = partial(_change, compared, column)
-    best = find_best(order, change_of)
+    best = None if any(compared_with.values()) else find_best(list(shown), change_of)
     return [
         Cell(
             row=_mean_row([run.rows.get(column.key) for run in side]),
             seeds=len(side),
             best=name == best,
-            change=change_of(reference or "", name),
+            change=change_of(compared_with[name], name),
         )
         for name, side in shown.items()
     ]

@@ -55,21 +55,46 @@ def models_to_markdown(table: ModelTable, intervals: Intervals = "small", captio
 
 
 def models_to_csv(table: ModelTable) -> str:
-    """Return plain numbers, fractions and not percent: value, low and high of each column."""
+    """Return plain numbers, fractions and not percent: value, low and high of each column.
+
+    Where rows have a reference, its name and the differences to it follow.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = [f"{column.study}.{column.metric}" for column in table.columns]
-    ends = [f"{name}{end}" for name in names for end in ("", ".low", ".high")]
-    writer.writerow(["model", "source", "images", "seeds", *ends])
+    names = [column.name for column in table.columns]
+    compared = any(row.reference for row in table.rows)
+    of_value, of_change = ("", ".low", ".high"), (".change", ".change.low", ".change.high")
+    head = [f"{name}{end}" for name in names for end in of_value]
+    changed = [f"{name}{end}" for name in names for end in of_change] if compared else []
+    start = ["model", "source", "images", "seeds", *(["reference"] if compared else [])]
+    writer.writerow([*start, *head, *changed])
     for row in table.rows:
-        numbers = [
-            value
-            for cell in row.cells
-            for value in ((cell.row.value, cell.row.low, cell.row.high) if cell.row else [None] * 3)
+        given = [
+            row.name,
+            row.source,
+            row.images,
+            row.seeds,
+            *([row.reference] if compared else []),
         ]
-        given = (row.name, row.source, row.images, row.seeds, *numbers)
+        given += [value for cell in row.cells for value in _numbers(cell)]
+        given += [value for cell in row.cells if compared for value in _differences(cell)]
         writer.writerow([csv_cell(value) for value in given])
     return stream.getvalue()
+
+
+def _numbers(cell: Cell) -> list[float | None]:
+    """Return value, low and high."""
+    return [cell.row.value, cell.row.low, cell.row.high] if cell.row else [None] * 3
+
+
+def _differences(cell: Cell) -> list[float | None]:
+    """Return the difference to the reference, with its ends over images, or over seeds."""
+    change = cell.change
+    if change is None:
+        return [None] * 3
+    over_seeds = change.seeds_low is not None
+    low, high = (change.seeds_low, change.seeds_high) if over_seeds else (change.low, change.high)
+    return [change.difference, low, high]
 
 
 def notes(table: ModelTable, intervals: Intervals) -> Iterator[str]:

@@ -63,12 +63,36 @@ def test_seeds_have_their_mean_and_students_interval(write_run, tmp_path):
 
 
 def test_the_difference_to_the_reference_is_the_paired_one(three):
-    table = read_model_table(list(three.values()), ["top1"], reference="good")
+    table = read_model_table(list(three.values()), ["top1"], references=["good"])
     assert cell_of(table, "good").change is None
+    assert [row.reference for row in table.rows] == ["", "good", "good"]
     change = cell_of(table, "worse").change
     assert change.difference < 0
     assert change.high < 0
     assert change.finding == "worse"
+
+
+def test_each_model_is_compared_with_the_first_reference_of_its_images(write_run, tmp_path, three):
+    def elsewhere(header):
+        header["identity"]["source"].update(fingerprint="0")
+
+    others = [
+        str(write_run(tmp_path / name, seed=seed, subject=name, change=elsewhere))
+        for seed, name in enumerate(("far", "farther"))
+    ]
+    table = read_model_table(
+        [*three.values(), *others], ["top1"], references=["worse", "far", "good"]
+    )
+    compared = {row.name: row.reference for row in table.rows}
+    assert compared == {"good": "worse", "worse": "", "alike": "worse", "far": "", "farther": "far"}
+    assert not any(row.cells[0].best for row in table.rows)
+
+
+def test_a_column_may_be_of_one_layer_or_map(three):
+    table = read_model_table([three["good"]], ["rank_per_image", "rank.rank_per_image[layer=2]"])
+    assert [column.name for column in table.columns][1] == "rank.rank_per_image[layer=2]"
+    whole, second = (cell.row.value for cell in table.rows[0].cells)
+    assert second == whole + 2
 
 
 def test_models_of_other_images_have_no_best_and_no_difference(write_run, tmp_path, three):
@@ -76,7 +100,7 @@ def test_models_of_other_images_have_no_best_and_no_difference(write_run, tmp_pa
         header["identity"]["source"].update(fingerprint="0")
 
     other = write_run(tmp_path / "other", accuracy=0.3, subject="other", change=elsewhere)
-    table = read_model_table([three["good"], str(other)], ["top1"], reference="good")
+    table = read_model_table([three["good"], str(other)], ["top1"], references=["good"])
     assert not table.same_images
     assert not any(row.cells[0].best for row in table.rows)
     assert cell_of(table, "other").change is None
@@ -92,17 +116,18 @@ def test_names_are_given_by_subject_or_by_run(three, write_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("columns", "names", "reference", "said"),
+    ("columns", "names", "references", "said"),
     [
-        (["ecee"], {}, None, "column ecee: in none of the runs; did you mean ece"),
-        (["shape_bias"], {}, None, "column shape_bias: in none of the runs"),
-        (["top1"], {"nobody": "x"}, None, "no model 'nobody' to rename"),
-        (["top1"], {}, "nobody", "no model 'nobody' to compare with; there are good"),
+        (["ecee"], {}, (), "column ecee: in none of the runs; did you mean ece"),
+        (["shape_bias"], {}, (), "column shape_bias: in none of the runs"),
+        (["top1"], {"nobody": "x"}, (), "no model 'nobody' to rename"),
+        (["rank.rank_per_image[map=none]"], {}, (), "in none of the runs"),
+        (["top1"], {}, ("nobody",), "no model 'nobody' to compare with; there are good"),
     ],
 )
-def test_what_is_not_there_is_refused_by_its_name(three, columns, names, reference, said):
+def test_what_is_not_there_is_refused_by_its_name(three, columns, names, references, said):
     with pytest.raises(ResultError, match=said.replace("?", r"\?")):
-        read_model_table([three["good"]], columns, names, reference)
+        read_model_table([three["good"]], columns, names, references)
 
 
 def test_the_same_run_twice_is_refused(three):
