@@ -334,14 +334,15 @@ def options_of(shared: SharedOptions, source: Source, subject: Subject) -> Optio
 
 
 def _warn(run: Run, log: Console) -> int:
-    """Print what was wrong with the images, the labels or the logits; return the exit code."""
+    """Print what was wrong with the images or the logits; return the exit code."""
     unreadable = run.header["unreadable"]
     for image_id, reason in unreadable["first"][:5]:
         log.print(f"unreadable: {image_id}: {reason}", markup=False)
     if unreadable["count"]:
         log.print(f"{unreadable['count']} images were unreadable and left out", markup=False)
-    for line in _doubts(run):
-        log.print(line, markup=False, soft_wrap=True)
+    for note in run.header["source"].get("notes", ()):
+        if REPEATED in note:
+            log.print(note, markup=False, soft_wrap=True)
     for row in _nonfinite(run):
         log.print(
             f"{row.subject}: non-finite logits on {row.value:.0f} of {row.images} images, "
@@ -352,14 +353,6 @@ def _warn(run: Run, log: Console) -> int:
     if code != _incomplete(run):
         log.print(f"under torchrun this ends with 0 instead of {INCOMPLETE}; run.json counts them")
     return code
-
-
-def _doubts(run: Run) -> Iterator[str]:
-    """Yield what casts doubt on the images or on their labels."""
-    yield from (note for note in run.header["source"].get("notes", ()) if REPEATED in note)
-    for verdict in run.verdicts:
-        if (verdict.study, verdict.name) == ("accuracy", "chance"):
-            yield f"{verdict.subject}: {verdict.verdict}, {verdict.reason}"
 
 
 def _exit_code(run: Run) -> int:

@@ -17,6 +17,7 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import show_row
+from illama_eval.render.format.verdicts import MARK, say_verdict
 from illama_eval.render.models import ReportModels
 from illama_eval.render.page.attention_samples import samples_of
 from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
@@ -203,9 +204,10 @@ def verdicts_of(models: ReportModels, study: str) -> list[Table]:
     lines = []
     for each in mine:
         at = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in each.at.items())
+        said = say_verdict(each)
         cells = [
             Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + at),
-            Cell(text=sanitize(each.verdict, _LONGEST)),
+            Cell(text=f"{MARK if said.look else ''} {said.text}".strip()),
             Cell(text=sanitize(each.reason, _LONGEST)),
         ]
         first = [Cell(text=symbols.get(each.subject, sanitize(each.subject)))] if several else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
@@ -17,12 +17,12 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
+from illama_eval.render.format.verdicts import MARK, say_verdict
 from illama_eval.render.select import direction, groups_in_words, studies_of, subjects_of
+from illama_eval.render.sentences import as_sentence
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
-from illama_eval.results import Row, Run, Verdict
+from illama_eval.results import Row, Run
 
-MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
-"""The mark before a verdict."""
 _LONGEST = 300
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "metric": "left",
@@ -46,7 +46,7 @@ def show(run: Run, console: Console) -> None:
         ]
         if rows and (groups := groups_in_words(run)):
             notes.append(("", plain_text(sanitize(groups, _LONGEST), console, "dim")))
-        notes += [(MARK, _sentence(v, console)) for v in run.verdicts if v.subject == subject]
+        notes += _verdicts(run, subject, console)
         if notes:
             console.print(_notes(notes, console))
         console.print()
@@ -98,14 +98,17 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.reason for row in rows if row.low is None and row.reason))
 
 
-def _sentence(verdict: Verdict, console: Console) -> Text:
-    at = ", ".join(f"{sanitize(key)} {sanitize(value)}" for key, value in verdict.at.items())
-    name = sanitize(verdict.name.replace("_", " "), _LONGEST) + (f" ({at})" if at else "")
-    sentence = plain_text(f"{name}: ", console)
-    sentence.append_text(plain_text(sanitize(verdict.verdict, _LONGEST), console, "bold"))
-    return sentence.append_text(
-        plain_text(f". {sanitize(verdict.reason, _LONGEST)}", console, "dim")
-    )
+def _verdicts(run: Run, subject: str, console: Console) -> Iterator[tuple[str, Text]]:
+    """Yield what each verdict means and what decided it, marked if it deserves a look."""
+    for verdict in run.verdicts:
+        if verdict.subject == subject:
+            said = say_verdict(verdict)
+            at = ", ".join(
+                f"{sanitize(key)} {sanitize(value)}" for key, value in verdict.at.items()
+            )
+            line = plain_text(as_sentence(said.text + (f" ({at})" if at else "")), console, "bold")
+            why = sanitize(verdict.reason, _LONGEST)
+            yield MARK if said.look else "", line.append_text(plain_text(f" {why}", console, "dim"))
 
 
 def _notes(notes: Sequence[tuple[str, Text]], console: Console) -> Table:

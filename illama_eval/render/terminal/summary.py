@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from rich.console import Console, JustifyMethod
+from rich.padding import Padding
+from rich.table import Table
 
-from illama_eval.render.attention_maps import maps_of
-from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     EXPLAINED,
@@ -17,24 +16,23 @@ from illama_eval.render.format.glossary import (
     metric_label,
     unit_label,
 )
-from illama_eval.render.format.numbers import MISSING, show_number, show_row
-from illama_eval.render.select import direction, headline, studies_measured, subjects_of
+from illama_eval.render.format.numbers import MISSING, show_row
+from illama_eval.render.format.verdicts import MARK, Said
+from illama_eval.render.select import direction, headline, rows_at, studies_measured, subjects_of
+from illama_eval.render.sentences import as_sentence, say_study, say_verdicts
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import Row, Run
 
 MANY = 2
 """Studies up to which each shows all of its headline numbers; of more, the first alone."""
-IN_WORDS = frozenset({"collapse"})
+IN_WORDS = frozenset({"collapse", "causality", "anytime", "lens"})
 """Studies that are a sentence, not a number, where there are many."""
-SPOKEN = ("calibration", "class_token_isolation", "causality", "cue")
-"""Verdicts that are said in words, in this order."""
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "": "left",
     "value": "right",
     "unit ": "left",
     "95 % interval": "left",
 }
-_LONGEST = 300
 
 
 def show_summary(run: Run, console: Console) -> None:
@@ -51,15 +49,15 @@ def show_summary(run: Run, console: Console) -> None:
         for row in rows:
             shown = show_row(row)
             interval = shown.interval if shown.low else MISSING
-            name = f"  {metric_label(row.metric)} {ARROWS[direction(run, row)]}".rstrip()
+            name = f"{metric_label(row.metric)} {ARROWS[direction(run, row)]}".rstrip()
             unit = "" if shown.unit == "index" else unit_label(shown.unit)
             add_row(table, (name, shown.value, unit, interval), console)
-            for control, value in _controls(run, row):
-                add_row(table, (f"    control: {control}", value, "", ""), console, "dim")
-        console.print(table)
-        sentence = "; ".join(_spoken(run, subject))
-        if sentence:
-            console.print(plain_text(f"  {sentence}", console))
+            for control in _controls(run, row):
+                name, shown = map_label(str(control.at["map"])), show_row(control)
+                interval = shown.interval if shown.low else ""
+                add_row(table, (f"  control: {name}", shown.value, "", interval), console, "dim")
+        console.print(Padding(table, (0, 0, 0, 2)))
+        _show_sentences(list(_sentences(run, subject, studies)), console)
         console.print()
 
 
@@ -81,19 +79,29 @@ def _rows(run: Run, subject: str, studies: Sequence[str]) -> Iterator[Row]:
             yield from found[:1]
 
 
-def _controls(run: Run, row: Row) -> Iterator[tuple[str, str]]:
-    """Yield the controls of a rank: the mean over layers and heads of the other maps."""
+def _controls(run: Run, row: Row) -> Sequence[Row]:
+    """Return the controls of a rank: that of the other maps, by the same definition."""
     if (row.study, row.metric) != ("rank", "rank_of_mean_map"):
-        return
-    for maps in maps_of(run):
-        if maps.subject == row.subject and maps.kind != "used" and np.isfinite(maps.ranks).any():
-            yield map_label(maps.kind), show_number(float(np.nanmean(maps.ranks)))
+        return ()
+    return rows_at(run, row.study, row.metric, row.subject, ("map",))
 
 
-def _spoken(run: Run, subject: str) -> Iterator[str]:
-    """Yield the verdicts that are said in words, as a sentence's parts."""
-    for name in SPOKEN:
-        for verdict in run.verdicts:
-            if (verdict.subject, verdict.name) == (subject, name) and not verdict.at:
-                said = sanitize(verdict.verdict, _LONGEST)
-                yield f"class token {said}" if name == "class_token_isolation" else said
+def _sentences(run: Run, subject: str, studies: Sequence[str]) -> Iterator[Said]:
+    """Yield what the verdicts mean; of a study that is no number here, with its number."""
+    for study in studies:
+        words = len(studies) > MANY and study in IN_WORDS
+        said = (say_study if words else say_verdicts)(run, subject, study)
+        if said is not None:
+            yield said
+
+
+def _show_sentences(said: Sequence[Said], console: Console) -> None:
+    """Print a line each, what deserves a look first and marked."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True, min_width=1)
+    grid.add_column(overflow="fold")
+    for each in sorted(said, key=lambda one: not one.look):
+        style = "bold" if each.look else ""
+        add_row(grid, (MARK if each.look else "", as_sentence(each.text)), console, style)
+    if said:
+        console.print(grid)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -173,6 +174,18 @@ def test_unusable_input_is_one_line_and_the_right_exit_code(
     assert "Traceback" not in err
 
 
+def test_rare_options_are_shown_by_help_all_alone(command):
+    _, short, _ = command("run", "--help")
+    code, long, _ = command("run", "--help-all")
+    assert code == 0
+    for option in ("--data", "--limit", "--out", "--all", "--only"):
+        assert option in short
+    for option in ("--interpolation", "--save-every", "--batch-size"):
+        assert option not in short
+        assert option in long
+    assert len(re.findall(r"^. --\w", short, flags=re.MULTILINE)) <= 15
+
+
 def test_no_help_text_has_brackets_which_the_help_page_would_swallow():
     import typer
 
@@ -189,10 +202,10 @@ def test_repeated_pictures_and_an_accuracy_of_chance_are_named(command, undrawn,
     images = random.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     images[7] = images[3]
     np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(60) % 10)
-    code, _, error = command("accuracy", DEMO_CHECKPOINT, "--data", "noise.npz", "--out", "run")
+    code, said, error = command("accuracy", DEMO_CHECKPOINT, "--data", "noise.npz", "--out", "run")
     assert code == 0, error
     assert "repeated pictures under other ids: 1 (first: 00007 is 00003)" in error
-    assert "illama_demo_nano: no better than chance, top1 0." in error
+    assert "\N{BLACK RIGHT-POINTING SMALL TRIANGLE} It answers no better than chance" in said
 
 
 def test_collapse_says_that_nothing_massive_was_removed(

@@ -127,7 +127,7 @@ def make_run(layers=2, heads=3, tokens=17, subjects=("nano",), source="cifar10/t
             Verdict(
                 subject=subject,
                 study="collapse",
-                name="class_token",
+                name="class_token_isolation",
                 verdict="attends",
                 reason="reach 0.9 is above 1e-6",
             )

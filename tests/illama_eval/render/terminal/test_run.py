@@ -28,7 +28,7 @@ rank
   rank of mean map      8.5  index    7.0   to 10.0    10,000
   rank per image        7.7  index    6.2   to 9.2     10,000
   (1) one value for all images: no replicates
-  ▸   class token: attends. reach 0.9 is above 1e-6
+      The class token sees the image. reach 0.9 is above 1e-6
 """
 
 
@@ -58,7 +58,7 @@ def test_an_output_that_knows_ascii_only_gets_ascii(run_of):
     stream.flush()
     text = stream.buffer.getvalue().decode("ascii")
     assert "top-1 accuracy ^" in text
-    assert "class token: attends" in text
+    assert "The class token sees the image" in text
 
 
 def test_hostile_names_stay_text_in_the_terminal(printed, hostile_run, hostile_names):

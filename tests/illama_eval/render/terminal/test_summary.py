@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
+from illama_eval.render.format.verdicts import MARK
 from illama_eval.render.terminal.summary import show_summary
 from illama_eval.results import Run, Verdict
 
@@ -26,9 +28,9 @@ def demo() -> Run:
     return Run.load(REPORTS / "demo", replicates=False)
 
 
-def test_a_run_of_everything_is_shown_in_at_most_eight_lines(demo):
+def test_a_run_of_everything_is_shown_in_at_most_ten_lines(demo):
     lines = lines_of(demo)
-    assert len(lines) <= 8
+    assert len(lines) <= 10
     assert "2,000 images" in lines[0]
     text = "\n".join(lines)
     for once in ("top-1 accuracy", "ECE", "rank of mean map"):
@@ -41,10 +43,18 @@ def test_the_rank_is_beside_its_controls(demo):
     assert "control: softmax" in lines[place + 1]
 
 
-def test_the_last_line_says_what_the_verdicts_say(demo):
-    said = {each.name: each.verdict for each in demo.verdicts if not each.at}
-    last = " ".join(" ".join(lines_of(demo)).split())
-    assert f"{said['calibration']}; class token {said['class_token_isolation']}" in last
+def test_what_deserves_a_look_is_marked_and_first(demo):
+    lines = lines_of(demo)
+    marked = [line for line in lines if line.startswith(MARK)]
+    assert [line.rstrip() for line in marked] == [f"{MARK} It is under-confident."]
+    rest = " ".join(" ".join(lines[lines.index(marked[0]) + 1 :]).split())
+    assert rest.startswith("No collapse is seen; the class token sees the image. It is not ")
+    assert re.search(r"change the earlier ones by up to [\d.]+ % \([\d.]+ to [\d.]+\)\.$", rest)
+
+
+def test_what_is_by_design_is_no_alarm(demo):
+    assert any(each.verdict == "below one by design" for each in demo.verdicts)
+    assert "rows" not in "\n".join(lines_of(demo))
 
 
 @pytest.mark.parametrize("width", [50, 80])
