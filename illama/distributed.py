@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
+from illama.arithmetic import use_exact_products
 from illama.exits import InputError, UsageError
 from illama.files import first_line
 from illama.interruption import default_handlers
@@ -158,6 +159,7 @@ def join(device: torch.device) -> Iterator[World]:
     Raises:
         InputError: the other processes do not come.
     """
+    use_exact_products(device)
     launch = launched()
     if launch.size == 1:
         yield World(device=device)
@@ -226,8 +228,7 @@ def choose_device(name: str) -> torch.device:
             raise InputError(
                 f"--device {name}: torch sees {torch.cuda.device_count()} GPUs; give cpu or auto"
             )
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        use_exact_products(device)
         device = torch.device("cuda", device.index or launched().local_rank)
         torch.cuda.set_device(device)
     return device

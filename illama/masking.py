@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from illama.observation import Form
+
 
 class Unmasked(nn.Module):
     """Bidirectional attention: every query sees every key."""
@@ -47,6 +49,11 @@ class Unmasked(nn.Module):
         """Return where weights can be non-zero, bool [query, key]."""
         _refuse(soft_mask)
         return self.allowed
+
+    def form(self, soft_mask: float) -> Form | None:
+        """Return what the mask is, if it is one of the common ones."""
+        _refuse(soft_mask)
+        return "full"
 
     def visible(self, last_row: int, soft_mask: float) -> int:
         """Return how many leading keys the rows up to `last_row` can see."""
@@ -88,6 +95,11 @@ class AdditiveMask(Unmasked):
         _refuse(soft_mask)
         return None
 
+    def form(self, soft_mask: float) -> Form | None:
+        """Return that it is the lower triangle."""
+        _refuse(soft_mask)
+        return "lower"
+
     def visible(self, last_row: int, soft_mask: float) -> int:
         """Return the keys up to the last row's own."""
         del soft_mask
@@ -110,6 +122,10 @@ class ModifiedMask(AdditiveMask):
         allowed = torch.ones(tokens, tokens, dtype=torch.bool).tril()
         allowed[0] = True
         return allowed
+
+    def form(self, soft_mask: float) -> None:
+        """Return nothing: the first row sees every key."""
+        _refuse(soft_mask)
 
     def visible(self, last_row: int, soft_mask: float) -> int:
         """Return all keys: the first row sees them."""
@@ -153,6 +169,10 @@ class MultiplicativeMask(Unmasked):
     def open(self, soft_mask: float) -> Tensor:
         """Return the lower triangle, or everything once the mask is soft."""
         return self.allowed if soft_mask == 0 else torch.ones_like(self.allowed)
+
+    def form(self, soft_mask: float) -> Form:
+        """Return the lower triangle, a soft factor, or none once everything is open."""
+        return "lower" if soft_mask == 0 else "full" if soft_mask == 1 else "soft"
 
     def visible(self, last_row: int, soft_mask: float) -> int:
         """Return the keys up to the last row's own, or all once the mask is soft."""

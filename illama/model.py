@@ -257,6 +257,7 @@ class Model(nn.Module):
                 class_index=class_index,
                 image_tokens=image_tokens,
                 factor=masking.factor(soft_mask),
+                form=masking.form(soft_mask),
                 used=used if "used" in names else None,
                 softmax=softmax,
                 tokens=tokens if "tokens" in names else None,

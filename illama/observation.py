@@ -24,6 +24,10 @@ Wanted = Literal[
 ]
 """Names of what can be requested; every other field of a piece is always present or None."""
 
+Form = Literal["full", "lower", "soft"]
+"""What a mask is: none, so that `used` is the softmax; the lower triangle, with a factor of one
+there if the mask follows the softmax; or another factor after the softmax."""
+
 WANTED: frozenset[Wanted] = frozenset(get_args(Wanted))
 LAYER_WANTED: frozenset[Wanted] = frozenset(
     ("used", "softmax", "tokens", "previous", "lens", "rollout")
@@ -49,7 +53,8 @@ class Batch:
     positions: Tensor
     """Each image's index in the source, int64 [image], 0 to count - 1."""
     order: Tensor
-    """Rank of the image's hash among all images of the source, int64 [image], 0 = smallest."""
+    """Rank of the image's hash among all images of the source, int64 [image], 0 = smallest; on the
+    CPU, where images are chosen by it."""
     keys: Tensor
     """The image's 64-bit hash, int64 [image]: seeds its replicate weights, splits folds."""
     group_keys: Tensor | None = None
@@ -85,6 +90,8 @@ class LayerSeen:
     """Which tokens are patches of the image, row by row; the others are class, registers, ..."""
     factor: Tensor | None = None
     """S with used = softmax * S, [query, key]; None for masks inside the softmax."""
+    form: Form | None = None
+    """What the mask is, known without reading it back from a GPU; None: another, or not known."""
     used: Tensor | None = None
     """The weights that multiply the values, [image, head, query, key]."""
     softmax: Tensor | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -21,6 +22,22 @@ Sums: TypeAlias = dict[str, Tensor]
 """Named tensors that add: key by key, a missing key counts as zero. Keys that begin with `image/`
 are dense records, [images of the source], and are written to per_image.npz."""
 
+
+@dataclass(frozen=True)
+class Pending:
+    """A sum that is still being computed beside the model."""
+
+    parts: tuple[Future[Tensor], ...]
+    finish: Callable[[Tensor], Tensor]
+    """Makes the sum of the joined parts."""
+
+    def result(self) -> Tensor:
+        """Wait for the parts, and return the sum."""
+        return self.finish(torch.cat([part.result() for part in self.parts]))
+
+
+Measured: TypeAlias = Mapping[str, Tensor | Pending]
+"""What `measure` returns: sums, some of which may be pending."""
 
 Interval: TypeAlias = Literal["student", "share", "wilson", "basic", "jackknife"]
 """How the interval of a metric is made. `student`: from the deviation and skewness of its
@@ -72,7 +89,7 @@ class Study(Protocol):
     """What it must be told of the images: names of Source's fields that may be None."""
     metrics: ClassVar[Mapping[str, Metric]]
 
-    def measure(self, piece: Piece) -> Sums:
+    def measure(self, piece: Piece) -> Measured:
         """Return what one piece of one batch shows."""
         ...
 
@@ -91,16 +108,17 @@ def needs(study: Study) -> frozenset[str]:
     return study.wants - optional
 
 
-def add(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Sums:
+def add(left: Mapping[str, Tensor], right: Measured) -> Sums:
     """Return the sum of two sums; the operands stay as they are."""
     total = {key: _dense(value).clone() for key, value in left.items()}
     accumulate(total, right)
     return total
 
 
-def accumulate(total: Sums, more: Mapping[str, Tensor]) -> None:
+def accumulate(total: Sums, more: Measured) -> None:
     """Add to a running total in place."""
-    for key, value in more.items():
+    for key, found in more.items():
+        value = found.result() if isinstance(found, Pending) else found
         if key in total:
             total[key] += value
         else:

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from illama.arithmetic import use_exact_products
 from illama.checkpoint.archive import Archive, unpack
 from illama.checkpoint.assumptions import (
     Assumption,
@@ -186,6 +187,7 @@ def read_checkpoint(
             its content does not fit, or it does not determine how to run the model.
     """
     path = Path(path)
+    use_exact_products(device)
     with about(path):
         archive = unpack(path)
         payload, packed = _unpack_weights(archive)

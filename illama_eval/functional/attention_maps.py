@@ -1,7 +1,7 @@
-"""What single attention maps are like: entropy of rows, likeness of columns, sinks; token norms.
+"""What single attention maps are like: entropy of rows, likeness of columns, sinks.
 
-Maps are [map, query, key] in float64; `open` [query, key] says where they can be non-zero. NaN
-marks what is left out, so that averages can skip it.
+All of it follows from the sums of one pass over the maps; `open` [query, key] says where they can
+be non-zero. NaN marks what is left out, so that averages can skip it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from illama_eval.functional.map_pass import ColumnMoments, MapSums
 
 ROUNDING = 1e-6
 """Relative differences below this are float32's rounding, not structure."""
@@ -45,43 +47,42 @@ def relative_scale(open_: Tensor, factor: Tensor | None) -> Tensor:
     return open_ * open_.sum(-1, keepdim=True).to(torch.float64)
 
 
-def column_cosines(left: Tensor, right: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
+def column_cosines(moments: ColumnMoments, open_: Tensor) -> tuple[Tensor, Tensor]:
     """Return cosines of equal columns, [map, key] each: centred over the open rows, and raw.
 
-    Both maps are zero where they are not open. Centred cosines are NaN where a column is
-    constant, raw ones where it is zero.
+    Centred cosines are NaN where a column is constant, raw ones where it is zero.
     """
     rows = open_.sum(0)
-    left_mean, left = _centre(left, open_)
-    right_mean, right = _centre(right, open_)
-    product = (left * right).sum(-2)
-    left_square, right_square = left.square().sum(-2), right.square().sum(-2)
-    left_whole = left_square + rows * left_mean.square()
-    right_whole = right_square + rows * right_mean.square()
-    varies = (left_square > ROUNDING**2 * left_whole) & (right_square > ROUNDING**2 * right_whole)
-    centred = product / (left_square * right_square).sqrt()
-    raw = (product + rows * left_mean * right_mean) / (left_whole * right_whole).sqrt()
+    shifted = [total / rows for total in moments.sums]
+    means = [mean + shift for mean, shift in zip(shifted, moments.shifts, strict=True)]
+    product = moments.products - rows * shifted[0] * shifted[1]
+    squares = [
+        (square - rows * mean.square()).clamp_min(0)
+        for square, mean in zip(moments.squares, shifted, strict=True)
+    ]
+    wholes = [square + rows * mean.square() for square, mean in zip(squares, means, strict=True)]
+    varies = (squares[0] > ROUNDING**2 * wholes[0]) & (squares[1] > ROUNDING**2 * wholes[1])
+    centred = product / (squares[0] * squares[1]).sqrt()
+    raw = (product + rows * means[0] * means[1]) / (wholes[0] * wholes[1]).sqrt()
     return centred.where(varies, math.nan), raw
 
 
-def row_entropy(maps: Tensor, open_: Tensor) -> Tensor:
+def row_entropy(sums: MapSums, open_: Tensor) -> Tensor:
     """Return the entropy of the rows, renormalised, [map, query] in nats.
 
     NaN for rows with one open key, and for rows whose attention all fell to the mask.
     """
-    mass = maps.sum(-1)
-    unnormalised: Tensor = torch.special.entr(maps).sum(-1)
-    entropy = (unnormalised / mass + mass.log()).clamp_min(0)
-    return entropy.where((open_.sum(-1) > 1) & (mass > 0), math.nan)
+    entropy = (sums.mass.log() - sums.log_mass / sums.mass).clamp_min(0)
+    return entropy.where((open_.sum(-1) > 1) & (sums.mass > 0), math.nan)
 
 
-def strongest_key(maps: Tensor, open_: Tensor, least_rows: int) -> tuple[Tensor, Tensor]:
+def strongest_key(sums: MapSums, open_: Tensor, least_rows: int) -> tuple[Tensor, Tensor]:
     """Return the largest mean attention that a key receives from the rows it is open to, and which.
 
     [map] each. Keys that are open to fewer than `least_rows` are left out; NaN if all are.
     """
     rows = open_.sum(0)
-    received = maps.sum(-2) / rows
+    received = sums.received / rows
     strongest, key = received.where(rows >= least_rows, -math.inf).max(-1)
     return strongest.where(strongest > -math.inf, math.nan), key
 
@@ -98,9 +99,3 @@ def sum_and_number(values: Tensor, finite: Tensor) -> Tensor:
     """
     whole = values.nansum(-1).masked_fill(~finite, math.nan)
     return torch.stack((whole, (~values.isnan()).sum(-1)), -1)
-
-
-def _centre(maps: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the columns' means over their open rows, [map, key], and the maps without them."""
-    mean = maps.sum(-2) / open_.sum(0)
-    return mean, torch.addcmul(maps, mean[:, None], open_.to(maps.dtype), value=-1)

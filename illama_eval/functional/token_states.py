@@ -49,6 +49,15 @@ def massive_activations(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return largest, flat.median(-1).values, place
 
 
+def count_of_each(place: Tensor, counted: Tensor, places: int) -> Tensor:
+    """Return how many of the counted images have each place, int64 [place].
+
+    `place` and `counted` are [image]; nothing is read back from a GPU.
+    """
+    counts = torch.zeros(places, dtype=torch.int64, device=place.device)
+    return counts.scatter_add_(0, place, counted.to(torch.int64))
+
+
 def remove_massive(states: Tensor, ratio: float, size: float) -> Tensor:
     """Return states whose massive activations are the median of their channel in their image.
 

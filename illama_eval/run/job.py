@@ -18,7 +18,17 @@ from illama_eval.results import ResultError
 from illama_eval.run.directory import describe_images
 from illama_eval.run.loop import BatchResult, SubjectPiece
 from illama_eval.run.samples import ClassAttention
-from illama_eval.study import Metric, Study, StudyResult, Sums, accumulate, needs, parameters
+from illama_eval.study import (
+    Measured,
+    Metric,
+    Pending,
+    Study,
+    StudyResult,
+    Sums,
+    accumulate,
+    needs,
+    parameters,
+)
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import Subject
 
@@ -101,7 +111,7 @@ class Collector(Protocol):
         """Prefix of its sums."""
         ...
 
-    def measure(self, piece: Piece) -> Sums:
+    def measure(self, piece: Piece) -> Measured:
         """Return what one piece shows."""
         ...
 
@@ -214,15 +224,21 @@ class Job:
         return describe_images(self.source.name, len(self.source))
 
     def measure(self, pieces: Iterator[SubjectPiece]) -> Sums:
-        """Return what all studies make of one batch's pieces."""
+        """Return what all studies make of one batch's pieces; what is pending is awaited last."""
         sums: Sums = {}
+        pending: list[Measured] = []
         for number, piece in pieces:
             for collector in self.collectors[number]:
                 if not is_for(piece, collector):
                     continue
                 for key, value in collector.measure(piece).items():
                     name = f"{number}/{collector.name}/{key}"
-                    sums[name] = sums[name] + value if name in sums else value
+                    if isinstance(value, Pending):
+                        pending.append({name: value})
+                    else:
+                        sums[name] = sums[name] + value if name in sums else value
+        for late in pending:
+            accumulate(sums, late)
         return sums
 
 

@@ -26,8 +26,10 @@ SubjectPiece: TypeAlias = tuple[int, Piece]
 Probes: TypeAlias = Mapping[Probe, frozenset[str]]
 """What is wanted of a subject on the changed images of each probe."""
 
-BUDGET: Mapping[str, int] = {"cpu": 2**28, "cuda": 2**32}
-"""Bytes that an automatic batch may take while it is observed, by kind of device."""
+CPU_BYTES = 2**28
+"""Bytes that an automatic batch may take on a CPU, where larger batches are no faster."""
+FREE_SHARE = 0.5
+"""Share of a GPU's free memory that it may take; studies and products need the rest."""
 LARGEST: Mapping[str, int] = {"cpu": 128, "cuda": 256}
 """Images in an automatic batch at most."""
 
@@ -99,11 +101,23 @@ def observe_source(
 
 
 def automatic_batch_size(subjects: Sequence[Subject], wanted: frozenset[str]) -> int:
-    """Return a power of two, 1 to 256: what fits the budget of the device, maps included."""
-    kind = subjects[0].device.type
-    image = max(subject.map_bytes(wanted) for subject in subjects)
-    fits = max(1, BUDGET[kind] // max(1, image))
-    return min(LARGEST[kind], 1 << (fits.bit_length() - 1))
+    """Return a power of two, 1 to 256: what fits the memory of the device.
+
+    Subjects are observed in lockstep, so that what all of them hold at a time counts.
+    """
+    device = subjects[0].device
+    image = sum(subject.map_bytes(wanted) for subject in subjects)
+    fits = max(1, _available(device) // max(1, image))
+    return min(LARGEST[device.type], 1 << (fits.bit_length() - 1))
+
+
+def _available(device: torch.device) -> int:
+    """Return the bytes that a batch may take: of a GPU a share of what is free, or is torch's."""
+    if device.type == "cpu":
+        return CPU_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(FREE_SHARE * (free + unused))
 
 
 def _see(

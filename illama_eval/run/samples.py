@@ -32,13 +32,17 @@ class ClassAttention:
     wants: ClassVar[frozenset[str]] = frozenset({"used"})
 
     def measure(self, piece: Piece) -> Sums:
-        """Return `layer/N`, float64 [sample, token], zero for samples of other batches."""
-        if not isinstance(piece, LayerSeen):
-            return {}
+        """Return `layer/N`, float64 [sample, token], zero for samples of other batches.
+
+        Nothing for a batch without samples.
+        """
         batch = batch_of(piece)
-        chosen = batch.order < SAMPLES
-        row = present(piece.used, "used")[chosen, :, piece.class_index].double().mean(1)
-        index = batch.order[chosen].unsqueeze(0)
+        chosen = (batch.order < SAMPLES).nonzero()[:, 0]
+        if not isinstance(piece, LayerSeen) or not len(chosen):
+            return {}
+        used = present(piece.used, "used")
+        row = used[chosen.to(used.device), :, piece.class_index].double().mean(1)
+        index = batch.order[chosen].unsqueeze(0).to(used.device)
         shape = (SAMPLES, row.shape[-1])
         sparse = torch.sparse_coo_tensor(index, row, shape, check_invariants=False)
         return {f"layer/{piece.index}": sparse}

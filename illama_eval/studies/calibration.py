@@ -224,16 +224,19 @@ def _units_of(total: Sums) -> Tensor:
 def _sum_class_bins(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
     """Return images, their probability and truth by class and bin of probability, [3, class, bin].
 
-    An image is in one bin of every class.
+    An image is in one bin of every class. The sums go through the images in their order, where a
+    count with weights would add them on a GPU in whatever order its threads arrive.
     """
-    probabilities = seen.probabilities[seen.usable]
-    classes = probabilities.shape[1]
-    column = torch.arange(classes, device=probabilities.device)
-    truth = labels.to(probabilities.device)[seen.usable, None] == column
-    place = column * bins + bin_by_width(probabilities, bins)
-    columns = (torch.ones_like(probabilities), probabilities, truth.double())
-    sums = [torch.bincount(place.flatten(), each.flatten(), classes * bins) for each in columns]
-    return torch.stack(sums).reshape(3, classes, bins)
+    probabilities = seen.probabilities
+    column = torch.arange(probabilities.shape[1], device=probabilities.device)
+    truth = labels.to(probabilities.device)[:, None] == column
+    place = bin_by_width(probabilities, bins).where(seen.usable[:, None], -1)
+    inside = [place == number for number in range(bins)]
+    sums = [
+        torch.stack((own.sum(0), probabilities.where(own, 0.0).sum(0), (own & truth).sum(0)))
+        for own in inside
+    ]
+    return torch.stack(sums, -1)
 
 
 def _read_images(total: Sums) -> Scored:

@@ -36,7 +36,6 @@ from torch import Tensor
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present
 from illama_eval.functional.attention_maps import (
     above,
-    by_blocks,
     column_cosines,
     relative_scale,
     row_entropy,
@@ -44,8 +43,10 @@ from illama_eval.functional.attention_maps import (
     sum_and_number,
 )
 from illama_eval.functional.layer_rules import ByLayer, Rule, judge
+from illama_eval.functional.map_pass import column_moments, sum_maps
 from illama_eval.functional.sinks import count_sinks, describe_sink, kinds_of_tokens, shares_by_kind
 from illama_eval.functional.token_states import (
+    count_of_each,
     false_alarms,
     massive_activations,
     outlying_norms,
@@ -182,8 +183,8 @@ class Collapse:
         pairs = {metric: sum_and_number(each, finite)[:, None] for metric, each in values.items()}
         tokens, channels = states.shape[1:]
         return pairs, {
-            "massive_tokens": (place // channels)[massive].bincount(minlength=tokens),
-            "massive_channels": (place % channels)[massive].bincount(minlength=channels),
+            "massive_tokens": count_of_each(place // channels, massive, tokens),
+            "massive_channels": count_of_each(place % channels, massive, channels),
         }
 
     def _look_at_maps(self, piece: LayerSeen) -> tuple[Sums, Sums]:
@@ -197,10 +198,9 @@ class Collapse:
         if piece.index > 1:
             seen |= self._compare(used, present(piece.previous, "previous"), piece)
         pairs = {metric: pair.reshape(*used.shape[:2], 2) for metric, pair in seen.items()}
-        follows = piece.factor is not None and bool((piece.factor != 1).any())
         return pairs, {
             "sink_keys": count_sinks(strongest > self.sink_above, key, used),
-            "masked_after": torch.tensor(follows * len(used), device=used.device),
+            "masked_after": _masked_after(piece) * len(used),
             "sink_kinds": kinds_of_tokens(piece) * len(used),
         }
 
@@ -209,14 +209,10 @@ class Collapse:
 
         After them what the strongest key receives, and which key it is, [map, 1] each.
         """
-        mass, entropy, strongest, key = by_blocks(
-            lambda maps: (
-                maps.sum(-1),
-                row_entropy(maps, piece.open),
-                *(each[:, None] for each in strongest_key(maps, piece.open, self.least_rows)),
-            ),
-            used,
-        )
+        sums = sum_maps(used, causal=piece.form == "lower")
+        mass, entropy = sums.mass, row_entropy(sums, piece.open)
+        found = strongest_key(sums, piece.open, self.least_rows)
+        strongest, key = (each[:, None] for each in found)
         seen = {
             "row_mass": mass,
             "entropy": entropy,
@@ -234,15 +230,11 @@ class Collapse:
 
     def _compare(self, used: Tensor, previous: Tensor, piece: LayerSeen) -> Sums:
         """Return similarities of every map with the one a layer before, [map, (sum, number)]."""
-        scale = relative_scale(piece.open, piece.factor)
-        centred, raw, whole = by_blocks(
-            lambda maps, before: (
-                *column_cosines(maps * scale, before * scale, piece.open),
-                (maps + before).sum(-1),
-            ),
-            used,
-            previous,
-        )
+        factor, form = piece.factor, piece.form
+        plain = factor is not None and form in {"full", "lower"}
+        scale = None if plain else relative_scale(piece.open, factor)
+        moments = column_moments(used, previous, piece.open, scale, causal=form == "lower")
+        centred, raw = column_cosines(moments, piece.open)
         centred = centred.where(piece.open.sum(0) >= self.least_rows, math.nan)
         seen = {
             "similarity": centred,
@@ -250,7 +242,7 @@ class Collapse:
             "raw_similarity": raw,
             "raw_similar_share": above(raw, self.similar_above),
         }
-        finite = whole.sum(-1).isfinite()
+        finite = (moments.sums[0] + moments.sums[1]).sum(-1).isfinite()
         return {metric: sum_and_number(values, finite) for metric, values in seen.items()}
 
     def summarize(self, total: Sums) -> StudyResult:
@@ -319,6 +311,13 @@ class Collapse:
             "token_norm_outliers": f"a Pareto tail alone puts {rate:.2g} of the tokens there",
             "massive_activations": _massive_place(total),
         }
+
+
+def _masked_after(piece: LayerSeen) -> Tensor:
+    """Return 1 where the mask follows the softmax and takes weight away, else 0, int64."""
+    if piece.factor is None:
+        return torch.zeros((), dtype=torch.int64, device=piece.open.device)
+    return (piece.factor != 1).any().to(torch.int64)
 
 
 def judge_isolation(seen: Mapping[str, ByLayer], spread: float, limit: float) -> Verdict:

@@ -21,19 +21,19 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from illama.observation import Batch, LayerSeen, Piece, batch_of, present
+from illama.observation import Batch, Form, LayerSeen, Piece, batch_of, present
 from illama_eval.functional.map_averages import DRAWN, Averages, Slots, sum_by_slot
 from illama_eval.functional.spectrum import (
     cumulative_share,
     effective_rank,
     first_index,
-    index_of_share,
     singular_values,
     stable_rank,
+    start_index_of_share,
 )
 from illama_eval.results import CURVE_POINTS, Curve, Row
 from illama_eval.statistics import ROUNDING, jackknife, mean_interval
-from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+from illama_eval.study import Measured, Metric, Pending, StudyResult, Sums, row, weigh
 
 MakeRow: TypeAlias = Callable[[str, Tensor, int, Metric, Mapping[str, int | str]], Row]
 
@@ -87,7 +87,7 @@ class Rank:
         if self.spectra is not None and self.spectra < 1:
             raise ValueError(f"rank: spectra {self.spectra} is not a positive number of images")
 
-    def measure(self, piece: Piece) -> Sums:
+    def measure(self, piece: Piece) -> Measured:
         """Return one layer's sums of maps by group, and the indices of the selected images."""
         if not isinstance(piece, LayerSeen):
             return {}
@@ -95,17 +95,21 @@ class Rank:
         used, factor = present(piece.used, "used"), piece.factor
         slots = Slots.of(softmax.shape, 2 if factor is None else 1)
         members = slots.members(batch.order, batch.count).to(softmax.device)
-        sums = {"images": members.sum(1), "softmax": sum_by_slot(softmax, members)}
+        sums: dict[str, Tensor | Pending] = {
+            "images": members.sum(1),
+            "softmax": sum_by_slot(softmax, members),
+        }
         if factor is None:
             sums["used"] = sum_by_slot(used, members)
         else:
             sums["factor"] = factor.to(torch.float64) * batch.size
         chosen = self._choose(batch)
-        sums["spectra"] = weigh(batch, chosen)
-        for kind, maps in _distinct(used[chosen], softmax[chosen], factor).items():
-            indices = batch.weights.new_zeros((batch.size, maps.shape[1]))
-            indices[chosen] = self._index(maps)
-            sums[f"rank/{kind}"] = weigh(batch, indices)
+        sums["spectra"] = weigh(batch, chosen.to(batch.weights.device))
+        if chosen.any():
+            places = chosen.nonzero()[:, 0].to(softmax.device)
+            maps = _distinct(used[places], softmax[places], factor, piece.form)
+            weights = batch.weights[:, places]
+            sums |= {f"rank/{kind}": self._indices(of, weights) for kind, of in maps.items()}
         return {f"{key}/{piece.index}": value for key, value in sums.items()}
 
     def summarize(self, total: Sums) -> StudyResult:
@@ -121,12 +125,12 @@ class Rank:
         if slots is None or not images:
             raise ValueError("rank: no image was seen")
         selected, averages = total[f"spectra/{layers[0]}"], slots.averages(counts)
-        by_layer = [_spectra(total, layer, averages) for layer in layers]
+        by_layer = [self._spectra(total, layer, averages) for layer in layers]
         rows: list[Row] = []
         curves: list[Curve] = []
         for kind in by_layer[0]:
             sigma = torch.stack([spectra[kind] for spectra in by_layer], dim=1)
-            indices = torch.stack([total[f"rank/{kind}/{layer}"] for layer in layers], dim=1)
+            indices = torch.stack([_single(total, kind, layer) for layer in layers], dim=1)
             for metric, of_sigma in self._of_mean_map().items():
                 values = averages.jackknife(of_sigma(sigma))
                 rows += self._rows(metric, values, images, kind, _over_groups)
@@ -136,6 +140,22 @@ class Rank:
             rows.append(self._of_few(dict(averages.curve(by_images)), kind))
             curves += [*_fall(by_images, averages, kind), *self._curves(sigma[0], kind)]
         return StudyResult(rows=tuple(rows), curves=tuple(curves))
+
+    def _spectra(self, total: Sums, layer: int, averages: Averages) -> dict[str, Tensor]:
+        """Return the singular values of one layer's mean maps, [average, head, value] by kind."""
+        images = total[f"images/{layer}"]
+        softmax = averages.of(total[f"softmax/{layer}"], images)
+        if f"factor/{layer}" in total:
+            factor = total[f"factor/{layer}"] / averages.of_all(images)
+            maps = _distinct(softmax * factor, softmax, factor)
+        else:
+            maps = _distinct(averages.of(total[f"used/{layer}"], images), softmax, None)
+        return {
+            kind: torch.stack(
+                [singular_values(head, (self.threshold,), (ENERGY,)) for head in map_.unbind(1)], 1
+            )
+            for kind, map_ in maps.items()
+        }
 
     def _of_few(self, by_images: Mapping[float, Tensor], kind: str) -> Row:
         """Return the rank of maps of as few images as the paper's, mean over draws."""
@@ -170,12 +190,17 @@ class Rank:
         }
 
     def _choose(self, batch: Batch) -> Tensor:
-        """Return which images of the batch are decomposed singly, bool [image]."""
+        """Return which images of the batch are decomposed singly, bool [image], on the CPU."""
         return batch.order < (batch.count if self.spectra is None else self.spectra)
 
-    def _index(self, maps: Tensor) -> Tensor:
-        """Return the index of every map, [image, head] of [image, head, query, key]."""
-        return index_of_share(maps.flatten(0, 1), self.threshold).reshape(maps.shape[:2])
+    def _indices(self, maps: Tensor, weights: Tensor) -> Pending:
+        """Return the weighted sum of every map's index, [201, head] of maps [image, head, ...]."""
+        shape = maps.shape[:2]
+
+        def finish(indices: Tensor) -> Tensor:
+            return weights @ indices.reshape(shape).to(weights.device)
+
+        return Pending(start_index_of_share(maps.flatten(0, 1), self.threshold), finish)
 
     def _rows(
         self, metric: str, values: Tensor, images: int, kind: str, make: MakeRow
@@ -250,29 +275,33 @@ def _sums_of(total: Sums) -> int:
     return 1 if any(key.startswith("factor/") for key in total) else 2
 
 
-def _distinct(used: Tensor, softmax: Tensor, factor: Tensor | None) -> dict[str, Tensor]:
+def _distinct(
+    used: Tensor, softmax: Tensor, factor: Tensor | None, form: Form | None = None
+) -> dict[str, Tensor]:
     """Return the maps by name, [..., query, key], without those that are identical to `used`."""
-    maps = {"used": used}
-    if factor is None or not torch.equal(factor, torch.ones_like(factor)):
+    if factor is None:
+        return {"used": used, "softmax": softmax, "masked": softmax.tril()}
+    form, maps = form or _form_of(factor), {"used": used}
+    if form != "full":
         maps["softmax"] = softmax
-    if factor is None or not torch.equal(factor, torch.ones_like(factor).tril()):
+    if form != "lower":
         maps["masked"] = softmax.tril()
     return maps
 
 
-def _spectra(total: Sums, layer: int, averages: Averages) -> dict[str, Tensor]:
-    """Return the singular values of one layer's mean maps, [average, head, value] by kind."""
-    images = total[f"images/{layer}"]
-    softmax = averages.of(total[f"softmax/{layer}"], images)
-    if f"factor/{layer}" in total:
-        factor = total[f"factor/{layer}"] / averages.of_all(images)
-        maps = _distinct(softmax * factor, softmax, factor)
-    else:
-        maps = _distinct(averages.of(total[f"used/{layer}"], images), softmax, None)
-    return {
-        kind: singular_values(map_.flatten(0, 1)).reshape(*map_.shape[:2], -1)
-        for kind, map_ in maps.items()
-    }
+def _form_of(factor: Tensor) -> Form:
+    """Return what a mask after the softmax is, from its factor [query, key]."""
+    whole = torch.ones_like(factor)
+    if torch.equal(factor, whole):
+        return "full"
+    return "lower" if torch.equal(factor, whole.tril()) else "soft"
+
+
+def _single(total: Sums, kind: str, layer: int) -> Tensor:
+    """Return the summed indices of single images' maps, [201, head]; zero where none was chosen."""
+    heads = total[f"softmax/{layer}"].shape[1]
+    none = total[f"spectra/{layer}"].new_zeros((len(total[f"spectra/{layer}"]), heads))
+    return total.get(f"rank/{kind}/{layer}", none)
 
 
 def _place(kind: str) -> dict[str, int | str]:

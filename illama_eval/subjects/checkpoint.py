@@ -66,11 +66,16 @@ class ModelSubject:
         return self.model.observe(images, wanted, self.soft_mask, patches)
 
     def map_bytes(self, wanted: frozenset[str]) -> int:
-        """Return the bytes of the maps that exist at a time, and of the widest activations."""
+        """Return the bytes of the maps that exist at a time, and of the widest activations.
+
+        A fused product forms no map.
+        """
         config = self.model.config
-        maps = 2 + len(wanted & {"softmax", "previous"}) + 2 * bool(wanted & LAYER_WANTED)
+        observed = wanted & LAYER_WANTED
+        formed = observed or self.model.resolve_path(self.device) == "explicit"
+        maps = 2 + len(wanted & {"softmax", "previous"}) + 2 * bool(observed) if formed else 0
         activations = 8 * config.tokens * config.hidden
-        return 4 * (maps * config.heads * config.tokens**2 + activations)
+        return DTYPES[self.dtype].itemsize * (maps * config.heads * config.tokens**2 + activations)
 
     def describe(self) -> dict[str, Any]:
         """Return name, provenance, config, soft mask, precision, attention path and transform."""

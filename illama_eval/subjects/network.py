@@ -314,6 +314,7 @@ class _Watch:
             class_index=self.layers.class_index,
             image_tokens=self.layers.image_tokens,
             factor=ones.float() if plain else None,
+            form="full" if plain else None,
             used=seen.used if "used" in names else None,
             softmax=seen.softmax if "softmax" in names else None,
             tokens=tokens,

@@ -68,7 +68,9 @@ def vote(
     cosine = neighbours.cosine[:, :k].double()
     votes = ((cosine - cosine[:, :1]) / temperature).exp()
     shares = votes.new_zeros(len(votes), classes)
-    shares.scatter_add_(1, labels[neighbours.index[:, :k]], votes)
+    voted = labels[neighbours.index[:, :k]]
+    for rank in range(voted.shape[1]):  # one neighbour at a time: the order of the sum is fixed
+        shares.scatter_add_(1, voted[:, rank : rank + 1], votes[:, rank : rank + 1])
     shares /= shares.sum(1, keepdim=True)
     return shares.clamp_min(torch.finfo(torch.float32).tiny).log()
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 from unittest import mock
 
@@ -30,6 +31,10 @@ CUDA: dict[str, Any] = {
     "current_device": 0,
     "get_device_name": "pretended",
     "max_memory_allocated": 0,
+    "memory_allocated": 0,
+    "memory_reserved": 0,
+    "mem_get_info": (2**34, 2**36),
+    "Event": SimpleNamespace(record=lambda: None, synchronize=lambda: None),
     "empty_cache": None,
     "synchronize": None,
     "get_device_capability": (9, 0),

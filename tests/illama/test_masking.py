@@ -85,3 +85,17 @@ def test_rows_in_chunks_give_what_the_whole_product_gives(masking, soft_mask, mo
     torch.testing.assert_close(attend(query, key, value, mask, soft_mask), whole)
     some = attend(query[:, :, rows], key, value, mask, soft_mask, rows)
     torch.testing.assert_close(some, whole[:, :, rows])
+
+
+@pytest.mark.parametrize(("name", "soft_mask"), FORMS)
+def test_the_form_says_what_the_mask_and_its_factor_are(name: str, soft_mask: float) -> None:
+    masking, lower = MASKINGS[name](7), torch.ones(7, 7).tril()
+    form, factor = masking.form(soft_mask), masking.factor(soft_mask)
+    opened = masking.open(soft_mask)
+    assert (form == "lower") == torch.equal(opened, lower.bool())
+    assert (form == "full") == (factor is not None and bool((factor == 1).all()))
+    if form == "lower" and factor is not None:
+        assert torch.equal(factor, lower)
+    if form == "soft":
+        assert factor is not None
+        assert opened.all()

@@ -183,5 +183,18 @@ def test_the_automatic_batch_is_a_power_of_two_within_the_budget(
     heavy = brightness()
     heavy.map_bytes = lambda wanted: 2**26  # type: ignore[method-assign]
     assert automatic_batch_size([heavy], LOGITS) == 4
+    assert automatic_batch_size([heavy, heavy], LOGITS) == 2
     heavy.map_bytes = lambda wanted: 2**40  # type: ignore[method-assign]
     assert automatic_batch_size([heavy], LOGITS) == 1
+
+
+@pytest.mark.parametrize(("free", "images"), [(2**28, 4), (2**30, 8), (2**33, 64), (2**40, 256)])
+def test_on_a_gpu_half_of_the_free_memory_is_for_the_batch(
+    brightness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, free: int, images: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2**41))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2**29)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2**28)
+    subject = brightness(device=torch.device("cuda"))
+    monkeypatch.setattr(subject, "map_bytes", lambda _: 2**26)
+    assert automatic_batch_size([subject], LOGITS) == images

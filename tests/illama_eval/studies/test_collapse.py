@@ -10,6 +10,7 @@ import torch
 from illama.config import Config
 from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen
+from illama_eval.functional.map_pass import STRIP_BYTES
 from illama_eval.studies.collapse import Collapse
 from illama_eval.study import accumulate
 
@@ -456,10 +457,10 @@ def test_splitting_the_images_does_not_change_the_rows(measure):
         assert (one.low is None) == (other.low is None)
 
 
-def test_blocks_of_maps_do_not_change_the_rows(measure, monkeypatch):
+def test_strips_of_maps_do_not_change_the_rows(measure, monkeypatch):
     layers = [random_maps(0.5, mask="causal", seed=seed) for seed in (1, 2)]
     whole = measure(layers, factor=LOWER, open_=LOWER.bool())
-    monkeypatch.setattr("illama_eval.functional.attention_maps.BLOCK_BYTES", 1)
+    monkeypatch.setitem(STRIP_BYTES, "cpu", 1)
     single = measure(layers, factor=LOWER, open_=LOWER.bool())
     for one, other in zip(whole.rows, single.rows, strict=True):
         near = pytest.approx(other.value, rel=1e-12) if other.value else other.value

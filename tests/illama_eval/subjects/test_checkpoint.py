@@ -49,6 +49,22 @@ def test_maps_take_more_bytes_the_more_is_wanted(subject: ModelSubject) -> None:
     assert both - used == one_map
 
 
+def test_a_fused_product_forms_no_map_and_half_the_precision_takes_half_the_bytes(
+    golden_checkpoint: Path,
+) -> None:
+    full, half = (
+        open_checkpoint(golden_checkpoint, device=torch.device("cpu"), dtype=dtype)
+        for dtype in ("fp32", "bf16")
+    )
+    wanted = frozenset({"logits"})
+    explicit = full.map_bytes(wanted)
+    assert explicit == 2 * half.map_bytes(wanted)
+    full.model.path = "fused"
+    config = full.model.config
+    assert explicit - full.map_bytes(wanted) == 2 * 4 * config.heads * config.tokens**2
+    assert full.map_bytes(frozenset({"used"})) > explicit
+
+
 def test_the_control_has_the_form_and_not_the_weights(subject: ModelSubject) -> None:
     state = torch.get_rng_state()
     one, same, other = (with_random_weights(subject, seed) for seed in (0, 0, 1))

@@ -1,0 +1,20 @@
+"""How a GPU computes products: one setting for loading, training and measuring."""
+
+from __future__ import annotations
+
+import torch
+
+
+def use_exact_products(device: torch.device | str) -> None:
+    """Let a GPU multiply fp32 in fp32, and convolve in the same way every time.
+
+    TF32 keeps 10 of the 23 bits of a factor, and cuDNN may choose among algorithms by how fast they
+    ran. Nothing changes on a CPU. `deterministic` does not reach the atomic additions of torch's
+    own kernels, which measuring and training avoid.
+    """
+    if torch.device(device).type != "cuda":
+        return
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

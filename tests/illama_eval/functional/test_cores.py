@@ -1,0 +1,54 @@
+"""Work over cores: results in order, whatever the threads, and numpy's own threads left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from illama_eval.functional.cores import in_threads, one_core_each
+
+
+@pytest.fixture(params=[1, 2], autouse=True)
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
+def blas_threads() -> list[int]:
+    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+
+def test_numpy_has_one_thread_inside_and_its_own_again_afterwards() -> None:
+    before, inside = blas_threads(), []
+    in_threads(lambda _: inside.extend(blas_threads()), [[1], [2], [3]], torch.device("cpu"))
+    assert set(inside) <= {1}
+    with one_core_each, one_core_each:
+        assert set(blas_threads()) <= {1}
+    assert blas_threads() == before
+
+
+def test_what_fails_in_a_thread_fails_and_leaves_the_threads_as_they_were() -> None:
+    def fail(_: int) -> None:
+        raise ValueError("broken")
+
+    before = blas_threads()
+    with pytest.raises(ValueError, match="broken"):
+        in_threads(fail, [[1], [2]], torch.device("cpu"))
+    assert blas_threads() == before
+
+
+def test_groups_of_parts_keep_the_order_within_a_group() -> None:
+    seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
+
+    def note(part: tuple[int, int]) -> None:
+        assert not torch.is_grad_enabled()
+        seen[part[0]].append(part[1])
+
+    in_threads(note, [[(group, i) for i in range(4)] for group in seen], torch.device("cpu"))
+    assert seen == {group: [0, 1, 2, 3] for group in seen}
