@@ -76,11 +76,25 @@ def report(
         bool, flag("Make RUN the baseline.", GATE, "--update-baseline")
     ] = False,
     as_json: Annotated[bool, flag("Print the verdict as JSON.", GATE, "--json")] = False,
+    corpus: Annotated[
+        Path | None,
+        option("List (.toml) of many models: add each RUN, and write their table.", OUTPUT),
+    ] = None,
 ) -> int:
-    """Pages of finished runs, or of several side by side; with --baseline, a gate for CI."""
+    """Pages of finished runs, or of several side by side; with --baseline, a gate for CI.
+
+    With --corpus, one table of many models, of which small files are kept beside the list.
+    """
     from illama_eval.commands.report import Gate
     from illama_eval.commands.report import report as write
 
+    if corpus is not None:
+        from illama_eval.commands.corpus import report_corpus
+
+        if figures or any((baseline, policy, junit, summary, update_baseline, as_json)):
+            raise typer.BadParameter("takes RUN and --out alone", param_hint="--corpus")
+        report_corpus(corpus, runs or [], out)
+        return 0
     if baseline is None and any((policy, junit, summary, update_baseline, as_json)):
         raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
     if out is not None and not runs:

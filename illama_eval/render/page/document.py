@@ -35,7 +35,7 @@ class Cell:
     tone: str = ""
     """`better`, `worse` or `neutral`, which the text shows as well."""
     mark: Markup = NOTHING
-    """A small drawing instead of text."""
+    """A small drawing instead of text, or a line below it."""
 
     @property
     def long(self) -> bool:
@@ -71,7 +71,7 @@ class Table:
     file: str = ""
     """Where all of them are."""
     long: bool = False
-    """Whether it is folded away, and can be sorted and filtered."""
+    """Whether it can be sorted and filtered; but for the headline it is folded away as well."""
 
     def options(self, column: int) -> list[str]:
         """Return the values of a column, in the order of the rows."""

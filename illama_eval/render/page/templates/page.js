@@ -58,7 +58,8 @@ const tables = all(".tools").map((tools) => {
     for (const field of fields) field.value = kept.get(field.name) ?? "";
     sort(kept.get("sort") ?? "");
     filter();
-    table.closest("details").open = true;
+    const fold = table.closest("details");
+    if (fold) fold.open = true;
     tools.scrollIntoView();
   }
   heads.forEach((head, at) => {
