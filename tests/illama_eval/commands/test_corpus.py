@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+
 import pytest
 
 
@@ -22,7 +23,7 @@ def test_runs_are_added_to_a_corpus_and_its_table_is_written(command, write_run,
     assert page.count("worse</small>") >= 1
     assert "illama-eval report --corpus list.toml" in page
     tables = (tmp_path / "corpus" / "corpus.tex").read_text("utf-8")
-    assert [f"tab:corpus-{study}" in tables for study in ("accuracy", "calibration", "rank")]
+    assert all(f"tab:corpus-{study}" in tables for study in ("accuracy", "calibration", "rank"))
     before = {path: path.read_bytes() for path in (tmp_path / "corpus").iterdir()}
     assert command("report", "--corpus", "corpus/list.toml")[0] == 0
     assert {path: path.read_bytes() for path in before} == before
