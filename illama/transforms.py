@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from illama.preprocessing import WHOLE, Interpolation, TransformOptions
+from illama.preprocessing import WHOLE, Channels, Interpolation, TransformOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,9 @@ LARGEST_SMALL_MODEL = 32
 """Models of at most this many pixels see the whole image, never a crop of it."""
 SMALLEST_WARPING_MODEL = 384
 """Models of at least this many pixels see the whole image, squeezed into a square."""
+
+LEVELS = 256
+"""Values of a channel of a pixel."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -114,6 +118,75 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
+def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    """Return an image [row, column, 3] as uint8 [3, row, column], copied."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
+
+
+def color_table(mean: Channels, std: Channels) -> torch.Tensor:
+    """Return what each level of each channel becomes, scaled to 0..1 and normalised.
+
+    float32 [3 x 256], one channel after the other.
+    """
+    levels = torch.arange(LEVELS, dtype=torch.float32).div_(LEVELS - 1)
+    shift, scale = (torch.tensor(values)[:, None] for values in (mean, std))
+    return levels.sub(shift).div_(scale).flatten()
+
+
+def look_up(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images as a network takes them, by a `color_table` on their device.
+
+    uint8 [..., 3, row, column] -> float32 of that shape. Looked up rather than computed, values
+    are the same on every device: GPUs divide by a constant with an error of rounding.
+    """
+    starts = LEVELS * torch.arange(3, dtype=torch.int32, device=pixels.device)
+    index = pixels + starts[:, None, None]
+    return table.index_select(0, index.flatten()).view(pixels.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The part of a transform that makes an image of the model's size: resize and crop."""
+
+    image_size: int
+    resize: Resize
+    interpolation: Interpolation
+    crop_ratio: float
+
+    def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """Return one image at the model's size.
+
+        uint8 [row, column, 3] -> uint8 [3, image_size, image_size].
+        """
+        side = self.image_size
+        if self.resize != "short-side" and image.shape[:2] == (side, side):
+            return to_tensor(image)
+        return to_tensor(np.asarray(self.frame(Image.fromarray(image))))
+
+    def frame(self, image: Image.Image) -> Image.Image:
+        """Return the image at the model's size, resized and cropped."""
+        side = self.image_size
+        untouched = self.resize != "short-side" and image.size == (side, side)
+        return image if untouched else self._resized(image)
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the short side before the crop."""
+        return int(self.image_size / self.crop_ratio)
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        side, resample = self.image_size, _FILTERS[self.interpolation]
+        if self.resize != "short-side":
+            return image.resize((side, side), resample)
+        short, (width, height) = self.short_side, image.size
+        if width <= height:
+            size = (short, int(short * height / width))
+        else:
+            size = (int(short * width / height), short)
+        left, top = (round((length - side) / 2) for length in size)
+        return image.resize(size, resample).crop((left, top, left + side, top + side))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transform:
     """The evaluation transform: resize, crop, scale to 0..1, normalise.
@@ -182,22 +255,29 @@ class Transform:
 
     def __call__(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """Prepare one image, uint8 [row, column, 3] -> float32 [3, image_size, image_size]."""
-        return self.normalize(np.asarray(self.frame(Image.fromarray(image)))[None])[0]
+        return self.normalize(self.geometry(image))
 
-    def frame(self, image: Image.Image) -> Image.Image:
-        """Return the image at the model's size, resized and cropped."""
-        side = self.image_size
-        untouched = self.resize != "short-side" and image.size == (side, side)
-        return image if untouched else self._resized(image)
+    @property
+    def geometry(self) -> Geometry:
+        """The resize and the crop, without the colours."""
+        return Geometry(
+            image_size=self.image_size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            crop_ratio=self.crop_ratio,
+        )
 
-    def normalize(self, images: NDArray[np.uint8]) -> torch.Tensor:
+    @cached_property
+    def colors(self) -> torch.Tensor:
+        """The table of colours for `look_up`, float32 [3 x 256]."""
+        return color_table(self.mean, self.std)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scale and normalise without resizing.
 
-        uint8 [image, row, column, 3] -> float32 [image, 3, row, column].
+        uint8 [..., 3, row, column] -> float32 of that shape, on the same device.
         """
-        pixels = torch.tensor(images).permute(0, 3, 1, 2).contiguous().float().div_(255)
-        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return pixels.sub_(mean).div_(std)
+        return look_up(pixels, self.colors.to(pixels.device))
 
     def describe(self) -> dict[str, object]:
         """Return the settings that determine the pixels, for the header of a run."""
@@ -205,7 +285,7 @@ class Transform:
         return {
             "image_size": self.image_size,
             "resize": self.resize,
-            "short_side": self._short_side if crops else None,
+            "short_side": self.geometry.short_side if crops else None,
             "crop": "centre" if crops else None,
             "interpolation": self.interpolation,
             "antialias": True,
@@ -213,22 +293,6 @@ class Transform:
             "mean": list(self.mean),
             "std": list(self.std),
         }
-
-    @property
-    def _short_side(self) -> int:
-        return int(self.image_size / self.crop_ratio)
-
-    def _resized(self, image: Image.Image) -> Image.Image:
-        side, resample = self.image_size, _FILTERS[self.interpolation]
-        if self.resize != "short-side":
-            return image.resize((side, side), resample)
-        short, (width, height) = self._short_side, image.size
-        if width <= height:
-            size = (short, int(short * height / width))
-        else:
-            size = (int(short * width / height), short)
-        left, top = (round((length - side) / 2) for length in size)
-        return image.resize(size, resample).crop((left, top, left + side, top + side))
 
 
 def evaluation_transform(

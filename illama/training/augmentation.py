@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from illama.training.recipe import Recipe, RecipeError
-from illama.transforms import Transform
+from illama.transforms import Transform, to_tensor
 
 Random: TypeAlias = np.random.Generator
 
@@ -62,7 +62,7 @@ class Augmentation:
             seen = rand_augment(seen, *parse_rand_augment(recipe.rand_augment), fill, random)
         elif recipe.color_jitter:
             seen = jitter_colors(seen, recipe.color_jitter, random)
-        pixels = self.transform.normalize(np.asarray(seen)[None])[0]
+        pixels = self.transform.normalize(to_tensor(np.asarray(seen)))
         return erase(pixels, random) if random.random() < recipe.erasing else pixels
 
     @property
@@ -78,7 +78,7 @@ class Augmentation:
         if self.recipe.crop == "resized":
             image = crop_resized(image, side, self.recipe.crop_scale, random)
         else:
-            image = self.transform.frame(image)
+            image = self.transform.geometry.frame(image)
         return shift(image, self.recipe.crop_padding, random)
 
 

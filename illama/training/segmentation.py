@@ -30,7 +30,7 @@ from illama.training.loader import Batch, ImageDataset
 from illama.training.mixup import Mixing
 from illama.training.recipe import Recipe, RecipeError
 from illama.training.task import Record, Runs, Scored, TrainingError
-from illama.transforms import Transform, evaluation_transform
+from illama.transforms import Transform, evaluation_transform, to_tensor
 from illama.upernet import Segmented, Segmenter, SegmenterConfig, resize
 
 AUXILIARY_WEIGHT = 0.4
@@ -190,7 +190,7 @@ def _squeeze(
     size = (transform.image_size, transform.image_size)
     seen = np.asarray(Image.fromarray(image).resize(size, _BILINEAR))
     truth = np.asarray(Image.fromarray(mask).resize(size, _NEAREST))
-    return transform.normalize(seen[None])[0], truth
+    return transform.normalize(to_tensor(seen)), truth
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class MaskedAugmentation:
             seen, truth = seen[:, ::-1], truth[:, ::-1]
         if recipe.photometric:
             seen = distort(np.ascontiguousarray(seen), random)
-        pixels = self.transform.normalize(np.ascontiguousarray(seen)[None])[0]
+        pixels = self.transform.normalize(to_tensor(seen))
         below, right = side - truth.shape[0], side - truth.shape[1]
         padded = functional.pad(pixels, (0, right, 0, below))
         return padded, np.pad(truth, ((0, below), (0, right)), constant_values=IGNORED)

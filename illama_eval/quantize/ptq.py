@@ -141,8 +141,8 @@ def calibrate_on(
 
 def prepare_images(subject: ModelSubject, source: Source) -> Tensor:
     """Return all images of a source as the subject takes them, [image, 3, row, column]."""
-    prepared = [subject.transform(source.read(i)) for i in range(len(source))]
-    return torch.stack(prepared).to(subject.device)
+    pixels = [subject.transform.geometry(source.read(i)) for i in range(len(source))]
+    return subject.transform.normalize(torch.stack(pixels).to(subject.device))
 
 
 def _check_disjoint(source: Source, reported: Source) -> None:

@@ -87,8 +87,6 @@ def collect_samples(
 def _view(source: Source, position: int, transform: Transform) -> NDArray[np.uint8] | None:
     """Return what the model saw, uint8 [row, column, 3]; None if it cannot be read."""
     try:
-        seen = transform(source.read(position)).permute(1, 2, 0)
+        return transform.geometry(source.read(position)).permute(1, 2, 0).numpy()
     except ImageError:
         return None
-    pixels = seen * torch.tensor(transform.std) + torch.tensor(transform.mean)
-    return pixels.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()

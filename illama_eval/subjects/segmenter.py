@@ -19,7 +19,14 @@ from illama.checkpoint.segmenter import read_segmenter
 from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
 from illama.sources.source import Source, hash_order
-from illama.transforms import IMAGENET_MEAN, IMAGENET_STD, ImageError
+from illama.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageError,
+    color_table,
+    look_up,
+    to_tensor,
+)
 from illama.upernet import Segmenter, resize
 from illama_eval.subjects.subject import DTYPES, Dtype, SubjectError
 
@@ -226,18 +233,9 @@ def write_segments(subject: SegmenterSubject, source: Source, out: Path) -> None
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """Return an image [row, column, 3] as uint8 [3, row, column]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
 def normalize(images: Tensor) -> Tensor:
     """Return uint8 images [image, 3, row, column] as the network wants them."""
-    mean, std = (
-        images.new_tensor(each, dtype=torch.float32)[:, None, None]
-        for each in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return (images.float() / 255 - mean) / std
+    return look_up(images, color_table(IMAGENET_MEAN, IMAGENET_STD).to(images.device))
 
 
 def shrink(images: Tensor, size: Sequence[int]) -> Tensor:

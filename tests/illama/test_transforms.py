@@ -5,6 +5,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from illama.transforms import ImageError, Transform, decode, evaluation_transform
+from illama.transforms import ImageError, Transform, decode, evaluation_transform, to_tensor
 
 RANDOM = np.random.default_rng(0)
 GRADIENT = np.stack(
@@ -115,12 +116,34 @@ def test_a_batch_is_normalised_as_its_images_are(images, height, width):
     transform = Transform(image_size=height, resize="direct")
     pixels = RANDOM.integers(0, 256, (images, height, width, 3), np.uint8)
     pixels.flags.writeable = False
-    batch = transform.normalize(pixels)
+    prepared = torch.stack([to_tensor(each) for each in pixels])
+    batch = transform.normalize(prepared)
     assert (batch.dtype, batch.shape) == (torch.float32, (images, 3, height, width))
     assert batch.is_contiguous()
-    assert torch.equal(batch, torch.stack([transform.normalize(each[None])[0] for each in pixels]))
+    assert torch.equal(batch, torch.stack([transform.normalize(each) for each in prepared]))
     if height == width:
         assert torch.equal(batch[0], transform(pixels[0]))
+
+
+@given(st.tuples(*[st.floats(0, 1)] * 3), st.tuples(*[st.floats(0.01, 1)] * 3))
+def test_the_table_of_colours_has_the_bits_of_the_formula(mean, std):
+    transform = Transform(image_size=16, resize="direct", mean=mean, std=std)
+    pixels = torch.arange(256, dtype=torch.uint8).expand(3, 256).reshape(3, 16, 16)
+    shift, scale = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    assert torch.equal(transform.normalize(pixels), (pixels / 255 - shift) / scale)
+
+
+@pytest.mark.parametrize("resize", ["short-side", "warp", "direct"])
+def test_the_geometry_keeps_the_pixels_in_eight_bits(resize):
+    image = RANDOM.integers(0, 256, (40, 50, 3), np.uint8)
+    transform = Transform(image_size=32, resize=resize)
+    framed = transform.geometry(image)
+    assert (framed.dtype, framed.shape) == (torch.uint8, (3, 32, 32))
+    assert (
+        framed.permute(1, 2, 0).numpy()
+        == np.asarray(transform.geometry.frame(Image.fromarray(image)))
+    ).all()
+    assert replace(transform, mean=(0.5, 0.5, 0.5)).geometry == transform.geometry
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG"])

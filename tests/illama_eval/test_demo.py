@@ -10,6 +10,7 @@ from illama.checkpoint.load import read_checkpoint
 from illama.sources import open_source
 from illama.sources.demo import draw
 from illama.training.recipe import find_recipe
+from illama.transforms import to_tensor
 from illama_eval.run.evaluate import evaluate
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, open_checkpoint
@@ -21,7 +22,9 @@ LOG = DEMO_CHECKPOINT.with_suffix(".log.jsonl")
 def test_the_bundled_checkpoint_knows_the_demo_pictures():
     subject = open_checkpoint(DEMO_CHECKPOINT, device="cpu")
     drawn = draw("test", 200)
-    (seen,) = subject.observe(subject.transform.normalize(drawn.images), {"logits"})
+    (seen,) = subject.observe(
+        subject.transform.normalize(torch.stack([*map(to_tensor, drawn.images)])), {"logits"}
+    )
     assert subject.soft_mask == 0
     assert np.mean(seen.logits.argmax(-1).numpy() == drawn.labels) >= 0.95
 
