@@ -137,6 +137,14 @@ def launched() -> Launch:
     return Launch(rank, size, local_rank)
 
 
+def own_cores() -> int:
+    """Return the cores that this process may use: its share, where `torchrun` started several."""
+    bound = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = (os.cpu_count() or 1) if bound is None else len(bound(0))
+    beside = os.environ.get("LOCAL_WORLD_SIZE", "1") if is_by_torchrun() else "1"
+    return max(1, cores // max(1, int(beside))) if beside.isdecimal() else cores
+
+
 @cache
 def _note_leftovers() -> None:
     """Name the variables that would have meant several processes, once."""

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from illama.observation import Batch, LayerSeen, OutputSeen, Piece
+from illama.observation import LayerSeen, OutputSeen, Piece
 
 PROBED_IMAGES = 256
 """Images that a probe takes unless it says otherwise, those of smallest hash."""
@@ -50,14 +50,14 @@ class Probe:
         """Return how many of the source's images it takes."""
         return count if self.images is None else min(self.images, count)
 
-    def choose(self, batch: Batch) -> Tensor:
-        """Return which images of the batch it takes, bool [image]."""
-        return batch.order < self.number(batch.count)
+    def choose(self, order: Tensor, count: int) -> Tensor:
+        """Return which images it takes, bool [image], by the ranks of their hashes among all."""
+        return order < self.number(count)
 
-    def kept_patches(self, batch: Batch, patches: int) -> Tensor:
-        """Return how many patches of each image stay, int64 [image]."""
-        counts = torch.tensor(self.counts(patches), device=batch.keys.device)
-        return counts[batch.keys.remainder(len(counts))]
+    def kept_patches(self, keys: Tensor, patches: int) -> Tensor:
+        """Return how many patches of each image stay, int64 [image], by hashes on the CPU."""
+        counts = torch.tensor(self.counts(patches))
+        return counts[keys.remainder(len(counts))]
 
     def counts(self, patches: int) -> tuple[int, ...]:
         """Return how many of so many patches each share is, at least one and not all."""

@@ -13,26 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from illama.distributed import World
-from illama.files import first_line
 from illama.sources import open_source
 from illama.sources.source import Source, SourceError
 from illama.training.recipe import Recipe, RecipeError
-from illama.training.workers import WATCH, says_a_worker_ended
 from illama.transforms import ImageError
+from illama.workers import load_in_order
 
-WORKER_TIMEOUT = 120
-"""Seconds without a batch after which a worker counts as hung."""
 LONGEST_GAP = 1000
 """Broken images in a row after which a training image has no substitute."""
 _AUGMENTATION, _MIXING, _PATHS, _DROPOUT = 1, 2, 3, 4
 """Purposes of generators, so that no two share their random numbers."""
-
-
-class LoaderError(SourceError):
-    """A loader worker ended or hung; one line: what, where, what to do."""
 
 
 @dataclass(frozen=True)
@@ -251,35 +244,4 @@ def load_batches(
     Raises:
         LoaderError: a worker ended or hung.
     """
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=indices,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        timeout=WORKER_TIMEOUT if workers else 0,
-        generator=torch.Generator(),  # else a seed for workers comes off the global one
-    )
-    batches = iter(loader)
-    if workers:
-        WATCH.install()
-    while (batch := _next(batches, workers)) is not None:
-        yield batch
-
-
-def _next(batches: Iterator[Batch], workers: int) -> Batch | None:
-    """Return the next batch; None after the last one.
-
-    Raises:
-        LoaderError: a worker ended or hung.
-    """
-    try:
-        with WATCH.waiting():
-            return next(batches, None)
-    except (RuntimeError, OSError, EOFError) as error:
-        if not workers or not says_a_worker_ended(error):
-            raise
-        raise LoaderError(
-            f"a loader worker ended or hung ({first_line(error).rstrip(' .')}); if memory is short,"
-            " in /dev/shm too, use fewer --workers, or none"
-        ) from None
+    yield from load_in_order(dataset, indices, workers, pin=device.type == "cuda")

@@ -11,7 +11,7 @@ from illama_eval.cli.app import STUDY, app
 from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import (
     IMAGES,
-    OUTPUT,
+    MACHINE,
     SharedOptions,
     TrainData,
     TrainLimit,
@@ -80,8 +80,9 @@ def transfer(
     cache: Annotated[
         Path | None,
         option(
-            "Folder of kept features, shared by runs. Default: features/ in --out.",
-            OUTPUT,
+            "Folder of kept features and prepared images, shared by runs. Default: features alone, "
+            "in --out.",
+            MACHINE,
             rare=True,
         ),
     ] = None,

@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from illama.distributed import World, is_by_torchrun, is_main_process
+from illama.distributed import World, is_by_torchrun, is_main_process, own_cores
 from illama.interruption import Interrupted
 from illama.sources import open_source
 from illama.sources.source import Source
@@ -318,11 +318,11 @@ def options_of(shared: SharedOptions, source: Source, subject: Subject) -> Optio
     """Return the run options; images are read ahead for a GPU only."""
     workers = shared.workers
     if workers is None:
-        cores = os.cpu_count() or 1
-        workers = 0 if source.in_memory or subject.device.type == "cpu" else min(8, cores)
+        workers = 0 if source.in_memory or subject.device.type == "cpu" else own_cores()
     return Options(
         batch_size=parse_batch_size(shared.batch_size),
         workers=workers,
+        cache=shared.cache,
         resume=shared.resume,
         overwrite=shared.overwrite,
         limit=shared.limit,

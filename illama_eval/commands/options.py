@@ -181,7 +181,16 @@ class SharedOptions:
     dtype: Annotated[Dtype, option("Precision.", MACHINE, rare=True)] = "fp32"
     batch_size: Annotated[str, option("auto, or images per pass.", MACHINE, rare=True)] = "auto"
     workers: Annotated[
-        int | None, option("Threads that read images ahead.", MACHINE, rare=True)
+        int | None,
+        option(
+            "Processes that read images ahead. Default: on a GPU all cores.",
+            MACHINE,
+            rare=True,
+            min=0,
+        ),
+    ] = None
+    cache: Annotated[
+        Path | None, option("Folder that keeps prepared images for later runs.", MACHINE, rare=True)
     ] = None
     compiled: Annotated[
         bool, flag("Compile the model first (10 to 60 s).", MACHINE, "--compile", rare=True)

@@ -191,8 +191,10 @@ def _fit(
     logits: list[torch.Tensor] = []
     unreadable: dict[int, str] = {}
     for base, subject in zip(bases, request.subjects, strict=True):
-        train = _features(shared, base, split.train, config.kind, folder, world)
-        test = _features(shared, base, split.test, config.kind, folder, world)
+        train, test = (
+            _features(shared, base, source, config.kind, options.cache, folder, world)
+            for source in (split.train, split.test)
+        )
         found, made = _probe(base, split, train, test, config)
         results[subject.name] = found.result
         logits.append(made)
@@ -227,12 +229,18 @@ def _probe(
 
 
 def _features(
-    shared: SharedOptions, base: Subject, source: Source, kind: Kind, folder: Path, world: World
+    shared: SharedOptions,
+    base: Subject,
+    source: Source,
+    kind: Kind,
+    cache: Path | None,
+    folder: Path,
+    world: World,
 ) -> Features:
     """Return features of all images; under torchrun the first process extracts them."""
     log = Console(stderr=True, highlight=False)
     if world.is_main:
-        given = options_of(shared, source, base)
+        given = replace(options_of(shared, source, base), cache=cache)
         with progress(log, given, f"reading {source.split} features") as options:
             try:
                 extract(base, source, kind, folder, options)

@@ -102,6 +102,7 @@ def _fold(job: Job, out: Path | None) -> Progress:
             world=job.world,
             first=progress.next_batch,
             probes=job.probes,
+            cache=job.options.cache,
         ):
             progress.take(step)
             if job.options.on_batch:

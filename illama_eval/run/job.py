@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from illama.distributed import World
@@ -65,7 +66,9 @@ class Options:
     batch_size: int | None = None
     """Images per pass; None: what fits the device."""
     workers: int = 0
-    """Threads that read images ahead; 0 reads them between the passes."""
+    """Processes that read images ahead; 0 reads them between the passes."""
+    cache: Path | None = None
+    """Folder that keeps prepared images for later runs; None: they are not kept."""
     resume: bool = True
     """Whether a finished run is shown again, and an interrupted one continued."""
     overwrite: bool = False

@@ -1,13 +1,13 @@
-"""Batches of images, read and prepared, ahead of the model if there are worker threads."""
+"""Batches of images, read and prepared by worker processes ahead of the model.
+
+Images stay in eight bits until they are on the device, where a table of colours normalises them.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.distributed import World
-from illama.observation import Batch
-from illama.sources.source import Source, hash_order
-from illama.transforms import ImageError
+from illama.sources.source import Source
+from illama.transforms import Geometry, ImageError, Transform
+from illama.workers import load_in_order
 from illama_eval.bootstrap import keys_of, keys_of_groups, weights_of
+from illama_eval.run.crops import CropCache
+
+Prepare = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,12 @@ class LoadedBatch:
     """A batch from the loader: one tensor per distinct way to prepare an image."""
 
     positions: NDArray[np.int64]
+    index: Tensor
+    """The positions, int64 [image], where the inputs are."""
     inputs: tuple[Tensor, ...]
+    """Of images uint8 [image, 3, row, column], not yet normalised."""
+    weights: Tensor
+    """Poisson weights, int32 [1 + replicates, image]; row 0 is all ones."""
     unreadable: tuple[tuple[int, str], ...] = ()
     """Position and reason of each image that could not be read."""
     masks: tuple[Tensor, ...] | None = None
@@ -38,134 +45,143 @@ class LoadedBatch:
         rows = slice(start, start + size)
         return LoadedBatch(
             positions=self.positions[rows],
+            index=self.index[rows],
             inputs=tuple(each[rows] for each in self.inputs),
+            weights=self.weights[:, rows],
             masks=None if self.masks is None else self.masks[rows],
         )
 
+    def pin_memory(self) -> LoadedBatch:
+        """Return the batch in pinned memory, for asynchronous copies to a GPU."""
+        return self._moved(Tensor.pin_memory)
 
-class BatchPlan:
-    """The batches of one process, each loaded by its number."""
+    def to(self, device: torch.device) -> LoadedBatch:
+        """Return the batch on a device; from pinned memory the copies are not waited for."""
+        return self._moved(lambda each: each.to(device, non_blocking=True))
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the memory of the batch until what is queued on the stream is done."""
+        for each in (self.index, *self.inputs, self.weights, *(self.masks or ())):
+            each.record_stream(stream)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> LoadedBatch:
+        return replace(
+            self,
+            index=move(self.index),
+            inputs=tuple(map(move, self.inputs)),
+            weights=move(self.weights),
+            masks=None if self.masks is None else tuple(map(move, self.masks)),
+        )
+
+
+class ImageReader:
+    """Reads and prepares images for several subjects; worker processes are given one.
+
+    Raises:
+        ResultError: the folder of the cache cannot be made.
+    """
 
     def __init__(
         self,
         source: Source,
-        prepares: Sequence[Callable[[Any], Tensor]],
-        batch_size: int,
-        world: World | None,
+        prepares: Sequence[Prepare],
         *,
         masked: bool = False,
+        cache: Path | None = None,
     ) -> None:
         self.source = source
         self.masked = masked
-        self.distinct = tuple(
-            prepare for i, prepare in enumerate(prepares) if prepare not in prepares[:i]
+        steps = [each.geometry if isinstance(each, Transform) else each for each in prepares]
+        self.distinct = tuple(each for i, each in enumerate(steps) if each not in steps[:i])
+        """What is done with an image, once for all subjects that want the same."""
+        self.input_of = tuple(self.distinct.index(each) for each in steps)
+        """Which of them each subject takes."""
+        self._caches = tuple(
+            CropCache(cache, each, source.contents)
+            if cache is not None and isinstance(each, Geometry)
+            else None
+            for each in self.distinct
         )
-        self.input_of = tuple(self.distinct.index(prepare) for prepare in prepares)
-        mine = (world or World()).positions(len(source))
-        self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+        groups = source.groups
+        self._weight_keys = keys_of(source.ids) if groups is None else keys_of_groups(groups)
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def load(self, index: int) -> LoadedBatch:
-        """Return one batch, read and prepared."""
-        images, masks, positions, unreadable = [], [], [], []
-        for position in self.batches[index].tolist():
+    def __getitem__(self, positions: NDArray[np.int64]) -> LoadedBatch:
+        """Return the images at these positions, without those that cannot be read."""
+        images, masks, kept, unreadable = [], [], [], []
+        for position in positions.tolist():
             try:
                 if self.masked:
                     image, mask = self.source.read_pair(position)
+                    images.append(tuple(prepare(image) for prepare in self.distinct))
                     masks.append(torch.from_numpy(mask.astype(np.int64)))
                 else:
-                    image = self.source.read(position)
+                    images.append(self.read(position))
             except ImageError as problem:
                 unreadable.append((position, str(problem)))
             else:
-                images.append(image)
-                positions.append(position)
-        inputs = tuple(
-            torch.stack([prepare(image) for image in images]) if images else torch.empty(0)
-            for prepare in self.distinct
-        )
+                kept.append(position)
+        index = torch.tensor(kept, dtype=torch.int64)
+        inputs = [torch.stack(each) for each in zip(*images, strict=True)]
         return LoadedBatch(
-            positions=np.array(positions, dtype=np.int64),
-            inputs=inputs,
+            positions=index.numpy(),
+            index=index,
+            inputs=tuple(inputs or [torch.empty(0)] * len(self.distinct)),
+            weights=weights_of(self._weight_keys[index]).int(),
             unreadable=tuple(unreadable),
             masks=tuple(masks) if self.masked else None,
         )
 
-    @cached_property
-    def order(self) -> Tensor:
-        """Rank of each image's hash in the source, int64 [images]."""
-        return torch.from_numpy(hash_order(self.source.ids))
+    def read(self, position: int) -> tuple[Tensor, ...]:
+        """Return an image in each of the distinct ways to prepare it.
 
-    @cached_property
-    def by_order(self) -> Tensor:
-        """Position of the image at each rank of `order`, int64 [images]."""
-        return self.order.argsort()
+        Raises:
+            ImageError: it cannot be read.
+        """
+        found = [None if cache is None else cache.read(position) for cache in self._caches]
+        if any(each is None for each in found):
+            image = self.source.read(position)
+            return tuple(
+                self._prepare(which, position, image) if each is None else each
+                for which, each in enumerate(found)
+            )
+        return tuple(each for each in found if each is not None)
 
-    @cached_property
-    def keys(self) -> Tensor:
-        """64-bit hash of each image, int64 [images]."""
-        return keys_of(self.source.ids)
-
-    @cached_property
-    def group_keys(self) -> Tensor | None:
-        """64-bit hashes of each image's groups, int64 [images, way]; None: all are independent."""
-        return None if self.source.groups is None else keys_of_groups(self.source.groups)
-
-    @cached_property
-    def cues(self) -> Tensor | None:
-        """Categories of shape and texture, int64 [images, 2]."""
-        return None if self.source.cues is None else torch.from_numpy(self.source.cues)
-
-    @cached_property
-    def labels(self) -> Tensor | None:
-        """True classes among the kept ones, int64 [images]."""
-        labels, subset = self.source.labels, self.source.class_subset
-        if labels is None or subset is None:
-            return None if labels is None else torch.from_numpy(labels)
-        number = {kept: i for i, kept in enumerate(subset)}
-        return torch.tensor([number[label] for label in labels.tolist()], dtype=torch.int64)
-
-    @cached_property
-    def further(self) -> Tensor | None:
-        """Further true classes of each image, int64 [images, most]; None: each has one."""
-        further = self.source.further_labels
-        return None if further is None else torch.from_numpy(further)
-
-    def batch(self, part: LoadedBatch, device: torch.device) -> Batch:
-        """Return ids, labels and weights of the images, on the device where they are measured."""
-        positions = part.positions
-        index = torch.from_numpy(positions)
-        keys = self.keys[index]
-        group_keys = None if self.group_keys is None else self.group_keys[index]
-        return Batch(
-            ids=tuple(self.source.ids[i] for i in positions.tolist()),
-            labels=None if self.labels is None else self.labels[index].to(device),
-            further_labels=None if self.further is None else self.further[index].to(device),
-            positions=index.to(device),
-            order=self.order[index].to(device),
-            keys=keys.to(device),
-            weights=weights_of(keys if group_keys is None else group_keys).to(device),
-            group_keys=None if group_keys is None else group_keys.to(device),
-            count=len(self.source),
-            cues=None if self.cues is None else self.cues[index].to(device),
-            masks=part.masks and tuple(mask.to(device) for mask in part.masks),
-        )
+    def _prepare(self, which: int, position: int, image: NDArray[np.uint8]) -> Tensor:
+        """Return a decoded image in one of the ways, and keep it for later runs."""
+        prepared = self.distinct[which](image)
+        cache = self._caches[which]
+        if cache is not None:
+            cache.write(position, prepared)
+        return prepared
 
 
-def load_batches(plan: BatchPlan, workers: int, first: int) -> Iterator[LoadedBatch]:
-    """Yield the batches from `first` on, read ahead by threads: decoding releases the GIL."""
-    numbers = iter(range(first, len(plan)))
-    if not workers:
-        yield from map(plan.load, numbers)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque(pool.submit(plan.load, n) for n in islice(numbers, workers + 1))
-        try:
-            while ahead:
-                loaded = ahead.popleft().result()
-                ahead.extend(pool.submit(plan.load, n) for n in islice(numbers, 1))
-                yield loaded
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def load_batches(
+    reader: ImageReader, batches: Sequence[NDArray[np.int64]], workers: int, device: torch.device
+) -> Iterator[LoadedBatch]:
+    """Yield the batches of these positions on the device, read ahead by worker processes.
+
+    On a GPU, the copy of a batch is made while the one before is measured.
+
+    Raises:
+        LoaderError: a worker ended or hung.
+    """
+    on_gpu = device.type == "cuda"
+    loaded = load_in_order(reader, batches, min(workers, len(batches)), pin=on_gpu)
+    return _copy_ahead(loaded, device) if on_gpu else loaded
+
+
+def _copy_ahead(batches: Iterator[LoadedBatch], device: torch.device) -> Iterator[LoadedBatch]:
+    """Yield each batch on a GPU, after the copy of the next one has begun beside the work there."""
+    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types
+    before: LoadedBatch | None = None
+    for batch in batches:
+        with torch.cuda.stream(beside):
+            copied = batch.to(device)
+        if before is not None:
+            yield before
+        measuring = torch.cuda.current_stream(device)
+        measuring.wait_stream(beside)
+        copied.record_stream(measuring)
+        before = copied
+    if before is not None:
+        yield before

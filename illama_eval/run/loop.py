@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,7 +17,8 @@ from illama.distributed import World
 from illama.observation import PROBE_WANTED, Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
 from illama.sources.source import Source
 from illama_eval.probe import Probe
-from illama_eval.run.loader import BatchPlan, LoadedBatch, load_batches
+from illama_eval.run.loader import LoadedBatch
+from illama_eval.run.plan import BatchPlan
 from illama_eval.run.probing import observe_probes
 from illama_eval.subjects.subject import PatchSubject, Subject
 
@@ -63,22 +65,25 @@ def observe_source(
     world: World | None = None,
     first: int = 0,
     probes: Probes | None = None,
+    cache: Path | None = None,
 ) -> Iterator[BatchResult[Result]]:
     """Yield a BatchResult per batch, with what `consume` returned for the pieces of all subjects.
 
     Subjects see each batch in lockstep, so that a piece can carry its `reference`. After it, each
     is shown the changed images of the probes, which map to what is wanted of it then. When memory
     runs out, inside the model or inside `consume`, the images per pass are halved and the failed
-    pass is done again: no image is lost or seen twice.
+    pass is done again: no image is lost or seen twice. `cache` is a folder that keeps prepared
+    images for later runs.
 
     Raises:
+        ResultError: the folder of the cache cannot be made.
+        LoaderError: a worker process ended or hung.
         OutOfMemoryError: one image alone does not fit.
     """
-    prepares = tuple(subject.prepare for subject in subjects)
-    plan = BatchPlan(source, prepares, batch_size, world, masked="segments" in wanted)
+    plan = BatchPlan(subjects, source, batch_size, world, masked="segments" in wanted, cache=cache)
     chunk = min(chunk or batch_size, batch_size)
     with torch.no_grad():
-        for index, loaded in enumerate(load_batches(plan, workers, first), start=first):
+        for index, loaded in enumerate(plan.load(workers, first), start=first):
             results: list[Result] = []
             done = 0
             while done < len(loaded.positions):
@@ -131,14 +136,13 @@ def _see(
 
     The pieces of changed images follow, subject by subject.
     """
-    device = subjects[0].device
-    batch = plan.batch(part, device)
+    batch = plan.batch(part)
     streams = [
         subject.observe(
-            part.inputs[which].to(device, non_blocking=True),
+            plan.normalize(number, plan.inputs(number, part)),
             (wanted & subject.shows) - PROBE_WANTED,
         )
-        for subject, which in zip(subjects, plan.input_of, strict=True)
+        for number, subject in enumerate(subjects)
     ]
     outputs: dict[int, OutputSeen] = {}
     for pieces in _in_step(streams):
@@ -153,8 +157,7 @@ def _see(
     for number, output in outputs.items():
         subject = subjects[number]
         if isinstance(subject, PatchSubject):
-            which = plan.input_of[number]
-            for changed in observe_probes(subject, plan, part, which, output, probes):
+            for changed in observe_probes(subject, number, plan, part, output, probes):
                 yield number, changed
 
 

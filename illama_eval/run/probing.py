@@ -19,19 +19,20 @@ from illama.observation import (
 )
 from illama.transforms import ImageError
 from illama_eval.probe import Probe, replace_patches
-from illama_eval.run.loader import BatchPlan, LoadedBatch
+from illama_eval.run.loader import LoadedBatch
+from illama_eval.run.plan import BatchPlan
 from illama_eval.subjects.subject import PatchSubject
 
 
 def observe_probes(
     subject: PatchSubject,
+    number: int,
     plan: BatchPlan,
     part: LoadedBatch,
-    which: int,
     output: OutputSeen,
     probes: Mapping[Probe, frozenset[str]],
 ) -> Iterator[Piece]:
-    """Yield the pieces of changed images, each with its original; `which` is the subject's input.
+    """Yield the pieces of changed images, each with its original; `number` is the subject's.
 
     `output` is what the subject made of the unchanged part, with its batch. States of tokens are
     compared bit for bit, so their originals come from a pass of the same shape as the changed one.
@@ -41,70 +42,73 @@ def observe_probes(
             continue
         names = wanted & subject.shows - PROBE_WANTED
         look = _observe_replaced if probe.rest == "replaced" else _observe_closed
-        yield from look(subject, plan, part, which, output, probe, names)
+        yield from look(subject, number, plan, part, output, probe, names)
 
 
 def _observe_replaced(
     subject: PatchSubject,
+    number: int,
     plan: BatchPlan,
     part: LoadedBatch,
-    which: int,
     output: OutputSeen,
     probe: Probe,
     names: frozenset[str],
 ) -> Iterator[Piece]:
     """Yield the pieces of images whose later patches are another image's, in step with theirs."""
     assert output.batch is not None
-    chosen, others = _partners(plan, part, which, probe)
+    chosen, others = _partners(plan, part, number, probe)
     if not len(chosen):
         return
-    batch = select_batch(output.batch, chosen.to(output.batch.positions.device))
-    device = output.batch.positions.device
-    images = part.inputs[which][chosen].to(device)
-    kept = probe.kept_patches(batch, subject.patch_grid**2)
-    changed = replace_patches(images, others.to(device), kept, subject.patch_grid)
-    streams = subject.observe(images, names), subject.observe(changed, names)
+    batch = select_batch(output.batch, chosen)
+    images = plan.inputs(number, part)[chosen.to(plan.device)]
+    keys = plan.keys[torch.from_numpy(part.positions)[chosen]]
+    kept = probe.kept_patches(keys, subject.patch_grid**2).to(plan.device)
+    changed = replace_patches(images, others.to(plan.device), kept, subject.patch_grid)
+    streams = (subject.observe(plan.normalize(number, each), names) for each in (images, changed))
     for original, seen in zip(*streams, strict=True):
         yield _attach(seen, batch, Changed(probe=probe.name, kept=kept, original=original))
 
 
 def _observe_closed(
     subject: PatchSubject,
+    number: int,
     plan: BatchPlan,
     part: LoadedBatch,
-    which: int,
     output: OutputSeen,
     probe: Probe,
     names: frozenset[str],
 ) -> Iterator[Piece]:
     """Yield the outputs of images of which the subject is given the first patches alone."""
     assert output.batch is not None
-    kept = probe.kept_patches(output.batch, subject.patch_grid**2)
-    taken = probe.choose(output.batch)
+    positions = torch.from_numpy(part.positions)
+    kept = probe.kept_patches(plan.keys[positions], subject.patch_grid**2)
+    taken = probe.choose(plan.order[positions], len(plan.source))
     for patches in sorted(set(kept[taken].tolist())):
         chosen = (taken & (kept == patches)).nonzero()[:, 0]
-        batch, original = select_batch(output.batch, chosen), select_output(output, chosen)
-        images = part.inputs[which][chosen.cpu()].to(chosen.device)
+        there = chosen.to(plan.device)
+        batch, original = select_batch(output.batch, chosen), select_output(output, there)
+        images = plan.normalize(number, plan.inputs(number, part)[there])
         for seen in subject.observe_first(images, names - LAYER_WANTED, patches):
-            changed = Changed(probe=probe.name, kept=kept[chosen], original=original)
+            left = torch.full_like(there, patches)
+            changed = Changed(probe=probe.name, kept=left, original=original)
             yield _attach(seen, batch, changed, plan)
 
 
 def _partners(
-    plan: BatchPlan, part: LoadedBatch, which: int, probe: Probe
+    plan: BatchPlan, part: LoadedBatch, number: int, probe: Probe
 ) -> tuple[Tensor, Tensor]:
     """Return the indices of a part's images that have a partner, and the partners, prepared.
 
     The partner is the next image in the order of hashes, among those of the probe; an image alone
-    has none, and an image whose partner cannot be read is left out.
+    has none, and an image whose partner cannot be read is left out. All are on the CPU.
     """
-    number = probe.number(len(plan.source))
+    taken, which = probe.number(len(plan.source)), plan.reader.input_of[number]
     chosen, others = [], []
     for index, order in enumerate(plan.order[torch.from_numpy(part.positions)].tolist()):
-        if order < number and number > 1:
-            position = int(plan.by_order[(order + 1) % number])
+        if order < taken and taken > 1:
+            position = int(plan.by_order[(order + 1) % taken])
             try:
-                others.append(plan.distinct[which](plan.source.read(position)))
+                others.append(plan.reader.read(position)[which])
             except ImageError:
                 continue
             chosen.append(index)
@@ -122,18 +126,20 @@ def _attach(piece: Piece, batch: Batch, changed: Changed, plan: BatchPlan | None
 
 
 def select_batch(batch: Batch, chosen: Tensor) -> Batch:
-    """Return the batch of some of its images, by their indices int64 [chosen]."""
+    """Return the batch of some of its images, by their indices on the CPU, int64 [chosen]."""
+    numbers, there = chosen.tolist(), chosen.to(batch.positions.device)
     return replace(
         batch,
-        ids=tuple(batch.ids[i] for i in chosen.tolist()),
-        labels=None if batch.labels is None else batch.labels[chosen],
-        further_labels=None if batch.further_labels is None else batch.further_labels[chosen],
-        positions=batch.positions[chosen],
-        order=batch.order[chosen],
-        keys=batch.keys[chosen],
-        weights=batch.weights[:, chosen],
-        cues=None if batch.cues is None else batch.cues[chosen],
-        masks=batch.masks and tuple(batch.masks[i] for i in chosen.tolist()),
+        ids=tuple(batch.ids[i] for i in numbers),
+        labels=None if batch.labels is None else batch.labels[there],
+        further_labels=None if batch.further_labels is None else batch.further_labels[there],
+        positions=batch.positions[there],
+        order=batch.order[there],
+        keys=batch.keys[there],
+        group_keys=None if batch.group_keys is None else batch.group_keys[there],
+        weights=batch.weights[:, there],
+        cues=None if batch.cues is None else batch.cues[there],
+        masks=batch.masks and tuple(batch.masks[i] for i in numbers),
     )
 
 

@@ -135,6 +135,7 @@ def _fill(store: _Store, subject: Subject, source: Source, kind: Kind, options: 
             batch_size=size,
             workers=options.workers,
             first=first,
+            cache=options.cache,
         ):
             for positions, values in step.results:
                 store.put(positions, values)

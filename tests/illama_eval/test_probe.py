@@ -21,13 +21,14 @@ def test_only_the_patches_after_those_that_stay_are_replaced():
 def test_images_and_shares_follow_from_ids_not_from_batches(make_batch):
     probe, labels = Probe(rest="replaced", kept=(0.25, 0.5, 0.75), images=7), torch.zeros(40)
     whole = make_batch(labels)
-    assert int(probe.choose(whole).sum()) == 7
-    kept = probe.kept_patches(whole, 16)
+    chosen = probe.choose(whole.order, 40)
+    assert int(chosen.sum()) == 7
+    kept = probe.kept_patches(whole.keys, 16)
     assert set(kept.tolist()) == {4, 8, 12}
     for position in range(40):
         alone = make_batch(labels, [position])
-        assert probe.kept_patches(alone, 16).tolist() == [int(kept[position])]
-        assert probe.choose(alone).tolist() == [bool(probe.choose(whole)[position])]
+        assert probe.kept_patches(alone.keys, 16).tolist() == [int(kept[position])]
+        assert probe.choose(alone.order, 40).tolist() == [bool(chosen[position])]
 
 
 def test_some_patches_stay_and_some_do_not_however_few_there_are():

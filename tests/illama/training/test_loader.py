@@ -9,15 +9,9 @@ import pytest
 import torch
 
 from illama.distributed import World
-from illama.training.loader import (
-    ImageDataset,
-    LoaderError,
-    draw_batches,
-    load_batches,
-    order_epoch,
-    shard_test,
-)
+from illama.training.loader import ImageDataset, draw_batches, load_batches, order_epoch, shard_test
 from illama.training.recipe import find_recipe
+from illama.workers import LoaderError
 
 SMALL = find_recipe("demo").override(["image_size=8", "batch_size=20"])
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from illama.sources.demo import draw
-from illama.training.workers import WorkerWatch, says_a_worker_ended
+from illama.workers import WorkerWatch, says_a_worker_ended
 
 PROGRAM = """
 import illama.cli, illama.config
