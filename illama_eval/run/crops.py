@@ -70,7 +70,7 @@ class CropCache:
     @property
     def kept(self) -> int:
         """How many of the images have a crop."""
-        return int((self._rows >= 0).sum())
+        return int((self._rows[:, 0] >= 0).sum())
 
     def read(self, position: int) -> Tensor | None:
         """Return the crop of an image, uint8 [3, side, side]; None if there is no sound one."""

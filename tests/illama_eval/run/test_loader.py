@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import pickle
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +13,10 @@ import torch
 from torch import Tensor
 
 from illama.distributed import World
+from illama.transforms import Transform
+from illama.workers import LoaderError
+from illama_eval.bootstrap import weights_for
+from illama_eval.run.loader import ImageReader
 from illama_eval.run.loop import observe_source
 
 LOGITS = frozenset({"logits"})
@@ -38,12 +46,8 @@ def test_an_unexpected_error_while_reading_reaches_the_caller(
         see(brightness(), source, batch_size=4, workers=workers)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 def test_two_subjects_share_one_reading_of_each_image(
-    workers: int,
-    brightness: Callable[..., Any],
-    levels: Callable[..., Any],
-    first_logits: Callable[..., Any],
+    brightness: Callable[..., Any], levels: Callable[..., Any], first_logits: Callable[..., Any]
 ) -> None:
     reads: list[int] = []
     source = levels()
@@ -63,6 +67,40 @@ def test_two_subjects_share_one_reading_of_each_image(
     subjects = [brightness(name="a"), brightness(name="b")]
     for subject in subjects:
         subject.prepare = prepare
-    list(observe_source(subjects, source, LOGITS, first_logits, batch_size=6, workers=workers))
+    list(observe_source(subjects, source, LOGITS, first_logits, batch_size=6))
     assert sorted(reads) == sorted(prepared) == list(range(20))
     assert [sum(subject.passes) for subject in subjects] == [20, 20]
+
+
+def test_transforms_that_differ_in_colours_alone_share_one_geometry(
+    levels: Callable[..., Any],
+) -> None:
+    one = Transform(image_size=4, resize="direct")
+    grey, large = replace(one, mean=(0.5, 0.5, 0.5)), replace(one, image_size=8)
+    reader = ImageReader(levels(), (one, grey, large))
+    assert reader.input_of == (0, 0, 1)
+    loaded = reader[np.array([3, 5])]
+    assert [each.shape[2:] for each in loaded.inputs] == [(4, 4), (8, 8)]
+    assert all(each.dtype == torch.uint8 for each in loaded.inputs)
+    assert loaded.inputs[0].flatten(1).unique(dim=1).tolist() == [[3], [5]]
+
+
+def test_a_batch_comes_with_the_weights_of_its_images(levels: Callable[..., Any]) -> None:
+    source = levels(broken=[1])
+    reader = pickle.loads(
+        pickle.dumps(ImageReader(source, (Transform(image_size=4, resize="direct"),)))
+    )
+    loaded = reader[np.array([0, 1, 7])]
+    assert loaded.positions.tolist() == loaded.index.tolist() == [0, 7]
+    assert torch.equal(loaded.weights.double(), weights_for([source.ids[0], source.ids[7]], None))
+    assert loaded.part(1, 1).weights.shape == (201, 1)
+    assert reader[np.array([1])].inputs[0].numel() == 0
+
+
+def test_a_killed_worker_is_an_error_in_one_line(
+    brightness: Callable[..., Any], levels: Callable[..., Any], see: Callable[..., Any]
+) -> None:
+    source = levels()
+    object.__setattr__(source, "read", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
+        see(brightness(), source, batch_size=10, workers=1)
