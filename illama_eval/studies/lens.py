@@ -93,9 +93,11 @@ class Lens:
 
     def _place(self, batch: Batch, values: Tensor) -> Tensor:
         """Return values [image, ...] of the bank's images, at their ranks of hash, [bank, ...]."""
-        chosen = batch.order < self.bank
+        chosen = (batch.order < self.bank).nonzero()[:, 0]
         placed = values.new_zeros(min(self.bank, batch.count), *values.shape[1:])
-        placed[batch.order[chosen]] = values[chosen]
+        if len(chosen):
+            ranks = batch.order[chosen].to(values.device)
+            placed[ranks] = values[chosen.to(values.device)]
         return placed
 
     def summarize(self, total: Sums) -> StudyResult:

@@ -1,6 +1,7 @@
 """Tensors that say they are on cuda:0 and compute on the CPU; mixed devices raise, as on a GPU.
 
-They show where code forgets a device. They show neither kernels nor speed, and no backward pass.
+They show where code forgets a device, and where the host would wait for the GPU. They show neither
+kernels nor speed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import contextlib
 import ctypes
 import shutil
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +26,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 """Operations whose indices may be on the CPU where the indexed tensor is on a GPU."""
+SIZED_BY_VALUES = {
+    *("nonzero", "masked_select", "bincount", "_unique2", "unique_dim", "unique_consecutive"),
+    *("_local_scalar_dense", "equal", "is_nonzero"),
+}
+"""Operations whose result the host needs the values for: it waits for the GPU."""
 CUDA: dict[str, Any] = {
     "_lazy_init": None,
     "is_available": True,
@@ -38,8 +46,15 @@ CUDA: dict[str, Any] = {
     "empty_cache": None,
     "synchronize": None,
     "get_device_capability": (9, 0),
+    "Stream": None,
+    "current_stream": mock.Mock(),
+    "stream": contextlib.nullcontext(),
 }
 """Functions of torch.cuda, and what they return here."""
+
+
+WAITS: Counter[str] = Counter()
+"""How often the host would have waited for the GPU, by the line of the project."""
 
 
 class Pretended(Tensor):
@@ -65,7 +80,11 @@ class Pretended(Tensor):
         return f"Pretended({self.held})"
 
     def tolist(self) -> Any:
+        WAITS[_line()] += 1
         return self.held.tolist()
+
+    def record_stream(self, _: object) -> None:
+        pass
 
     def numpy(self, *_: Any, **__: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -91,12 +110,40 @@ def _compute(func: Any, args: Any, kwargs: Any) -> Any:
     plain.pop("pin_memory", None)
     if pretended and name not in {"_to_copy", "copy_"}:
         _check_devices(name, args, tensors)
+    if _waits(name, args, kwargs, tensors, target):
+        WAITS[_line()] += 1
     result = func(*plain_args, **plain)
     if target == "cpu" or not (pretended or target == "cuda"):
         return args[0] if name == "copy_" else result
     if name.endswith("_") and isinstance(args[0], Tensor):
         return args[0]
     return kwargs["out"] if "out" in kwargs else tree_map(_pretend, result)
+
+
+def _waits(name: str, args: Any, kwargs: Any, tensors: list[Tensor], target: str | None) -> bool:
+    """Return whether the host waits for an operation: for its values, or for a copy."""
+    there = [_is_pretended(each) for each in tensors]
+    if name == "_to_copy":
+        asynchronous = kwargs.get("non_blocking") and target == "cuda"
+        return (target == "cuda") != there[0] and target is not None and not asynchronous
+    if name == "copy_":
+        return there[0] != there[-1]
+    if name in INDEXING and any(there):
+        index = [each for each in args[1] if each is not None]
+        return any(each.dtype == torch.bool or not _is_pretended(each) for each in index)
+    sized = name in SIZED_BY_VALUES or (name == "repeat_interleave" and "output_size" not in kwargs)
+    return sized and any(there)
+
+
+def _line() -> str:
+    """Return the innermost line of the project that is running."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if "/illama/" in file or "/illama_eval/" in file:
+            return f"{'/'.join(Path(file).parts[-3:])}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "a test"
 
 
 def _check_devices(name: str, args: Any, tensors: list[Tensor]) -> None:
@@ -140,6 +187,13 @@ def on(
     return lambda device: _pretend_cuda() if device == "cuda" else contextlib.nullcontext()
 
 
+@pytest.fixture
+def waits() -> Counter[str]:
+    """Return how often the host has waited for the pretended GPU, by the line of the project."""
+    WAITS.clear()
+    return WAITS
+
+
 @contextlib.contextmanager
 def _pretend_cuda() -> Iterator[None]:
     """Let `cuda` be a device."""
@@ -149,6 +203,11 @@ def _pretend_cuda() -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for name, value in CUDA.items():
                 stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, v=value: v))
+            found = mock.patch.multiple(
+                torch.accelerator, is_available=lambda: True, current_accelerator=lambda: None
+            )
+            stack.enter_context(found)
+            stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self: self))
             stack.enter_context(_Dispatch())
             yield
     finally:

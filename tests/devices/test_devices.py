@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +94,18 @@ def test_few_shots_of_a_set_that_leaves_itself_out_are_probed(on: On, kind: str)
             results.append(probe(task, config).result.rows)
     for one, other in zip(*results, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-6), one
+
+
+def test_no_batch_waits_for_the_gpu(
+    on: On, waits: Counter[str], golden_checkpoint: Path, small_images: Path
+) -> None:
+    found = []
+    for images in (24, 36):
+        with on("cuda"):
+            subject = open_checkpoint(golden_checkpoint, device=torch.device("cuda"))
+            source = for_head(open_source(str(small_images)).limit(images, 0), 10)
+            studies = [STUDIES[name]() for name in ("accuracy", "distance")]
+            waits.clear()
+            evaluate(subject, source, studies, None, Options(batch_size=12))
+        found.append(+waits)
+    assert not found[1] - found[0]
