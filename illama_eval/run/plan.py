@@ -63,7 +63,7 @@ class BatchPlan:
             "group_keys": None if source.groups is None else keys_of_groups(source.groups),
             "cues": _tensor(source.cues),
         }
-        self._tables: dict[str, Any] = {
+        self._tables = {
             name: None if table is None else table.to(self.device) for name, table in tables.items()
         }
 
@@ -77,13 +77,17 @@ class BatchPlan:
 
     def batch(self, part: LoadedBatch) -> Batch:
         """Return ids, labels and weights of the images, on the device where they are measured."""
+        tables: dict[str, Any] = {
+            name: None if table is None else table[part.index]
+            for name, table in self._tables.items()
+        }
         return Batch(
             ids=tuple(self.source.ids[i] for i in part.positions.tolist()),
             positions=part.index,
             weights=part.weights.double(),
             count=len(self.source),
             masks=part.masks,
-            **{name: _rows(table, part.index) for name, table in self._tables.items()},
+            **tables,
         )
 
     def inputs(self, number: int, part: LoadedBatch) -> Tensor:
@@ -98,10 +102,6 @@ class BatchPlan:
 
 def _tensor(array: NDArray[np.int64] | None) -> Tensor | None:
     return None if array is None else torch.from_numpy(array)
-
-
-def _rows(table: Tensor | None, index: Tensor) -> Tensor | None:
-    return None if table is None else table[index]
 
 
 def _kept_labels(source: Source) -> Tensor | None:
