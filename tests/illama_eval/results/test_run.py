@@ -12,45 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from illama_eval.results import (
-    CURVE_POINTS,
-    Curve,
-    ResultError,
-    Row,
-    Run,
-    Verdict,
-    name_of,
-    replicate_table,
-)
+from illama_eval.results import ResultError, Row, Run
 
 HOSTILE = '</script><img onerror=x> "q" \\ \n\x1b[31m \N{SNOWMAN} =cmd'
 
 
-REPORTS = Path(__file__).parents[2] / "reports"
+REPORTS = Path(__file__).parents[3] / "reports"
 
 
-def make_run(**changes):
-    rows = (
-        Row(subject="a", source="s", study="accuracy", metric="top1", value=0.5, images=4),
-        Row(
-            subject="a",
-            source="s",
-            study="rank",
-            metric="rank_per_image",
-            value=None,
-            unit="index",
-            images=4,
-            at={"layer": 1, "head": 2, "map": "softmax"},
-            reason="not finite",
-        ),
-    )
-    curves = (Curve(subject="a", study="rank", name="cumulative", x=(1.0, 2.0), y=(0.1, 1.0)),)
-    verdicts = (Verdict(subject="a", study="collapse", name="sinks", verdict="no", reason="r"),)
-    parts = {"header": {"seed": 0}, "rows": rows, "curves": curves, "verdicts": verdicts}
-    return Run(**{**parts, **changes})
-
-
-def test_a_run_survives_json():
+def test_a_run_survives_json(make_run):
     run = make_run()
     assert Run.from_json(run.to_json()) == run
 
@@ -64,13 +34,13 @@ def test_an_empty_run_survives_json():
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     text=st.text(st.characters(exclude_categories=["Cs"])),
 )
-def test_any_number_and_any_name_survive_json(value, text):
+def test_any_number_and_any_name_survive_json(value, text, make_run):
     row = Row(subject=text, metric="m", value=value, images=1, at={text: text}, reason=text)
     run = make_run(rows=(row,), header={"source": {text: text}})
     assert Run.from_json(run.to_json()) == run
 
 
-def test_equal_runs_are_equal_bytes_and_have_one_row_per_line():
+def test_equal_runs_are_equal_bytes_and_have_one_row_per_line(make_run):
     text = make_run().to_json()
     assert text == make_run().to_json()
     assert text == Run.from_json(text).to_json()
@@ -78,7 +48,7 @@ def test_equal_runs_are_equal_bytes_and_have_one_row_per_line():
     assert all(line.count('"metric"') <= 1 for line in text.splitlines())
 
 
-def test_the_text_is_plain_json():
+def test_the_text_is_plain_json(make_run):
     data = json.loads(make_run(header={"name": HOSTILE}).to_json())
     assert data["schema_version"] == 2
     assert data["header"]["name"] == HOSTILE
@@ -86,7 +56,7 @@ def test_the_text_is_plain_json():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_number_that_is_not_finite_is_never_written(value):
+def test_a_number_that_is_not_finite_is_never_written(value, make_run):
     run = make_run(rows=(Row(metric="ece", value=value, images=1),))
     with pytest.raises(ValueError, match="JSON compliant"):
         run.to_json()
@@ -103,13 +73,13 @@ def test_what_is_no_run_is_refused_in_one_line(text):
     assert "\n" not in str(caught.value)
 
 
-def test_rows_with_fields_of_another_program_are_refused():
+def test_rows_with_fields_of_another_program_are_refused(make_run):
     text = make_run().to_json().replace('"images"', '"pictures"')
     with pytest.raises(ResultError, match="not a run"):
         Run.from_json(text)
 
 
-def test_a_run_names_its_files_unless_it_is_of_the_first_schema():
+def test_a_run_names_its_files_unless_it_is_of_the_first_schema(make_run):
     plain = json.loads(make_run().to_json())
     named = {**plain, "files": {"replicates": "0" * 64}}
     assert Run.from_json(json.dumps(named)).files == named["files"]
@@ -119,13 +89,13 @@ def test_a_run_names_its_files_unless_it_is_of_the_first_schema():
         Run.from_json(json.dumps(plain))
 
 
-def test_another_schema_version_is_named():
+def test_another_schema_version_is_named(make_run):
     text = make_run().to_json().replace('"schema_version": 2', '"schema_version": 3')
     with pytest.raises(ResultError, match="schema version 3, this program reads 2"):
         Run.from_json(text)
 
 
-def test_rows_that_leave_fields_out_are_read_as_those_that_do_not():
+def test_rows_that_leave_fields_out_are_read_as_those_that_do_not(make_run):
     run = make_run()
     lean = json.loads(run.to_json())
     del lean["rows"][0]["reason"]
@@ -146,14 +116,14 @@ def test_rows_that_leave_fields_out_are_read_as_those_that_do_not():
         ("value", []),
     ],
 )
-def test_a_field_of_another_type_is_refused_wherever_it_stands(field, value):
+def test_a_field_of_another_type_is_refused_wherever_it_stands(field, value, make_run):
     found = json.loads(make_run().to_json())
     found["rows"][1][field] = value
     with pytest.raises(ResultError, match="not a run"):
         Run.from_json(json.dumps(found))
 
 
-def test_subjects_are_renamed_in_rows_curves_and_verdicts():
+def test_subjects_are_renamed_in_rows_curves_and_verdicts(make_run):
     run, new = make_run(), make_run().renamed({"a": "b"})
     assert {each.subject for each in (*new.rows, *new.curves, *new.verdicts)} == {"b"}
     assert new.renamed({"b": "a"}) == run
@@ -161,53 +131,39 @@ def test_subjects_are_renamed_in_rows_curves_and_verdicts():
     assert run == make_run()
 
 
-def test_a_value_is_found_by_study_metric_and_place():
+def test_a_value_is_found_by_study_metric_and_place(make_run):
     run = make_run()
     assert run.value("accuracy", "top1").value == 0.5
     place = {"layer": 1, "head": 2, "map": "softmax"}
     assert run.value("rank", "rank_per_image", "a", **place).reason == "not finite"
-    with pytest.raises(KeyError, match="0 rows"):
-        run.value("rank", "rank_per_image")
-    with pytest.raises(KeyError, match="0 rows"):
-        run.value("accuracy", "top1", "another")
-    with pytest.raises(KeyError, match="2 rows"):
-        make_run(rows=run.rows[:1] * 2).value("accuracy", "top1")
 
 
-def test_the_frame_has_a_column_per_field_and_per_key_of_the_place():
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("rank", "rank_per_image"), "has no such row; there are rows of layer, head, map"),
+        (("accuracy", "top1", "another"), "has no such row; there are rows of the whole"),
+        (("accuracy", "top2"), "accuracy has no metric top2; there are top1"),
+        (("ranks", "rank_per_image"), "no study ranks; there are accuracy, rank"),
+    ],
+)
+def test_a_value_that_is_not_there_is_told_from_those_that_are(make_run, asked, said):
+    with pytest.raises(KeyError, match=said):
+        make_run().value(*asked)
+
+
+def test_of_several_subjects_one_is_to_be_named(make_run):
+    first = make_run().rows[0]
+    run = make_run(rows=(first, structs.replace(first, subject="b")))
+    with pytest.raises(KeyError, match=r"2 rows for accuracy\.top1: subject is one of a, b"):
+        run.value("accuracy", "top1")
+
+
+def test_the_frame_has_a_column_per_field_and_per_key_of_the_place(make_run):
     frame = make_run().to_frame()
     assert frame.loc[0, "value"] == 0.5
     assert frame.loc[1, ["layer", "head", "map"]].tolist() == [1, 2, "softmax"]
     assert "at" not in frame
-
-
-def test_replicates_come_back_to_their_rows(tmp_path):
-    values = np.random.default_rng(0).normal(size=200)
-    first, second = make_run().rows
-    with_replicates = structs.replace(first, replicates=values)
-    run = make_run(rows=(with_replicates, second))
-    (tmp_path / "run.json").write_text(run.to_json(), encoding="utf-8")
-    assert Run.load(tmp_path).rows[0].replicates is None
-    np.savez(tmp_path / "replicates.npz", **replicate_table(run.rows))
-    loaded = Run.load(tmp_path)
-    assert loaded == run
-    assert np.array_equal(loaded.rows[0].replicates, values)
-    assert loaded.rows[1].replicates is None
-
-
-def test_the_table_of_no_replicates_is_empty(tmp_path):
-    table = replicate_table(make_run().rows)
-    assert len(table["names"]) == len(table["replicates"]) == 0
-    np.savez(tmp_path / "replicates.npz", **table)
-    (tmp_path / "run.json").write_text(make_run().to_json(), encoding="utf-8")
-    assert Run.load(tmp_path) == make_run()
-
-
-def test_rows_at_different_places_have_different_names():
-    first, second = make_run().rows
-    assert name_of(first) != name_of(second)
-    swapped = structs.replace(second, at={"map": "softmax", "head": 2, "layer": 1})
-    assert name_of(swapped) == name_of(second)
 
 
 def test_a_missing_run_is_one_line(tmp_path):
@@ -215,86 +171,13 @@ def test_a_missing_run_is_one_line(tmp_path):
         Run.load(tmp_path)
 
 
-@pytest.mark.parametrize("points", [0, CURVE_POINTS + 1])
-def test_a_curve_has_1_to_64_points(points):
-    with pytest.raises(ValueError, match="1 to 64"):
-        Curve(name="c", x=(0.0,) * points, y=(0.0,) * points)
-
-
-def test_a_curve_has_as_many_x_as_y():
-    with pytest.raises(ValueError, match="pairs"):
-        Curve(name="c", x=(0.0, 1.0), y=(0.0,))
-
-
-def stored_run(directory):
-    """Write a run whose replicates lie beside it; return it."""
-    random = np.random.default_rng(0)
-    places = [{"layer": 1}, {}, {"layer": 2}, {}]
-    rows = tuple(
-        Row(
-            study="rank",
-            metric=f"m{number}",
-            value=0.5,
-            images=4,
-            at=place,
-            replicates=random.normal(size=200),
-        )
-        for number, place in enumerate(places)
-    )
-    curve = Curve(study="rank", name="c", x=(1.0,), y=(1.0,))
-    run = Run(header={}, rows=rows, curves=(curve,))
-    (directory / "run.json").write_text(run.to_json(), encoding="utf-8")
-    np.savez_compressed(directory / "replicates.npz", **replicate_table(rows))
-    return run
-
-
-def test_the_headline_alone_is_read_with_its_replicates(tmp_path):
-    run = stored_run(tmp_path)
-    names = replicate_table(run.rows)["names"].tolist()
-    assert [name.endswith("[]") for name in names] == [True, True, False, False]
-    loaded = Run.load(tmp_path, headline=True)
-    assert loaded.rows == (run.rows[1], run.rows[3])
-    assert loaded.curves == ()
-    for mine, theirs in zip(loaded.rows, (run.rows[1], run.rows[3]), strict=True):
-        assert np.array_equal(mine.replicates, theirs.replicates)
-
-
-def test_a_run_in_a_file_of_its_own_has_its_arrays_beside_it(tmp_path):
+def test_a_run_in_a_file_of_its_own_has_its_arrays_beside_it(tmp_path, stored_run):
     run = stored_run(tmp_path)
     (tmp_path / "run.json").rename(tmp_path / "baseline.json")
     (tmp_path / "replicates.npz").rename(tmp_path / "baseline.npz")
     loaded = Run.load(tmp_path / "baseline.json")
     assert loaded == run
     assert np.array_equal(loaded.rows[0].replicates, run.rows[0].replicates)
-
-
-@pytest.mark.parametrize("headline", [True, False])
-@pytest.mark.parametrize("kept", [0, 0.4, 0.9])
-def test_replicates_cut_off_are_refused(tmp_path, kept, headline):
-    stored_run(tmp_path)
-    path = tmp_path / "replicates.npz"
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    with pytest.raises(ResultError, match=r"run\.json: replicates\.npz beside it is damaged"):
-        Run.load(tmp_path, headline=headline)
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {"names": np.array(["a"])},
-        {"names": np.array(["a", "b"]), "replicates": np.zeros((1, 200))},
-        {"names": np.array(["a"]), "replicates": np.full((1, 200), np.nan)},
-        {"names": np.array(["a"]), "replicates": np.zeros((1, 200), dtype=np.int64)},
-        {"names": np.array(["a"]), "replicates": np.zeros(200)},
-        {"names": np.array(["a"], dtype=object), "replicates": np.zeros((1, 200))},
-    ],
-    ids=["no numbers", "fewer numbers", "not finite", "whole numbers", "one axis", "objects"],
-)
-def test_replicates_that_do_not_fit_are_refused(tmp_path, arrays):
-    stored_run(tmp_path)
-    np.savez(tmp_path / "replicates.npz", **arrays)
-    with pytest.raises(ResultError, match=r"replicates\.npz beside it is damaged"):
-        Run.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +195,7 @@ def test_replicates_that_do_not_fit_are_refused(tmp_path, arrays):
         ('"rows": [', '"rows": ['.ljust(100_000, "[")),
     ],
 )
-def test_a_run_edited_by_hand_into_nonsense_is_refused(tmp_path, found, put):
+def test_a_run_edited_by_hand_into_nonsense_is_refused(tmp_path, found, put, make_run):
     text = make_run().to_json()
     assert found in text
     (tmp_path / "run.json").write_text(text.replace(found, put, 1), encoding="utf-8")
@@ -324,17 +207,10 @@ def test_a_run_edited_by_hand_into_nonsense_is_refused(tmp_path, found, put):
 @pytest.mark.parametrize(
     ("name", "why"), [(b"\xff", "no UTF-8 text"), (b"\\udcff", "surrogate"), (b"\x00", "malformed")]
 )
-def test_a_run_that_is_no_text_is_refused(tmp_path, name, why):
+def test_a_run_that_is_no_text_is_refused(tmp_path, name, why, make_run):
     text = make_run(header={"name": "here"}).to_json().encode()
     (tmp_path / "run.json").write_bytes(text.replace(b"here", name))
     with pytest.raises(ResultError, match=rf"run\.json: not a run \(.*{why}"):
-        Run.load(tmp_path)
-
-
-def test_replicates_that_are_no_archive_are_refused_without_bad_advice(tmp_path):
-    stored_run(tmp_path)
-    (tmp_path / "replicates.npz").write_bytes(b"garbage")
-    with pytest.raises(ResultError, match=r"is damaged \(File is not a zip file\)"):
         Run.load(tmp_path)
 
 

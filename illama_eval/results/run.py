@@ -1,4 +1,4 @@
-"""What a run found, and its form on disk: rows, curves, verdicts under a header."""
+"""A finished run: its rows, curves and verdicts under a header, and its form on disk."""
 
 from __future__ import annotations
 
@@ -12,123 +12,25 @@ from html import escape
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
-from zipfile import ZipFile
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from msgspec import Meta, MsgspecError, Struct, ValidationError, field
+from msgspec import MsgspecError, Struct, ValidationError
 from msgspec.json import decode
 from msgspec.structs import asdict, replace
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
+
+from illama_eval.results.arrays import files_of, read_replicates, with_replicates
+from illama_eval.results.rows import Curve, ResultError, Row, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Whole: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-At: TypeAlias = Mapping[str, Whole | str]
-
-
-class Row(Struct, frozen=True, kw_only=True, eq=False, gc=False, forbid_unknown_fields=True):
-    """One number with its interval; never percent, and None with a reason where undefined.
-
-    A struct, not a dataclass: a run may have 100,000, and they are checked while they are decoded.
-    `msgspec.structs.replace` is for it what `dataclasses.replace` is for a dataclass.
-    """
-
-    subject: str = ""
-    source: str = ""
-    study: str = ""
-    metric: str
-    value: Whole | float | None
-    low: Whole | float | None = None
-    high: Whole | float | None = None
-    unit: str = "fraction"
-    images: Whole
-    at: At = field(default_factory=dict)
-    reason: str = ""
-    replicates: NDArray[np.float64] | None = None
-    """The 200 replicate values behind the interval; stored in replicates.npz, not in run.json."""
-
-    def __eq__(self, other: object) -> bool:
-        """Return whether all that is written of both is equal: replicates are not."""
-        return isinstance(other, Row) and _written_of(self) == _written_of(other)
-
-    def __hash__(self) -> int:
-        """Return a hash of what names the row, which equal rows share."""
-        return hash((self.subject, self.source, self.study, self.metric))
-
-    def __repr__(self) -> str:
-        """Return metric, place, value and interval on one line."""
-        at = f"[{_place(self.at)}]" if self.at else ""
-        ends = [end for end in (self.low, self.high) if end is not None]
-        known = "undefined" if self.value is None else f"{self.value:.4g}"
-        interval = f" ({' to '.join(f'{end:.4g}' for end in ends)})" if ends else ""
-        unit = "" if self.unit in {"", "fraction"} else f" {self.unit}"
-        return f"<Row {self.subject}: {self.study}.{self.metric}{at} = {known}{interval}{unit}>"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are written to run.json, in their order."""
-        return {**dict(zip(WRITTEN, _written_of(self), strict=True)), "at": dict(self.at)}
-
-
-WRITTEN = tuple(name for name in Row.__struct_fields__ if name != "replicates")
-"""The fields of a row in run.json, in their order."""
-_written_of = attrgetter(*WRITTEN)
-
-
-def name_of(row: Row) -> str:
-    """Return the row's name in replicates.npz: subject, study, metric and place."""
-    return f"{row.subject}/{row.study}/{row.metric}[{_place(row.at)}]"
-
-
-def _place(at: At) -> str:
-    return ",".join(f"{key}={value}" for key, value in sorted(at.items()))
-
-
-TOO_FEW = "too few images: "
-"""How the reason begins why a number has no interval, where more images would give it one."""
-
 SCHEMA_VERSION = 2
 UNBOUND_VERSION = 1
 """The schema before run.json named the digests of the files beside it; still read."""
-CURVE_POINTS = 64
-"""Most points that a stored curve may have."""
-
 _KIND = attrgetter("subject", "study", "metric")
-
-
-class ResultError(ValueError):
-    """A run directory that cannot be read, or that does not fit what is asked of it."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line to be drawn, at most 64 points."""
-
-    subject: str = ""
-    study: str = ""
-    name: str
-    at: At = field(default_factory=dict)
-    x: tuple[Whole | float, ...]
-    y: tuple[Whole | float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.x) != len(self.y) or not 1 <= len(self.x) <= CURVE_POINTS:
-            raise ValueError(f"curve {self.name}: needs 1 to {CURVE_POINTS} pairs of x and y")
-
-
-class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A finding in words, with the threshold and the number that decided it."""
-
-    subject: str = ""
-    study: str = ""
-    name: str
-    at: At = field(default_factory=dict)
-    verdict: str
-    reason: str
 
 
 Part = TypeVar("Part", Row, Curve, Verdict)
@@ -158,7 +60,7 @@ class Run:
         """Return the one row of this metric at this place.
 
         Raises:
-            KeyError: no row, or more than one, fits.
+            KeyError: no row, or more than one, fits; the message says what there is.
         """
         found = [
             row
@@ -167,8 +69,23 @@ class Run:
             and subject in (None, row.subject)
         ]
         if len(found) != 1:
-            raise KeyError(f"{len(found)} rows for {study}.{metric} at {at}")
+            raise KeyError(self._why_not_one(study, metric, found))
         return found[0]
+
+    def _why_not_one(self, study: str, metric: str, found: Sequence[Row]) -> str:
+        """Return why not one row is of this metric at the place that was asked for."""
+        if found:
+            subjects = ", ".join(row.subject for row in found)
+            return f"{len(found)} rows for {study}.{metric}: subject is one of {subjects}"
+        rows = [row for row in self.rows if (row.study, row.metric) == (study, metric)]
+        if rows:
+            places = dict.fromkeys(", ".join(row.at) or "the whole" for row in rows)
+            return f"{study}.{metric} has no such row; there are rows of {'; of '.join(places)}"
+        metrics = dict.fromkeys(row.metric for row in self.rows if row.study == study)
+        if metrics:
+            return f"{study} has no metric {metric}; there are {', '.join(metrics)}"
+        studies = dict.fromkeys(row.study for row in self.rows)
+        return f"no study {study}; there are {', '.join(studies)}"
 
     def renamed(self, names: Mapping[str, str]) -> Run:
         """Return the run with other names for its subjects."""
@@ -189,11 +106,11 @@ class Run:
         """
         file, stored = files_of(path)
         try:
-            table = _replicates(stored, headline=True)
+            table = read_replicates(stored, headline=True)
         except ResultError as problem:
             raise ResultError(f"{file}: {problem}") from problem
         rows = (row for row in self.rows if not row.at)
-        return Run(header=self.header, rows=_with_replicates(rows, table), files=self.files)
+        return Run(header=self.header, rows=with_replicates(rows, table), files=self.files)
 
     def __repr__(self) -> str:
         """Return subjects, sources and studies with the number of rows, on one line."""
@@ -280,7 +197,7 @@ class Run:
         try:
             return _read(
                 file.read_bytes(),
-                _replicates(stored, headline=headline) if replicates else {},
+                read_replicates(stored, headline=headline) if replicates else {},
                 headline=headline,
             )
         except OSError as problem:
@@ -297,72 +214,6 @@ def _cell(value: object) -> str:
 
 def _renamed(each: Iterable[Part], names: Mapping[str, str]) -> tuple[Part, ...]:
     return tuple(replace(part, subject=names.get(part.subject, part.subject)) for part in each)
-
-
-def files_of(path: Path | str) -> tuple[Path, Path]:
-    """Return where a run's JSON and its replicates are: in a directory, or a file and its .npz."""
-    path = Path(path)
-    if path.suffix == ".json" and path.name != "run.json" and not path.is_dir():
-        return path, path.with_suffix(".npz")
-    path = path.parent if path.name == "run.json" else path
-    return path / "run.json", path / "replicates.npz"
-
-
-def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an .npz, those of `names` that it holds; no file is an empty one.
-
-    Raises:
-        ResultError: the file is damaged, or holds objects.
-    """
-    if not path.exists():
-        return {}
-    try:
-        return load_arrays(path, names)
-    except Exception as problem:
-        raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
-
-
-def load_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an .npz, those of `names` that it holds.
-
-    Raises:
-        Exception: almost any, where the file is damaged, or holds objects.
-    """
-    with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
-        return {name: archive[name] for name in names or archive if name in archive}
-
-
-def _replicates(path: Path, *, headline: bool) -> dict[str, NDArray[np.float64]]:
-    """Return the 200 replicates of each row that has them, by the row's name.
-
-    Those of the headline come first in the file; `headline` leaves the rest unread.
-
-    Raises:
-        ResultError: the file is damaged.
-    """
-    if not path.exists():
-        return {}
-    names: list[str] = read_arrays(path, ("names",)).get("names", np.empty(0)).tolist()
-    if headline:
-        places = [number for number, name in enumerate(names) if name.endswith("[]")]
-        names = names[: max(places, default=-1) + 1]
-    try:
-        return dict(zip(names, _first_rows(path, len(names)), strict=True))
-    except Exception as problem:
-        raise ResultError(f"{path.name} beside it is damaged ({problem})") from problem
-
-
-def _first_rows(path: Path, count: int) -> NDArray[np.float64]:
-    """Return the first rows of `replicates`, inflating no more than them."""
-    with ZipFile(path) as archive, archive.open("replicates.npy") as stream:
-        np.lib.format.read_magic(stream)
-        (_, columns), by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-        if by_columns or dtype != np.float64:
-            raise ValueError("expected float64 rows")
-        values = np.frombuffer(stream.read(count * columns * 8)).reshape(count, columns)
-    if not np.isfinite(values).all():
-        raise ValueError("a replicate is not finite")
-    return values
 
 
 class _Version(Struct):
@@ -399,7 +250,7 @@ def _read(
     if headline:
         rows, curves, verdicts = tuple(row for row in rows if not row.at), (), ()
     if table:
-        rows = _with_replicates(rows, table)
+        rows = with_replicates(rows, table)
     files = None if found.schema_version == UNBOUND_VERSION else found.files
     return Run(header=found.header, rows=rows, curves=curves, verdicts=verdicts, files=files)
 
@@ -422,25 +273,6 @@ def _check_version(found: _Version) -> None:
             f"schema version {found.schema_version}, this program reads {SCHEMA_VERSION}; "
             "measure again"
         )
-
-
-def _with_replicates(
-    rows: Iterable[Row], table: Mapping[str, NDArray[np.float64]]
-) -> tuple[Row, ...]:
-    return tuple(replace(row, replicates=table.get(name_of(row))) for row in rows)
-
-
-def replicate_table(rows: tuple[Row, ...]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of replicates.npz: `names`, and `replicates` float64 [row, 200].
-
-    Rows for the whole source come first, so that a comparison need not read the rest.
-    """
-    kept = sorted((row for row in rows if row.replicates is not None), key=lambda row: bool(row.at))
-    values = [row.replicates for row in kept if row.replicates is not None]
-    return {
-        "names": np.array([name_of(row) for row in kept], dtype=np.str_),
-        "replicates": np.array(values, dtype=np.float64).reshape(len(kept), -1 if kept else 0),
-    }
 
 
 def _lines(items: Iterator[Any]) -> str:
