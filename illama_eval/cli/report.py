@@ -6,12 +6,17 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from illama_eval.cli.app import GATE, app
 from illama_eval.commands.options import OUTPUT, flag, option
+
+if TYPE_CHECKING:
+    from illama_eval.render.style.figure import FigureStyle
+
+FIGURES = "Figures"
 
 
 @contextmanager
@@ -62,8 +67,19 @@ def report(
         option("Where to write. Default: RUN; of several, reports/comparison-NAMES.", OUTPUT),
     ] = None,
     figures: Annotated[
-        bool, flag("Draw the figures as files (.png, .svg), too.", OUTPUT, "--figures")
+        bool, flag("Draw the figures as files, too: .png, .svg, captions.", FIGURES, "--figures")
     ] = False,
+    style: Annotated[
+        Literal["page", "paper"],
+        option("For paper: black axes, small font, .pdf too.", FIGURES, metavar="page|paper"),
+    ] = "page",
+    width: Annotated[
+        float | None,
+        option("Inches: a column has about 3.25. Default: 7.", FIGURES, metavar="INCHES"),
+    ] = None,
+    font_size: Annotated[
+        float | None, option("Default: 9.6, for paper 8.", FIGURES, "--font-size", metavar="POINTS")
+    ] = None,
     baseline: Annotated[
         Path | None, option("Judge RUN against a baseline file or another run.", GATE)
     ] = None,
@@ -99,8 +115,11 @@ def report(
         raise typer.BadParameter("needed by the other options of the gate", param_hint="--baseline")
     if out is not None and not runs:
         raise typer.BadParameter("name the RUN that it is for", param_hint="--out")
+    drawn = _figure_style(style, width, font_size) if figures else None
+    if drawn is None and (style, width, font_size) != ("page", None, None):
+        raise typer.BadParameter("needed by --style, --width, --font-size", param_hint="--figures")
     if baseline is None:
-        return write(runs or [], out, None, figures=figures)
+        return write(runs or [], out, None, drawn)
     if len(runs or []) != 1:
         raise typer.BadParameter("--baseline judges exactly one run", param_hint="RUN")
     gate = Gate(
@@ -111,7 +130,18 @@ def report(
         update=update_baseline,
         as_json=as_json,
     )
-    return write(runs or [], out, gate, figures=figures)
+    return write(runs or [], out, gate, drawn)
+
+
+def _figure_style(
+    purpose: Literal["page", "paper"], width: float | None, font_size: float | None
+) -> FigureStyle:
+    from illama_eval.render.style.figure import FigureStyle
+
+    try:
+        return FigureStyle(purpose, width, font_size)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--style, --width, --font-size") from None
 
 
 @app.command(name="list")

@@ -16,6 +16,7 @@ from illama_eval.render import write_report
 from illama_eval.render.gate.github_summary import append_summary
 from illama_eval.render.gate.junit import write_junit
 from illama_eval.render.gate.words import to_json
+from illama_eval.render.style.figure import FigureStyle
 from illama_eval.render.terminal.gate import show_verdicts
 from illama_eval.results import files_of
 
@@ -37,11 +38,11 @@ class Gate:
 
 
 def report(
-    runs: Sequence[Path], out: Path | None, gate: Gate | None, *, figures: bool = False
+    runs: Sequence[Path], out: Path | None, gate: Gate | None, figures: FigureStyle | None = None
 ) -> int:
     """Write the reports of runs, judge the run of a gate, and return the exit code.
 
-    `figures` asks for the figures as files, beside those in the page.
+    `figures` is how the figures are drawn as files, beside those in the page; None: not at all.
     Without runs every run directory below reports/ gets its own; if there is none, the demo is
     measured first.
 

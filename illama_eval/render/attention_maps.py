@@ -110,6 +110,22 @@ def rank_method(run: Run, found: Sequence[Maps]) -> str:
     )
 
 
+def range_of_ranks(maps: Maps) -> str:
+    """Return the lowest and the highest rank of a map and where they are, as a sentence."""
+    known = np.isfinite(maps.ranks)
+    if not known.any():
+        return f"{maps.look.label}: no rank is defined."
+    places = [
+        np.unravel_index(pick(np.where(known, maps.ranks, fill)), maps.ranks.shape)
+        for pick, fill in ((np.argmin, np.inf), (np.argmax, -np.inf))
+    ]
+    low, high = (
+        f"{show_rank(maps.ranks[place])} in layer {place[0] + 1}, head {place[1] + 1}"
+        for place in places
+    )
+    return f"{maps.look.label}, {map_label(maps.kind)}: from {low}, to {high}."
+
+
 def show_rank(rank: float) -> str:
     """Return a rank or the median of ranks: `129`, `128.5`, or a dash."""
     return f"{rank:.4g}" if np.isfinite(rank) else MISSING

@@ -25,6 +25,7 @@ SYMBOLS: Mapping[str, str] = {
     "^": "\N{BLACK UP-POINTING TRIANGLE}",
     "s": "\N{BLACK SQUARE}",
     "P": "\N{HEAVY GREEK CROSS}",
+    "X": "\N{HEAVY MULTIPLICATION X}",
 }
 """The figures' markers as characters."""
 _LONGEST_NAME = 120
@@ -111,6 +112,12 @@ class ReportModels:
         """Return the model whose number is clearly better than every other's, or None."""
         names = [model.name for model in self.models]
         return find_best(names, lambda first, second: self.change(first, second, study, metric))
+
+    def changes_from_first(self, study: str, metric: str) -> dict[str, Change]:
+        """Return the change of a number from the first model to each other one, where known."""
+        first, *others = self
+        found = {other.name: self.change(first.name, other.name, study, metric) for other in others}
+        return {name: change for name, change in found.items() if change is not None}
 
 
 def load_models(directories: Sequence[Path]) -> ReportModels:

@@ -11,7 +11,7 @@ from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figures
 from illama_eval.render.figures.forest import draw_forest
-from illama_eval.render.figures.segmentation import read_segments
+from illama_eval.render.figures.segmentation import Segments, read_segments
 from illama_eval.render.figures.series import draw_series
 from illama_eval.render.models import ReportModels, load_models
 from illama_eval.render.page.build import document_of
@@ -20,6 +20,7 @@ from illama_eval.render.page.html import LARGEST, render_page
 from illama_eval.render.page.markdown import report_markdown
 from illama_eval.render.page.sections import MOST_ROWS
 from illama_eval.render.samples import Samples, read_samples
+from illama_eval.render.style.figure import PAGE, FigureStyle, drawing_style
 from illama_eval.render.tables.csv import write_tables
 from illama_eval.render.tables.quantization import write_quantization
 from illama_eval.render.tables.text import TableGroup, to_latex, to_markdown
@@ -42,7 +43,7 @@ def render_directory(directory: Path) -> list[Path]:
         ResultError: there is no readable run.json, another file is damaged, or the report cannot
             be written.
     """
-    return write_report([directory], figures=True)
+    return write_report([directory], figures=PAGE)
 
 
 def write_report(
@@ -50,13 +51,13 @@ def write_report(
     out: Path | None = None,
     result: GateResult | None = None,
     *,
-    figures: bool = False,
+    figures: FigureStyle | None = None,
 ) -> list[Path]:
     """Write report.html, report.md and tables/ of one run, or of several side by side.
 
     The default `out` is the directory of one run; several have one in reports/ that is named after
-    their models. `result` is that of a gate on a single run; `figures` asks for the figures as
-    files, too. Return the paths.
+    their models. `result` is that of a gate on a single run; `figures` is how the figures are drawn
+    as files, too. Return the paths.
 
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
@@ -65,18 +66,36 @@ def write_report(
     alone = directories[0] if len(directories) == 1 else None
     target = out or alone or _comparison_out(models)
     segments = read_segments(alone) if alone else None
+    samples = _samples(models)
     try:
-        drawings = [*draw_series(models), *draw_forest(models)]
-        if figures:
-            drawings += draw_all(models.run, read_samples(alone) if alone else None, segments)
-        else:
-            drawings += draw_embedded(models.run, segments)
-        drawn = write_figures(drawings, target / "figures") if figures else []
+        drawings = _draw(models, samples, segments, PAGE, every=figures == PAGE)
+        drawn = []
+        if figures is not None:
+            same = figures == PAGE
+            files = drawings if same else _draw(models, samples, segments, figures, every=True)
+            drawn = write_figures(files, target / "figures", figures)
         tables = write_tables(models.run, target / "tables")
         tables += write_quantization(alone, models.run, target / "tables") if alone else []
-        return [*drawn, *tables, *_write_page(models, drawings, target, result)]
+        return [*drawn, *tables, *_write_page(models, drawings, samples, target, result)]
     except OSError as problem:
         raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
+
+
+def _draw(
+    models: ReportModels,
+    samples: Mapping[str, Samples],
+    segments: Segments | None,
+    style: FigureStyle,
+    *,
+    every: bool,
+) -> list[Drawing]:
+    """Return every figure, or those of a page alone; those of several models lead."""
+    changes = models.changes_from_first("accuracy", "top1")
+    with drawing_style(style):
+        led = [*draw_series(models), *draw_forest(models)]
+        if every:
+            return led + draw_all(models.run, samples, segments, changes)
+        return led + draw_embedded(models.run, segments, changes)
 
 
 def _comparison_out(models: ReportModels) -> Path:
@@ -89,10 +108,13 @@ def _comparison_out(models: ReportModels) -> Path:
 
 
 def _write_page(
-    models: ReportModels, drawings: Sequence[Drawing], target: Path, result: GateResult | None
+    models: ReportModels,
+    drawings: Sequence[Drawing],
+    stored: Mapping[str, Samples],
+    target: Path,
+    result: GateResult | None,
 ) -> list[Path]:
     """Write the page in both forms, and the headline of several models as a table."""
-    stored = _samples(models)
     for document in _smaller_versions(models, drawings, stored, result):
         page = render_page(document)
         if len(page.encode("utf-8")) <= LARGEST:

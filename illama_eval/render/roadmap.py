@@ -13,10 +13,11 @@ from rich.console import Console, JustifyMethod
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import compare_runs
 from illama_eval.compare.subject_run import read_subject_runs
-from illama_eval.render.figures.canvas import drawing_style, save
+from illama_eval.render.figures.canvas import save
 from illama_eval.render.figures.roadmap import draw_roadmap
 from illama_eval.render.format.numbers import MISSING, show_number
 from illama_eval.render.roadmap_runs import QUANTITIES, RoadmapRuns, read_runs
+from illama_eval.render.style.figure import drawing_style
 from illama_eval.render.tables.text import pipe_table
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import ResultError

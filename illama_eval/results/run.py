@@ -12,7 +12,7 @@ from html import escape
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from msgspec import MsgspecError, Struct, ValidationError
@@ -145,17 +145,28 @@ class Run:
         whole = [key for key in keys if key not in words]
         return table.astype(dict.fromkeys(whole, "Int64"))
 
-    def plot(self, name: str, *, directory: Path | str | None = None) -> Figure:
+    def plot(
+        self,
+        name: str,
+        *,
+        directory: Path | str | None = None,
+        style: Literal["page", "paper"] = "page",
+        width: float | None = None,
+        font_size: float | None = None,
+    ) -> Figure:
         """Return one of the run's figures, such as `reliability` or `rank_by_layer`.
 
         `directory` is where the run was read from: figures of sample images need its files.
+        `width` is in inches, `font_size` in points; their defaults are those of the style.
 
         Raises:
             KeyError: the run has no such figure; the message lists those it has.
+            ValueError: the style, the width or the font size is none that can be drawn.
         """
         # By name, as pandas finds its plotting: reading a run must not know of drawing.
         draw = import_module("illama_eval.render.figures.draw")
-        figure: Figure = draw.figure_named(self, name, directory and Path(directory))
+        chosen = draw.FigureStyle(style, width, font_size)
+        figure: Figure = draw.figure_named(self, name, directory and Path(directory), chosen)
         return figure
 
     def to_json(self) -> str:

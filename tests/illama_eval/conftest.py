@@ -56,7 +56,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave figures out of page and directory, where a test looks at tables and words alone."""
-    monkeypatch.setattr("illama_eval.render.report.draw_all", lambda *_: [])
+    for draw in ("draw_all", "draw_embedded"):
+        monkeypatch.setattr(f"illama_eval.render.report.{draw}", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Figure of the class token's attention in sample images, layer by layer."""
+"""Figure of the class token's attention in sample images: each image, and its maps beside it."""
 
 from __future__ import annotations
 
@@ -7,58 +7,78 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from numpy.typing import NDArray
 
-from illama_eval.render.figures.canvas import MARGIN, SMALL, WIDTH, Drawing, sheet
+from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.samples import Images, Samples
 from illama_eval.render.select import class_names
+from illama_eval.render.style.figure import SMALL, sheet_width
 from illama_eval.render.style.fonts import drawable, fit
 from illama_eval.render.style.palette import MUTED, looks_of
 from illama_eval.results import Run
 
 _MOST_LAYERS = 6
+_LEAST = 0.42
+"""Least side of a picture in inches: a narrow sheet shows fewer layers."""
+_LARGEST = 0.85
 _PIXELS = 112
 """Most pixels along the side of a picture on the sheet."""
 _NAMES = 1.12
 """Inches for the names beside each row."""
 _GAP = 0.06
 """Space between pictures, in sides of a picture."""
-_MAP_SHARE = 0.7
-"""Share of the map in a picture's colour; the rest is the image in grey."""
+_ABOVE, _BELOW = 0.3, 0.5
+"""Inches above the pictures, and below them for the scale."""
 
 
-def draw_samples(run: Run, samples: Samples) -> Iterator[Drawing]:
-    """Yield the sheet: a row per image, its maps from the first layer to the last."""
+def draw_samples(run: Run, samples: Samples, subject: str | None = None) -> Iterator[Drawing]:
+    """Yield the sheet: a row per image, its maps from the first layer to the last.
+
+    `subject` is whose maps they are; by default the first one's.
+    """
     looks = looks_of(run)
+    number = next((place for place, (name, _) in enumerate(looks) if name == subject), 0)
     if not len(samples.ids) or not looks:
         return
-    layers = _choose(samples.attention.shape[1])
+    room = int((sheet_width() - _NAMES - MARGIN) / (_LEAST * (1 + _GAP))) - 1
+    layers = _choose(samples.attention.shape[1], min(_MOST_LAYERS, room))
     columns, rows = 1 + len(layers), len(samples.ids)
-    side = min(1.0, (WIDTH - _NAMES - MARGIN) / (columns * (1 + _GAP)))
-    drawing = sheet(
-        "attention_samples",
-        title="Where the class token looks",
-        caption=f"{looks[0][1].label}: {attention_finding(samples)} Each map is the class token's "
-        "attention to the image tokens, mean over the heads, from dark (none) to yellow (that "
-        "map's own maximum), over the image in grey.",
-        height=rows * side * (1 + _GAP) + 0.35,
-        width=max(_NAMES + columns * side * (1 + _GAP) + MARGIN, 4.6),
-    )
+    side = min(_LARGEST, (sheet_width() - _NAMES - MARGIN) / (columns * (1 + _GAP)))
     across, down = columns * side * (1 + _GAP), rows * side * (1 + _GAP)
-    axes = drawing.axes(_NAMES, 0.3, across, down)
+    drawing = sheet(
+        f"attention_samples{f'-{number + 1}' if number else ''}",
+        title="Where the class token looks",
+        caption=f"{looks[number][1].label}: {attention_finding(samples)} Beside each image the "
+        "class token's attention to the image tokens, mean over the heads, patch by patch. Every "
+        "map has its own scale.",
+        height=_ABOVE + down + _BELOW,
+    )
+    axes = drawing.axes(_NAMES, _ABOVE, across, down)
     axes.imshow(
         _compose(samples, layers), interpolation="none", aspect="auto", extent=(0, columns, rows, 0)
     )
     axes.axis("off")
     for column, name in enumerate(["image", *(f"layer {layer + 1}" for layer in layers)]):
-        axes.text(column, -0.05, name, size=SMALL, color=MUTED)
+        axes.text(column, -0.05, fit(name, SMALL, side), size="small", color=MUTED)
     _name_rows(axes, run, samples, side)
+    _draw_scale(drawing.axes(_NAMES, _ABOVE + down + 0.05, min(2.0, across), 0.1))
     yield drawing
 
 
-def _choose(layers: int) -> list[int]:
-    """Return at most six layers, from 0, spread from the first to the last."""
-    return sorted({round(place) for place in np.linspace(0, layers - 1, min(layers, _MOST_LAYERS))})
+def _draw_scale(axes: Axes) -> None:
+    bar = axes.figure.colorbar(
+        ScalarMappable(cmap=colormaps["cividis"]), cax=axes, orientation="horizontal"
+    )
+    bar.set_ticks([0, 1], labels=["0", "the map's maximum"])
+    bar.outline.set_linewidth(0.5)
+    axes.get_xticklabels()[0].set_ha("left")
+    axes.get_xticklabels()[1].set_ha("right")
+
+
+def _choose(layers: int, most: int) -> list[int]:
+    """Return at most so many layers, from 0, spread from the first to the last."""
+    return sorted({round(place) for place in np.linspace(0, layers - 1, max(1, min(layers, most)))})
 
 
 def _compose(samples: Samples, layers: Sequence[int]) -> Images:
@@ -68,28 +88,19 @@ def _compose(samples: Samples, layers: Sequence[int]) -> Images:
     gap = max(1, round(side * _GAP))
     rows = []
     for image, maps in zip(samples.images, samples.attention, strict=True):
-        picture = _resize(image / 255, side)
-        pictures = [picture, *(_overlay(picture, maps[layer]) for layer in layers)]
-        rows.append(
-            np.concatenate(
-                [
-                    np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=1.0)
-                    for one in pictures
-                ],
-                axis=1,
-            )
-        )
+        pictures = [_resize(image / 255, side), *(_colour(maps[layer], side) for layer in layers)]
+        padded = [
+            np.pad(one, ((0, gap), (0, gap), (0, 0)), constant_values=1.0) for one in pictures
+        ]
+        rows.append(np.concatenate(padded, axis=1))
     sheet_of_pictures: Images = np.rint(255 * np.concatenate(rows)).astype(np.uint8)
     return sheet_of_pictures
 
 
-def _overlay(picture: NDArray[np.float64], map_: Images) -> NDArray[np.float64]:
-    """Return the map in cividis, patch by patch, over the picture in grey."""
-    grey = picture.mean(-1, keepdims=True)
-    grey = (grey - grey.min()) / max(float(np.ptp(grey)), 1 / 255)
-    block = len(picture) // len(map_)
-    colour = colormaps["cividis"](map_.repeat(block, 0).repeat(block, 1))[..., :3]
-    return np.asarray(_MAP_SHARE * colour + (1 - _MAP_SHARE) * grey)
+def _colour(map_: Images, side: int) -> NDArray[np.float64]:
+    """Return the map in cividis, patch by patch, [row, column, 3]."""
+    block = side // len(map_)
+    return np.asarray(colormaps["cividis"](map_.repeat(block, 0).repeat(block, 1))[..., :3])
 
 
 def _resize(picture: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -111,7 +122,7 @@ def _name_rows(axes: Axes, run: Run, samples: Samples, side: float) -> None:
         lines = [drawable(sample_id), *class_lines(samples, names, row)]
         left = -(_NAMES - MARGIN) / (side * (1 + _GAP))
         lines = [fit(line, SMALL, _NAMES - 1.7 * MARGIN) for line in lines]
-        axes.text(left, row + 0.47, "\n".join(lines), size=SMALL, va="center", linespacing=1.35)
+        axes.text(left, row + 0.47, "\n".join(lines), size="small", va="center", linespacing=1.35)
 
 
 def class_lines(samples: Samples, names: Sequence[str], row: int) -> list[str]:

@@ -8,19 +8,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from illama_eval.render.figures.canvas import MARGIN, NORMAL, SMALL, Drawing, sheet
+from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
+from illama_eval.render.figures.labels import add_legend, legend_height
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
+from illama_eval.render.style.figure import NORMAL, sheet_width
 from illama_eval.render.style.fonts import fit
 from illama_eval.render.style.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
 from illama_eval.results import Run
 
 _COLUMNS = 2
-_SIDES = {1: 3.9, 2: 2.5}
-"""Side of a square in inches, by the number of columns."""
+_SIDE, _LEAST = 3.6, 3.0
+"""Largest side of a square, and least width of one with its labels, in inches."""
+_AROUND = 0.85
+"""Inches beside a square and its neighbour."""
+_FEW = 10
+"""Images below which a bin is faded: its accuracy says little."""
+_FADED = 0.3
+"""Opacity of such a bin."""
 _COUNTS = 0.27
 """Height of the counts, in sides of the square above them."""
 _LOG_FROM = 100
@@ -67,18 +77,21 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
     shown = [one for one in found if one.before]
     if not shown:
         return
-    columns = min(_COLUMNS, len(shown))
-    side = _SIDES[columns]
-    across, down = side + 0.85, side * (1 + _COUNTS) + 0.91
+    columns, rows = grid_of(len(shown), _LEAST, _COLUMNS)
+    side = min(_SIDE, (sheet_width() - 0.3) / columns - _AROUND)
+    across, down = side + _AROUND, side * (1 + _COUNTS) + 0.91
+    keys = _legend(shown)
+    width = columns * across + 0.3
+    above = legend_height(list(keys), width)
     drawing = sheet(
         "calibration_reliability",
         title="Reliability of confidence",
         caption=" ".join(_finding(run, one) for one in shown) + _method(run),
-        height=down * math.ceil(len(shown) / columns) + MARGIN,
-        width=across * columns + 0.3,
+        height=above + down * rows + MARGIN,
+        width=width,
     )
-    for place, one in enumerate(shown):
-        x, y = 0.65 + across * (place % columns), 0.3 + down * (place // columns)
+    for one, (row, column) in zip(shown, places_of(len(shown), columns), strict=True):
+        x, y = 0.65 + across * column, above + 0.3 + down * row
         diagram = drawing.axes(x, y, side, side)
         counts = drawing.axes(x, y + side + 0.16, side, side * _COUNTS)
         _draw_diagram(diagram, one)
@@ -86,7 +99,26 @@ def draw_reliability(run: Run) -> Iterator[Drawing]:
         _scale_counts(counts, [each.images for other in shown for each in other.all])
         if len(shown) > 1:
             diagram.set_title(fit(one.look.label, NORMAL, side + 0.4), color=one.look.colour)
+    add_legend(drawing, list(keys.values()), list(keys))
     yield drawing
+
+
+def _legend(shown: Sequence[Reliability]) -> dict[str, Artist]:
+    """Return what the marks mean, and how they look: a lone subject's in its own colour."""
+    look = shown[0].look
+    colour = look.colour if len(shown) == 1 else MUTED
+    mark = {"color": colour, "marker": look.marker, "linestyle": "none"}
+    keys: dict[str, Artist] = {
+        "bin": Line2D([], [], markersize=6, **mark),
+        "95 % interval": Line2D([], [], color=colour, linewidth=3.2, alpha=0.3),
+        "perfect": Line2D([], [], color=AXIS, linewidth=0.9, dashes=(4, 3)),
+    }
+    if any(one.after for one in shown):
+        name = "after temperature scaling"
+        keys[name] = Line2D([], [], markersize=6, markerfacecolor=PAPER, **mark)
+    if any(each.images < _FEW for one in shown for each in one.all):
+        keys[f"fewer than {_FEW} images"] = Line2D([], [], markersize=6, alpha=_FADED, **mark)
+    return keys
 
 
 def reliability_of(run: Run, subject: str, look: Identity) -> Reliability:
@@ -143,7 +175,7 @@ def _draw_diagram(axes: Axes, shown: Reliability) -> None:
     axes.plot([0, 100], [0, 100], color=AXIS, linewidth=0.9, dashes=(4, 3))
     axes.grid(visible=False)
     before, colour = shown.before, shown.look.colour
-    confidence = [one.confidence for one in before]
+    confidence, faded = [one.confidence for one in before], _opacities(before)
     _mark(axes, shown, shown.after, facecolor=PAPER, edgecolor=colour, linewidth=1.0, zorder=3)
     axes.vlines(
         confidence,
@@ -151,7 +183,7 @@ def _draw_diagram(axes: Axes, shown: Reliability) -> None:
         [one.high for one in before],
         color=colour,
         linewidth=3.2,
-        alpha=0.3,
+        alpha=[0.3 * each for each in faded],
         capstyle="round",
     )
     axes.vlines(
@@ -160,14 +192,19 @@ def _draw_diagram(axes: Axes, shown: Reliability) -> None:
         [one.accuracy for one in before],
         color=colour,
         linewidth=0.8,
+        alpha=faded,
         zorder=4,
     )
     _mark(axes, shown, before, facecolor=colour, edgecolor=PAPER, linewidth=0.5, zorder=5)
-    axes.text(3, 97, "under-confident", size=SMALL, color=MUTED, va="top")
-    axes.text(97, 3, "over-confident", size=SMALL, color=MUTED, ha="right")
+    axes.text(3, 97, "under-confident", size="small", color=MUTED, va="top")
+    axes.text(97, 3, "over-confident", size="small", color=MUTED, ha="right")
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
     axes.tick_params(labelbottom=False)
     axes.set_ylabel("accuracy in the bin (%)")
+
+
+def _opacities(bins: Sequence[Bin]) -> list[float]:
+    return [_FADED if one.images < _FEW else 1.0 for one in bins]
 
 
 def _mark(axes: Axes, shown: Reliability, bins: Sequence[Bin], **style: Any) -> None:
@@ -178,6 +215,7 @@ def _mark(axes: Axes, shown: Reliability, bins: Sequence[Bin], **style: Any) -> 
         [one.accuracy for one in bins],
         s=[12 + 60 * math.sqrt(one.images / most) for one in bins],
         marker=shown.look.marker,
+        alpha=_opacities(bins),
         clip_on=False,
         **style,
     )
@@ -206,7 +244,7 @@ def _draw_counts(axes: Axes, shown: Reliability, width: float) -> None:
         axes.legend(
             loc="upper left" if low else "upper right",
             frameon=False,
-            fontsize=SMALL,
+            fontsize="small",
             handlelength=1.8,
             borderaxespad=0.1,
             labelspacing=0.25,
@@ -258,7 +296,8 @@ def _method(run: Run) -> str:
     bins = int(parameter(run, _STUDY, "bins", 15))
     scaled = any(row.at.get("scaled") for row in run.rows if row.study == _STUDY)
     return (
-        f" {bins} bins of equal width, (lo, hi]; empty ones are absent. Pale bars: 95 % Wilson "
-        "interval; thin lines: the gap to the diagonal; area: root of the count."
+        f" {bins} bins of equal width, (lo, hi]; empty ones are absent, those of fewer than "
+        f"{_FEW} images faded. Pale bars: 95 % Wilson interval; thin lines: the gap to the "
+        "diagonal; area: root of the count."
         + (" Hollow marks and stepped lines: after temperature scaling." if scaled else "")
     )

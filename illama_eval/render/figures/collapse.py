@@ -10,26 +10,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from illama_eval.render.figures.canvas import (
-    BAND,
-    LINE,
-    SMALL,
-    WIDTH,
-    Drawing,
-    add_legend,
-    label_layers,
-    legend_height,
-    sheet,
+from illama_eval.render.figures.canvas import BAND, Drawing, grid_of, places_of, sheet
+from illama_eval.render.figures.labels import add_legend, drawn_once, label_layers, legend_height
+from illama_eval.render.select import (
+    Array,
+    head_grid,
+    images_of,
+    layer_values,
+    parameter,
+    range_of_heads,
 )
-from illama_eval.render.select import head_grid, images_of, layer_values, parameter, range_of_heads
-from illama_eval.render.style.fonts import POINTS, drawable
+from illama_eval.render.style.figure import LINE, SMALL
+from illama_eval.render.style.fonts import POINTS, drawable, fit
 from illama_eval.render.style.palette import AXIS, MUTED, TEXT, Identity, looks_of
 from illama_eval.results import Run
 
 _STUDY = "collapse"
-_COLUMNS = 3
-_ACROSS, _DOWN = 1.72, 1.3
-"""Size of a panel in inches."""
+_COLUMNS, _LEAST = 3, 1.9
+"""Most panels side by side, and their least width with all labels in inches."""
+_DOWN = 1.3
+"""Height of a panel in inches."""
 _FEW_TICKS = 6
 
 
@@ -133,8 +133,10 @@ def draw_collapse(run: Run) -> Iterator[Drawing]:
         return
     shown = [(name, look) for name, look in looks if _layers(run, panels, [name])]
     layers = _layers(run, panels, [name for name, _ in shown])
-    names = [look.label for _, look in shown]
-    rows, above = -(-len(panels) // _COLUMNS), legend_height(names) if len(shown) > 1 else 0.0
+    once = drawn_once((look.label, _numbers(run, panels, name)) for name, look in shown)
+    distinct, names = [shown[number] for number in once], list(once.values())
+    columns, rows = grid_of(len(panels), _LEAST, _COLUMNS)
+    above = legend_height(names) if len(shown) > 1 else 0.0
     drawing = sheet(
         "collapse_by_layer",
         title="Attention collapse by layer",
@@ -143,16 +145,26 @@ def draw_collapse(run: Run) -> Iterator[Drawing]:
         "layer or head counts.",
         height=above + rows * (_DOWN + 0.95),
     )
-    for place, panel in enumerate(panels):
-        row, column = divmod(place, _COLUMNS)
-        x, y = 0.55 + column * (WIDTH - 0.05) / _COLUMNS, above + 0.48 + row * (_DOWN + 0.95)
-        axes = drawing.axes(x, y, _ACROSS, _DOWN)
-        _draw_panel(axes, run, panel, shown)
+    across = (drawing.size[0] - 0.05) / columns
+    for panel, (row, column) in zip(panels, places_of(len(panels), columns), strict=True):
+        y = above + 0.48 + row * (_DOWN + 0.95)
+        axes = drawing.axes(0.55 + column * across, y, across - 0.6, _DOWN)
+        _draw_panel(axes, run, panel, distinct)
+        _name_panel(axes, run, panel, across - 0.6, several=len(shown) > 1)
         label_layers(axes, layers, _FEW_TICKS)
     if len(shown) > 1:
-        lines = [Line2D([], [], color=look.colour, marker=look.marker) for _, look in shown]
+        lines = [Line2D([], [], color=look.colour, marker=look.marker) for _, look in distinct]
         add_legend(drawing, lines, names)
     yield drawing
+
+
+def _numbers(run: Run, panels: Sequence[Panel], name: str) -> list[Array]:
+    """Return all that is drawn of a subject."""
+    return [
+        values(run, _STUDY, panel.metric, name)
+        for panel in panels
+        for values in (layer_values, head_grid)
+    ]
 
 
 def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, Identity]]) -> None:
@@ -180,7 +192,6 @@ def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, I
         seen = seen[np.isfinite(seen)]
         bottom, top = min([bottom, *seen]), max([top, *seen])
     axes.set(ylim=(bottom, bottom + 1.03 * (top - bottom)), ylabel=panel.label, xlabel="layer")
-    _name_panel(axes, run, panel, shown)
     if panel.limit and not _by_design(run, panel):
         limit = scale * parameter(run, _STUDY, panel.limit, panel.default)
         axes.axhline(limit, color=AXIS, linewidth=0.8, zorder=1)
@@ -194,13 +205,14 @@ def _by_design(run: Run, panel: Panel) -> bool:
     return any(word.endswith("by design") for word in words)
 
 
-def _name_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, Identity]]) -> None:
+def _name_panel(axes: Axes, run: Run, panel: Panel, across: float, *, several: bool) -> None:
     """Write the panel's title and, for a lone subject, its verdict below."""
     words = [v.verdict for v in run.verdicts if (v.study, v.name) == (_STUDY, panel.verdict)]
-    lines = [(panel.title, TEXT), *((drawable(word, 32), MUTED) for word in words[:1])]
-    for place, (line, colour) in enumerate(lines[:1] if len(shown) > 1 else lines):
+    lines = [(panel.title, TEXT), *((drawable(word), MUTED) for word in words[:1])]
+    for place, (line, colour) in enumerate(lines[:1] if several else lines):
         height = 1.22 - place * SMALL * LINE / POINTS / _DOWN
-        axes.text(0, height, line, color=colour, size=SMALL, transform=axes.transAxes)
+        shown = fit(line, SMALL, across)
+        axes.text(0, height, shown, color=colour, size="small", transform=axes.transAxes)
 
 
 def _layers(run: Run, panels: Sequence[Panel], subjects: Sequence[str]) -> int:

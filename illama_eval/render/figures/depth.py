@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from illama_eval.render.figures.canvas import (
-    BAND,
-    SMALL,
-    WIDTH,
-    Drawing,
-    add_legend,
-    label_layers,
-    legend_height,
-    sheet,
-)
+from illama_eval.render.figures.canvas import BAND, Drawing, grid_of, places_of, sheet
+from illama_eval.render.figures.labels import add_legend, drawn_once, label_layers, legend_height
 from illama_eval.render.select import Array, rows_at
 from illama_eval.render.style.palette import TEXT
 from illama_eval.results import Row, Run
 
 _DOWN = 1.75
 """Height of a panel in inches."""
+_LEAST = 2.2
+"""Least width of a panel with its labels in inches."""
 _FEW_TICKS = 8
 
 
@@ -82,20 +76,38 @@ def line_of(
 def draw_depth(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Drawing:
     """Return panels side by side; lines of the same name look alike and are in the legend once."""
     named = {line.name: line for panel in panels for line in panel.lines}
-    above = legend_height(list(named)) if len(named) > 1 else 0.0
-    drawing = sheet(name, title=title, caption=caption, height=above + _DOWN + 0.85)
-    across = (WIDTH - 0.1) / len(panels)
-    for place, panel in enumerate(panels):
-        box = (0.6 + place * across, above + 0.38, across - 0.75, _DOWN)
-        _draw_panel(drawing.axes(*box), panel)
+    once = drawn_once((each, _numbers(panels, each)) for each in named)
+    shown = [list(named.values())[number] for number in once]
+    labels = list(once.values())
+    above = legend_height(labels) if len(named) > 1 else 0.0
+    columns, rows = grid_of(len(panels), _LEAST, len(panels))
+    drawing = sheet(name, title=title, caption=caption, height=above + rows * (_DOWN + 0.85))
+    across = (drawing.size[0] - 0.1) / columns
+    for panel, (row, column) in zip(panels, places_of(len(panels), columns), strict=True):
+        y = above + 0.38 + row * (_DOWN + 0.85)
+        axes = drawing.axes(0.6 + column * across, y, across - 0.75, _DOWN)
+        _draw_panel(axes, panel, {line.name for line in shown})
     if len(named) > 1:
-        handles = [Line2D([], [], color=line.colour, marker=line.marker) for line in named.values()]
-        add_legend(drawing, handles, list(named))
+        handles = [Line2D([], [], color=line.colour, marker=line.marker) for line in shown]
+        add_legend(drawing, handles, labels)
     return drawing
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _numbers(panels: Sequence[Panel], name: str) -> list[Array]:
+    """Return all that is drawn under one name, panel by panel."""
+    lines = [[line for line in panel.lines if line.name == name] for panel in panels]
+    return [
+        each
+        for found in lines
+        for each in ([found[0].values, found[0].low, found[0].high] if found else [np.array([])])
+    ]
+
+
+def _draw_panel(axes: Axes, panel: Panel, names: Collection[str]) -> None:
+    """Draw the lines of these names."""
     for line in panel.lines:
+        if line.name not in names:
+            continue
         places = np.arange(1, len(line.values) + 1)
         axes.plot(
             places,
@@ -113,7 +125,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set(xlabel=panel.along, ylabel=panel.label)
     if panel.floor is not None:
         axes.set_ylim(bottom=panel.floor)
-    axes.text(0, 1.07, panel.title, color=TEXT, size=SMALL, transform=axes.transAxes)
+    axes.text(0, 1.07, panel.title, color=TEXT, size="small", transform=axes.transAxes)
 
 
 def _column(rows: Sequence[Row], end: str, along: str) -> Array:

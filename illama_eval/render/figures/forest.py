@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from illama_eval.render.figures.canvas import (
-    MARGIN,
-    SMALL,
-    WIDTH,
-    Drawing,
-    drawing_style,
-    label_width,
-    sheet,
-)
+from illama_eval.render.figures.canvas import MARGIN, Drawing, places_of, sheet
+from illama_eval.render.figures.labels import label_width
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.models import ReportModels
+from illama_eval.render.style.figure import sheet_width
 from illama_eval.render.style.fonts import drawable
 from illama_eval.render.style.palette import MUTED, RUNS, TEXT
 from illama_eval.results import Row
@@ -36,7 +30,8 @@ METRICS = (
     ("accuracy", "nll"),
 )
 """(study, metric) of the panels: the first that were measured."""
-_PANELS = 4
+_PANELS, _LEAST = 4, 1.2
+"""Most panels, and their least width in inches."""
 _ROW = 0.24
 """Inches per model."""
 _GAP, _ABOVE, _BELOW = 0.22, 0.3, 0.3
@@ -60,27 +55,30 @@ def draw_forest(models: ReportModels) -> Iterator[Drawing]:
     shown = [(key, marks) for key, marks in panels if len(marks) > 1][:_PANELS]
     if len(models) < FEWEST or not shown or models.run.header.get("variable"):
         return
-    with drawing_style():
-        yield _draw(models, shown)
+    yield _draw(models, shown)
 
 
 def _draw(models: ReportModels, shown: Sequence[tuple[tuple[str, str], Sequence[Mark]]]) -> Drawing:
-    height = _ROW * len(models)
+    names = [drawable(model.label, _LONGEST) for model in models]
+    left = MARGIN + label_width(names)
+    room = sheet_width() - left - MARGIN + _GAP
+    columns = min(len(shown), max(1, int(room / _LEAST)))
+    down, height = _ROW * len(models) + _ABOVE + _BELOW, _ROW * len(models)
     paired = any(mark.clear for _, marks in shown for mark in marks)
     drawing = sheet(
         "forest",
         title=f"{len(models)} models side by side",
         caption=_caption(models, paired=paired),
-        height=_ABOVE + height + _BELOW + 0.1,
+        height=-(-len(shown) // columns) * down + 0.1,
     )
-    names = [drawable(model.label, _LONGEST) for model in models]
-    left = MARGIN + label_width(names, SMALL)
-    width = (WIDTH - left - MARGIN - _GAP * (len(shown) - 1)) / len(shown)
-    for number, ((_, metric), marks) in enumerate(shown):
-        axes = drawing.axes(left + number * (width + _GAP), _ABOVE, width, height)
+    across = room / columns
+    for ((_, metric), marks), (row, column) in zip(
+        shown, places_of(len(shown), columns), strict=True
+    ):
+        axes = drawing.axes(left + column * across, _ABOVE + row * down, across - _GAP, height)
         _panel(axes, metric, marks, len(models))
-        if not number:
-            axes.set_yticks(range(len(names)), names, color=TEXT, size=SMALL)
+        if not column:
+            axes.set_yticks(range(len(names)), names, color=TEXT, size="small")
     return drawing
 
 
@@ -118,7 +116,7 @@ def _panel(axes: Axes, metric: str, marks: Sequence[Mark], models: int) -> None:
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(3))
     unit = " (%)" if scale != 1 else ""
-    axes.set_title(metric_label(metric) + unit, size=SMALL, color=TEXT)
+    axes.set_title(metric_label(metric) + unit, size="small", color=TEXT)
 
 
 def _caption(models: ReportModels, *, paired: bool) -> str:

@@ -6,16 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from illama_eval.render.figures.canvas import (
-    BAND,
-    MARGIN,
-    WIDTH,
-    Drawing,
-    label_ends,
-    label_width,
-    sheet,
-)
+from illama_eval.render.figures.canvas import BAND, Drawing
 from illama_eval.render.figures.depth import Line, Panel, draw_depth, line_of
+from illama_eval.render.figures.labels import NamedLine, drawn_once, name_lines, sheet_of_lines
 from illama_eval.render.select import images_of
 from illama_eval.render.style.palette import RUNS, looks_of
 from illama_eval.results import Run
@@ -83,15 +76,16 @@ def draw_anytime(run: Run) -> Iterator[Drawing]:
     if not shown:
         return
     paired = " of each subject alone; on equal images the paired difference of two is surer"
-    drawing = sheet(
+    once = drawn_once((look.label, [np.array(points)]) for look, points in shown)
+    shown, names = [shown[number] for number in once], list(once.values())
+    drawing, axes = sheet_of_lines(
         "anytime_top1",
-        title="Top-1 accuracy after part of the image",
-        caption=f"On {images_of(run, 'anytime')}. The model is given the first patches in raster "
+        "Top-1 accuracy after part of the image",
+        f"On {images_of(run, 'anytime')}. The model is given the first patches in raster "
         f"order alone. Bands: 95 % intervals{paired if len(shown) > 1 else ''}.",
-        height=_DOWN + 0.75,
+        names,
+        _DOWN,
     )
-    names = label_width(look.label for look, _ in shown)
-    axes = drawing.axes(0.6, MARGIN, WIDTH - 0.75 - names, _DOWN)
     for look, points in shown:
         share, value, low, high = 100 * np.array(points).T
         axes.plot(share, value, color=look.colour, marker=look.marker, markersize=4.5, zorder=3)
@@ -99,8 +93,11 @@ def draw_anytime(run: Run) -> Iterator[Drawing]:
     ticks = sorted({100 * point[0] for _, points in shown for point in points})
     axes.set(ylim=(0, axes.get_ylim()[1]), xticks=ticks)
     axes.set(xlabel="patches given (%)", ylabel="top-1 accuracy (%)")
-    ends = [(100 * points[-1][1], look.label, look.colour) for look, points in shown]
-    label_ends(axes, ends, _DOWN)
+    ends = [
+        NamedLine(y=100 * points[-1][1], name=name, colour=look.colour, marker=look.marker)
+        for (look, points), name in zip(shown, names, strict=True)
+    ]
+    name_lines(drawing, axes, ends)
     yield drawing
 
 

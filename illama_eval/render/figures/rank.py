@@ -1,4 +1,4 @@
-"""Figures of the rank of attention maps: by layer, by head, and their singular values."""
+"""Figures of the rank of attention maps: by layer, and their singular values."""
 
 from __future__ import annotations
 
@@ -6,58 +6,37 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.lines import Line2D
 
 from illama_eval.render.attention_maps import (
     DASHES,
     Maps,
     drawn_together,
-    maps_of,
     rank_method,
     show_rank,
     threshold_of,
 )
-from illama_eval.render.figures.canvas import (
-    BAND,
-    MARGIN,
-    SMALL,
-    WIDTH,
-    Drawing,
+from illama_eval.render.figures.canvas import BAND, Drawing, grid_of, places_of, sheet
+from illama_eval.render.figures.labels import (
+    NamedLine,
     add_legend,
-    label_ends,
+    drawn_once,
     label_layers,
-    label_width,
     legend_height,
-    sheet,
+    name_lines,
+    sheet_of_lines,
 )
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.select import Array, range_of_heads
-from illama_eval.render.style.palette import AXIS, ON_SEQUENTIAL, PAPER, SEQUENTIAL
+from illama_eval.render.style.palette import AXIS, PAPER
 from illama_eval.results import Run
 
 _DEPTH = 2.6
 """Rank by layer: least height of the axes in inches."""
 _LABEL = 0.16
 """Rank by layer: height of a label at a line's end in inches."""
-
-_INNER = 5.9
-"""Rank by head: inches of a sheet's width that cells may take."""
-_LINE = 0.19
-"""Rank by head: height of a cell in inches."""
-_CELL, _SMALLEST_CELL = 0.3, 0.26
-"""Rank by head: width of a cell with a number, and the least one, in inches."""
-_NARROWEST, _NARROWEST_SHEET = 1.3, 4.6
-"""Rank by head: least width of a panel, for its title, and of a sheet, in inches."""
-
-_PANEL = 1.95
-"""Singular values: side of a panel in inches."""
-_NARROWEST_SPECTRA = 4.9
-"""Singular values: least width of a sheet in inches."""
-_FEW = 3
-"""Singular values: lines whose names fit on the narrowest sheet."""
+_PANEL, _LEAST_PANEL = 1.95, 1.65
+"""Singular values: side of a panel in inches, and the least one with its surroundings."""
 _MOST_RANKS = 6
 """Singular values: lines up to which each panel lists the ranks."""
 
@@ -67,24 +46,38 @@ def draw_rank_by_layer(run: Run) -> Iterator[Drawing]:
     found = [maps for maps in drawn_together(run) if maps.ranks.size]
     if not found:
         return
-    high = max(_DEPTH, _LABEL * len(found))
-    drawing = sheet(
+    once = drawn_once((_name(maps, found), [maps.ranks]) for maps in found)
+    shown, names = [found[number] for number in once], list(once.values())
+    drawing, axes = sheet_of_lines(
         "rank_by_layer",
-        title="Rank of the attention maps by layer",
-        caption=f"{_depth_finding(found)} {rank_method(run, found)} Lines: median of the heads; "
+        "Rank of the attention maps by layer",
+        f"{_depth_finding(found)} {rank_method(run, found)} Lines: median of the heads; "
         "bands: lowest to highest head of the used map.",
-        height=high + 0.6,
+        names,
+        max(_DEPTH, _LABEL * len(shown)),
     )
-    names = label_width(_end_label(maps, found) for maps in found)
-    axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, high)
-    tokens = max(maps.tokens for maps in found)
-    axes.set(ylim=(0, tokens), ylabel=f"rank (of {tokens})", xlabel="layer")
-    for maps in found:
+    for maps in shown:
         _draw_depth(axes, maps)
+    tokens = max(maps.tokens for maps in found)
+    axes.set(ylim=(0, 1.05 * _highest(shown)), ylabel=f"rank (of {tokens})", xlabel="layer")
     label_layers(axes, max(len(maps.ranks) for maps in found))
-    ends = [(_last(maps.median), _end_label(maps, found), maps.look.colour) for maps in found]
-    label_ends(axes, ends, high)
+    lines = [
+        _named(maps, _last(maps.median), name) for maps, name in zip(shown, names, strict=True)
+    ]
+    name_lines(drawing, axes, lines)
     yield drawing
+
+
+def _highest(found: Sequence[Maps]) -> float:
+    """Return the largest number that is drawn: a used head's rank, or a median."""
+    drawn = [maps.ranks if maps.kind == "used" else maps.median for maps in found]
+    known = np.concatenate([each[np.isfinite(each)] for each in drawn])
+    return float(known.max()) if known.size else 1.0
+
+
+def _named(maps: Maps, y: float, name: str) -> NamedLine:
+    look = maps.look
+    return NamedLine(y=y, name=name, colour=look.colour, marker=look.marker, dash=DASHES[maps.kind])
 
 
 def _draw_depth(axes: Axes, maps: Maps) -> None:
@@ -110,10 +103,11 @@ def _last(values: Array) -> float:
     return float(known[-1]) if known.size else 0.0
 
 
-def _end_label(maps: Maps, among: Sequence[Maps]) -> str:
-    """Return the label of a line: of several subjects, the used map has the subject's name."""
+def _name(maps: Maps, among: Sequence[Maps]) -> str:
+    """Return the name of a line: of several subjects, the used map has the subject's own."""
     several = len({other.subject for other in among}) > 1
-    return maps.look.label if several and maps.kind == "used" else map_label(maps.kind)
+    used = several and maps.kind == "used"
+    return maps.look.label if used else maps.label(among)
 
 
 def _depth_finding(found: Sequence[Maps]) -> str:
@@ -130,113 +124,6 @@ def _ends(maps: Maps) -> str:
     return " to ".join(show_rank(rank) for rank in maps.median[[0, -1][: len(maps.median)]])
 
 
-def draw_rank_by_head(run: Run) -> Iterator[Drawing]:
-    """Yield one sheet of heat maps per subject, all on the scale from 1 to the largest rank."""
-    found = [maps for maps in maps_of(run) if maps.ranks.size]
-    tokens = max((maps.tokens for maps in found), default=1)
-    for number, subject in enumerate(dict.fromkeys(maps.subject for maps in found), start=1):
-        mine = [maps for maps in found if maps.subject == subject]
-        yield _draw_sheet(run, mine, tokens, f"-{number}" if number > 1 else "")
-
-
-def _draw_sheet(run: Run, mine: Sequence[Maps], tokens: int, suffix: str) -> Drawing:
-    layers, heads = mine[0].ranks.shape
-    beside = heads * len(mine) * _CELL <= _INNER or heads * _SMALLEST_CELL > _INNER
-    rows, columns = (1, len(mine)) if beside else (len(mine), 1)
-    across = max(min(0.5 * heads, _INNER / columns), _NARROWEST)
-    high = layers * _LINE
-    drawing = sheet(
-        f"rank_by_head{suffix}",
-        title="Rank of the attention map of each layer and head",
-        caption=f"{_finding(mine[0])} {rank_method(run, mine)}",
-        height=rows * (high + 0.6) + 0.85,
-        width=max(columns * (across + 0.25) + 0.5, _NARROWEST_SHEET),
-    )
-    edges = np.unique(np.linspace(1, max(tokens, 2), len(SEQUENTIAL) + 1).round())
-    colours = ListedColormap(SEQUENTIAL[: len(edges) - 1])
-    norm = BoundaryNorm(edges, len(edges) - 1)
-    for place, maps in enumerate(mine):
-        row, column = divmod(place, columns)
-        axes = drawing.axes(0.5 + column * (across + 0.25), 0.3 + row * (high + 0.6), across, high)
-        _draw_panel(axes, maps, colours, norm, numbers=across >= heads * _SMALLEST_CELL)
-        axes.tick_params(labelleft=column == 0)
-        axes.set(xlabel="head" if row == rows - 1 else "", ylabel="" if column else "layer")
-    _draw_scale(drawing.axes(0.5, rows * (high + 0.6) + 0.35, 2.9, 0.11), norm, colours)
-    return drawing
-
-
-def _draw_scale(axes: Axes, norm: BoundaryNorm, colours: ListedColormap) -> None:
-    bar = axes.figure.colorbar(ScalarMappable(norm, colours), cax=axes, orientation="horizontal")
-    edges = list(map(float, norm.boundaries))
-    bar.set_ticks(edges, labels=[f"{edge:.0f}" for edge in edges])
-    bar.outline.set_linewidth(0.5)
-    axes.text(
-        1.02,
-        0.5,
-        f"rank (of {edges[-1]:.0f})",
-        size=SMALL,
-        va="center_baseline",
-        transform=axes.transAxes,
-    )
-
-
-def _draw_panel(
-    axes: Axes, maps: Maps, colours: ListedColormap, norm: BoundaryNorm, *, numbers: bool
-) -> None:
-    layers, heads = maps.ranks.shape
-    x, y = np.arange(heads + 1) + 0.5, np.arange(layers + 1) + 0.5
-    axes.pcolormesh(
-        x,
-        y,
-        np.ma.masked_invalid(maps.ranks),
-        cmap=colours,
-        norm=norm,
-        edgecolor=PAPER,
-        linewidth=0.8,
-    )
-    axes.grid(visible=False)
-    axes.invert_yaxis()
-    axes.set_xticks(_ticks(heads))
-    axes.set_yticks(_ticks(layers))
-    axes.tick_params(length=0)
-    axes.set_title(map_label(maps.kind))
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    for (layer, head), rank in np.ndenumerate(maps.ranks):
-        if np.isfinite(rank) and not numbers:
-            continue
-        colour = ON_SEQUENTIAL[int(np.clip(norm(rank), 0, 6))] if np.isfinite(rank) else AXIS
-        axes.text(
-            head + 1,
-            layer + 1,
-            show_rank(rank),
-            color=colour,
-            size=SMALL,
-            ha="center",
-            va="center_baseline",
-        )
-
-
-def _ticks(count: int) -> list[int]:
-    step = 1 if count <= 16 else 4  # noqa: PLR2004 - labels of one line each still fit
-    return [1, *range(step, count + 1, step)] if step > 1 else list(range(1, count + 1))
-
-
-def _finding(maps: Maps) -> str:
-    known = np.isfinite(maps.ranks)
-    if not known.any():
-        return f"{maps.look.label}: no rank is defined."
-    low, high = (
-        np.unravel_index(pick(np.where(known, maps.ranks, fill)), maps.ranks.shape)
-        for pick, fill in ((np.argmin, np.inf), (np.argmax, -np.inf))
-    )
-    words = [
-        f"{show_rank(maps.ranks[place])} in layer {place[0] + 1}, head {place[1] + 1}"
-        for place in (low, high)
-    ]
-    return f"{maps.look.label}, {map_label(maps.kind)}: from {words[0]}, to {words[1]}."
-
-
 def draw_spectra(run: Run) -> Iterator[Drawing]:
     """Yield the cumulative singular values of the first, the middle and the last layer."""
     found = [maps for maps in drawn_together(run) if maps.curves]
@@ -244,31 +131,32 @@ def draw_spectra(run: Run) -> Iterator[Drawing]:
         return
     layers = sorted({layer for maps in found for layer, _ in maps.curves})
     shown = sorted({layers[0], layers[(len(layers) - 1) // 2], layers[-1]})
-    names = [maps.label(found) for maps in found]
-    above = legend_height(names) + 0.3
+    once = drawn_once((maps.label(found), _numbers(maps, shown)) for maps in found)
+    lines, names = [found[number] for number in once], list(once.values())
+    columns, rows = grid_of(len(shown), _LEAST_PANEL + 0.4, len(shown))
+    above, across, down = legend_height(names) + 0.3, _PANEL + 0.2, _PANEL + 0.75
     drawing = sheet(
         "rank_singular_values",
         title="Cumulative singular values of the attention maps",
         caption=f"{_spectrum_finding(found, shown, threshold_of(run))} {rank_method(run, found)} "
         "Lines: median of the heads; bands: lowest to highest head of the used map.",
-        height=above + _PANEL + 0.5,
-        width=max(
-            0.75 + len(shown) * (_PANEL + 0.2), WIDTH if len(found) > _FEW else _NARROWEST_SPECTRA
-        ),
+        height=above + rows * down - 0.2,
     )
-    panels = [
-        drawing.axes(0.62 + place * (_PANEL + 0.2), above, _PANEL, _PANEL)
-        for place in range(len(shown))
-    ]
-    for axes, layer in zip(panels, shown, strict=True):
-        _draw_spectrum(axes, found, layer, threshold_of(run))
-        axes.set_title(f"layer {layer}")
-        axes.tick_params(labelleft=axes is panels[0])
-        axes.set_xlabel("singular values taken")
-    panels[0].set_ylabel("share of their sum (%)")
-    lines = [Line2D([], [], color=maps.look.colour, linestyle=DASHES[maps.kind]) for maps in found]
-    add_legend(drawing, lines, names)
+    for layer, (row, column) in zip(shown, places_of(len(shown), columns), strict=True):
+        axes = drawing.axes(0.62 + column * across, above + row * down, _PANEL, _PANEL)
+        _draw_spectrum(axes, lines, layer, threshold_of(run))
+        axes.set(title=f"layer {layer}", xlabel="singular values taken")
+        axes.tick_params(labelleft=not column)
+        axes.set_ylabel("" if column else "share of their sum (%)")
+    named = [_named(maps, 0, name) for maps, name in zip(lines, names, strict=True)]
+    add_legend(drawing, [line.handle() for line in named], names)
     yield drawing
+
+
+def _numbers(maps: Maps, shown: Sequence[int]) -> list[Array]:
+    """Return all that is drawn of a map's singular values."""
+    lines = [maps.lines(layer) for layer in shown]
+    return [each for pair in lines if pair is not None for each in pair]
 
 
 def _draw_spectrum(axes: Axes, found: Sequence[Maps], layer: int, threshold: float) -> None:
@@ -303,8 +191,8 @@ def _draw_spectrum(axes: Axes, found: Sequence[Maps], layer: int, threshold: flo
         axes.legend(
             loc="lower right",
             frameon=False,
-            fontsize=SMALL,
-            title_fontsize=SMALL,
+            fontsize="small",
+            title_fontsize="small",
             title="rank",
             handlelength=2.2,
             borderaxespad=0.2,

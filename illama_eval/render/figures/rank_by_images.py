@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from illama_eval.render.attention_maps import DASHES, Maps, drawn_together, show_rank
-from illama_eval.render.figures.canvas import MARGIN, WIDTH, Drawing, label_ends, label_width, sheet
+from illama_eval.render.figures.canvas import Drawing
+from illama_eval.render.figures.labels import NamedLine, drawn_once, name_lines, sheet_of_lines
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.style.palette import AXIS
 from illama_eval.results import Curve, Run
@@ -23,19 +24,20 @@ def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
     lines = [(maps, curve) for maps in drawn_together(run) if (curve := _fall_of(run, maps))]
     if not lines:
         return
-    drawing = sheet(
+    among = [maps for maps, _ in lines]
+    once = drawn_once((maps.label(among), [curve.x, curve.y]) for maps, curve in lines)
+    shown, names = [lines[number] for number in once], list(once.values())
+    drawing, axes = sheet_of_lines(
         "rank_by_images",
-        title="Rank of the mean map by the number of images averaged",
-        caption=f"{_fall_finding(lines)} Mean over layers and heads, and over draws of so many "
+        "Rank of the mean map by the number of images averaged",
+        f"{_fall_finding(lines)} Mean over layers and heads, and over draws of so many "
         "images where there are several. The paper averages 30 (dotted line).",
-        height=_HIGH + 0.6,
+        names,
+        _HIGH,
     )
-    found = [maps for maps, _ in lines]
-    names = label_width(maps.label(found) for maps in found)
-    axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, _HIGH)
     axes.set_xscale("log")
     axes.axvline(PAPER_IMAGES, color=AXIS, linewidth=0.8, linestyle=":")
-    for maps, curve in lines:
+    for maps, curve in shown:
         look = maps.look
         axes.plot(
             curve.x,
@@ -47,11 +49,20 @@ def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
         )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    tokens = max(maps.tokens for maps in found)
+    tokens = max(maps.tokens for maps in among)
     axes.set(xlabel="images averaged", ylabel=f"rank (of {tokens})")
     axes.set_ylim(bottom=0)
-    ends = [(curve.y[-1], maps.label(found), maps.look.colour) for maps, curve in lines]
-    label_ends(axes, ends, _HIGH)
+    ends = [
+        NamedLine(
+            y=curve.y[-1],
+            name=name,
+            colour=maps.look.colour,
+            marker=maps.look.marker,
+            dash=DASHES[maps.kind],
+        )
+        for (maps, curve), name in zip(shown, names, strict=True)
+    ]
+    name_lines(drawing, axes, ends)
     yield drawing
 
 

@@ -10,24 +10,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from illama_eval.render.figures.canvas import (
-    MARGIN,
-    NORMAL,
-    SMALL,
-    WIDTH,
-    Drawing,
-    add_legend,
-    label_width,
-    legend_height,
-    sheet,
-)
+from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
+from illama_eval.render.figures.labels import add_legend, label_width, legend_height
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
+from illama_eval.render.style.figure import NORMAL, sheet_width
 from illama_eval.render.style.fonts import drawable
 from illama_eval.render.style.palette import HAIRLINE, MUTED, RUNS, TEXT
-from illama_eval.results import ResultError, Row, Run, load_arrays
+from illama_eval.results import ResultError, Row, Run, load_arrays, nested_get
 
 _STUDY = "segmentation"
 _WAYS = {
@@ -36,6 +29,11 @@ _WAYS = {
     "multiscale": "several scales, flipped",
 }
 _ROW = 0.22
+_NO_CLASS = 255
+"""The label of pixels that have none."""
+_PARTS, _LEAST, _BETWEEN = 0.8, 0.5, 0.06
+"""Inches for the names of rows, least side of a picture, and inches between two."""
+_PARTS_SHOWN = (("image", "image"), ("mask", "truth"), ("predicted", "found"))
 _MOST = 30
 """Classes that are drawn: the best and the worst, if there are more."""
 SEGMENTS = "segments.npz"
@@ -73,10 +71,10 @@ def _draw(
         height=above + height + 0.5,
     )
     left = label_width((drawable(name, 24) for name in shown), NORMAL) + MARGIN
-    axes = drawing.axes(left, above, WIDTH - left - 0.8, height)
+    axes = drawing.axes(left, above, drawing.size[0] - left - 0.8, height)
     axes.set(xlim=(0, 100), ylim=(len(shown) - 0.5, -0.5), xlabel="IoU (%)")
     axes.set_yticks(range(len(shown)), [drawable(name, 24) for name in shown])
-    axes.tick_params(axis="y", length=0, labelcolor=TEXT, labelsize=NORMAL)
+    axes.tick_params(axis="y", length=0, labelcolor=TEXT, labelsize="medium")
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     for place, way in enumerate(ways):
@@ -112,11 +110,11 @@ def _write_shares(axes: Axes, run: Run, subject: str, shown: Sequence[str]) -> N
     rows = rows_at(run, _STUDY, "pixels", subject, ("class",))
     shares = {str(row.at["class"]): row.value for row in rows}
     side = axes.get_yaxis_transform()
-    axes.text(1.03, -0.7, "pixels", transform=side, size=SMALL, color=MUTED, va="bottom")
+    axes.text(1.03, -0.7, "pixels", transform=side, size="small", color=MUTED, va="bottom")
     for number, name in enumerate(shown):
         share = shares.get(name)
         text = "" if share is None else f"{100 * share:.1f} %"
-        axes.text(1.03, number, text, transform=side, size=SMALL, color=MUTED, va="center")
+        axes.text(1.03, number, text, transform=side, size="small", color=MUTED, va="center")
 
 
 def _caption(run: Run, subject: str, ways: Sequence[str], shown: int, classes: int) -> str:
@@ -165,32 +163,49 @@ def _checked(arrays: Mapping[str, NDArray[Any]], number: int) -> dict[str, NDArr
 
 def draw_segments(run: Run, segments: Segments) -> Iterator[Drawing]:
     """Yield a picture of images, their true classes, and those of the first subject."""
-    across = min(1.1, (WIDTH - 0.9) / len(segments) - 0.06)
+    most = int((sheet_width() - _PARTS) / (_LEAST + _BETWEEN))
+    shown = segments[:most]
+    side = min(1.1, (sheet_width() - _PARTS) / len(shown) - _BETWEEN)
+    keys = _classes(run, shown)
+    above = legend_height(list(keys)) + 0.1
     drawing = sheet(
         "segmentation_samples",
         title="What is segmented",
-        caption=f"{len(segments)} images of smallest hash: as they are, with their true classes, "
-        f"and with those that {drawable(subjects_of(run)[0], 28)} finds at several scales. One "
-        "colour per class; white pixels have none.",
-        height=3 * (across + 0.06) + 0.2,
+        caption=f"{len(shown)} images of smallest hash: as they are, with their true classes, "
+        f"and with those that {drawable(subjects_of(run)[0], 28)} finds at several scales. "
+        "White pixels have no class.",
+        height=above + 3 * (side + _BETWEEN) + 0.1,
     )
-    for row, part in enumerate(("image", "mask", "predicted")):
-        y = 0.1 + row * (across + 0.06)
-        for column, sample in enumerate(segments):
-            axes = drawing.axes(0.8 + column * (across + 0.06), y, across, across)
+    for row, (part, name) in enumerate(_PARTS_SHOWN):
+        y = above + row * (side + _BETWEEN)
+        for column, sample in enumerate(shown):
+            axes = drawing.axes(_PARTS + column * (side + _BETWEEN), y, side, side)
             seen = sample[part] if part == "image" else _coloured(sample[part])
             axes.imshow(seen, interpolation="nearest")
             axes.axis("off")
-        name = {"image": "image", "mask": "truth", "predicted": "found"}[part]
-        label = drawing.axes(MARGIN, y, 0.6, across)
-        label.text(0, 0.5, name, size=NORMAL, va="center", color=TEXT)
+        label = drawing.axes(MARGIN, y, 0.6, side)
+        label.text(0, 0.5, name, size="medium", va="center", color=TEXT)
         label.axis("off")
+    add_legend(drawing, list(keys.values()), list(keys))
     yield drawing
+
+
+def _classes(run: Run, shown: Segments) -> dict[str, Patch]:
+    """Return the classes that are in the pictures, each as a legend shows it."""
+    names = nested_get(run.header, "identity", "studies", _STUDY, "names") or []
+    found = sorted({int(n) for each in shown for n in np.unique([each["mask"], each["predicted"]])})
+    keys = {}
+    for number in found:
+        if number != _NO_CLASS:
+            name = names[number] if number < len(names) else f"class {number}"
+            colour = _coloured(np.array([[number]]))[0, 0] / 255
+            keys[drawable(name, 24)] = Patch(facecolor=tuple(colour), edgecolor="none")
+    return keys
 
 
 def _coloured(classes: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the classes of pixels [row, column] as colours [row, column, 3]."""
     table = (255 * np.asarray(mpl.colormaps["tab20"].colors)).astype(np.uint8)  # type: ignore[attr-defined]  # a listed map
     colours = table[(classes.astype(np.int64) * 2 + classes // 10) % len(table)]
-    colours[classes == 255] = 255  # noqa: PLR2004 - the label of no class
+    colours[classes == _NO_CLASS] = 255
     return np.asarray(colours, np.uint8)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from illama_eval.compare.change import Change
-from illama_eval.render.figures.canvas import MARGIN, SMALL, WIDTH, Drawing, drawing_style, sheet
+from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.models import ReportModels
 from illama_eval.render.style.palette import AXIS, MUTED, RUNS, TEXT
@@ -27,9 +27,10 @@ PROPERTIES = (
     ("agreement", "flips"),
 )
 """(study, metric) of the panels, as far as they were measured."""
-_COLUMNS = 2
-_ACROSS, _DOWN = 2.75, 1.25
-"""Size of a panel in inches."""
+_COLUMNS, _LEAST = 2, 2.8
+"""Most panels side by side, and their least width with all labels in inches."""
+_DOWN = 1.25
+"""Height of a panel in inches."""
 _LABELS, _ABOVE, _BELOW = 0.62, 0.3, 0.3
 """Inches that a panel's labels take at its left, above and below it."""
 _NAMES = {"soft_mask": "soft mask", "image_size": "input size (pixels)", "epoch": "epoch"}
@@ -53,11 +54,6 @@ class Point:
 
 def draw_series(models: ReportModels) -> Iterator[Drawing]:
     """Yield the panels of a sweep or a trajectory; nothing for other runs."""
-    with drawing_style():
-        yield from _draw(models)
-
-
-def _draw(models: ReportModels) -> Iterator[Drawing]:
     variable = models.run.header.get("variable")
     if not isinstance(variable, Mapping) or not isinstance(variable.get("values"), Mapping):
         return
@@ -65,25 +61,22 @@ def _draw(models: ReportModels) -> Iterator[Drawing]:
     shown = [(key, points) for key, points in panels if len(points) > 1]
     if not shown:
         return
-    rows = -(-len(shown) // _COLUMNS)
+    columns, rows = grid_of(len(shown), _LEAST, _COLUMNS)
     soft = _soft_masks(models, variable)
     height = rows * (_DOWN + _ABOVE + _BELOW) + 0.2
     drawing = sheet(
         "series", title=_title(variable), caption=_caption(variable, soft), height=height
     )
-    for number, (key, points) in enumerate(shown):
-        across, down = number % _COLUMNS, number // _COLUMNS
-        axes = drawing.axes(
-            MARGIN + _LABELS + across * (WIDTH / _COLUMNS),
-            _ABOVE + down * (_DOWN + _ABOVE + _BELOW),
-            _ACROSS - 0.1,
-            _DOWN,
-        )
+    across = drawing.size[0] / columns
+    for number, (down, column) in enumerate(places_of(len(shown), columns)):
+        key, points = shown[number]
+        x, y = MARGIN + _LABELS + column * across, _ABOVE + down * (_DOWN + _ABOVE + _BELOW)
+        axes = drawing.axes(x, y, across - _LABELS - 2 * MARGIN, _DOWN)
         _panel(axes, key, points, variable)
         if soft:
             _draw_soft_mask(axes, soft)
-        if number >= len(shown) - _COLUMNS:
-            axes.set_xlabel(_name(variable), size=SMALL)
+        if number >= len(shown) - columns:
+            axes.set_xlabel(_name(variable), size="small")
     yield drawing
 
 
@@ -138,12 +131,12 @@ def _panel(
             0.78,
             "the same everywhere",
             transform=axes.transAxes,
-            size=SMALL,
+            size="small",
             color=MUTED,
             ha="center",
         )
     unit = " (%)" if scale != 1 else ""
-    axes.set_title(metric_label(key[1]) + unit, size=SMALL, color=TEXT)
+    axes.set_title(metric_label(key[1]) + unit, size="small", color=TEXT)
     first, last = min(variable["values"].values()), max(variable["values"].values())
     room = _EDGE * (last - first)
     axes.set_xlim(first - room, last + room)

@@ -12,19 +12,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from illama_eval.render.figures.canvas import (
-    MARGIN,
-    NORMAL,
-    SMALL,
-    WIDTH,
-    Drawing,
-    add_legend,
-    label_width,
-    legend_height,
-    sheet,
-)
+from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
+from illama_eval.render.figures.labels import add_legend, label_width, legend_height
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline
+from illama_eval.render.style.figure import NORMAL
 from illama_eval.render.style.fonts import drawable
 from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, RUNS, TEXT, looks_of
 from illama_eval.results import Row, Run, nested_get
@@ -74,7 +66,7 @@ def draw_shape_bias(run: Run) -> Iterator[Drawing]:
         caption=_caption(run, observers),
         height=above + height + 0.55,
     )
-    axes = drawing.axes(left, above, WIDTH - left - _COUNTS, height)
+    axes = drawing.axes(left, above, drawing.size[0] - left - _COUNTS, height)
     _frame(axes, categories)
     for place, observer in enumerate(observers):
         shift = (place - (len(observers) - 1) / 2) * min(0.16, 0.7 / len(observers))
@@ -190,9 +182,9 @@ def _share(shape: float, texture: float) -> float | None:
 def _frame(axes: Axes, categories: Sequence[str]) -> None:
     axes.set(xlim=(0, 1), ylim=(len(categories) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
     axes.set_xticklabels(["0\ntexture", "25", "50", "75", "100\nshape"])
-    axes.set_xlabel("decided by shape (% of decisions for shape or texture)", labelpad=-6)
+    axes.set_xlabel("decided by shape (%)", labelpad=-6)
     axes.set_yticks(range(len(categories)), [drawable(name, 20) for name in categories])
-    axes.tick_params(axis="y", length=0, labelcolor=TEXT, labelsize=NORMAL)
+    axes.tick_params(axis="y", length=0, labelcolor=TEXT, labelsize="medium")
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     for row in range(len(categories)):
@@ -241,10 +233,10 @@ def _draw(axes: Axes, observer: Observer, categories: Sequence[str], shift: floa
 def _write_counts(axes: Axes, observer: Observer, categories: Sequence[str]) -> None:
     """Write the first observer's number of decisions at the right."""
     side = axes.get_yaxis_transform()
-    axes.text(1.03, -0.75, "decisions", transform=side, size=SMALL, color=MUTED, va="bottom")
+    axes.text(1.03, -0.75, "decisions", transform=side, size="small", color=MUTED, va="bottom")
     for row, name in enumerate(categories):
         text = f"{sum(observer.counts[name]):,.0f}"
-        axes.text(1.03, row, text, transform=side, size=SMALL, color=MUTED, va="center")
+        axes.text(1.03, row, text, transform=side, size="small", color=MUTED, va="center")
 
 
 def _caption(run: Run, observers: Sequence[Observer]) -> str:

@@ -9,17 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from illama_eval.render.figures.canvas import (
-    BAND,
-    MARGIN,
-    WIDTH,
-    Drawing,
-    label_ends,
-    label_width,
-    sheet,
-)
+from illama_eval.render.figures.canvas import BAND, Drawing
+from illama_eval.render.figures.labels import NamedLine, drawn_once, name_lines, sheet_of_lines
 from illama_eval.render.format.numbers import show_number, show_row
-from illama_eval.render.select import headline, rows_at
+from illama_eval.render.select import Array, headline, rows_at
 from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import Row, Run
 
@@ -52,6 +45,12 @@ class Line:
     def percent(self) -> list[float]:
         """The points' values in percent."""
         return [100 * (row.value or 0.0) for _, row in self.points]
+
+    @property
+    def numbers(self) -> list[Array]:
+        """All that is drawn of the line."""
+        ends = [(row.low, row.high) for _, row in self.points]
+        return [np.array(self.x), np.array(self.percent), np.array(ends, float)]
 
 
 def draw_transfer(run: Run) -> Iterator[Drawing]:
@@ -106,18 +105,24 @@ def _draw(
     name: str, title: str, caption: str, lines: Sequence[Line], label: str, banded: Run | None
 ) -> Drawing:
     """Return the lines on a logarithmic scale; with a run, the interval over draws as bands."""
-    drawing = sheet(name, title=title, caption=caption, height=_HIGH + 0.65)
-    names = label_width(line.look.label for line in lines)
-    axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, _HIGH)
+    once = drawn_once((line.look.label, line.numbers) for line in lines)
+    shown, names = [lines[number] for number in once], list(once.values())
+    drawing, axes = sheet_of_lines(name, title, caption, names, _HIGH)
     axes.set_xscale("log")
-    for line in lines:
+    for line in shown:
         if banded is not None:
             _draw_band(axes, banded, line)
         _draw_line(axes, line)
     _label_axes(axes, lines, label)
-    ends = [(line.percent[-1], line.look.label, line.look.colour) for line in lines]
-    label_ends(axes, ends, _HIGH)
+    ends = [
+        _named(line.look, name, line.percent[-1]) for line, name in zip(shown, names, strict=True)
+    ]
+    name_lines(drawing, axes, ends)
     return drawing
+
+
+def _named(look: Identity, name: str, y: float) -> NamedLine:
+    return NamedLine(y=y, name=name, colour=look.colour, marker=look.marker)
 
 
 def _mark_chosen(axes: Axes, run: Run, lines: Sequence[Line]) -> None:
@@ -260,22 +265,27 @@ def _draw_epochs(run: Run) -> Iterator[Drawing]:
         f"most {100 * max(curve.y):.2f} % (epoch {curve.x[int(np.argmax(curve.y))]:.0f})."
         for look, curve in looks
     ]
-    drawing = sheet(
+    once = drawn_once((look.label, [curve.x, curve.y]) for look, curve in looks)
+    shown, names = [looks[number] for number in once], list(once.values())
+    drawing, axes = sheet_of_lines(
         f"{STUDY}_by_epoch",
-        title="Accuracy while all weights are trained",
-        caption=f"{' '.join(parts)} On all test images; the last epoch is the result, since the "
+        "Accuracy while all weights are trained",
+        f"{' '.join(parts)} On all test images; the last epoch is the result, since the "
         "best one is chosen by the images that it is measured on.",
-        height=_HIGH + 0.65,
+        names,
+        _HIGH,
     )
-    names = label_width(look.label for look, _ in looks)
-    axes = drawing.axes(0.62, MARGIN, WIDTH - 0.72 - names, _HIGH)
-    for look, curve in looks:
+    for look, curve in shown:
         axes.plot(
             curve.x, [100 * y for y in curve.y], color=look.colour, marker=look.marker, markersize=3
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="top-1 accuracy (%)")
-    label_ends(axes, [(100 * c.y[-1], look.label, look.colour) for look, c in looks], _HIGH)
+    ends = [
+        _named(look, name, 100 * curve.y[-1])
+        for (look, curve), name in zip(shown, names, strict=True)
+    ]
+    name_lines(drawing, axes, ends)
     yield drawing
 
 

@@ -13,7 +13,8 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from illama_eval.render.figures.canvas import SMALL, Drawing, drawing_style
+from illama_eval.render.figures.canvas import Drawing
+from illama_eval.render.style.figure import SMALL, drawing_style
 from illama_eval.render.style.fonts import POINTS
 from illama_eval.render.style.theme import role_of
 
@@ -25,15 +26,13 @@ _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _AROUND_COMMANDS = re.compile(r" ?([MLHVCSQTAZmlhvcsqtaz]) ?")
 _NO_TURN = re.compile(r"rotate\(-?0(?:\.0+)?(?: [^)]*)?\)")
 _LEFT_OUT = {"metadata", "style", "title"}
-_BELOW = {"title", "caption"}
-"""Groups whose text the page sets itself."""
 _COLOURS = {"fill": "f", "stroke": "s"}
 _PLAIN = {"text-anchor": "start", "font-size": f"{SMALL:g}", "stroke-linejoin": "round"}
 """Properties that the style sheet sets for every figure."""
 
 
 def embed_figure(drawing: Drawing, key: str, described_by: str) -> Markup:
-    """Return the drawing as SVG inside HTML, without styles of its own, its words left to the page.
+    """Return the drawing as SVG inside HTML, without styles of its own.
 
     Colours of the palette become classes, so that both themes reach them; texts stay texts.
     `key` begins the ids inside, so that no two figures of a page share one; `described_by` is the
@@ -43,8 +42,8 @@ def embed_figure(drawing: Drawing, key: str, described_by: str) -> Markup:
     with drawing_style():
         drawing.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     root = ET.fromstring(stream.getvalue())  # noqa: S314 - matplotlib wrote it just now
-    width = float(drawing.figure.get_figwidth()) * POINTS
-    view = f"0 0 {width:.0f} {drawing.height * POINTS:.0f}"
+    width, height = (float(side) * POINTS for side in drawing.figure.get_size_inches())
+    view = f"0 0 {width:.0f} {height:.0f}"
     svg = ET.Element("svg", {"class": "plot", "viewBox": view, "role": "img"})
     svg.set("width", f"{PIXELS * width:.0f}")
     svg.attrib |= {"aria-label": drawing.title, "aria-describedby": described_by}
@@ -95,7 +94,7 @@ def _rebuilt(
     `names` are the ids met so far, `styled` those of ticks, lines that bring their own colour.
     """
     tag = _NAMESPACE.sub("", str(element.tag))
-    if tag in _LEFT_OUT or (tag == "g" and element.get("id") in _BELOW):
+    if tag in _LEFT_OUT:
         return
     attributes = dict(_attributes(element, key, names))
     if tag == "path" and attributes.keys() == {"d", "class"} and attributes["class"] == "f-paper":

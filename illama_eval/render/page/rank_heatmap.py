@@ -7,7 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from illama_eval.render.attention_maps import Maps, rank_method, show_rank, threshold_of
+from illama_eval.render.attention_maps import (
+    Maps,
+    range_of_ranks,
+    rank_method,
+    show_rank,
+    threshold_of,
+)
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import signed
 from illama_eval.render.models import ReportModels
@@ -134,18 +140,8 @@ def _change_cell(value: float, most: float) -> Cell:
 
 def _finding(found: Sequence[Maps]) -> str:
     """Return the lowest and the highest rank of every used map."""
-    parts = []
-    for maps in found:
-        known = np.isfinite(maps.ranks)
-        if maps.kind != "used" or not known.any():
-            continue
-        places = [
-            np.unravel_index(pick(np.where(known, maps.ranks, fill)), maps.ranks.shape)
-            for pick, fill in ((np.argmin, np.inf), (np.argmax, -np.inf))
-        ]
-        low, high = (
-            f"{show_rank(maps.ranks[place])} in layer {place[0] + 1}, head {place[1] + 1}"
-            for place in places
-        )
-        parts.append(f"{maps.look.label}, used map: from {low}, to {high}.")
-    return " ".join(parts)
+    return " ".join(
+        range_of_ranks(maps)
+        for maps in found
+        if maps.kind == "used" and np.isfinite(maps.ranks).any()
+    )

@@ -6,6 +6,7 @@ OKLab distance of 14.8 under normal and colour-deficient vision and differ in gr
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from illama_eval.render.select import subjects_of
@@ -20,6 +21,8 @@ ON_SEQUENTIAL = ("#FFFFFF",) * 3 + ("#000000",) * 4
 
 RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), ("#94468F", "P"))
 _FURTHER = (AXIS, "o")
+CONTROL = (MUTED, "X")
+"""The look of a model with random weights, the same in every figure."""
 _LONGEST_LABEL = 28
 
 
@@ -36,16 +39,25 @@ class Identity:
 def looks_of(run: Run) -> list[tuple[str, Identity]]:
     """Return each subject with its look; of more than five, all but the first are grey.
 
-    A lone subject has the second look: beside a baseline it is the candidate.
+    A lone subject has the second look: beside a baseline it is the candidate. A model with random
+    weights has a look of its own, and is not counted.
     """
     subjects = subjects_of(run)
-    if len(subjects) == 1:
+    controls = {name for name in subjects if is_control(name)}
+    trained = [name for name in subjects if name not in controls]
+    if len(trained) == 1:
         looks = [RUNS[1]]
-    elif len(subjects) > len(RUNS):
-        looks = [RUNS[1]] + [_FURTHER] * (len(subjects) - 1)
+    elif len(trained) > len(RUNS):
+        looks = [RUNS[1]] + [_FURTHER] * (len(trained) - 1)
     else:
-        looks = list(RUNS[: len(subjects)])
+        looks = list(RUNS[: len(trained)])
+    found = dict(zip(trained, looks, strict=True)) | dict.fromkeys(controls, CONTROL)
     return [
-        (subject, Identity(drawable(subject, _LONGEST_LABEL), *look))
-        for subject, look in zip(subjects, looks, strict=True)
+        (subject, Identity(drawable(subject, _LONGEST_LABEL), *found[subject]))
+        for subject in subjects
     ]
+
+
+def is_control(subject: str) -> bool:
+    """Return whether it is a model with random weights: `random`, `random+linear`, `x-random`."""
+    return "random" in re.split(r"[^a-z]+", subject.lower())

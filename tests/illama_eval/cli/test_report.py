@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from illama_eval.results import Run
 
@@ -183,7 +184,33 @@ def test_figures_are_files_where_they_are_asked_for(command, write_run, tmp_path
     assert not (tmp_path / "a" / "figures").exists()
     code, _, err = command("report", "a", "--figures")
     assert (code, err) == (0, "written to a\n")
-    assert (tmp_path / "a" / "figures" / "captions.json").exists()
+    assert (tmp_path / "a" / "figures" / "calibration_reliability.txt").exists()
+
+
+def test_figures_for_a_paper_have_its_width_and_no_caption(command, write_run, tmp_path):
+    write_run(tmp_path / "a")
+    given = ("--figures", "--style", "paper", "--width", "3.25", "--font-size", "7")
+    code, _, err = command("report", "a", *given)
+    assert code == 0, err
+    found = {path.suffix for path in (tmp_path / "a" / "figures").glob("calibration*")}
+    assert found == {".png", ".svg", ".pdf", ".txt"}
+    with Image.open(tmp_path / "a" / "figures" / "calibration_reliability.png") as image:
+        assert image.size[0] <= 3.25 * 400 + 1
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        (("--figures", "--width", "1"), "with a font of 9.6 points it is from 3.80"),
+        (("--figures", "--font-size", "99"), "it is from 4 to 24 points"),
+        (("--style", "paper"), "needed by --style"),
+    ],
+)
+def test_figures_that_cannot_be_drawn_are_refused(command, write_run, tmp_path, given, wrong):
+    write_run(tmp_path / "a")
+    code, _, err = command("report", "a", *given)
+    assert code == 2
+    assert wrong in " ".join(err.split())
 
 
 def test_several_models_are_written_to_the_folder_of_their_page(command, write_run, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -62,8 +60,8 @@ def test_a_sweep_measures_each_value_beside_the_checkpoints_own(
         row for row in run.rows if (row.metric, row.subject) == ("flips", "epoch-0010 at 1")
     ]
     assert 0 <= changed.value <= 1
-    captions = json.loads((tmp_path / "out" / "figures" / "captions.json").read_text())
-    assert "paired difference" in captions["series"]["caption"]
+    caption = (tmp_path / "out" / "figures" / "series.txt").read_text("utf-8")
+    assert "paired difference" in caption
 
 
 def test_a_trajectory_is_in_the_order_of_epochs_each_with_its_own_soft_mask(
@@ -74,8 +72,8 @@ def test_a_trajectory_is_in_the_order_of_epochs_each_with_its_own_soft_mask(
     run = Run.load(tmp_path / "out")
     assert run.header["variable"]["values"] == {"epoch 1": 1.0, "epoch 5": 5.0, "epoch 10": 10.0}
     assert [each["soft_mask"] for each in run.header["subjects"]] == [1.0, 0.5, 0.0]
-    captions = json.loads((tmp_path / "out" / "figures" / "captions.json").read_text())
-    assert "soft mask that each epoch" in captions["series"]["caption"]
+    caption = (tmp_path / "out" / "figures" / "series.txt").read_text("utf-8")
+    assert "soft mask that each epoch" in caption
 
 
 def test_what_is_no_trajectory_is_refused(epochs, tmp_path):

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 
 from illama_eval.render.figures.attention import draw_samples
-from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.samples import Samples
+from illama_eval.render.style.figure import drawing_style
 
 
 def test_what_stands_beside_a_sample_does_not_cover_it(texts_of, run_of, samples):
@@ -15,7 +15,7 @@ def test_what_stands_beside_a_sample_does_not_cover_it(texts_of, run_of, samples
     )
     with drawing_style():
         (drawing,) = draw_samples(run, long)
-        (axes,) = drawing.figure.axes
+        axes, _ = drawing.figure.axes
         boxes = [box for text, box in texts_of(drawing.figure) if "\n" in text and box.y0 > 80]
     assert len(boxes) == 2
     assert all(0 < box.x0 < box.x1 < axes.bbox.x0 for box in boxes)

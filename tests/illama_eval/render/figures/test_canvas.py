@@ -1,17 +1,42 @@
-import itertools
+"""The sheet: its size in every style, and files that are the same every time."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from illama_eval.render.figures.canvas import spread
+from illama_eval.render.figures.canvas import PAPER_FILES, grid_of, save, sheet
+from illama_eval.render.style.figure import FigureStyle, drawing_style
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12).map(sorted), st.floats(0.001, 0.08))
-def test_labels_are_moved_apart_and_keep_their_order(places, gap):
-    moved = spread(places, gap)
-    assert all(later - sooner >= gap * 0.999 for sooner, later in itertools.pairwise(moved))
-    assert min(moved) > -1e-9
-    assert max(moved) < 1 + 1e-9
-    if all(later - sooner >= gap for sooner, later in itertools.pairwise(places)):
-        assert moved == pytest.approx(places)
+def drawn(style):
+    with drawing_style(style):
+        drawing = sheet("name", title="What", caption="So many: 5 %.", height=2.0)
+        drawing.axes(1, 0.5, 2, 1).plot([0, 1])
+    return drawing
+
+
+@pytest.mark.parametrize(("points", "height"), [(9.6, 2.0), (4.8, 1.0)])
+def test_a_sheet_is_as_wide_as_asked_and_as_high_as_its_font_needs(points, height):
+    drawing = drawn(FigureStyle("paper", 4, points))
+    assert drawing.figure.get_size_inches() == pytest.approx((4, height))
+    (axes,) = drawing.figure.axes
+    box = axes.get_position()
+    assert box.height * 2 == pytest.approx(1)  # of a layout 2 inches high
+    assert box.y1 == pytest.approx(0.75)
+
+
+def test_files_are_the_same_every_time_and_the_caption_is_text_beside_them(tmp_path):
+    style, contents = FigureStyle("paper"), []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with drawing_style(style):
+            paths = save(drawn(style), tmp_path / name, PAPER_FILES)
+        assert [path.name for path in paths] == ["name.png", "name.svg", "name.pdf", "name.txt"]
+        contents.append([path.read_bytes() for path in paths])
+    assert contents[0] == contents[1]
+    assert contents[0][-1].decode("utf-8") == "What. So many: 5\N{NO-BREAK SPACE}%.\n"
+
+
+def test_panels_that_do_not_fit_side_by_side_are_in_rows():
+    with drawing_style(FigureStyle("page", 7.0)):
+        assert grid_of(8, 2.0, 3) == (3, 3)
+        assert grid_of(2, 2.0, 3) == (2, 1)
+        assert grid_of(3, 9.0, 3) == (1, 3)

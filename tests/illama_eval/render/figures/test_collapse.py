@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.figures.collapse import draw_collapse
+from illama_eval.render.style.figure import drawing_style
 from illama_eval.results import Verdict
 
 

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -13,9 +12,9 @@ from matplotlib.text import Text
 from msgspec import structs
 
 from illama_eval.render import render_directory
-from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.figures.draw import draw_all, write_figures
 from illama_eval.render.samples import Samples, read_samples
+from illama_eval.render.style.figure import PAGE, FigureStyle, drawing_style
 from illama_eval.results import ResultError, Run
 
 NAMES = {
@@ -46,10 +45,11 @@ def rendered(run_directory):
     return {path: path.read_bytes() for path in render_directory(run_directory)}
 
 
-def drawings(run, samples=None):
-    """Return what is drawn, by name, with the texts that a reader sees and their boxes."""
-    with drawing_style():
-        return {drawing.name: drawing for drawing in draw_all(run, samples)}
+def drawings(run, samples=None, style=PAGE):
+    """Return what is drawn, by name."""
+    stored = {} if samples is None else {run.rows[0].subject: samples}
+    with drawing_style(style):
+        return {drawing.name: drawing for drawing in draw_all(run, stored)}
 
 
 def svg_of(drawing):
@@ -60,18 +60,21 @@ def svg_of(drawing):
 
 
 def test_equal_runs_give_equal_bytes(run_directory, rendered, tmp_path):
-    drawings = draw_all(Run.load(run_directory), read_samples(run_directory))
-    again = write_figures(drawings, tmp_path)
+    run = Run.load(run_directory)
+    drawn = drawings(run, read_samples(run_directory))
+    again = write_figures(drawn.values(), tmp_path)
     figures = {path.name: content for path, content in rendered.items() if "figures" in path.parts}
     assert {path.name: path.read_bytes() for path in again} == figures
 
 
-def test_every_figure_is_written_twice_and_has_a_caption(run_directory, rendered):
+def test_every_figure_is_written_twice_with_its_caption_as_text(run_directory, rendered):
     for suffix in (".png", ".svg"):
         assert {path.stem for path in rendered if path.suffix == suffix} == NAMES
-    captions = json.loads((run_directory / "figures" / "captions.json").read_text("utf-8"))
-    assert set(captions) == NAMES
-    assert all(entry["title"] and entry["caption"] for entry in captions.values())
+    words = {
+        path.stem: text.decode("utf-8") for path, text in rendered.items() if path.suffix == ".txt"
+    }
+    assert words.keys() == NAMES
+    assert all(". " in each and each.endswith(".\n") for each in words.values())
 
 
 def test_files_hold_no_date_and_no_program(rendered):
@@ -82,27 +85,33 @@ def test_files_hold_no_date_and_no_program(rendered):
         assert b"dc:date" not in content
 
 
-def test_text_stays_text(run_directory, rendered):
-    captions = json.loads((run_directory / "figures" / "captions.json").read_text("utf-8"))
+def test_text_stays_text_and_no_caption_is_in_a_figure(rendered):
     for path, content in rendered.items():
         if path.suffix == ".svg":
-            texts = ET.fromstring(content).findall(f".//{SVG}text")
-            assert captions[path.stem]["title"] in {"".join(text.itertext()) for text in texts}
+            found = ET.fromstring(content).findall(f".//{SVG}text")
+            texts = {"".join(text.itertext()) for text in found}
+            assert texts
+            title = rendered[path.with_suffix(".txt")].decode("utf-8").partition(". ")[0]
+            assert title not in texts
 
 
 @pytest.mark.parametrize(
-    "shape",
+    ("shape", "style"),
     [
-        {"layers": 1, "heads": 1, "tokens": 5},
-        {"layers": 5, "heads": 2, "tokens": 197, "subjects": ("causal", "M" * 60)},
-        {"layers": 2, "heads": 12, "tokens": 197},
-        {"layers": 1, "heads": 1, "subjects": tuple("abc")},
+        ({"layers": 1, "heads": 1, "tokens": 5}, PAGE),
+        ({"layers": 5, "heads": 2, "tokens": 197, "subjects": ("causal", "M" * 60)}, PAGE),
+        ({"layers": 2, "heads": 12, "tokens": 197}, PAGE),
+        ({"layers": 1, "heads": 1, "subjects": tuple("abc")}, PAGE),
+        ({"layers": 2, "heads": 3, "tokens": 65}, FigureStyle("paper", 3.25)),
+        ({"layers": 2, "heads": 2, "subjects": ("causal", "M" * 60)}, FigureStyle("paper", 3.25)),
+        ({"layers": 14, "heads": 3, "tokens": 65}, FigureStyle("paper", 9, 12)),
     ],
 )
-def test_no_text_is_cut_or_covers_another(texts_of, run_of, samples, shape):
-    for name, drawing in drawings(run_of(**shape), samples).items():
+def test_no_text_is_cut_or_covers_another(texts_of, run_of, samples, shape, style):
+    least = 0.83 * style.points
+    for name, drawing in drawings(run_of(**shape), samples, style).items():
         sheet = drawing.figure.bbox
-        assert all(text.get_fontsize() >= 8 for text in drawing.figure.findobj(Text))
+        assert all(text.get_fontsize() >= least for text in drawing.figure.findobj(Text))
         texts = texts_of(drawing.figure)
         for text, box in texts:
             assert box.x0 > -0.5, (name, text)
@@ -141,6 +150,7 @@ def test_undefined_values_leave_gaps(texts_of, run_of):
     )
     assert drawings(replace(run, rows=rows)).keys() == NAMES - {
         "attention_samples",
+        "rank_by_head",
         "calibration_reliability",
     }
     half = tuple(

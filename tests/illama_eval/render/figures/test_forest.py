@@ -7,9 +7,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.figures.forest import draw_forest
 from illama_eval.render.models import load_models
+from illama_eval.render.style.figure import drawing_style
 from illama_eval.render.style.fonts import drawable
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -37,7 +37,8 @@ def svg_of(drawing):
 
 
 def test_three_models_have_a_row_each_and_fewer_have_none(models_of):
-    (drawing,) = draw_forest(models_of(["a", "b", "c"]))
+    with drawing_style():
+        (drawing,) = draw_forest(models_of(["a", "b", "c"]))
     assert drawing.title == "3 models side by side"
     titles = [axes.get_title(loc="left") for axes in drawing.figure.axes]
     assert titles[:2] == ["top-1 accuracy (%)", "ECE (%)"]
@@ -51,7 +52,8 @@ def test_two_models_need_no_figure(models_of):
 
 def test_every_hostile_name_is_a_line_in_an_svg(models_of, hostile_names):
     models = models_of([name for name in hostile_names if "\udcff" not in name])
-    (drawing,) = draw_forest(models)
+    with drawing_style():
+        (drawing,) = draw_forest(models)
     root = svg_of(drawing)
     assert {child.tag for child in root.iter()} <= {
         *(f"{SVG}{tag}" for tag in ("svg", "defs", "style", "g", "path", "text", "use", "rect")),

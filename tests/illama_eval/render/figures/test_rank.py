@@ -1,13 +1,17 @@
-from illama_eval.render.figures.canvas import drawing_style
-from illama_eval.render.figures.rank import draw_rank_by_head
+from dataclasses import replace
+
+from msgspec import structs
+
+from illama_eval.render.figures.rank import draw_rank_by_layer
+from illama_eval.render.style.figure import drawing_style
 
 
-def test_ranks_share_one_absolute_scale(run_of):
-    run = run_of(layers=2, heads=2, tokens=65, subjects=("a", "b"))
+def test_two_models_with_the_same_ranks_are_one_line_that_names_both(texts_of, run_of):
+    run = run_of(layers=2, heads=2, tokens=65, subjects=("a",))
+    rows = (*run.rows, *(structs.replace(row, subject="b") for row in run.rows))
     with drawing_style():
-        sheets = list(draw_rank_by_head(run))
-    assert [sheet.name for sheet in sheets] == ["rank_by_head", "rank_by_head-2"]
-    for sheet in sheets:
-        for axes in sheet.figure.axes[:-1]:
-            (mesh,) = axes.collections
-            assert (mesh.norm.boundaries[0], mesh.norm.boundaries[-1]) == (1, 65)
+        (alone,) = draw_rank_by_layer(run)
+        (both,) = draw_rank_by_layer(replace(run, rows=rows))
+        words = [text for text, _ in texts_of(both.figure)]
+    assert len(both.figure.axes[0].lines) == len(alone.figure.axes[0].lines)
+    assert "a, b (identical)" in words

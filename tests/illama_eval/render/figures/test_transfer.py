@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from illama_eval.render.figures.canvas import drawing_style
 from illama_eval.render.figures.transfer import draw_transfer
+from illama_eval.render.style.figure import drawing_style
 from illama_eval.results import Curve, Row, Run
 
 

@@ -1,0 +1,173 @@
+"""Names of lines: at their ends, or in a legend on top; ticks of layers; labels kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
+from illama_eval.render.select import Array
+from illama_eval.render.style.figure import LINE, SMALL, sheet_width
+from illama_eval.render.style.fonts import POINTS, fit, text_width
+
+_LEFT, _BELOW = 0.62, 0.5
+"""Inches for the vertical axis and below the horizontal one."""
+_KEY = 0.45
+"""Inches that a line takes in a legend, with the space to its name."""
+_MOST_OF_WIDTH = 0.36
+"""Share of a sheet that names beside the lines may take; longer ones are on top."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedLine:
+    """A line's end in data units, its name and its look."""
+
+    y: float
+    name: str
+    colour: str
+    marker: str = ""
+    dash: Any = "-"
+
+    def handle(self) -> Line2D:
+        """Return the line as a legend shows it."""
+        return Line2D(
+            [], [], color=self.colour, marker=self.marker, linestyle=self.dash, markersize=4
+        )
+
+
+def sheet_of_lines(
+    name: str, title: str, caption: str, names: Sequence[str], high: float
+) -> tuple[Drawing, Axes]:
+    """Return a sheet with one pair of axes, `high` inches, and room for the names of its lines."""
+    beside = _beside(names)
+    above = MARGIN if beside else legend_height(names) + MARGIN
+    drawing = sheet(name, title=title, caption=caption, height=above + high + _BELOW)
+    right = beside or MARGIN
+    return drawing, drawing.axes(_LEFT, above, drawing.size[0] - _LEFT - right, high)
+
+
+def name_lines(drawing: Drawing, axes: Axes, lines: Sequence[NamedLine]) -> None:
+    """Write the names of the lines at their ends, or on top where they are long."""
+    names = [line.name for line in lines]
+    if not _beside(names):
+        add_legend(drawing, [line.handle() for line in lines], names)
+        return
+    high = axes.get_position().height * drawing.size[1]
+    label_ends(axes, [(line.y, line.name, line.colour) for line in lines], high)
+
+
+def _beside(names: Sequence[str]) -> float:
+    """Return how many inches the names take at the right; 0 if they are too long for it."""
+    width = label_width(names)
+    return width if width <= _MOST_OF_WIDTH * sheet_width() else 0.0
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: float) -> None:
+    """Write (y, text, colour) at the right of the axes, moved apart where they would touch.
+
+    y is in data units of a linear axis; `height` is that of the axes in inches.
+    """
+    low, high = axes.get_ylim()
+    ordered = sorted(labels, key=lambda label: (label[0] - low) / (high - low))
+    gap = SMALL * LINE / POINTS / height
+    places = spread([(y - low) / (high - low) for y, _, _ in ordered], gap)
+    for place, (_, text, colour) in zip(places, ordered, strict=True):
+        axes.text(
+            1.01,
+            place,
+            text,
+            color=colour,
+            size="small",
+            va="center_baseline",
+            transform=axes.transAxes,
+        )
+
+
+def label_width(labels: Iterable[str], size: float = SMALL) -> float:
+    """Return how many inches the longest label takes, with a margin."""
+    return max((text_width(label, size) for label in labels), default=0.0) + MARGIN
+
+
+def legend_height(names: Sequence[str], width: float | None = None) -> float:
+    """Return how many inches `add_legend` takes from the top of a sheet, of this or full width."""
+    return MARGIN + 0.19 * -(-len(names) // _legend_columns(names, width or sheet_width()))
+
+
+def add_legend(drawing: Drawing, lines: Sequence[Artist], names: Sequence[str]) -> None:
+    """Name the lines along the top of the sheet, in as many columns as fit; cut what is longer."""
+    widest = drawing.size[0] - MARGIN - _KEY
+    drawing.figure.legend(
+        lines,
+        [fit(name, SMALL, widest) for name in names],
+        fontsize="small",
+        ncols=_legend_columns(names, drawing.size[0]),
+        loc="upper left",
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.5,
+        borderaxespad=0.3,
+    )
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    return max(1, int((width - MARGIN) / (label_width(names) + _KEY)))
+
+
+def label_layers(axes: Axes, layers: int, most: int = 12) -> None:
+    """Put integer ticks, about `most` of them, below a depth axis from 1."""
+    step = -(-layers // most)
+    axes.set_xlim(0.7, layers + 0.3)
+    axes.set_xticks(
+        sorted({1, *range(step, layers + 1, step)} if step > 1 else range(1, layers + 1))
+    )
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Return ascending positions, moved as little as needed to be `gap` apart within 0 to 1."""
+    groups: list[list[float]] = []
+    for place in places:
+        groups.append([place])
+        while len(groups) > 1 and _touch(groups[-2], groups[-1], gap):
+            last = groups.pop()
+            groups[-1] += last
+    return [
+        _centre(group, gap) + gap * (number - (len(group) - 1) / 2)
+        for group in groups
+        for number in range(len(group))
+    ]
+
+
+def _touch(lower: Sequence[float], upper: Sequence[float], gap: float) -> bool:
+    room = gap * (len(lower) + len(upper)) / 2
+    return _centre(upper, gap) - _centre(lower, gap) < room
+
+
+def _centre(group: Sequence[float], gap: float) -> float:
+    """Return the middle of a group of labels: their mean, away from the ends."""
+    reach = gap * (len(group) - 1) / 2
+    return min(max(sum(group) / len(group), reach), max(1 - reach, reach))
+
+
+def drawn_once(lines: Iterable[tuple[str, Iterable[Array]]]) -> dict[int, str]:
+    """Return which lines to draw and under which label: equal lines are one, with all names.
+
+    `lines` are names with all numbers that are drawn of each; NaN equals NaN. The result maps the
+    number of a line, from 0, to its label.
+    """
+    alike: dict[bytes, list[int]] = {}
+    names = []
+    for number, (name, arrays) in enumerate(lines):
+        names.append(name)
+        content = b"|".join(np.asarray(each, float).tobytes() for each in arrays)
+        alike.setdefault(content, []).append(number)
+    return {same[0]: _label_of([names[number] for number in same]) for same in alike.values()}
+
+
+def _label_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names)} (identical)"
