@@ -72,8 +72,8 @@ def _draw_scale(axes: Axes) -> None:
     )
     bar.set_ticks([0, 1], labels=["0", "the map's maximum"])
     bar.outline.set_linewidth(0.5)
-    axes.get_xticklabels()[0].set_ha("left")
-    axes.get_xticklabels()[1].set_ha("right")
+    axes.get_xticklabels()[0].set_horizontalalignment("left")
+    axes.get_xticklabels()[1].set_horizontalalignment("right")
 
 
 def _choose(layers: int, most: int) -> list[int]:

@@ -107,7 +107,7 @@ def _legend(shown: Sequence[Reliability]) -> dict[str, Artist]:
     """Return what the marks mean, and how they look: a lone subject's in its own colour."""
     look = shown[0].look
     colour = look.colour if len(shown) == 1 else MUTED
-    mark = {"color": colour, "marker": look.marker, "linestyle": "none"}
+    mark: dict[str, Any] = {"color": colour, "marker": look.marker, "linestyle": "none"}
     keys: dict[str, Artist] = {
         "bin": Line2D([], [], markersize=6, **mark),
         "95 % interval": Line2D([], [], color=colour, linewidth=3.2, alpha=0.3),
@@ -215,7 +215,7 @@ def _mark(axes: Axes, shown: Reliability, bins: Sequence[Bin], **style: Any) -> 
         [one.accuracy for one in bins],
         s=[12 + 60 * math.sqrt(one.images / most) for one in bins],
         marker=shown.look.marker,
-        alpha=_opacities(bins),
+        alpha=_opacities(bins),  # type: ignore[arg-type]  # one for each is allowed
         clip_on=False,
         **style,
     )

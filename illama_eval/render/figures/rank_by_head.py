@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def _draw_layers(axes: Axes, mine: Sequence[Maps], layers: range, row: float) ->
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def _look(maps: Maps) -> dict[str, object]:
+def _look(maps: Maps) -> dict[str, Any]:
     used = maps.kind == "used"
     return {
         "linestyle": "none",
@@ -104,7 +105,7 @@ def _look(maps: Maps) -> dict[str, object]:
 
 
 def _handle(maps: Maps) -> Line2D:
-    return Line2D([], [], **_look(maps))  # type: ignore[arg-type]  # properties of a line
+    return Line2D([], [], **_look(maps))
 
 
 def _controls(mine: Sequence[Maps]) -> str:

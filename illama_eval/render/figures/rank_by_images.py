@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from illama_eval.render.attention_maps import DASHES, Maps, drawn_together, show_rank
@@ -25,7 +26,9 @@ def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
     if not lines:
         return
     among = [maps for maps, _ in lines]
-    once = drawn_once((maps.label(among), [curve.x, curve.y]) for maps, curve in lines)
+    once = drawn_once(
+        (maps.label(among), [np.array(curve.x), np.array(curve.y)]) for maps, curve in lines
+    )
     shown, names = [lines[number] for number in once], list(once.values())
     drawing, axes = sheet_of_lines(
         "rank_by_images",

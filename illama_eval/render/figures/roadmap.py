@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -108,10 +108,10 @@ def draw_roadmap(runs: RoadmapRuns) -> Drawing:
 
 
 def _line(look: int) -> Line2D:
-    return Line2D([], [], linestyle="", markersize=4, **_look(look))  # type: ignore[arg-type]
+    return Line2D([], [], linestyle="", markersize=4, **_look(look))
 
 
-def _look(look: int) -> dict[str, str]:
+def _look(look: int) -> dict[str, Any]:
     """Return marker and colour; controls, which are not the first, are hollow."""
     colour, marker = RUNS[look]
     return {"color": colour, "marker": marker, "markerfacecolor": colour if look == 1 else PAPER}
@@ -171,9 +171,9 @@ def _mark(axes: Axes, row: int, values: Sequence[float], look: int) -> None:
         return
     if len(values) > 1:
         faint = {**style, "markerfacecolor": "none"}
-        axes.plot(values, [row] * len(values), linestyle="", markersize=3, alpha=0.45, **faint)  # type: ignore[arg-type]
+        axes.plot(values, [row] * len(values), linestyle="", markersize=3, alpha=0.45, **faint)
         axes.plot(mean_interval(values), [row, row], color=style["color"], linewidth=1.4)
-    axes.plot([mean], [row], linestyle="", markersize=4.5, clip_on=False, zorder=3, **style)  # type: ignore[arg-type]
+    axes.plot([mean], [row], linestyle="", markersize=4.5, clip_on=False, zorder=3, **style)
 
 
 def _name_isolated(axes: Axes, runs: RoadmapRuns) -> None:

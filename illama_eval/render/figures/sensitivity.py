@@ -24,6 +24,7 @@ _LEFT, _BELOW = 0.5, 0.95
 _DARK = 0.5
 """Place on the colour scale below which numbers in cells are white."""
 _MILLI = 1e3
+_COLOURS = colormaps["cividis"]
 
 
 def draw_sensitivity(run: Run) -> Iterator[Drawing]:
@@ -52,13 +53,13 @@ def _draw(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
         width=max(_LEFT + across + MARGIN, NARROWEST),
     )
     axes = drawing.axes(_LEFT, 0.15, across, layers * _ROW)
-    shades = ScalarMappable(_norm(grid), colormaps["cividis"])
+    norm = _norm(grid)
     axes.pcolormesh(
         np.arange(len(kinds) + 1),
         np.arange(layers + 1) + 0.5,
         np.ma.masked_invalid(grid),
-        cmap=shades.cmap,
-        norm=shades.norm,
+        cmap=_COLOURS,
+        norm=norm,
         edgecolor=PAPER,
         linewidth=0.8,
     )
@@ -70,8 +71,8 @@ def _draw(run: Run, rows: Sequence[Row], scheme: str) -> Drawing:
     axes.set(ylabel="layer")
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _write_values(axes, grid, shades)
-    _draw_bar(drawing.axes(_LEFT, 0.15 + layers * _ROW + 0.4, min(across, 1.8), 0.1), shades)
+    _write_values(axes, grid, norm)
+    _draw_bar(drawing.axes(_LEFT, 0.15 + layers * _ROW + 0.4, min(across, 1.8), 0.1), norm)
     return drawing
 
 
@@ -91,13 +92,13 @@ def _norm(grid: Array) -> LogNorm:
     return LogNorm(low, max(high, 1.01 * low), clip=True)
 
 
-def _write_values(axes: Axes, grid: Array, shades: ScalarMappable) -> None:
+def _write_values(axes: Axes, grid: Array, norm: LogNorm) -> None:
     """Write every number in its cell, all with the digits of the largest one's third."""
     known = grid[np.isfinite(grid)]
     largest = float(known.max()) if known.size else 1.0
     digits = max(0, 2 - int(np.floor(np.log10(largest)))) if largest > 0 else 0
     for (layer, kind), value in np.ndenumerate(grid):
-        bright = np.isfinite(value) and shades.norm(value) >= _DARK
+        bright = np.isfinite(value) and float(norm(np.array([value]))[0]) >= _DARK
         axes.text(
             kind + 0.5,
             layer + 1,
@@ -109,11 +110,11 @@ def _write_values(axes: Axes, grid: Array, shades: ScalarMappable) -> None:
         )
 
 
-def _draw_bar(axes: Axes, shades: ScalarMappable) -> None:
+def _draw_bar(axes: Axes, norm: LogNorm) -> None:
     """Draw the colour bar, labelled at both ends and between them."""
+    shades = ScalarMappable(norm, _COLOURS)
     bar = axes.figure.colorbar(shades, cax=axes, orientation="horizontal")
-    assert isinstance(shades.norm, LogNorm)
-    bar.set_ticks([float(each) for each in np.geomspace(shades.norm.vmin, shades.norm.vmax, 4)])
+    bar.set_ticks([float(each) for each in np.geomspace(norm.vmin or 1.0, norm.vmax or 1.0, 4)])
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.outline.set_linewidth(0.5)

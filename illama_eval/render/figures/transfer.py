@@ -265,7 +265,7 @@ def _draw_epochs(run: Run) -> Iterator[Drawing]:
         f"most {100 * max(curve.y):.2f} % (epoch {curve.x[int(np.argmax(curve.y))]:.0f})."
         for look, curve in looks
     ]
-    once = drawn_once((look.label, [curve.x, curve.y]) for look, curve in looks)
+    once = drawn_once((look.label, [np.array(curve.x), np.array(curve.y)]) for look, curve in looks)
     shown, names = [looks[number] for number in once], list(once.values())
     drawing, axes = sheet_of_lines(
         f"{STUDY}_by_epoch",
