@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from illama.observation import Form
+from illama.split_attention import SplitMasks, split_attention
 
 
 class Unmasked(nn.Module):
@@ -145,6 +146,11 @@ class MultiplicativeMask(Unmasked):
     def __init__(self, tokens: int) -> None:
         super().__init__(tokens)
         self.register_buffer("lower", self.allowed.float(), persistent=False)
+        self.split: SplitMasks | None = None
+
+    def split_when_compiled(self) -> None:
+        """Let `fuse` split the product at the diagonal where it is compiled, on this device."""
+        self.split = SplitMasks.of(self.allowed.shape[-1], self.allowed.device)
 
     @staticmethod
     def pattern(tokens: int) -> Tensor:
@@ -186,6 +192,8 @@ class MultiplicativeMask(Unmasked):
         """
         if soft_mask == 1:
             return super().fuse(query, key, value, 0.0)
+        if self.split is not None and torch.compiler.is_compiling():
+            return split_attention(query, key, value, soft_mask, self.split)
         once = torch.cat((self.allowed, ~self.allowed), dim=-1)
         return functional.scaled_dot_product_attention(
             query,

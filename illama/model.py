@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,16 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from illama.attention_paths import HeadShape, fused_agrees, split_fault
 from illama.config import Config
 from illama.incremental import PrefixState, attend_to_prefix
-from illama.layers import Attention, GeluMLP, LayerNorm, Path, RMSNorm, RotaryTable, SwiGLU, attend
-from illama.masking import MASKINGS, Unmasked
+from illama.layers import Attention, GeluMLP, LayerNorm, Path, RMSNorm, RotaryTable, SwiGLU
+from illama.masking import MASKINGS, MultiplicativeMask, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
 from illama.rollout import extend_rollout
-
-CHECKED_TOKENS = 33
-CHECKED_TOLERANCE = 1e-4
-"""Largest error of a fused product, relative to the largest value, in fp32."""
 
 
 def keep(added: Tensor, kept: Tensor | None, branch: int) -> Tensor:
@@ -346,12 +343,35 @@ class Model(nn.Module):
         logits: Tensor = self.head(self.norm(torch.stack((own, mean), 1)))
         return logits
 
-    def compile_paths(self) -> None:
-        """Compile, in place, what `forward` and `observe` run; the first batch pays for it."""
+    def compile_paths(self) -> str:
+        """Compile, in place, what `forward` and `observe` run; the first batch pays for it.
+
+        Return the note of `prepare_to_compile`.
+        """
+        note = self.prepare_to_compile()
         self.encode = torch.compile(self.encode)  # type: ignore[method-assign]
         for block in self.blocks:
             assert isinstance(block, Block)
             block.forward_with_attention = torch.compile(block.forward_with_attention)  # type: ignore[method-assign]
+        return note
+
+    def prepare_to_compile(self) -> str:
+        """Let a compiled forward pass on a GPU use FlexAttention where a mask follows the softmax.
+
+        It is compared with the explicit product first. Return a note where it is not used, else
+        nothing.
+        """
+        weight = self.class_token
+        if self.path == "explicit" or weight.device.type != "cuda":
+            return ""
+        if not isinstance(self.masking, MultiplicativeMask):
+            return ""
+        config = self.config
+        shape = HeadShape(config.tokens, config.head_width, weight.dtype, weight.device)
+        if fault := split_fault(shape):
+            return f"compiled without FlexAttention ({fault}); fused attention doubles the keys"
+        self.masking.split_when_compiled()
+        return ""
 
     def recompute_blocks(self) -> None:
         """Recompute blocks in the backward pass instead of keeping their activations; in place."""
@@ -375,22 +395,6 @@ class Model(nn.Module):
         if torch.compiler.is_compiling():  # checked by whoever ran or described it before
             return "fused"
         return "fused" if fused_agrees(masking, device) else "explicit"
-
-
-@cache
-def fused_agrees(masking: str, device: torch.device) -> bool:
-    """Return whether fused attention equals the explicit product here, on a small random case."""
-    mask = MASKINGS[masking](CHECKED_TOKENS).to(device)
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(3, 1, 2, CHECKED_TOKENS, 16, generator=generator)
-    query, key, value = drawn.to(device).unbind(0)
-    with torch.no_grad():
-        for soft_mask in (0.0, 0.5) if masking == "multiplicative" else (0.0,):
-            explicit = attend(query, key, value, mask, soft_mask)
-            error = (mask.fuse(query, key, value, soft_mask) - explicit).abs().max()
-            if not error <= CHECKED_TOLERANCE * explicit.abs().max():
-                return False
-    return True
 
 
 def resize_positions(table: Tensor, old: Config, new: Config) -> Tensor:

@@ -55,7 +55,8 @@ MEASURED = (
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "illama.config": (),
-    "illama.masking": ("torch", "illama.observation"),
+    "illama.split_attention": ("torch",),
+    "illama.masking": ("torch", "illama.observation", "illama.split_attention"),
     "illama.observation": ("torch", "illama.config"),
     "illama.layers": ("torch", "illama.config", "illama.masking", "illama.observation"),
     "illama.rollout": ("torch",),

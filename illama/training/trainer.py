@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class Trainer:
             self.model.recompute_blocks()
         if self.sharded:
             fsdp.shard(self.model, self.world)
+        if compiled and (note := self.model.prepare_to_compile()) and self.world.is_main:
+            sys.stderr.write(f"note: {note}\n")
         run: Any = torch.compile(self.model) if compiled else self.model
         if self.world.size > 1 and not self.sharded:
             ids = [self.device] if self.device.type == "cuda" else None

@@ -131,15 +131,14 @@ def open_checkpoint(
     """
     checkpoint = read_checkpoint(path, device=str(device), **load)
     model = checkpoint.model.to(DTYPES[dtype])
-    if compiled:
-        model.compile_paths()
+    note = model.compile_paths() if compiled else ""
     return ModelSubject(
         name=name or path.stem,
         model=model,
         transform=_transform(checkpoint, preprocess),
         soft_mask=checkpoint.soft_mask,
         dtype=dtype,
-        provenance=_provenance(checkpoint, preprocess),
+        provenance=_provenance(checkpoint, preprocess, note),
     )
 
 
@@ -152,7 +151,7 @@ def _transform(checkpoint: Checkpoint, preprocess: Preprocess) -> Transform:
     )
 
 
-def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
+def _provenance(checkpoint: Checkpoint, preprocess: str, note: str) -> dict[str, Any]:
     """Return the provenance of a checkpoint file for the header, without a path."""
     assumed = [
         each.to_dict()
@@ -169,7 +168,7 @@ def _provenance(checkpoint: Checkpoint, preprocess: str) -> dict[str, Any]:
         "epoch": checkpoint.epoch,
         "args": checkpoint.args,
         "released": checkpoint.released,
-        "notes": list(checkpoint.notes),
+        "notes": [*checkpoint.notes, *filter(None, [note])],
         "class_names": None if checkpoint.class_names is None else list(checkpoint.class_names),
         "preprocess": preprocess,
         "assumptions": assumed,

@@ -72,8 +72,8 @@ def open_timm(
     }
     if own is not None:
         own.to(device, DTYPES[dtype])
-        if compiled:
-            own.compile_paths()
+        if compiled and (note := own.compile_paths()):
+            shared["provenance"]["notes"].append(note)
         return ModelSubject(model=own, **shared)
     if transform.image_size != native:
         resize_input(model, made.model, transform.image_size)

@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from illama import layers
 from illama.config import STEPS, Config
 from illama.layers import halves_first
-from illama.masking import MASKINGS
-from illama.model import Model, fused_agrees
+from illama.model import Model
 from illama.observation import WANTED, LayerSeen
 
 SMALL = {"image_size": 16, "patch_size": 4, "width": 24, "heads": 3, "depth": 3, "classes": 5}
@@ -252,20 +251,3 @@ def test_fresh_weights_are_drawn_as_in_the_released_code():
         elif "patch_embedding" not in name:
             spread = 0.0 if name.endswith("bias") else 0.02
             assert abs(float(tensor.std()) - spread) < 2e-3, name
-
-
-# The chosen path checks itself
-
-
-@pytest.mark.parametrize("masking", MASKINGS)
-def test_fused_attention_agrees_on_this_machine(masking):
-    assert fused_agrees(masking, torch.device("cpu"))
-
-
-def test_a_fused_product_that_comes_out_wrong_is_not_chosen(monkeypatch):
-    wrong = lambda self, query, key, value, soft_mask: value  # noqa: E731 - stands in for a method
-    monkeypatch.setattr(MASKINGS["additive"], "fuse", wrong)
-    fused_agrees.cache_clear()
-    model = Model(Config.at("class-first-causal", "nano"))
-    assert model.resolve_path(torch.device("cpu")) == "explicit"
-    fused_agrees.cache_clear()
