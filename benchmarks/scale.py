@@ -39,7 +39,7 @@ SIZE = (375, 500)
 """Rows and columns: the commonest of ImageNet's."""
 QUALITY = 90
 COARSE = 24
-"""Pixels along a blob of a generated image; with noise over it, files are as large as ImageNet's."""
+"""Pixels along a blob of an image; under noise, files are as large as ImageNet's."""
 NOISE = 12
 
 

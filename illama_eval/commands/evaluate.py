@@ -185,7 +185,7 @@ def run_and_report(
     run in a way of its own, and knows whether all is asked for.
     """
     log = Console(stderr=True, highlight=False)
-    if request.note:
+    if request.note and is_main_process():
         log.print(request.note, markup=False)
     try:
         chosen = replace(
