@@ -46,6 +46,9 @@ CUDA: dict[str, Any] = {
     "empty_cache": None,
     "synchronize": None,
     "get_device_capability": (9, 0),
+    "get_rng_state": None,
+    "set_rng_state": None,
+    "manual_seed_all": None,
     "Stream": None,
     "current_stream": mock.Mock(),
     "stream": contextlib.nullcontext(),
@@ -204,7 +207,7 @@ def _pretend_cuda() -> Iterator[None]:
             for name, value in CUDA.items():
                 stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, v=value: v))
             found = mock.patch.multiple(
-                torch.accelerator, is_available=lambda: True, current_accelerator=lambda: None
+                torch.accelerator, is_available=lambda: True, current_accelerator=lambda **_: None
             )
             stack.enter_context(found)
             stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self: self))
