@@ -48,6 +48,7 @@ added here where a test file of its own is as easy.
 
 WHOLE = frozenset(
     {
+        "devices/test_command_line.py",
         "devices/test_devices.py",
         "gpu/test_gpu.py",
         "gpu/test_quantize.py",
