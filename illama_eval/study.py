@@ -39,13 +39,14 @@ class Pending:
 Measured: TypeAlias = Mapping[str, Tensor | Pending]
 """What `measure` returns: sums, some of which may be pending."""
 
-Interval: TypeAlias = Literal["student", "share", "wilson", "basic", "jackknife"]
+Interval: TypeAlias = Literal["student", "share", "decibels", "wilson", "basic", "jackknife"]
 """How the interval of a metric is made. `student`: from the deviation and skewness of its
 replicates. `share`: the same, of what is averaged over images and lies between 0 and 1; where all
-images are at the same end, Wilson's. `wilson`: of the share of images with a property. `basic`: of
-what resampling biases; its study gives the interval of one run, and a comparison reflects the
-replicates of the difference about it. `jackknife`: of a value that is no mean over images, over
-groups of images; its study gives it."""
+images are at the same end, Wilson's. `decibels`: `student`'s of the noise's share of the signal, a
+mean of few large and many small terms, in dB. `wilson`: of the share of images with a property.
+`basic`: of what resampling biases; its study gives the interval of one run, and a comparison
+reflects the replicates of the difference about it. `jackknife`: of a value that is no mean over
+images, over groups of images; its study gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +214,10 @@ def _interval(
     still = estimate in declared.ends and not replicates.std()
     if declared.interval == "wilson" or (declared.interval == "share" and still):
         return wilson_interval(estimate * images, images)
+    if declared.interval == "decibels":
+        share, shares = 10 ** (-estimate / 10), 10 ** (-replicates / 10)
+        low, high = student_interval(share, shares, images)
+        return -10 * math.log10(high), -10 * math.log10(low if low > 0 else shares.min())
     return student_interval(estimate, replicates, images)
 
 

@@ -24,6 +24,14 @@ from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 MEANS = ("flips", "kl", "logit_mse", "logit_cosine")
 """Metrics that are means over the images."""
 
+LEAST_IMAGES = 100
+"""Images below which a few very different answers decide a distance, and no interval covers."""
+
+SQNR = Metric(
+    unit="dB", better="higher", tolerance=1.0, interval="decibels", least_images=LEAST_IMAGES
+)
+"""A signal to noise ratio, of logits or of a layer's tokens."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -36,11 +44,15 @@ class Agreement:
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "flips": Metric(better="lower", tolerance=1e-2, interval="wilson"),
-        "kl": Metric(unit="nats", better="lower", tolerance=1e-2),
-        "logit_mse": Metric(unit="squared logit", better="lower", tolerance=1e-2),
-        "logit_cosine": Metric(unit="cosine", better="higher", tolerance=1e-3),
-        "logit_sqnr": Metric(unit="dB", better="higher", tolerance=1.0),
-        "sqnr": Metric(unit="dB", better="higher", tolerance=1.0),
+        "kl": Metric(unit="nats", better="lower", tolerance=1e-2, least_images=LEAST_IMAGES),
+        "logit_mse": Metric(
+            unit="squared logit", better="lower", tolerance=1e-2, least_images=LEAST_IMAGES
+        ),
+        "logit_cosine": Metric(
+            unit="cosine", better="higher", tolerance=1e-3, least_images=LEAST_IMAGES
+        ),
+        "logit_sqnr": SQNR,
+        "sqnr": SQNR,
     }
 
     def measure(self, piece: Piece) -> Sums:
@@ -104,14 +116,17 @@ class Agreement:
             yield row(
                 metric, total[metric] / total["images"], images, declared=self.metrics[metric]
             )
-        ratio = decibels(total["signal"], total["noise"])
-        declared, equal = self.metrics["logit_sqnr"], "the two are equal: there is no noise"
-        yield row("logit_sqnr", ratio, images, declared=declared, reason=_why(ratio, equal))
         layers = sorted(int(key.partition("/")[2]) for key in total if key.startswith("signal/"))
-        for layer in layers:
-            ratio = decibels(total[f"signal/{layer}"], total[f"noise/{layer}"])
-            declared, why = self.metrics["sqnr"], _why(ratio, equal)
-            yield row("sqnr", ratio, images, declared=declared, at={"layer": layer}, reason=why)
+        for metric, at in (("logit_sqnr", ""), *(("sqnr", f"/{layer}") for layer in layers)):
+            ratio = decibels(total[f"signal{at}"], total[f"noise{at}"])
+            yield row(
+                metric,
+                ratio,
+                images,
+                declared=self.metrics[metric],
+                at={"layer": int(at[1:])} if at else {},
+                reason="the two are equal: there is no noise" if ratio[0] == torch.inf else "",
+            )
 
 
 def divergence(first: Tensor, logits: Tensor) -> Tensor:
@@ -123,7 +138,3 @@ def divergence(first: Tensor, logits: Tensor) -> Tensor:
 def decibels(signal: Tensor, noise: Tensor) -> Tensor:
     """Return 10 log10(signal / noise); infinite where there is no noise."""
     return 10 * (signal / noise).log10()
-
-
-def _why(ratio: Tensor, equal: str) -> str:
-    return equal if bool(ratio[0] == torch.inf) else ""

@@ -97,7 +97,7 @@ class Calibration:
         "ece": BINNED,
         "ece_left": BINNED,
         "ece_mass": BINNED,
-        "ece_floor": Metric(),
+        "ece_floor": Metric(least_images=100),
         "calibrated_p": Metric(unit="p"),
         "mce": BINNED,
         "rmsce": BINNED,

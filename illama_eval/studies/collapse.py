@@ -140,7 +140,7 @@ class Collapse:
         "sink_position": Metric(),
         "outlier_share": SHARE,
         "outlier_images": SHARE,
-        "massive_ratio": Metric(unit="ratio"),
+        "massive_ratio": Metric(unit="ratio", least_images=100),
         "massive_images": SHARE,
         "token_residual": Metric(),
     }

@@ -78,7 +78,7 @@ def test_being_asked_to_end_runs_what_must_run_last(tmp_path):
         "app = typer.Typer()\n"
         "@app.command()\n"
         "def wait(out: Path):\n"
-        "    try:\n        print('ready', flush=True); time.sleep(30)\n"
+        "    try:\n        print('ready', flush=True); time.sleep(300)\n"
         "    finally:\n        out.write_text('saved')\n"
         "exits.run(app, 'illama')\n"
     )
@@ -88,5 +88,5 @@ def test_being_asked_to_end_runs_what_must_run_last(tmp_path):
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "ready\n"
             process.send_signal(number)
-            assert process.wait(10) == expected
+            assert process.wait(120) == expected
         assert out.read_text() == "saved"

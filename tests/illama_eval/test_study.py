@@ -116,6 +116,21 @@ def test_a_share_that_no_image_changes_has_wilsons_interval(estimate):
     assert still.low == still.high == estimate
 
 
+def test_decibels_have_the_interval_of_the_noises_share():
+    share = varying(0.1)
+    found = row("sqnr", -10 * share.log10(), 30, declared=Metric(unit="dB", interval="decibels"))
+    low, high = student_interval(0.1, share[1:].numpy(), 30)
+    assert (found.low, found.high) == pytest.approx((-10 * math.log10(high), -10 * math.log10(low)))
+
+
+def test_below_the_least_images_there_is_no_interval_and_a_reason():
+    declared = Metric(least_images=100)
+    assert row("kl", varying(0.1), 100, declared=declared).low is not None
+    found = row("kl", varying(0.1), 99, declared=declared)
+    assert (found.low, found.high) == (None, None)
+    assert "fewer than 100 images" in found.reason
+
+
 def test_an_interval_that_would_not_cover_is_withheld_with_its_reason():
     found = row("nll", varying(0.1), 30, declared=Metric(), withheld="too few wrong answers")
     assert (found.low, found.high, found.replicates) == (None, None, None)
@@ -127,7 +142,7 @@ def test_a_given_interval_needs_no_replicates():
     assert (found.low, found.high, found.replicates, found.reason) == (0.05, 0.2, None, "")
 
 
-@pytest.mark.parametrize("interval", ["student", "share", "wilson"])
+@pytest.mark.parametrize("interval", ["student", "share", "wilson", "decibels"])
 @pytest.mark.parametrize("estimate", [0.0, 0.4, 1.0])
 def test_no_interval_excludes_its_estimate(interval, estimate):
     replicates = torch.linspace(0.2, 0.3, REPLICATES, dtype=torch.float64)

@@ -78,7 +78,7 @@ def show() -> Callable[[NDArray[np.uint8], np.random.Generator], Tensor]:
     return lambda image, random: torch.from_numpy(image[0, 0].copy()).float() + random.random() / 2
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def micro_settings() -> Iterator[tuple[str, ...]]:
     """Let recipes name a size whose checkpoints are written in no time; return its settings."""
     SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
@@ -86,13 +86,13 @@ def micro_settings() -> Iterator[tuple[str, ...]]:
     del SIZES["micro"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def micro_recipe(micro_settings: tuple[str, ...]) -> Recipe:
     """Return a recipe of eight steps with everything in it that could differ after resuming."""
     return find_recipe("demo").override([*micro_settings, "dtype=fp16"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def train(
     micro_recipe: Recipe, small_source: Callable[..., Source]
 ) -> Callable[..., tuple[Trained, str]]:
@@ -109,7 +109,7 @@ def train(
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole(
     train: Callable[..., tuple[Trained, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Trained:
