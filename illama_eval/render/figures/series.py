@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from illama_eval.compare.change import Change
 from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
-from illama_eval.render.format.glossary import metric_label
+from illama_eval.render.format.glossary import map_label, metric_label
 from illama_eval.render.models import ReportModels
 from illama_eval.render.style.palette import AXIS, MUTED, RUNS, TEXT
 from illama_eval.results import Row
@@ -39,6 +39,8 @@ _SAME = 1e-6
 _EDGE = 0.04
 """Room at both ends of a panel, as a share of the range."""
 _COLOUR, _MARKER = RUNS[1][0], "o"
+_CONTROLS = {"softmax": ":", "masked": "--"}
+"""Maps that a rank is compared with, and their dashes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ def draw_series(models: ReportModels) -> Iterator[Drawing]:
         x, y = MARGIN + _LABELS + column * across, _ABOVE + down * (_DOWN + _ABOVE + _BELOW)
         axes = drawing.axes(x, y, across - _LABELS - 2 * MARGIN, _DOWN)
         _panel(axes, key, points, variable)
+        _draw_controls(axes, models, variable, key)
         if soft:
             _draw_soft_mask(axes, soft)
         if number >= len(shown) - columns:
@@ -142,6 +145,30 @@ def _panel(
     axes.set_xlim(first - room, last + room)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _draw_controls(
+    axes: Axes, models: ReportModels, variable: Mapping[str, Any], key: tuple[str, str]
+) -> None:
+    """Draw what is measured of other maps of the same model, dashed and named at its last value."""
+    for kind, dashes in _CONTROLS.items():
+        found = {
+            row.subject: row.value
+            for row in models.run.rows
+            if (row.study, row.metric) == key and row.at == {"map": kind} and row.value is not None
+        }
+        line = sorted((float(variable["values"][name]), value) for name, value in found.items())
+        if len(line) > 1:
+            axes.plot(*zip(*line, strict=True), color=MUTED, linestyle=dashes, linewidth=1.0)
+            axes.annotate(
+                map_label(kind),
+                line[-1],
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="right",
+                size="small",
+                color=MUTED,
+            )
 
 
 def _draw_soft_mask(axes: Axes, soft: Sequence[tuple[float, float]]) -> None:
