@@ -139,7 +139,8 @@ def _panel(
             ha="center",
         )
     unit = " (%)" if scale != 1 else ""
-    axes.set_title(metric_label(key[1]) + unit, size="small", color=TEXT)
+    since = " since the first" if key[1] == "flips" and own is None else ""
+    axes.set_title(metric_label(key[1]) + since + unit, size="small", color=TEXT)
     first, last = min(variable["values"].values()), max(variable["values"].values())
     room = _EDGE * (last - first)
     axes.set_xlim(first - room, last + room)

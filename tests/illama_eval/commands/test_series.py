@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -11,6 +12,8 @@ from illama.exits import InputError, UsageError
 from illama.model import Model
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.series import parse_values, run_sweep, run_trajectory
+from illama_eval.render.figures.series import draw_series
+from illama_eval.render.models import load_models
 from illama_eval.results import Run
 
 SMALL = Config(image_size=32, patch_size=8, width=12, depth=2, heads=2, classes=10)
@@ -74,6 +77,12 @@ def test_a_trajectory_is_in_the_order_of_epochs_each_with_its_own_soft_mask(
     assert [each["soft_mask"] for each in run.header["subjects"]] == [1.0, 0.5, 0.0]
     caption = (tmp_path / "out" / "figures" / "series.txt").read_text("utf-8")
     assert "soft mask that each epoch" in caption
+    (drawing,) = draw_series(load_models([tmp_path / "out"]))
+    titled = {axes.get_title(loc="left") or axes.get_title(): axes for axes in drawing.figure.axes}
+    controls = {text.get_text() for text in titled["rank of mean map"].texts}
+    assert controls == {"softmax, all keys", "softmax, masked"}
+    assert "changed answers since the first (%)" in titled
+    plt.close(drawing.figure)
 
 
 def test_what_is_no_trajectory_is_refused(epochs, tmp_path):
