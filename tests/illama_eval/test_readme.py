@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import illama.cli
+from illama.checkpoint.load import load, save_checkpoint
 from illama.sources import open_source
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT
 
@@ -67,6 +68,10 @@ def workplace(command, without_figures, monkeypatch, tmp_path):
     run("illama", "convert", str(DEMO_CHECKPOINT), "model.pth")
     for name in ("a.pth", "b.pth"):
         shutil.copy("model.pth", name)
+    (tmp_path / "epochs").mkdir()
+    for epoch in (0, 1):
+        path = tmp_path / "epochs" / f"epoch-{epoch + 1:04}.safetensors"
+        save_checkpoint(load(DEMO_CHECKPOINT), path, epoch=epoch)
     source = open_source("demo").limit(30, 0)
     for number, image in enumerate(map(source.read, range(30))):
         folder = tmp_path / "path" / "to" / "images" / source.classes[source.labels[number]]
