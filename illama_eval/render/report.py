@@ -11,7 +11,6 @@ from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.draw import draw_all, draw_embedded, write_figures
 from illama_eval.render.figures.forest import draw_forest
-from illama_eval.render.figures.segmentation import Segments, read_segments
 from illama_eval.render.figures.series import draw_series
 from illama_eval.render.models import ReportModels, load_models
 from illama_eval.render.page.build import document_of
@@ -19,7 +18,7 @@ from illama_eval.render.page.document import Document, to_text_table
 from illama_eval.render.page.html import LARGEST, render_page
 from illama_eval.render.page.markdown import report_markdown
 from illama_eval.render.page.sections import MOST_ROWS
-from illama_eval.render.samples import Samples, read_samples
+from illama_eval.render.samples import Samples, Segments, read_samples, read_segments
 from illama_eval.render.style.figure import PAGE, FigureStyle, drawing_style
 from illama_eval.render.tables.csv import write_tables
 from illama_eval.render.tables.quantization import write_quantization

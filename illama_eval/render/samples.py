@@ -1,11 +1,11 @@
-"""The sample images of a run with the class token's attention in them, read from samples.npz."""
+"""The sample images kept beside a run, with the attention in them or with their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from illama_eval.results import ResultError, load_arrays
 
 Images = NDArray[np.uint8]
-
-_FILE = "samples.npz"
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Segments: TypeAlias = Sequence[Arrays]
+"""Image [row, column, 3], mask and predicted [row, column] of each sample."""
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +38,35 @@ def read_samples(directory: Path) -> Samples | None:
     Raises:
         ResultError: the file is damaged, or not a file of samples.
     """
-    path = directory / _FILE
+    return _read(directory / "samples.npz", _check_samples)
+
+
+def read_segments(directory: Path) -> Segments | None:
+    """Return the sample images of a run with their masks, or None where none are kept.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    return _read(directory / "segments.npz", _check_segments) or None
+
+
+def _read(path: Path, check: Callable[[Arrays], Kept]) -> Kept | None:
+    """Return what a file of arrays holds, checked; None where there is no file.
+
+    Raises:
+        ResultError: the file is damaged, or its arrays do not fit.
+    """
     if not path.exists():
         return None
     try:
-        return _checked(load_arrays(path))
+        return check(load_arrays(path))
     except Exception as problem:  # a damaged file raises almost anything
         raise ResultError(
-            f"{path}: no readable samples ({problem}); delete it to go on"
+            f"{path}: no readable {path.stem} ({problem}); delete it to go on"
         ) from problem
 
 
-def _checked(arrays: dict[str, NDArray[Any]]) -> Samples:
+def _check_samples(arrays: Arrays) -> Samples:
     images, attention = arrays["images"], arrays["attention"]
     ids = [str(name) for name in arrays["ids"]]
     sizes = {len(array) for array in arrays.values()}
@@ -61,3 +80,19 @@ def _checked(arrays: dict[str, NDArray[Any]]) -> Samples:
         if name in arrays
     }
     return Samples(ids=ids, images=images, attention=attention, **known)
+
+
+def _check_segments(arrays: Arrays) -> Segments:
+    count = sum(name.startswith("image") for name in arrays)
+    return [_check_segment(arrays, number) for number in range(count)]
+
+
+def _check_segment(arrays: Arrays, number: int) -> Arrays:
+    """Return one image [row, column, 3] with its two masks [row, column], all bytes."""
+    sample = {part: arrays[f"{part}{number}"] for part in ("image", "mask", "predicted")}
+    size = sample["mask"].shape
+    shapes = {"image": (*size, 3), "mask": size, "predicted": size}
+    for part, array in sample.items():
+        if len(size) != 2 or array.shape != shapes[part] or array.dtype != np.uint8:  # noqa: PLR2004 - rows and columns
+            raise ValueError(f"{part}{number} is {array.dtype} {list(array.shape)}")
+    return sample

@@ -18,17 +18,12 @@ from illama_eval.render.figures.prefix import draw_anytime, draw_lens
 from illama_eval.render.figures.rank import draw_rank_by_layer, draw_spectra
 from illama_eval.render.figures.rank_by_head import draw_rank_by_head
 from illama_eval.render.figures.rank_by_images import draw_rank_by_images
-from illama_eval.render.figures.segmentation import (
-    Segments,
-    draw_segmentation,
-    draw_segments,
-    read_segments,
-)
+from illama_eval.render.figures.segmentation import draw_segmentation, draw_segments
 from illama_eval.render.figures.sensitivity import draw_sensitivity
 from illama_eval.render.figures.shape_bias import draw_shape_bias
 from illama_eval.render.figures.sizes import Changes, draw_sizes
 from illama_eval.render.figures.transfer import draw_transfer
-from illama_eval.render.samples import Samples, read_samples
+from illama_eval.render.samples import Samples, Segments, read_samples, read_segments
 from illama_eval.render.select import subjects_of
 from illama_eval.render.style.figure import PAGE, FigureStyle, drawing_style
 from illama_eval.results import Run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.figures.labels import add_legend, label_width, legend_height
 from illama_eval.render.format.numbers import show_row
+from illama_eval.render.samples import Segments
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
 from illama_eval.render.style.figure import NORMAL, sheet_width
 from illama_eval.render.style.fonts import drawable
 from illama_eval.render.style.palette import HAIRLINE, MUTED, RUNS, TEXT
-from illama_eval.results import ResultError, Row, Run, load_arrays, nested_get
+from illama_eval.results import Row, Run, nested_get
 
 _STUDY = "segmentation"
 _WAYS = {
@@ -36,10 +36,6 @@ _PARTS, _LEAST, _BETWEEN = 0.8, 0.5, 0.06
 _PARTS_SHOWN = (("image", "image"), ("mask", "truth"), ("predicted", "found"))
 _MOST = 30
 """Classes that are drawn: the best and the worst, if there are more."""
-SEGMENTS = "segments.npz"
-"""Sample images with their masks, beside the run."""
-Segments = Sequence[Mapping[str, NDArray[Any]]]
-"""Image [row, column, 3], mask and predicted [row, column] of each sample."""
 
 
 def draw_segmentation(run: Run) -> Iterator[Drawing]:
@@ -129,36 +125,6 @@ def _caption(run: Run, subject: str, ways: Sequence[str], shown: int, classes: i
         "IoU from the pixels of all images; bars: 95 % intervals; at the right, the "
         f"share of the pixels that have the class.{part}"
     )
-
-
-def read_segments(directory: Path) -> Segments | None:
-    """Return the sample images of a run with their masks, or None where none are kept.
-
-    Raises:
-        ResultError: the file is damaged.
-    """
-    path = directory / SEGMENTS
-    if not path.exists():
-        return None
-    try:
-        arrays = load_arrays(path)
-        count = sum(name.startswith("image") for name in arrays)
-        return [_checked(arrays, number) for number in range(count)] or None
-    except Exception as problem:  # a damaged file raises almost anything
-        raise ResultError(
-            f"{path}: no readable segments ({problem}); delete it to go on"
-        ) from problem
-
-
-def _checked(arrays: Mapping[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]]:
-    """Return one image [row, column, 3] with its two masks [row, column], all bytes."""
-    sample = {part: arrays[f"{part}{number}"] for part in ("image", "mask", "predicted")}
-    size = sample["mask"].shape
-    shapes = {"image": (*size, 3), "mask": size, "predicted": size}
-    for part, array in sample.items():
-        if len(size) != 2 or array.shape != shapes[part] or array.dtype != np.uint8:  # noqa: PLR2004 - rows and columns
-            raise ValueError(f"{part}{number} is {array.dtype} {list(array.shape)}")
-    return sample
 
 
 def draw_segments(run: Run, segments: Segments) -> Iterator[Drawing]:

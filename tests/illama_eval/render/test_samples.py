@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from illama_eval.render.figures.segmentation import read_segments
-from illama_eval.render.samples import read_samples
+from illama_eval.render.samples import read_samples, read_segments
 from illama_eval.results import ResultError
 
 EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from illama_eval.render.figures.segmentation import draw_segmentation, draw_segments, read_segments
+from illama_eval.render.figures.segmentation import draw_segmentation, draw_segments
+from illama_eval.render.samples import read_segments
 from illama_eval.render.style.figure import drawing_style
 from illama_eval.results import ResultError, Row, Run
 
