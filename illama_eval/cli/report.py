@@ -39,6 +39,9 @@ def compare(
     everywhere: Annotated[
         bool, flag("Compare layers, heads and bins as well.", OUTPUT, "--everywhere")
     ] = False,
+    everything: Annotated[
+        bool, flag("Print every number, not the headline and what differs.", OUTPUT, "--all")
+    ] = False,
     as_json: Annotated[bool, flag("Print JSON.", OUTPUT, "--json")] = False,
 ) -> None:
     """Paired differences of two runs over the same images, or of two groups of seeds."""
@@ -52,7 +55,7 @@ def compare(
         typer.echo(to_json(compared), nl=False)
         return
     for each in compared:
-        show_comparison(each, Console(highlight=False))
+        show_comparison(each, Console(highlight=False), everything=everything or everywhere)
 
 
 @app.command()

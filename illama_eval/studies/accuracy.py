@@ -29,7 +29,6 @@ ALL = "there are five classes or fewer: every answer is among the first five"
 ENOUGH = 30
 """Images below which chance explains almost any accuracy."""
 NO_BETTER = "no better than chance"
-CHECK_LABELS = "check that the labels are numbered as the classes of the head are"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,4 +107,4 @@ def _find_chance(top1: Row, chance: float) -> Iterator[Verdict]:
         return
     if top1.low <= chance:
         numbers = f"top1 {top1.value:.3f} ({top1.low:.3f} to {top1.high:.3f}), chance {chance:.3g}"
-        yield Verdict(name="chance", verdict=NO_BETTER, reason=f"{numbers}; {CHECK_LABELS}")
+        yield Verdict(name="chance", verdict=NO_BETTER, reason=numbers)

@@ -30,7 +30,7 @@ _METRICS = {
     "ece_mass": "ECE, equal mass",
     "ece_floor": "ECE floor",
     "calibrated_p": "p of a calibrated model",
-    "calibrated_p_scaled": "the same, scaled",
+    "calibrated_p_scaled": "p of a calibrated model, scaled",
     "mce": "MCE",
     "rmsce": "RMSCE",
     "rmsce_debiased": "RMSCE, debiased",

@@ -11,10 +11,10 @@ from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
 from illama_eval.render.format.changes import show_change, show_seeds
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.format.glossary import study_label
+from illama_eval.render.format.glossary import EXPLAINED, study_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import flips_in_words, other_differences_in_words
-from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
 
 _LONGEST = 300
 _LONGEST_NAME = 48
@@ -39,16 +39,23 @@ _MARKS = {
 _LEGEND = ", ".join(f"{mark} {finding}" for finding, mark in _MARKS.items() if finding)
 
 
-def show_comparison(comparison: Comparison, console: Console) -> None:
-    """Print what changed, study by study, then flips, notes, and what intervals cover."""
+def show_comparison(comparison: Comparison, console: Console, *, everything: bool = False) -> None:
+    """Print what changed, study by study, then flips, notes, and what intervals cover.
+
+    Without `everything` the table is of each study's most informative numbers, and of those that
+    differ clearly.
+    """
     source = f"{sanitize(comparison.source, _LONGEST_NAME)}, {comparison.images:,} images"
     console.print(plain_text(source, console, "bold"))
     for letter, name in zip("AB", comparison.subjects, strict=True):
         console.print(plain_text(f"{letter}  {sanitize(name, _LONGEST)}", console))
     compared = [change for change in comparison.changes if not change.problem]
     seeds = any(change.seeds_low is not None for change in compared)
+    shown = compared if everything else list(filter(_is_telling, compared))
+    if shown:
+        console.print(_table(shown, console))
     if compared:
-        console.print(_table(compared, console))
+        console.print(plain_text(f"  {_count_clear(compared, len(shown))}", console))
     notes = [flips_in_words(comparison), *comparison.notes, other_differences_in_words(comparison)]
     notes += [
         f"{study_label(change.study)} {sanitize(change.metric)}: {change.reason}"
@@ -61,13 +68,30 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     console.print()
 
 
+def _is_telling(change: Change) -> bool:
+    known = EXPLAINED.get(change.study)
+    return bool(change.finding) or known is None or change.metric in known.headline
+
+
+def _count_clear(compared: Sequence[Change], shown: int) -> str:
+    """Return how many numbers differ clearly, and how to see those that are left out."""
+    clear = sum(bool(change.finding) for change in compared)
+    hidden = len(compared) - shown
+    more = f"; {hidden} others: --all" if hidden else ""
+    return f"{clear} of {len(compared)} numbers differ clearly{more}."
+
+
 def _table(changes: Sequence[Change], console: Console) -> Table:
-    table = plain_table(_COLUMNS, console, wrapped={"metric", ""})
-    for study in dict.fromkeys(change.study for change in changes):
+    lines = [(change.study, _cells(change)) for change in changes]
+    names, cells = list(_COLUMNS), [line for _, line in lines]
+    kept = kept_columns(names, cells, console.width, wrapped={"metric"}, spare=("A", "B", "p"))
+    shown = {names[index]: _COLUMNS[names[index]] for index in kept}
+    table = plain_table(shown, console, wrapped={"metric"})
+    for study in dict.fromkeys(study for study, _ in lines):
         add_row(table, [study_label(study)], console, "bold")
-        for change in changes:
-            if change.study == study:
-                add_row(table, _cells(change), console)
+        for of, line in lines:
+            if of == study:
+                add_row(table, [line[index] for index in kept], console)
     return table
 
 

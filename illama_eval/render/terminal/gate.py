@@ -19,7 +19,7 @@ from illama_eval.render.gate.words import (
     sentence,
     state_label,
 )
-from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
 
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "metric": "left",
@@ -46,12 +46,18 @@ def show_verdicts(result: GateResult, console: Console) -> None:
 
 
 def _table(judged: Sequence[MetricVerdict], console: Console) -> Table:
-    table = plain_table(_COLUMNS, console, wrapped={"metric", "verdict"})
+    lines = []
     for each in judged:
         cells = [metric_name(each), "", "", "", ""]
         if each.change:
             shown = show_change(each.change)
             cells = [shown.name, shown.baseline, shown.candidate, shown.difference, shown.interval]
         label = state_label(each).removesuffix(" within margin")
-        add_row(table, (*cells, label), console)
+        lines.append([*cells, label])
+    names, wrapped = list(_COLUMNS), {"metric", "verdict"}
+    kept = kept_columns(names, lines, console.width, wrapped=wrapped, spare=("baseline", "here"))
+    shown = {names[index]: _COLUMNS[names[index]] for index in kept}
+    table = plain_table(shown, console, wrapped=wrapped)
+    for line in lines:
+        add_row(table, [line[index] for index in kept], console)
     return table

@@ -51,7 +51,8 @@ def show_quantization(
         _show_one(variants[0], timed, console)
     if everything and len(variants) == 1:
         changes = [each for each in variants[0].compared.changes if each.study != "agreement"]
-        show_comparison(replace(variants[0].compared, changes=tuple(changes)), console)
+        compared = replace(variants[0].compared, changes=tuple(changes))
+        show_comparison(compared, console, everything=True)
         notes = [*describe(variants[0]), *describe_latency(timed)]
     for note in notes:
         console.print(plain_text(f"  {sanitize(note, _LONGEST_NOTE)}", console))
@@ -89,7 +90,11 @@ def _speed(timed: Sequence[Row]) -> Iterator[Line]:
     factors = {
         (row.at["mode"], int(row.at["batch"])): row for row in timed if row.metric == "speedup"
     }
-    untimed = [row.reason for row in timed if row.metric == "latency" and row.value is None]
+    untimed = [
+        ", ".join([*(str(row.at[key]) for key in row.at if key == "mode"), row.reason])
+        for row in timed
+        if row.metric == "latency" and row.value is None
+    ]
     for mode in dict.fromkeys(mode for mode, _ in factors):
         batch = max(size for each, size in factors if each == mode)
         value = factors[mode, batch].value or 0.0

@@ -20,7 +20,7 @@ from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.format.verdicts import MARK, say_verdict
 from illama_eval.render.select import direction, groups_in_words, studies_of, subjects_of
 from illama_eval.render.sentences import as_sentence
-from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
 from illama_eval.results import Row, Run
 
 _LONGEST = 300
@@ -54,24 +54,29 @@ def show(run: Run, console: Console) -> None:
 
 def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
     """Return the table of rows for the whole source, study by study, decimal points aligned."""
-    table = plain_table(_COLUMNS, console, wrapped={"metric"})
     shown = [show_row(row) for row in rows]
     numbers = list(
         zip(rows, shown, align([one.value for one in shown]), _intervals(shown), strict=True)
     )
     reasons = _reasons(rows)
+    lines = [
+        (
+            _name(run, row),
+            value,
+            unit_label(one.unit),
+            interval or _without(row, reasons),
+            f"{row.images:,}",
+        )
+        for row, one, value, interval in numbers
+    ]
+    names = list(_COLUMNS)
+    kept = kept_columns(names, lines, console.width, wrapped={"metric"}, spare=("images",))
+    table = plain_table({names[i]: _COLUMNS[names[i]] for i in kept}, console, wrapped={"metric"})
     for study in studies_of(rows):
         add_row(table, [study_label(study)], console, "bold")
-        for row, one, value, interval in numbers:
+        for row, line in zip(rows, lines, strict=True):
             if row.study == study:
-                cells = (
-                    _name(run, row),
-                    value,
-                    unit_label(one.unit),
-                    interval or _without(row, reasons),
-                    f"{row.images:,}",
-                )
-                add_row(table, cells, console)
+                add_row(table, [line[index] for index in kept], console)
     return table
 
 

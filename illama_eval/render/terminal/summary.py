@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console, JustifyMethod
-from rich.padding import Padding
 from rich.table import Table
 
 from illama_eval.render.format.glossary import (
@@ -49,14 +48,14 @@ def show_summary(run: Run, console: Console) -> None:
         for row in rows:
             shown = show_row(row)
             interval = shown.interval if shown.low else MISSING
-            name = f"{metric_label(row.metric)} {ARROWS[direction(run, row)]}".rstrip()
+            name = f"  {metric_label(row.metric)} {ARROWS[direction(run, row)]}".rstrip()
             unit = "" if shown.unit == "index" else unit_label(shown.unit)
             add_row(table, (name, shown.value, unit, interval), console)
             for control in _controls(run, row):
                 name, shown = map_label(str(control.at["map"])), show_row(control)
                 interval = shown.interval if shown.low else ""
-                add_row(table, (f"  control: {name}", shown.value, "", interval), console, "dim")
-        console.print(Padding(table, (0, 0, 0, 2)))
+                add_row(table, (f"    control: {name}", shown.value, "", interval), console, "dim")
+        console.print(table)
         _show_sentences(list(_sentences(run, subject, studies)), console)
         console.print()
 

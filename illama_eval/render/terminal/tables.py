@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from illama_eval.render.format.escape import encodable
+
+LEAST = 16
+"""Characters that a column of names has at least, where others can be left out for it."""
 
 
 def plain_text(line: str, console: Console, style: str = "") -> Text:
@@ -29,6 +33,38 @@ def plain_table(
     return empty
 
 
+def kept_columns(
+    names: Sequence[str],
+    lines: Iterable[Sequence[str]],
+    width: int,
+    *,
+    wrapped: Collection[str],
+    spare: Sequence[str],
+) -> list[int]:
+    """Return the indices of the columns that a terminal of this width has room for.
+
+    Those of `spare` are left out one by one until none is cut and those of `wrapped` have LEAST
+    characters each.
+    """
+    columns = [*zip(names, *lines, strict=True)]
+    needed = [
+        LEAST if cells[0] in wrapped else max(map(len, "\n".join(cells).split("\n")))
+        for cells in columns
+    ]
+    kept = list(range(len(names)))
+    for name in spare:
+        if sum(needed[index] + 1 for index in kept) <= width:
+            break
+        kept.remove(names.index(name))
+    return kept
+
+
 def add_row(to: Table, cells: Iterable[str], console: Console, style: str = "") -> None:
-    """Add a line of cells to the table."""
-    to.add_row(*(plain_text(cell, console, style) for cell in cells))
+    """Add a line of cells to the table; what is indented stays so where it breaks into lines."""
+    to.add_row(*(_indented(cell, console, style) for cell in cells))
+
+
+def _indented(cell: str, console: Console, style: str) -> Text | Padding:
+    bare = cell.lstrip(" ")
+    text = plain_text(bare, console, style)
+    return Padding(text, (0, 0, 0, len(cell) - len(bare))) if bare != cell else text

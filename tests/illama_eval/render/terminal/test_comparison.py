@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from illama_eval.compare.comparison import compare_paths
 from illama_eval.render.terminal.comparison import show_comparison
@@ -13,6 +14,27 @@ def test_a_comparison_shows_differences_flips_and_what_intervals_cover(printed, 
     assert "Intervals cover the choice of images, not training seeds." in text
     assert "also different: weights_sha256" in text
     assert re.search(r"top-1 accuracy .* ▼", text)
+
+
+def test_the_table_is_short_unless_everything_is_asked_for(printed, worse, tmp_path):
+    (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
+    short = printed(show_comparison, compared)
+    every = printed(partial(show_comparison, everything=True), compared)
+    assert "top-1 accuracy" in short
+    hidden = int(re.search(r"numbers differ clearly; (\d+) others: --all", short).group(1))
+    assert len(every.splitlines()) >= len(short.splitlines()) + hidden
+    assert "others: --all" not in every
+
+
+def test_a_terminal_of_50_columns_keeps_names_and_whole_intervals(printed, worse, tmp_path):
+    (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
+    text = printed(show_comparison, compared, width=50)
+    assert max(map(len, text.splitlines())) <= 50
+    (line,) = (line for line in text.splitlines() if "top-1 accuracy" in line)
+    wide = printed(show_comparison, compared, width=100)
+    (other,) = (line for line in wide.splitlines() if "top-1 accuracy" in line)
+    interval = re.compile(r"\S+ to \S+")
+    assert interval.search(line).group() == interval.search(other).group()
 
 
 def test_groups_of_seeds_show_both_intervals(printed, write_run, tmp_path):

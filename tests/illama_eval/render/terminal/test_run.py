@@ -47,6 +47,14 @@ def test_a_terminal_of_60_columns_loses_no_number(printed, run_of):
         assert number in text
 
 
+def test_a_terminal_of_50_columns_keeps_names_and_numbers(printed, run_of):
+    text = printed(show, run_of(), width=50)
+    assert all(len(line) <= 50 for line in lines_of(text))
+    for kept in ("top-1 accuracy", "76.53  to 78.15", "0.542 to 0.678", "rank of mean"):
+        assert kept in text
+    assert "images" not in text.splitlines()[1]
+
+
 def test_each_subject_has_its_own_table(printed, run_of):
     text = printed(show, run_of(subjects=("causal", "twin")))
     assert text.index("causal on cifar10/test") < text.index("twin on cifar10/test")

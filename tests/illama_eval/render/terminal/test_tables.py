@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
 
 
 def test_nothing_in_a_line_is_markup_and_every_letter_can_be_printed():
@@ -23,3 +23,24 @@ def test_only_the_wrapped_columns_break_into_lines():
     assert " ".join(line.replace("12.50", "").strip() for line in lines[2:]) == (
         "a name of many words"
     )
+
+
+def test_what_is_indented_stays_so_where_it_breaks_into_lines():
+    console = Console(file=io.StringIO(), width=12)
+    table = plain_table({"name": "left"}, console, wrapped={"name"})
+    add_row(table, ("  many long words",), console)
+    console.print(table)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()[2:]]
+    assert lines == ["  many long", "  words"]
+
+
+def test_columns_are_left_out_in_turn_until_names_have_room():
+    names, lines = ("name", "a", "b", "c"), [("x" * 40, "1234567", "1", "123\n1")]
+
+    def kept(width):
+        return kept_columns(names, lines, width, wrapped={"name"}, spare=("b", "a"))
+
+    assert kept(31) == [0, 1, 2, 3]
+    assert kept(30) == [0, 1, 3]
+    assert kept(28) == [0, 3]
+    assert kept(5) == [0, 3]
