@@ -19,7 +19,7 @@ from illama.sources.source import Source
 from illama_eval.probe import Probe
 from illama_eval.run.loader import LoadedBatch
 from illama_eval.run.plan import BatchPlan
-from illama_eval.run.probing import observe_probes
+from illama_eval.run.probing import Originals, observe_probes
 from illama_eval.subjects.subject import PatchSubject, Subject
 
 Result = TypeVar("Result")
@@ -157,7 +157,10 @@ def _see(
     for number, output in outputs.items():
         subject = subjects[number]
         if isinstance(subject, PatchSubject):
-            for changed in observe_probes(subject, number, plan, part, output, probes):
+            originals = Originals(
+                subject=subject, number=number, plan=plan, part=part, output=output
+            )
+            for changed in observe_probes(originals, probes):
                 yield number, changed
 
 

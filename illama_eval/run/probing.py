@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,87 +24,98 @@ from illama_eval.run.plan import BatchPlan
 from illama_eval.subjects.subject import PatchSubject
 
 
-def observe_probes(
-    subject: PatchSubject,
-    number: int,
-    plan: BatchPlan,
-    part: LoadedBatch,
-    output: OutputSeen,
-    probes: Mapping[Probe, frozenset[str]],
-) -> Iterator[Piece]:
-    """Yield the pieces of changed images, each with its original; `number` is the subject's.
+@dataclass(frozen=True, kw_only=True)
+class Originals:
+    """Unchanged images of a batch, and what a subject made of them."""
 
-    `output` is what the subject made of the unchanged part, with its batch. States of tokens are
-    compared bit for bit, so their originals come from a pass of the same shape as the changed one.
+    subject: PatchSubject
+    number: int
+    """The subject's, in the plan."""
+    plan: BatchPlan
+    part: LoadedBatch
+    output: OutputSeen
+    """Of all images, with their batch."""
+
+    @property
+    def batch(self) -> Batch:
+        """Return the batch of the output."""
+        assert self.output.batch is not None
+        return self.output.batch
+
+    @property
+    def positions(self) -> Tensor:
+        """Return the images' positions in the source, on the CPU, int64 [image]."""
+        return torch.from_numpy(self.part.positions)
+
+    def kept_patches(self, probe: Probe) -> Tensor:
+        """Return how many patches of each image stay, on the CPU, int64 [image]."""
+        return probe.kept_patches(self.plan.keys[self.positions], self.subject.patch_grid**2)
+
+    def inputs(self, there: Tensor) -> Tensor:
+        """Return some images before they are normalized, by their indices on the device."""
+        return self.plan.inputs(self.number, self.part)[there]
+
+    def observe(self, images: Tensor, names: frozenset[str]) -> Iterator[Piece]:
+        """Yield what the subject shows of images that are not normalized yet."""
+        return self.subject.observe(self.plan.normalize(self.number, images), names)
+
+
+def observe_probes(originals: Originals, probes: Mapping[Probe, frozenset[str]]) -> Iterator[Piece]:
+    """Yield the pieces of changed images, each with its original, as far as the subject shows them.
+
+    States of tokens are compared bit for bit, so their originals come from a pass of the same shape
+    as the changed one.
     """
+    shows = originals.subject.shows
     for probe, wanted in probes.items():
-        if probe.rest not in subject.shows:
-            continue
-        names = wanted & subject.shows - PROBE_WANTED
-        look = _observe_replaced if probe.rest == "replaced" else _observe_closed
-        yield from look(subject, number, plan, part, output, probe, names)
+        if probe.rest in shows:
+            look = _observe_replaced if probe.rest == "replaced" else _observe_closed
+            yield from look(originals, probe, wanted & shows - PROBE_WANTED)
 
 
-def _observe_replaced(
-    subject: PatchSubject,
-    number: int,
-    plan: BatchPlan,
-    part: LoadedBatch,
-    output: OutputSeen,
-    probe: Probe,
-    names: frozenset[str],
-) -> Iterator[Piece]:
+def _observe_replaced(originals: Originals, probe: Probe, names: frozenset[str]) -> Iterator[Piece]:
     """Yield the pieces of images whose later patches are another image's, in step with theirs."""
-    assert output.batch is not None
-    chosen, others = _partners(plan, part, number, probe)
+    chosen, others = _partners(originals, probe)
     if not len(chosen):
         return
-    batch = select_batch(output.batch, chosen)
-    images = plan.inputs(number, part)[chosen.to(plan.device)]
-    keys = plan.keys[torch.from_numpy(part.positions)[chosen]]
-    kept = probe.kept_patches(keys, subject.patch_grid**2).to(plan.device)
-    changed = replace_patches(images, others.to(plan.device), kept, subject.patch_grid)
-    streams = (subject.observe(plan.normalize(number, each), names) for each in (images, changed))
+    batch, images = (
+        select_batch(originals.batch, chosen),
+        originals.inputs(chosen.to(originals.plan.device)),
+    )
+    kept = originals.kept_patches(probe)[chosen].to(images.device)
+    grid = originals.subject.patch_grid
+    changed = replace_patches(images, others.to(images.device), kept, grid)
+    streams = (originals.observe(each, names) for each in (images, changed))
     for original, seen in zip(*streams, strict=True):
         yield _attach(seen, batch, Changed(probe=probe.name, kept=kept, original=original))
 
 
-def _observe_closed(
-    subject: PatchSubject,
-    number: int,
-    plan: BatchPlan,
-    part: LoadedBatch,
-    output: OutputSeen,
-    probe: Probe,
-    names: frozenset[str],
-) -> Iterator[Piece]:
+def _observe_closed(originals: Originals, probe: Probe, names: frozenset[str]) -> Iterator[Piece]:
     """Yield the outputs of images of which the subject is given the first patches alone."""
-    assert output.batch is not None
-    positions = torch.from_numpy(part.positions)
-    kept = probe.kept_patches(plan.keys[positions], subject.patch_grid**2)
-    taken = probe.choose(plan.order[positions], len(plan.source))
+    plan, kept = originals.plan, originals.kept_patches(probe)
+    taken = probe.choose(plan.order[originals.positions], len(plan.source))
     for patches in sorted(set(kept[taken].tolist())):
         chosen = (taken & (kept == patches)).nonzero()[:, 0]
         there = chosen.to(plan.device)
-        batch, original = select_batch(output.batch, chosen), select_output(output, there)
-        images = plan.normalize(number, plan.inputs(number, part)[there])
-        for seen in subject.observe_first(images, names - LAYER_WANTED, patches):
+        batch = select_batch(originals.batch, chosen)
+        original = select_output(originals.output, there)
+        images = plan.normalize(originals.number, originals.inputs(there))
+        for seen in originals.subject.observe_first(images, names - LAYER_WANTED, patches):
             left = torch.full_like(there, patches)
             changed = Changed(probe=probe.name, kept=left, original=original)
             yield _attach(seen, batch, changed, plan)
 
 
-def _partners(
-    plan: BatchPlan, part: LoadedBatch, number: int, probe: Probe
-) -> tuple[Tensor, Tensor]:
+def _partners(originals: Originals, probe: Probe) -> tuple[Tensor, Tensor]:
     """Return the indices of a part's images that have a partner, and the partners, prepared.
 
     The partner is the next image in the order of hashes, among those of the probe; an image alone
     has none, and an image whose partner cannot be read is left out. All are on the CPU.
     """
-    taken, which = probe.number(len(plan.source)), plan.reader.input_of[number]
+    plan = originals.plan
+    taken, which = probe.number(len(plan.source)), plan.reader.input_of[originals.number]
     chosen, others = [], []
-    for index, order in enumerate(plan.order[torch.from_numpy(part.positions)].tolist()):
+    for index, order in enumerate(plan.order[originals.positions].tolist()):
         if order < taken and taken > 1:
             position = int(plan.by_order[(order + 1) % taken])
             try:
