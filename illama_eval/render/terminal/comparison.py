@@ -14,7 +14,7 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import EXPLAINED, study_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import flips_in_words, other_differences_in_words
-from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 
 _LONGEST = 300
 _LONGEST_NAME = 48
@@ -83,10 +83,8 @@ def _count_clear(compared: Sequence[Change], shown: int) -> str:
 
 def _table(changes: Sequence[Change], console: Console) -> Table:
     lines = [(change.study, _cells(change)) for change in changes]
-    names, cells = list(_COLUMNS), [line for _, line in lines]
-    kept = kept_columns(names, cells, console.width, wrapped={"metric"}, spare=("A", "B", "p"))
-    shown = {names[index]: _COLUMNS[names[index]] for index in kept}
-    table = plain_table(shown, console, wrapped={"metric"})
+    cells = [line for _, line in lines]
+    table, kept = fitting_table(_COLUMNS, cells, console, wrapped={"metric"}, spare=("A", "B", "p"))
     for study in dict.fromkeys(study for study, _ in lines):
         add_row(table, [study_label(study)], console, "bold")
         for of, line in lines:

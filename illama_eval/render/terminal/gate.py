@@ -19,7 +19,7 @@ from illama_eval.render.gate.words import (
     sentence,
     state_label,
 )
-from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "metric": "left",
@@ -54,10 +54,8 @@ def _table(judged: Sequence[MetricVerdict], console: Console) -> Table:
             cells = [shown.name, shown.baseline, shown.candidate, shown.difference, shown.interval]
         label = state_label(each).removesuffix(" within margin")
         lines.append([*cells, label])
-    names, wrapped = list(_COLUMNS), {"metric", "verdict"}
-    kept = kept_columns(names, lines, console.width, wrapped=wrapped, spare=("baseline", "here"))
-    shown = {names[index]: _COLUMNS[names[index]] for index in kept}
-    table = plain_table(shown, console, wrapped=wrapped)
+    wrapped, spare = {"metric", "verdict"}, ("baseline", "here")
+    table, kept = fitting_table(_COLUMNS, lines, console, wrapped=wrapped, spare=spare)
     for line in lines:
         add_row(table, [line[index] for index in kept], console)
     return table

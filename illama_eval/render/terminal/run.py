@@ -20,7 +20,7 @@ from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.format.verdicts import MARK, say_verdict
 from illama_eval.render.select import direction, groups_in_words, studies_of, subjects_of
 from illama_eval.render.sentences import as_sentence
-from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 from illama_eval.results import Row, Run
 
 _LONGEST = 300
@@ -69,9 +69,7 @@ def _headline_table(run: Run, rows: Sequence[Row], console: Console) -> Table:
         )
         for row, one, value, interval in numbers
     ]
-    names = list(_COLUMNS)
-    kept = kept_columns(names, lines, console.width, wrapped={"metric"}, spare=("images",))
-    table = plain_table({names[i]: _COLUMNS[names[i]] for i in kept}, console, wrapped={"metric"})
+    table, kept = fitting_table(_COLUMNS, lines, console, wrapped={"metric"}, spare=("images",))
     for study in studies_of(rows):
         add_row(table, [study_label(study)], console, "bold")
         for row, line in zip(rows, lines, strict=True):

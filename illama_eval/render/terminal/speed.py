@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console, JustifyMethod
 
 from illama_eval.render.format.escape import sanitize
+from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 from illama_eval.results import Row, Run
 
 MIB = 2**20
+_COLUMNS: Mapping[str, JustifyMethod] = {
+    "images": "right",
+    "model": "left",
+    "latency ms": "right",
+    "10 to 90 %": "right",
+    "images/s": "right",
+    "peak MiB": "right",
+}
 
 
 def show_speed(run: Run, console: Console) -> None:
-    """Print counts, then latency, images/s and memory of model and twin by batch size."""
-    study = "speed"
-    counts = {name: run.value(study, f"macs_{name}").value or 0.0 for name in ("dense", "causal")}
-    share = 1 - counts["causal"] / counts["dense"]
-    console.print(
-        Text(
-            f"{sanitize(run.rows[0].subject)}: {counts['dense'] / 1e9:.4f} GMACs dense, "
-            f"{counts['causal'] / 1e9:.4f} with the paper's causal formula ({share:.1%} fewer)"
-        )
-    )
-    table = Table(title="against the bidirectional twin", title_justify="left")
-    columns = ("batch", "model", "latency ms (10-90 %)", "images/s", "peak MiB", "twin / model")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for batch in sorted({int(row.at["batch"]) for row in run.rows if "batch" in row.at}):
-        for model in ("model", "twin"):
-            table.add_row(*_cells(run, batch, model), end_section=model == "twin")
+    """Print how fast the model is beside its twin, then latency and memory, and the counts."""
+    name = sanitize(run.rows[0].subject)
+    console.print(plain_text(f"{name} against its bidirectional twin", console, "bold"))
+    batches = sorted({int(row.at["batch"]) for row in run.rows if "batch" in row.at})
+    lines = [_cells(run, batch, model) for batch in batches for model in ("model", "twin")]
+    spare = ("10 to 90 %", "peak MiB")
+    table, kept = fitting_table(_COLUMNS, lines, console, spare=spare)
+    for line in lines:
+        add_row(table, [line[index] for index in kept], console)
     console.print(table)
+    for sentence in _sentences(run, batches):
+        console.print(plain_text(f"  {sentence}", console))
+    console.print()
+
+
+def _sentences(run: Run, batches: list[int]) -> Iterator[str]:
+    """Yield how much the mask costs, and how many products it saves on paper."""
+    ratios = " and ".join(
+        f"{_scaled(run.value('speed', 'speed_ratio', batch=batch)):.2f} times ({batch} at once)"
+        for batch in batches
+    )
+    if ratios:
+        yield f"It is {ratios} as fast as its twin."
+    dense, causal = (_scaled(run.value("speed", f"macs_{each}")) for each in ("dense", "causal"))
+    yield (
+        f"{dense / 1e9:.4f} GMACs dense, {causal / 1e9:.4f} by the paper's causal formula "
+        f"({100 * (1 - causal / dense):.1f} % fewer)."
+    )
 
 
 def _cells(run: Run, batch: int, model: str) -> list[str]:
@@ -39,19 +58,14 @@ def _cells(run: Run, batch: int, model: str) -> list[str]:
         run.value("speed", metric, batch=batch, model=model)
         for metric in ("latency", "images_per_second", "peak_memory")
     )
-    ratio = run.value("speed", "speed_ratio", batch=batch)
     return [
         str(batch),
         model,
-        " ".join((f"{_scaled(latency, 1e3):.2f}", _range(latency, 1e3))),
-        f"{_scaled(speed):.1f}",
+        f"{_scaled(latency, 1e3):.2f}",
+        f"{(latency.low or 0.0) * 1e3:.2f} to {(latency.high or 0.0) * 1e3:.2f}",
+        f"{_scaled(speed):,.1f}",
         f"{_scaled(memory, 1 / MIB):,.0f}",
-        f"{_scaled(ratio):.3f}" if model == "model" else "",
     ]
-
-
-def _range(row: Row, factor: float) -> str:
-    return f"({(row.low or 0.0) * factor:.2f}-{(row.high or 0.0) * factor:.2f})"
 
 
 def _scaled(row: Row, factor: float = 1.0) -> float:

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from illama_eval.render.format.escape import encodable
 
+BETWEEN = 2
+"""Characters between two columns."""
 LEAST = 16
 """Characters that a column of names has at least, where others can be left out for it."""
 
@@ -33,30 +35,31 @@ def plain_table(
     return empty
 
 
-def kept_columns(
-    names: Sequence[str],
+def fitting_table(
+    columns: Mapping[str, JustifyMethod],
     lines: Iterable[Sequence[str]],
-    width: int,
+    console: Console,
     *,
-    wrapped: Collection[str],
-    spare: Sequence[str],
-) -> list[int]:
-    """Return the indices of the columns that a terminal of this width has room for.
+    wrapped: Collection[str] = (),
+    spare: Sequence[str] = (),
+) -> tuple[Table, list[int]]:
+    """Return an empty table of the columns that the console has room for, and their indices.
 
     Those of `spare` are left out one by one until none is cut and those of `wrapped` have LEAST
     characters each.
     """
-    columns = [*zip(names, *lines, strict=True)]
+    names = list(columns)
     needed = [
         LEAST if cells[0] in wrapped else max(map(len, "\n".join(cells).split("\n")))
-        for cells in columns
+        for cells in zip(names, *lines, strict=True)
     ]
     kept = list(range(len(names)))
     for name in spare:
-        if sum(needed[index] + 1 for index in kept) <= width:
+        if sum(needed[index] + BETWEEN for index in kept) - BETWEEN <= console.width:
             break
         kept.remove(names.index(name))
-    return kept
+    shown = {names[index]: columns[names[index]] for index in kept}
+    return plain_table(shown, console, wrapped=wrapped), kept
 
 
 def add_row(to: Table, cells: Iterable[str], console: Console, style: str = "") -> None:

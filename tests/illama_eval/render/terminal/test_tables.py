@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from illama_eval.render.terminal.tables import add_row, kept_columns, plain_table, plain_text
+from illama_eval.render.terminal.tables import add_row, fitting_table, plain_table, plain_text
 
 
 def test_nothing_in_a_line_is_markup_and_every_letter_can_be_printed():
@@ -35,12 +35,16 @@ def test_what_is_indented_stays_so_where_it_breaks_into_lines():
 
 
 def test_columns_are_left_out_in_turn_until_names_have_room():
-    names, lines = ("name", "a", "b", "c"), [("x" * 40, "1234567", "1", "123\n1")]
+    columns = dict.fromkeys(("name", "a", "b", "c"), "left")
+    lines = [("x" * 40, "1234567", "1", "123\n1")]
 
     def kept(width):
-        return kept_columns(names, lines, width, wrapped={"name"}, spare=("b", "a"))
+        console = Console(file=io.StringIO(), width=width)
+        table, kept = fitting_table(columns, lines, console, wrapped={"name"}, spare=("b", "a"))
+        assert len(table.columns) == len(kept)
+        return kept
 
-    assert kept(31) == [0, 1, 2, 3]
-    assert kept(30) == [0, 1, 3]
-    assert kept(28) == [0, 3]
+    assert kept(33) == [0, 1, 2, 3]
+    assert kept(32) == [0, 1, 3]
+    assert kept(29) == [0, 3]
     assert kept(5) == [0, 3]
