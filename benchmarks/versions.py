@@ -51,7 +51,14 @@ def run(tree: Path, words: list[str]) -> tuple[float, list[dict[str, Any]]]:
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, "-c", "from illama_eval.cli import main; main()", "run", *words]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            "from illama_eval.cli import main; main()",
+            "run",
+            *words,
+        ]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(  # noqa: S603 - our own command
             [*command, "--out", out], env=environment, check=True, capture_output=True

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from illama_eval.functional.cores import in_threads
 
-STRIP_BYTES: Mapping[str, int] = {"cpu": 2**18, "cuda": 2**25}
-"""Size of a strip in float64, by kind of device: what a core's cache holds, or a GPU's."""
+STRIP_BYTES: Mapping[str, int] = {"cpu": 2**21, "cuda": 2**25}
+"""Size of a strip in float64, by kind of device: what caches hold; smaller ones cost more calls."""
 STRIP_ROWS = 32
 """Rows of a strip, at least; maps of many tokens have STRIPS strips."""
 STRIPS = 8

@@ -76,5 +76,5 @@ def residual(states: Tensor) -> Tensor:
     0 where all tokens are alike: the states then have rank one.
     """
     centred = states - states.mean(1, keepdim=True)
-    left: Tensor = centred.flatten(1).norm(dim=1) / states.flatten(1).norm(dim=1)
-    return left
+    left, whole = (each.square().sum((1, 2)) for each in (centred, states))
+    return (left / whole).sqrt()

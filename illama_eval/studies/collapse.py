@@ -170,7 +170,9 @@ class Collapse:
         """
         states = present(piece.tokens, "tokens")[:, piece.image_tokens].to(torch.float64)
         finite = states.isfinite().flatten(1).all(1)
-        outlying = outlying_norms(states.norm(dim=-1), self.outlier_ratio, self.outlier_lengths)
+        outlying = outlying_norms(
+            states.square().sum(-1).sqrt(), self.outlier_ratio, self.outlier_lengths
+        )
         largest, median, place = massive_activations(states)
         massive = (largest > self.massive_above * median) & (largest > self.massive_size) & finite
         values = {
