@@ -27,7 +27,9 @@ def kinds_of_tokens(piece: LayerSeen) -> Tensor:
         kinds[corners] = POSITIONS.index("corner")
     if piece.class_index is not None:
         kinds[piece.class_index] = POSITIONS.index("class token")
-    return torch.nn.functional.one_hot(kinds, len(POSITIONS)).to(piece.open.device)
+    return torch.nn.functional.one_hot(kinds, len(POSITIONS)).to(
+        piece.open.device, non_blocking=True
+    )
 
 
 def count_sinks(sinks: Tensor, key: Tensor, maps: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def outlying_norms(norms: Tensor, ratio: float, lengths: float) -> Tensor:
     """
     finite = norms.isfinite().all(-1, keepdim=True)
     sound = norms.where(finite, 1.0)
-    levels = torch.tensor((0.5, TAIL), dtype=norms.dtype, device=norms.device)
+    levels = torch.linspace(0.5, TAIL, 2, dtype=norms.dtype, device=norms.device)
     median, high = sound.quantile(levels, dim=-1, keepdim=True)
     tail = (high / median).log()
     excess = (sound / median).log()

@@ -58,7 +58,6 @@ class BatchPlan:
         tables = {
             "labels": _kept_labels(source),
             "further_labels": _tensor(source.further_labels),
-            "order": self.order,
             "keys": self.keys,
             "group_keys": None if source.groups is None else keys_of_groups(source.groups),
             "cues": _tensor(source.cues),
@@ -76,7 +75,10 @@ class BatchPlan:
         return load_batches(self.reader, self.batches[first:], workers, self.device)
 
     def batch(self, part: LoadedBatch) -> Batch:
-        """Return ids, labels and weights of the images, on the device where they are measured."""
+        """Return ids, labels and weights of the images, on the device where they are measured.
+
+        Their order stays on the CPU, where images are chosen by it.
+        """
         tables: dict[str, Any] = {
             name: None if table is None else table[part.index]
             for name, table in self._tables.items()
@@ -84,6 +86,7 @@ class BatchPlan:
         return Batch(
             ids=tuple(self.source.ids[i] for i in part.positions.tolist()),
             positions=part.index,
+            order=self.order[torch.from_numpy(part.positions)],
             weights=part.weights.double(),
             count=len(self.source),
             masks=part.masks,

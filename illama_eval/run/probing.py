@@ -145,7 +145,7 @@ def select_batch(batch: Batch, chosen: Tensor) -> Batch:
         labels=None if batch.labels is None else batch.labels[there],
         further_labels=None if batch.further_labels is None else batch.further_labels[there],
         positions=batch.positions[there],
-        order=batch.order[there],
+        order=batch.order[chosen],
         keys=batch.keys[there],
         group_keys=None if batch.group_keys is None else batch.group_keys[there],
         weights=batch.weights[:, there],

@@ -41,8 +41,8 @@ class ClassAttention:
         if not isinstance(piece, LayerSeen) or not len(chosen):
             return {}
         used = present(piece.used, "used")
-        row = used[chosen.to(used.device), :, piece.class_index].double().mean(1)
-        index = batch.order[chosen].unsqueeze(0).to(used.device)
+        row = used[chosen.to(used.device, non_blocking=True), :, piece.class_index].double().mean(1)
+        index = batch.order[chosen].unsqueeze(0).to(used.device, non_blocking=True)
         shape = (SAMPLES, row.shape[-1])
         sparse = torch.sparse_coo_tensor(index, row, shape, check_invariants=False)
         return {f"layer/{piece.index}": sparse}

@@ -96,8 +96,8 @@ class Lens:
         chosen = (batch.order < self.bank).nonzero()[:, 0]
         placed = values.new_zeros(min(self.bank, batch.count), *values.shape[1:])
         if len(chosen):
-            ranks = batch.order[chosen].to(values.device)
-            placed[ranks] = values[chosen.to(values.device)]
+            ranks = batch.order[chosen].to(values.device, non_blocking=True)
+            placed[ranks] = values[chosen.to(values.device, non_blocking=True)]
         return placed
 
     def summarize(self, total: Sums) -> StudyResult:

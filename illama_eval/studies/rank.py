@@ -98,7 +98,7 @@ class Rank:
         batch, softmax = batch_of(piece), present(piece.softmax, "softmax")
         used, factor = present(piece.used, "used"), piece.factor
         slots = Slots.of(softmax.shape, 2 if factor is None else 1)
-        members = slots.members(batch.order, batch.count).to(softmax.device)
+        members = slots.members(batch.order, batch.count).to(softmax.device, non_blocking=True)
         sums: dict[str, Tensor | Pending] = {
             "images": members.sum(1),
             "softmax": sum_by_slot(softmax, members),
@@ -108,9 +108,9 @@ class Rank:
         else:
             sums["factor"] = factor.to(torch.float64) * batch.size
         chosen = self._choose(batch)
-        sums["spectra"] = weigh(batch, chosen.to(batch.weights.device))
+        sums["spectra"] = weigh(batch, chosen.to(batch.weights.device, non_blocking=True))
         if chosen.any():
-            places = chosen.nonzero()[:, 0].to(softmax.device)
+            places = chosen.nonzero()[:, 0].to(softmax.device, non_blocking=True)
             maps = _distinct(used[places], softmax[places], factor, piece.form)
             weights = batch.weights[:, places]
             sums |= {f"rank/{kind}": self._indices(of, weights) for kind, of in maps.items()}
@@ -203,7 +203,7 @@ class Rank:
         shape = maps.shape[:2]
 
         def finish(indices: Tensor) -> Tensor:
-            return weights @ indices.reshape(shape).to(weights.device)
+            return weights @ indices.reshape(shape).to(weights.device, non_blocking=True)
 
         return Pending(start_index_of_share(maps.flatten(0, 1), self.threshold), finish)
 

@@ -130,7 +130,8 @@ def _waits(name: str, args: Any, kwargs: Any, tensors: list[Tensor], target: str
         asynchronous = kwargs.get("non_blocking") and target == "cuda"
         return (target == "cuda") != there[0] and target is not None and not asynchronous
     if name == "copy_":
-        return there[0] != there[-1]
+        asynchronous = any(args[2:]) or kwargs.get("non_blocking")
+        return there[0] != there[-1] and not asynchronous
     if name in INDEXING and any(there):
         index = [each for each in args[1] if each is not None]
         return any(each.dtype == torch.bool or not _is_pretended(each) for each in index)
