@@ -196,8 +196,13 @@ def _only_subject(request: Request) -> ModelSubject:
         SubjectError: there are several, or it is not one of illama's models.
     """
     first, *others = request.subjects
-    if others or not isinstance(first, ModelSubject):
+    if others:
         raise SubjectError("quantize takes one checkpoint; call it once for each")
+    if not isinstance(first, ModelSubject):
+        raise SubjectError(
+            f"quantize: {first.name} does not run as a model of illama; give a checkpoint, or a"
+            " plain ViT or DeiT of timm"
+        )
     return first
 
 

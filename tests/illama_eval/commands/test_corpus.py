@@ -1,10 +1,16 @@
-"""`report --corpus`: what it writes."""
+"""`report --corpus`: what it writes, and whether the committed corpus is what it would write."""
 
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
+
+from illama_eval.commands.corpus import report_corpus
+from illama_eval.results import Run
+
+COMMITTED = Path(__file__).resolve().parents[3] / "reports" / "corpus"
 
 
 def test_runs_are_added_to_a_corpus_and_its_table_is_written(command, write_run, tmp_path):
@@ -44,3 +50,32 @@ def test_what_is_not_there_or_does_not_fit_is_refused_in_one_line(
     found, _, err = command("report", *words)
     assert found == code
     assert said in err
+
+
+def test_the_committed_corpus_is_what_its_headlines_say(tmp_path):
+    for path in report_corpus(COMMITTED / "corpus.toml", out=tmp_path):
+        assert path.read_bytes() == (COMMITTED / path.name).read_bytes(), path.name
+
+
+def test_the_committed_corpus_has_models_and_numbers_enough():
+    with (COMMITTED / "corpus.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) >= 12
+    assert len([name for name in rows[0] if name.endswith("change.low")]) >= 15
+    compared = [row for row in rows if row["rank.rank_per_image.change.low"]]
+    assert len(compared) >= 3
+
+
+@pytest.mark.slow
+def test_the_corpus_row_of_the_demo_is_what_the_demo_gives(command, undrawn, tmp_path):
+    assert command("run", "--only", "accuracy,calibration,rank", "--out", "demo")[0] == 0
+    committed, measured = Run.load(COMMITTED / "demo.json"), Run.load(tmp_path / "demo")
+    found = {(row.study, row.metric, *row.at.items()): row for row in measured.rows}
+    kept = [row for row in committed.rows if row.study in {"accuracy", "calibration", "rank"}]
+    assert len(kept) > 8
+    for row in kept:
+        again = found[row.study, row.metric, *row.at.items()]
+        for name in ("value", "low", "high"):
+            expected = getattr(row, name)
+            wanted = expected if expected is None else pytest.approx(expected, rel=1e-6, abs=1e-9)
+            assert getattr(again, name) == wanted, (row.study, row.metric, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from illama.observation import LayerSeen
 from illama.sources import open_source
 from illama_eval.commands.labels import fit_labels
+from illama_eval.commands.resolve import ShapeBiasInputs
 from illama_eval.results import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.studies.accuracy import Accuracy
+from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.rank import Rank
+from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.timm import open_timm
 
@@ -26,6 +32,7 @@ RANKED = 30
 USED, MASKED, WITHIN = 93.7, 120.1, 0.05
 """The answers of the manifest, which does not say how positions were resized from 518 px: by timm
 rank is 90.3 and 116.9, without antialiasing 92.0 and 117.8."""
+LAYERS_ALIVE = 2
 pytestmark = pytest.mark.data
 
 
@@ -83,10 +90,41 @@ def test_a_network_without_attention_has_accuracy_and_says_why_it_has_no_rank(
     assert "attention is not seen: no module" in lite.describe()["notes"][0]
     source = open_source(str(shared / "data" / "imagenet_sample"))
     source = fit_labels(source, [lite], needed=True)
-    run = evaluate(lite, source, [Accuracy()])
+    run = evaluate(lite, source, [Accuracy(), Calibration()])
     found = {row.metric: row.value for row in run.rows if not row.at}
+    assert found["ece"] == pytest.approx(0.1459, abs=2e-4)
     assert found["top1"] == pytest.approx(0.89, abs=0.011)
     assert found["top5"] == pytest.approx(0.98, abs=0.011)
+
+
+def test_a_real_networks_shape_bias_is_that_of_the_manifest(
+    subject: Callable[..., NetworkSubject], shared: Path
+) -> None:
+    lite = subject(LITE)
+    source = open_source(str(shared / "data" / "cue_conflict" / "images"))
+    study = ShapeBiasInputs().fit(ShapeBias(), source, [lite])
+    run = evaluate(lite, source, [study])
+    found = {row.metric: row.value for row in run.rows if not row.at}
+    assert (found["shape_decisions"], found["texture_decisions"]) == (169, 614)
+    assert found["shape_bias"] == pytest.approx(0.215836, abs=5e-7)
+    assert found["undecided"] == pytest.approx(0.3475, abs=5e-5)
+
+
+def test_maps_of_1370_tokens_are_released_while_they_are_observed(
+    reference: Callable[[str], Any], shared: Path
+) -> None:
+    reference("timm")
+    weights = str(shared / "models" / VIT[1])
+    vit = open_timm(VIT[0], weights, device=CPU, image_size=518)
+    image = open_source(str(shared / "data" / "imagenet_sample")).read(0)
+    maps: list[weakref.ref[torch.Tensor]] = []
+    for piece in vit.observe(vit.prepare(image)[None], frozenset({"used"})):
+        if isinstance(piece, LayerSeen):
+            assert piece.used is not None
+            assert piece.used.shape == (1, 6, 1370, 1370)
+            maps.append(weakref.ref(piece.used))
+        assert sum(each() is not None for each in maps) <= LAYERS_ALIVE
+    assert len(maps) == 12
 
 
 def test_two_real_models_share_a_run_with_their_own_transforms(
@@ -117,6 +155,46 @@ def test_two_real_models_share_a_run_with_their_own_transforms(
         name: {row.study for row in run.rows if row.subject == name}
         for name in ("vit_small_patch14_dinov2", "tf_efficientnet_lite0")
     }
+    vit, lite = (run.header["identity"]["subjects"][number] for number in ("0", "1"))
+    assert vit["transform"] != lite["transform"]
     assert studies["vit_small_patch14_dinov2"] == {"rank", "collapse"}
     assert studies["tf_efficientnet_lite0"] == {"accuracy", "calibration"}
     assert "accuracy needs logits, and this model has no head" in err.replace("\n", " ")
+    same, out, err = command("compare", "it", "it", "--json")
+    assert same == 0, err
+    compared = {each["subjects"][0] for each in json.loads(out)["comparisons"]}
+    assert compared == {"vit_small_patch14_dinov2", "tf_efficientnet_lite0"}
+    assert command("report", "it")[0] == 0
+    assert "tf_efficientnet_lite0" in (tmp_path / "it" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("model", [VIT, LITE])
+def test_quantize_says_of_a_network_that_it_takes_models_of_illama(
+    command: Callable[..., tuple[int, str, str]],
+    reference: Callable[[str], Any],
+    shared: Path,
+    model: tuple[str, str],
+) -> None:
+    reference("timm")
+    words = ("--model", model[0], "--weights", shared / "models" / model[1], "--limit", 4)
+    data = shared / "data" / "imagenet_sample"
+    code, _, err = command("quantize", *words, "--data", data, "--out", "it", "--image-size", 224)
+    assert code == 3
+    assert "does not run as a model of illama" in err.replace("\n", " ")
+
+
+def test_features_of_a_headless_model_are_transferred(
+    command: Callable[..., tuple[int, str, str]],
+    undrawn: None,
+    reference: Callable[[str], Any],
+    shared: Path,
+    tmp_path: Path,
+) -> None:
+    reference("timm")
+    words = ("--model", VIT[0], "--weights", shared / "models" / VIT[1], "--image-size", 56)
+    few = ("--limit", 60, "--train-limit", 120, "--probe", "knn", "--neighbours", "5")
+    code, _, err = command("transfer", *words, "--data", "digits", *few, "--out", "it")
+    assert code == 0, err
+    top1 = Run.load(tmp_path / "it").value("accuracy", "top1")
+    assert top1.value is not None
+    assert top1.value > 0.5  # chance is 0.1

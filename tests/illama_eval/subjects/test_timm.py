@@ -348,13 +348,16 @@ def test_the_transform_is_that_of_the_real_timm(reference: Callable[[str], Any],
         assert torch.equal(ours(pixels), theirs(images.fromarray(pixels)))
 
 
-@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "convnext_atto"])
-def test_the_real_timms_other_models_show_logits(
-    reference: Callable[[str], Any], name: str
+@pytest.mark.parametrize(
+    ("name", "attends"), [("deit_tiny_distilled_patch16_224", True), ("convnext_atto", False)]
+)
+def test_the_real_timms_other_models_show_logits_and_attention_where_they_attend(
+    reference: Callable[[str], Any], name: str, attends: bool
 ) -> None:
     reference("timm")
     subject = open_timm(f"timm:{name}", "random", device=CPU)
     assert isinstance(subject, NetworkSubject)
-    assert "attention is not seen" in subject.describe()["notes"][0]
+    assert ("used" in subject.shows) == attends
+    assert any("attention is not seen" in note for note in subject.describe()["notes"]) != attends
     (seen,) = subject.observe(torch.randn(1, 3, 224, 224), {"logits", "features"})
     assert seen.logits.shape == (1, 1000)
