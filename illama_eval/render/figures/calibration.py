@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
 from illama_eval.render.figures.labels import add_legend, legend_height
 from illama_eval.render.format.numbers import show_row
+from illama_eval.render.format.verdicts import say_verdict
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
 from illama_eval.render.style.figure import NORMAL, sheet_width
 from illama_eval.render.style.fonts import fit
@@ -274,7 +275,7 @@ def _bin_count(run: Run, shown: Sequence[Reliability]) -> int:
 def _finding(run: Run, shown: Reliability) -> str:
     """Return what the study found for one subject, with the error and its interval."""
     words = [
-        verdict.verdict
+        say_verdict(verdict).text
         for verdict in run.verdicts
         if (verdict.subject, verdict.study, verdict.name) == (shown.subject, _STUDY, _STUDY)
     ]

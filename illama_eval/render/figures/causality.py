@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.depth import Line, Panel, draw_depth, line_of
+from illama_eval.render.format.verdicts import say_verdict
 from illama_eval.render.select import images_of
 from illama_eval.render.style.palette import RUNS, looks_of
 from illama_eval.results import Run
@@ -27,7 +28,7 @@ def draw_causality(run: Run) -> Iterator[Drawing]:
     ]
     if not panels:
         return
-    words = [f"{v.subject}: {v.verdict}." for v in run.verdicts if v.study == _STUDY]
+    words = [f"{v.subject}: {say_verdict(v).text}." for v in run.verdicts if v.study == _STUDY]
     yield draw_depth(
         "causality_by_layer",
         "Change of states when later patches are replaced",
