@@ -8,6 +8,8 @@ import typer
 
 STUDY, GATE = "Study", "Gate"
 """Panels of the help pages, beside those of `illama_eval.commands.options`."""
+MEASURE, CHANGE, READ = "Measure a model", "Change a model and measure it", "Read finished runs"
+"""Panels of the commands."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +30,9 @@ def _show_version(given: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+        typer.Option(
+            "--version", help="Show the version.", metavar="", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Measure what trained iLLaMA checkpoints are like; without one, the bundled demo."""

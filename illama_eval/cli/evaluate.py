@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from illama_eval.cli.app import STUDY, app
+from illama_eval.cli.app import MEASURE, STUDY, app
 from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import ALL_STUDIES, SharedOptions, flag, option, with_shared
 
@@ -30,7 +30,7 @@ _PARAMETERS = {"calibration": ("bins", "calibration_split"), "rank": ("threshold
 """Options of a study, by its name."""
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def run(
     shared: SharedOptions,
@@ -60,7 +60,7 @@ def run(
     return measure(shared, f"run-{'-'.join(names)}", {name: given.get(name, {}) for name in names})
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def accuracy(
     shared: SharedOptions,
@@ -74,7 +74,7 @@ def accuracy(
     return measure(shared, "accuracy", {"accuracy": {}}, predictions)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def calibrate(
     shared: SharedOptions,
@@ -92,7 +92,7 @@ def calibrate(
     return measure(shared, "calibrate", studies, predictions)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def rank(shared: SharedOptions, threshold: Threshold = 0.8, spectra: Spectra = "256") -> int:
     """Rank of the attention maps by layer and head, beside its controls."""
@@ -102,7 +102,7 @@ def rank(shared: SharedOptions, threshold: Threshold = 0.8, spectra: Spectra = "
     return measure(shared, "rank", {"rank": given})
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def collapse(
     shared: SharedOptions,
@@ -124,7 +124,7 @@ def collapse(
     return measure_collapse(shared, control=control, without_massive=without_massive)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def causality(shared: SharedOptions) -> int:
     """Whether earlier patches depend on later ones, how much, and through which edge."""
@@ -133,7 +133,7 @@ def causality(shared: SharedOptions) -> int:
     return measure(shared, "causality", {"causality": {}})
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def anytime(shared: SharedOptions) -> int:
     """What a model answers after 25, 50 and 75 % of the patches."""
@@ -142,7 +142,7 @@ def anytime(shared: SharedOptions) -> int:
     return measure(shared, "anytime", {"anytime": {}})
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def lens(shared: SharedOptions) -> int:
     """Accuracy of the head and of nearest neighbours, read off after every block."""
@@ -151,7 +151,7 @@ def lens(shared: SharedOptions) -> int:
     return measure(shared, "lens", {"lens": {}})
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def distance(shared: SharedOptions) -> int:
     """How far attention looks, and which patches reach the head by rollout."""
@@ -160,7 +160,7 @@ def distance(shared: SharedOptions) -> int:
     return measure(shared, "distance", {"distance": {}})
 
 
-@app.command(name="shape-bias")
+@app.command(name="shape-bias", rich_help_panel=MEASURE)
 @with_shared
 def shape_bias(
     shared: SharedOptions,
@@ -188,7 +188,7 @@ def shape_bias(
     return measure_shape_bias(shared, cues)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def segment(shared: SharedOptions) -> int:
     """Intersection over union of the classes of pixels: whole, by windows, at several scales."""
@@ -197,7 +197,7 @@ def segment(shared: SharedOptions) -> int:
     return measure_segmentation(shared)
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 @with_shared
 def speed(shared: SharedOptions) -> int:
     """Images per second, latency and memory against the bidirectional twin, in about 20 s."""

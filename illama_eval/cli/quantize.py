@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from illama_eval.cli.app import STUDY, app
+from illama_eval.cli.app import CHANGE, STUDY, app
 from illama_eval.commands.options import (
     SharedOptions,
     TrainData,
@@ -17,7 +17,7 @@ from illama_eval.commands.options import (
 )
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @with_shared
 def quantize(
     shared: SharedOptions,

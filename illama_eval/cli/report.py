@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from illama_eval.cli.app import GATE, app
+from illama_eval.cli.app import GATE, READ, app
 from illama_eval.commands.options import OUTPUT, flag, option
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def keeping_all() -> Iterator[None]:
             gc.enable()
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 @keeping_all()
 def compare(
     baseline: Annotated[str, typer.Argument(metavar="A", help="Run, or runs A1,A2,A3 (seeds).")],
@@ -58,7 +58,7 @@ def compare(
         show_comparison(each, Console(highlight=False), everything=everything or everywhere)
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 @keeping_all()
 def report(
     runs: Annotated[
@@ -147,7 +147,7 @@ def _figure_style(
         raise typer.BadParameter(str(problem), param_hint="--style, --width, --font-size") from None
 
 
-@app.command(name="list")
+@app.command(name="list", rich_help_panel=READ)
 def list_all() -> None:
     """Show studies, sources and model sizes."""
     from rich.console import Console

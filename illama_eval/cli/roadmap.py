@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from illama_eval.cli.app import app
+from illama_eval.cli.app import CHANGE, app
 from illama_eval.commands.repeat import repeat_words
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def roadmap(
     *,
     context: typer.Context,

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from illama_eval.cli.app import STUDY, app
+from illama_eval.cli.app import CHANGE, STUDY, app
 from illama_eval.commands.options import SharedOptions, option, with_shared
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @with_shared
 def sweep(
     shared: SharedOptions,
@@ -31,7 +31,7 @@ def sweep(
     return run_sweep(shared, "image_size", parse_values(image_size or "", whole=True))
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @with_shared
 def trajectory(shared: SharedOptions) -> int:
     """Every property against the epoch: the checkpoints of one training, as files or a folder."""

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from illama_eval.cli.app import app
+from illama_eval.cli.app import READ, app
 from illama_eval.commands.options import OUTPUT, option
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def table(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN", help="Runs; A1,A2,A3: seeds of one model.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from illama_eval.cli.app import STUDY, app
+from illama_eval.cli.app import CHANGE, STUDY, app
 from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import (
     IMAGES,
@@ -28,7 +28,7 @@ _IDLE = {
 """Options that change nothing, by the classifier."""
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @with_shared
 def transfer(
     shared: SharedOptions,

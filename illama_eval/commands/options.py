@@ -67,7 +67,7 @@ class SharedOptions:
         typer.Argument(
             metavar="CHECKPOINT",
             help="Files (.pth, .safetensors); without one, the bundled demo. A file may have "
-            "settings of its own: b.pth:soft_mask=1,heads=6.",
+            "settings of its own: b.pth:heads=6.",
             show_default=False,
         ),
     ] = None

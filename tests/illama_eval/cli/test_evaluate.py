@@ -186,6 +186,13 @@ def test_rare_options_are_shown_by_help_all_alone(command):
     assert len(re.findall(r"^. --\w", short, flags=re.MULTILINE)) <= 15
 
 
+def test_every_command_is_in_a_panel_that_says_what_it_is_for(command):
+    _, text, _ = command("--help")
+    for panel in ("Measure a model", "Change a model and measure it", "Read finished runs"):
+        assert panel in text
+    assert "\N{BOX DRAWINGS LIGHT HORIZONTAL} Commands" not in text
+
+
 def test_no_help_text_has_brackets_which_the_help_page_would_swallow():
     import typer
 
