@@ -34,8 +34,8 @@ USED, MASKED, WITHIN = 93.7, 120.1, 0.05
 rank is 90.3 and 116.9, without antialiasing 92.0 and 117.8."""
 LAYERS_ALIVE = 2
 DECISIONS = 5
-"""Of 1,200, by how many ours may differ from the manifest's: its answers are of the fp32 weights, the
-file has fp16 copies."""
+"""Of 1,200, by how many ours may differ from the manifest's: its answers are of the fp32 weights,
+the file has fp16 copies."""
 pytestmark = pytest.mark.data
 
 
