@@ -133,8 +133,8 @@ def _maps_in_a_block(maps: Tensor) -> int:
 def _by_eigenvalues(maps: Tensor) -> Tensor:
     """Return the roots of the eigenvalues of A A^T, by numpy.
 
-    Its product takes the half that is needed, and its LAPACK is faster than torch's: together 1.4
-    times at 65 tokens, 1.6 at 197, 1.7 at 577.
+    Its product takes the half that is needed, and its LAPACK is faster than torch's on large maps:
+    together 1.4 times at 197 tokens and 1.8 at 577 (benchmarks/spectra.py).
     """
     exact = maps.numpy()
     squares = torch.from_numpy(np.linalg.eigvalsh(exact @ exact.transpose(0, 2, 1)))
@@ -142,9 +142,14 @@ def _by_eigenvalues(maps: Tensor) -> Tensor:
 
 
 def _guarded(values: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-    """Decompose maps in float64; LAPACK refuses values that are not finite, so they go round it."""
-    exact = maps.detach().to(torch.float64)
-    finite = exact.sum((1, 2)).isfinite()
+    """Decompose maps in float64; LAPACK refuses values that are not finite, so they go round it.
+
+    numpy makes the copy: torch would spread one of this size over cores that have their own maps.
+    """
+    plain = maps.detach() if maps.dtype in {torch.float32, torch.float64} else maps.float()
+    exact = torch.from_numpy(plain.numpy().astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        finite = torch.from_numpy(np.isfinite(exact.numpy().sum((1, 2))))
     if not finite.all():
         exact = exact.where(finite[:, None, None], 0.0)
     return values(exact).masked_fill(~finite[:, None], math.nan)

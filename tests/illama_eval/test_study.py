@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from illama_eval.statistics import REPLICATES, student_interval, wilson_interval
-from illama_eval.study import Metric, accumulate, add, record, row, weigh
+from illama_eval.study import Metric, Pending, accumulate, add, record, row, weigh
 
 IDS = [f"n01440764/image-{number}" for number in range(5000)]
 
@@ -44,6 +45,14 @@ def test_adding_leaves_its_operands_as_they_are(left, right):
         value.add_(1)
     assert same(left, before[0])
     assert same(right, before[1])
+
+
+def test_what_is_pending_is_awaited_when_it_is_added():
+    total = {"a": torch.tensor([1.0])}
+    with ThreadPoolExecutor(1) as pool:
+        parts = tuple(pool.submit(torch.full, (2,), value) for value in (3.0, 4.0))
+        accumulate(total, {"a": Pending(parts, lambda joined: joined.sum()[None])})
+    assert total["a"].tolist() == [15.0]
 
 
 def test_accumulating_does_not_alias_what_was_added():
