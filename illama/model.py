@@ -355,11 +355,11 @@ class Model(nn.Module):
             block.forward_with_attention = torch.compile(block.forward_with_attention)  # type: ignore[method-assign]
         return note
 
-    def prepare_to_compile(self) -> str:
+    def prepare_to_compile(self, dtype: torch.dtype | None = None) -> str:
         """Let a compiled forward pass on a GPU use FlexAttention where a mask follows the softmax.
 
-        It is compared with the explicit product first. Return a note where it is not used, else
-        nothing.
+        It is compared with the explicit product first, in the dtype of the products: None for that
+        of the weights. Return a note where it is not used, else nothing.
         """
         weight = self.class_token
         if self.path == "explicit" or weight.device.type != "cuda":
@@ -367,7 +367,7 @@ class Model(nn.Module):
         if not isinstance(self.masking, MultiplicativeMask):
             return ""
         config = self.config
-        shape = HeadShape(config.tokens, config.head_width, weight.dtype, weight.device)
+        shape = HeadShape(config.tokens, config.head_width, dtype or weight.dtype, weight.device)
         if fault := split_fault(shape):
             return f"compiled without FlexAttention ({fault}); fused attention doubles the keys"
         self.masking.split_when_compiled()

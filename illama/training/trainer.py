@@ -139,7 +139,8 @@ class Trainer:
             self.model.recompute_blocks()
         if self.sharded:
             fsdp.shard(self.model, self.world)
-        if compiled and (note := self.model.prepare_to_compile()) and self.world.is_main:
+        note = self.model.prepare_to_compile(_LOW[self.recipe.dtype]) if compiled else ""
+        if note and self.world.is_main:
             sys.stderr.write(f"note: {note}\n")
         run: Any = torch.compile(self.model) if compiled else self.model
         if self.world.size > 1 and not self.sharded:
