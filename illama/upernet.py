@@ -228,3 +228,7 @@ class Segmenter(nn.Module):
     def recompute_blocks(self) -> None:
         """Recompute blocks in the backward pass instead of keeping their activations."""
         self.backbone.recompute_blocks()
+
+    def prepare_to_compile(self, dtype: torch.dtype | None = None) -> str:
+        """Prepare the backbone; return its note."""
+        return self.backbone.prepare_to_compile(dtype)

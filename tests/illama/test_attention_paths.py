@@ -14,6 +14,7 @@ from illama.attention_paths import HeadShape, fused_agrees, split_fault
 from illama.config import Config
 from illama.masking import MASKINGS, MultiplicativeMask
 from illama.model import Model
+from illama.upernet import Segmenter, SegmenterConfig
 
 SHAPE = HeadShape(33, 16, torch.float32, torch.device("cpu"))
 
@@ -87,3 +88,11 @@ def test_a_model_says_why_it_is_compiled_without_flex_attention(
 
 def test_on_a_cpu_there_is_nothing_to_prepare() -> None:
     assert Model(Config.at("soft-mask", "nano")).prepare_to_compile() == ""
+
+
+def test_a_segmenter_prepares_its_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SegmenterConfig(backbone=Config.at("soft-mask", "nano"), classes=3)
+    segmenter, asked = Segmenter(config), []
+    monkeypatch.setattr(Model, "prepare_to_compile", lambda _, dtype: asked.append(dtype) or "why")
+    assert segmenter.prepare_to_compile(torch.bfloat16) == "why"
+    assert asked == [torch.bfloat16]
