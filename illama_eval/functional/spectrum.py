@@ -16,6 +16,8 @@ from illama_eval.functional.cores import beside, in_threads
 
 BLOCK_BYTES = 2**20
 """Maps are decomposed in blocks of about this size in float64, which a core's cache holds."""
+LARGE = 128
+"""Tokens from which numpy's eigenvalues are faster than torch's."""
 PRECISION = 1e-8
 """Bound on the error of all singular values together, as a share of their sum; it is pessimistic,
 and what is computed from them errs some hundred times less."""
@@ -131,13 +133,18 @@ def _maps_in_a_block(maps: Tensor) -> int:
 
 
 def _by_eigenvalues(maps: Tensor) -> Tensor:
-    """Return the roots of the eigenvalues of A A^T, by numpy.
+    """Return the roots of the eigenvalues of A A^T.
 
-    Its product takes the half that is needed, and its LAPACK is faster than torch's on large maps:
-    together 1.4 times at 197 tokens and 1.8 at 577 (benchmarks/spectra.py).
+    numpy's product takes the half that is needed. Its LAPACK is faster than torch's on large maps,
+    together 1.3 times at 197 tokens and 1.7 at 577, and slower on small ones
+    (benchmarks/spectra.py).
     """
     exact = maps.numpy()
-    squares = torch.from_numpy(np.linalg.eigvalsh(exact @ exact.transpose(0, 2, 1)))
+    product = exact @ exact.transpose(0, 2, 1)
+    if len(product[0]) < LARGE:
+        squares = torch.linalg.eigvalsh(torch.from_numpy(product))
+    else:
+        squares = torch.from_numpy(np.linalg.eigvalsh(product))
     return squares.clamp_min(0).sqrt().flip(-1)
 
 
