@@ -1,7 +1,7 @@
-"""All sums over attention maps that studies need, in one pass over the maps as they are.
+"""Sums over attention maps, each set of them in one pass over the maps as they are.
 
-Maps come in the model's precision and are read once, in strips of rows that a cache holds in
-float64; every sum is accumulated in float64. Of a causal map only what can be non-zero is read.
+Maps come in the model's precision and are read in strips of rows that a cache holds in float64;
+every sum is accumulated in float64. Of a causal map only what can be non-zero is read.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def _by_eigenvalues(maps: Tensor) -> Tensor:
     exact = maps.numpy()
     product = exact @ exact.transpose(0, 2, 1)
     if len(product[0]) < LARGE:
-        squares = torch.linalg.eigvalsh(torch.from_numpy(product))
+        squares: Tensor = torch.linalg.eigvalsh(torch.from_numpy(product))
     else:
         squares = torch.from_numpy(np.linalg.eigvalsh(product))
     return squares.clamp_min(0).sqrt().flip(-1)
