@@ -5,25 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from illama.distributed import World, is_by_torchrun, is_main_process, own_cores
 from illama.interruption import Interrupted
@@ -38,6 +26,7 @@ from illama_eval.commands.idle import (
     refuse_split,
 )
 from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.progress import announced, progress
 from illama_eval.commands.resolve import (
     Request,
     ShapeBiasInputs,
@@ -55,7 +44,7 @@ from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.finalize import REPEATED
 from illama_eval.run.job import Job, Options
-from illama_eval.speed import measure_speed
+from illama_eval.speed import SECONDS, measure_speed
 from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.segmentation import Segmentation
@@ -209,7 +198,7 @@ def run_and_report(
         return _exit_code(run)
     if complete is not None:
         complete(request.out)
-    with log.status("drawing figures and page"):
+    with announced(log, "drawing figures and page"):
         render_directory(request.out)
     chosen_show = show_run or (show if shared.everything else show_summary)
     if shared.as_json:
@@ -265,7 +254,7 @@ def compare_speed(shared: SharedOptions) -> int:
         subject = as_checkpoint(each, "speed needs a model that has a bidirectional twin")
         in_full_precision(subject, "speed compares it with a twin of the same weights")
         out = shared.out or default_out([subject.name], [digest_of(subject)], "speed")
-        with log.status(f"timing {subject.name}"):
+        with announced(log, f"timing {subject.name}, about {SECONDS:g} s"):
             run = measure_speed(
                 subject,
                 out,
@@ -279,39 +268,6 @@ def compare_speed(shared: SharedOptions) -> int:
             show_speed(run, Console(highlight=False))
         log.print(f"written to {out}", markup=False)
     return 0
-
-
-@contextmanager
-def progress(console: Console, options: Options, doing: str = "measuring") -> Iterator[Options]:
-    """Show a bar with images/s and the time left on a terminal; yield options that move it."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn(doing),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeRemainingColumn(),
-    )
-    watched = console.is_terminal and is_main_process()
-    bar = Progress(*columns, console=console, disable=not watched, transient=True)
-    with bar:
-        task = bar.add_task(doing, total=None)
-
-        def start(total: int, done: int) -> None:
-            bar.update(task, total=total, completed=done)
-
-        def batch(images: int) -> None:
-            bar.advance(task, images)
-
-        yield replace(options, on_start=start, on_batch=batch)
-
-
-class _Speed(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        """Return the speed, once there is one."""
-        return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
 
 
 def options_of(shared: SharedOptions, source: Source, subject: Subject) -> Options:

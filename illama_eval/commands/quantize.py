@@ -19,6 +19,7 @@ from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.evaluate import is_finished, run_and_report
 from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.progress import announced
 from illama_eval.commands.resolve import Request, resolve
 from illama_eval.quantize import sensitivity
 from illama_eval.quantize.mixed import LADDER, allowed_bytes, mix, mixed_json, read_mixed
@@ -289,7 +290,7 @@ def _complete(
     if not directory.has_timing(out, "speed"):
         simulated = [False, *(each.simulated for each in made)]
         latency = "none" if options.sweep else options.latency
-        with Console(stderr=True).status(f"timing, about {SECONDS:g} s"):
+        with announced(Console(stderr=True, highlight=False), f"timing, about {SECONDS:g} s"):
             directory.add_timing(out, measure_latency(subjects, simulated, latency))
 
 

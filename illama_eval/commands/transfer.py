@@ -19,11 +19,11 @@ from illama_eval.commands.evaluate import (
     is_finished,
     options_of,
     print_resume_command,
-    progress,
     run_and_report,
 )
 from illama_eval.commands.idle import refuse_split
 from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.progress import progress
 from illama_eval.commands.resolve import Request, open_subjects, parse_batch_size
 from illama_eval.commands.settings import remarks_on
 from illama_eval.run.job import PrecomputedStudy

@@ -116,7 +116,7 @@ def test_simulated_arithmetic_has_no_speed(quantize, tmp_path):
 
 @pytest.mark.slow
 def test_real_arithmetic_is_timed_beside_the_exact_model(quantize, tmp_path):
-    code, out, _ = quantize("--bits", 8, "--latency", "eager")
+    code, out, _ = quantize("--bits", 8, "--latency", "eager", "--all")
     assert code == 0
     timing = Run.from_json((tmp_path / "here" / "timing.json").read_text())
     rows = [row for row in timing.rows if row.metric == "latency"]
