@@ -5,8 +5,10 @@ All inches are those of the layout (`render.style.figure`).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -34,6 +36,14 @@ class Drawing:
     size: tuple[float, float]
     """Width and height in inches of layout."""
     figure: Figure
+
+    @cached_property
+    def svg(self) -> str:
+        """An SVG document without dates, in the style that holds; drawn once for file and page."""
+        about = {"Title": self.title, "Description": self.caption, "Date": None, "Creator": None}
+        stream = io.StringIO()
+        self.figure.savefig(stream, format="svg", metadata=about)
+        return stream.getvalue()
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Return new axes, placed in inches from the upper left corner of the sheet."""
@@ -70,16 +80,17 @@ def places_of(count: int, columns: int) -> Iterator[tuple[int, int]]:
 
 def save(drawing: Drawing, directory: Path, endings: tuple[str, ...] = PAGE_FILES) -> list[Path]:
     """Write the drawing in these formats, without dates, and its caption as text; return paths."""
-    about = {"Title": drawing.title}
-    described = {**about, "Description": drawing.caption}
+    title = {"Title": drawing.title}
     metadata = {
-        "png": {"Software": None, **described},
-        "svg": {"Date": None, "Creator": None, **described},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None, **about},
+        "png": {"Software": None, **title, "Description": drawing.caption},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None, **title},
     }
     paths = [directory / f"{drawing.name}.{ending}" for ending in endings]
     for path, ending in zip(paths, endings, strict=True):
-        drawing.figure.savefig(path, metadata=metadata[ending])
+        if ending == "svg":
+            path.write_text(drawing.svg, encoding="utf-8", newline="")
+        else:
+            drawing.figure.savefig(path, metadata=metadata[ending])
     words = directory / f"{drawing.name}.txt"
     words.write_text(f"{drawing.title}. {drawing.caption}\n", encoding="utf-8", newline="")
     return [*paths, words]

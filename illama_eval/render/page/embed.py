@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,10 +37,8 @@ def embed_figure(drawing: Drawing, key: str, described_by: str) -> Markup:
     `key` begins the ids inside, so that no two figures of a page share one; `described_by` is the
     id of the caption.
     """
-    stream = io.StringIO()
     with drawing_style():
-        drawing.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    root = ET.fromstring(stream.getvalue())  # noqa: S314 - matplotlib wrote it just now
+        root = ET.fromstring(drawing.svg)  # noqa: S314 - matplotlib wrote it just now
     width, height = (float(side) * POINTS for side in drawing.figure.get_size_inches())
     view = f"0 0 {width:.0f} {height:.0f}"
     svg = ET.Element("svg", {"class": "plot", "viewBox": view, "role": "img"})
