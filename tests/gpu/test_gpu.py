@@ -17,6 +17,7 @@ from illama.sources.head import for_head
 from illama.transforms import evaluation_transform
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
+from illama_eval.run.plan import BatchPlan
 from illama_eval.studies import STUDIES
 from illama_eval.subjects.checkpoint import ModelSubject, open_checkpoint
 
@@ -94,6 +95,22 @@ def test_a_run_on_the_gpu_equals_one_on_the_cpu(
         assert (cpu.metric, cpu.at, cpu.images) == (gpu.metric, gpu.at, gpu.images)
         if cpu.metric in {"top1", "top5"}:
             assert cpu.value == gpu.value
+
+
+def test_batches_that_are_copied_beside_the_model_are_those_of_the_source(
+    golden_checkpoint: Path, small_images: Path
+) -> None:
+    source = for_head(open_source(str(small_images)), 10)
+    device = torch.device("cuda", 0)
+    subject = open_checkpoint(golden_checkpoint, device=device)
+    for workers in (0, 2):
+        plan = BatchPlan([subject], source, 4)
+        for loaded in plan.load(workers, 0):
+            torch.cuda._sleep(10**7)  # the model takes longer than the copy of the next batch
+            seen = plan.normalize(0, plan.inputs(0, loaded))
+            expected = [subject.transform(source.read(i)) for i in loaded.positions]
+            assert torch.equal(seen.cpu(), torch.stack(expected))
+            assert plan.batch(loaded).positions.tolist() == loaded.positions.tolist()
 
 
 def test_memory_that_runs_out_lowers_the_batch_and_changes_no_integer(small_images: Path) -> None:
