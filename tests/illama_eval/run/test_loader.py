@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,3 +106,21 @@ def test_a_killed_worker_is_an_error_in_one_line(
     object.__setattr__(source, "read", lambda _: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(LoaderError, match=r"a loader worker ended or hung .*fewer --workers"):
         see(brightness(), source, batch_size=10, workers=1)
+
+
+def test_a_second_run_decodes_no_image_again_whatever_the_colours(
+    levels: Callable[..., Any], tmp_path: Path
+) -> None:
+    def hashes(positions: Sequence[int]) -> list[str]:
+        return [hashlib.sha256(bytes([position])).hexdigest() for position in positions]
+
+    source, positions = levels(broken=[4]), np.arange(20)
+    object.__setattr__(source, "hash_contents", hashes)
+    one = Transform(image_size=4, resize="direct")
+    first = ImageReader(source, (one,), cache=tmp_path)[positions]
+    reads: list[int] = []
+    again = replace(source, read=lambda position: reads.append(position) or source.read(position))
+    second = ImageReader(again, (replace(one, std=(0.5, 0.5, 0.5)),), cache=tmp_path)[positions]
+    assert torch.equal(first.inputs[0], second.inputs[0])
+    assert first.unreadable == second.unreadable
+    assert reads == [4]
