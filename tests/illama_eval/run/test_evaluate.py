@@ -42,7 +42,7 @@ subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
 source = for_head(open_source(str(images)), 10)
 say = pipe.send if "pipe" in globals() else lambda images: None
 options = Options(batch_size=4, save_every=0, on_batch=say)
-studies = [study() for study in STUDIES.values() if study.requires <= {"labels"}]
+studies = [study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}]
 evaluate(subject, source, studies, out, options)
 """
 
