@@ -86,7 +86,9 @@ def test_a_run_on_the_gpu_equals_one_on_the_cpu(
     golden_checkpoint: Path, small_images: Path
 ) -> None:
     source = for_head(open_source(str(small_images)), 10)
-    studies = [study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}]
+    studies = [
+        study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}
+    ]
     runs = [
         evaluate(open_checkpoint(golden_checkpoint, device=torch.device(name)), source, studies)
         for name in ("cpu", "cuda")

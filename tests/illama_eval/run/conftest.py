@@ -37,7 +37,9 @@ def measure(subject: ModelSubject, small_images: Path) -> Callable[..., Run]:
 
     def run(out: Path, measured: ModelSubject = subject, **options: object) -> Run:
         source = for_head(open_source(str(small_images)), 10)
-        studies = [study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}]
+        studies = [
+            study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}
+        ]
         return evaluate(measured, source, studies, out, Options(batch_size=4, **options))
 
     return run

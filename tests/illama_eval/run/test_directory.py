@@ -32,7 +32,9 @@ def test_other_images_in_the_same_directory_are_refused(
     subject: ModelSubject, small_images: Path, whole: Path
 ) -> None:
     source = for_head(open_source(str(small_images)).limit(9, 0), 10)
-    studies = [study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}]
+    studies = [
+        study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}
+    ]
     with pytest.raises(ResultError, match="holds noise, 61 images; you ask for noise, 9"):
         evaluate(subject, source, studies, whole)
 
