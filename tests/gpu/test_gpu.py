@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from illama.arithmetic import use_exact_products
 from illama.checkpoint.load import load
 from illama.config import STEPS, Config
 from illama.model import Model
 from illama.sources import open_source
 from illama.sources.head import for_head
 from illama.transforms import evaluation_transform
+from illama_eval.functional.spectrum import index_of_share, start_index_of_share
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.run.plan import BatchPlan
@@ -30,7 +32,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _exact_products() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    use_exact_products("cuda")
     yield
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
@@ -71,6 +73,31 @@ def test_fused_attention_equals_the_explicit_product_in_value_and_gradient(step:
         found[path] = logits.detach(), gradients
     for explicit, fused in zip(found["explicit"], found["fused"], strict=True):
         assert (explicit - fused).abs().max() <= 1e-4 * explicit.abs().max()
+
+
+@pytest.mark.parametrize("soft_mask", [0.0, 0.3])
+def test_compiled_attention_is_split_at_the_diagonal_and_equals_the_explicit_product(
+    soft_mask: float,
+) -> None:
+    torch.manual_seed(0)
+    model = Model(Config.at("soft-mask", "nano"), path="explicit").cuda()
+    images = torch.randn(4, 3, 32, 32, device="cuda")
+    expected = model(images, soft_mask)
+    gradients = torch.autograd.grad(expected.square().sum(), list(model.parameters()))
+    model.path = "fused"
+    assert model.prepare_to_compile() == ""
+    found = torch.compile(model)(images, soft_mask)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    split = torch.autograd.grad(found.square().sum(), list(model.parameters()))
+    for one, other in zip(split, gradients, strict=True):
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max() + 1e-7
+
+
+def test_spectra_beside_the_gpu_are_those_of_the_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = (3 * torch.randn(600, 65, 65, generator=generator)).softmax(-1).tril()
+    found = torch.cat([part.result() for part in start_index_of_share(maps.cuda(), 0.8)])
+    assert torch.equal(found, index_of_share(maps, 0.8))
 
 
 def test_bf16_agrees_with_fp32(golden_checkpoint: Path) -> None:
