@@ -63,6 +63,6 @@ def _summary_of_two(models: ReportModels) -> str:
     accuracy = models.change(first.name, second.name, "accuracy", "top1")
     if accuracy is None:
         return sentence
-    model, shown = second, show_change(accuracy)
-    clearly = "" if accuracy.finding else ", which is not clear"
-    return f"{sentence} Top-1 accuracy of {model.symbol} {model.label}: {shown.full}{clearly}."
+    names = f"{second.symbol} {second.label} less {first.symbol} {first.label}"
+    clearly = "" if accuracy.finding else ", no clear difference"
+    return f"{sentence} Top-1 accuracy, {names}: {show_change(accuracy).full}{clearly}."

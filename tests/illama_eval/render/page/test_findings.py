@@ -27,7 +27,8 @@ def test_the_summary_of_several_models_names_what_differs_or_leads(write_run, tm
     ]
     two = summary(load_models(made[:2]))
     assert "headline numbers differ clearly on the same images" in two
-    assert "Top-1 accuracy of \N{BLACK DIAMOND} b: \N{MINUS SIGN}" in two
+    names = "\N{BLACK DIAMOND} b less \N{BLACK CIRCLE} a"
+    assert f"Top-1 accuracy, {names}: \N{MINUS SIGN}" in two
     assert summary(load_models(made)).startswith(
         "\N{BLACK CIRCLE} a has the highest top-1 accuracy, "
     )
