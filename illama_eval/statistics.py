@@ -142,36 +142,94 @@ def paired_difference(
     candidate: float,
     baseline_replicates: Array,
     candidate_replicates: Array,
-    interval: str = "percentile",
     *,
     units: int | None = None,
 ) -> Difference:
     """Return the paired bootstrap of a difference; replicate by replicate, images weigh alike.
 
-    `basic` reflects the percentiles about the difference, for metrics that resampling biases; it is
-    not clipped, and p is of the difference or its reflection, whichever shows less: on few images
-    the correction itself is noise (measured: 21 % false alarms at 30 images with it alone). 200
-    replicates cannot show a small p by counting, hence the normal distribution, or Student's where
-    `units`, the number of images or of groups that were resampled, is given.
+    200 replicates cannot show a small p by counting, hence the normal distribution, or Student's
+    where `units`, the number of images or of groups that were resampled, is given.
 
     Raises:
         ValueError: there are not 200 finite replicates on both sides, or fewer than two units.
     """
     replicates = candidate_replicates - baseline_replicates
     low, high = percentile_interval(replicates)
-    value = shown = candidate - baseline
-    if interval == "basic":
-        low, high = 2 * value - high, 2 * value - low
-        corrected = 2 * value - float(replicates.mean())
-        shown = min(value, corrected, key=abs) if value * corrected > 0 else 0.0
-    deviation, p = float(replicates.std(ddof=1)), float(shown == 0)
+    value = candidate - baseline
+    deviation, p = float(replicates.std(ddof=1)), float(value == 0)
     if units is not None:
         low, high = widen(value, low, high, units)
         deviation *= math.sqrt(units / (units - 1))
     if deviation:
-        t = shown / deviation
+        t = value / deviation
         p = math.erfc(abs(t) / math.sqrt(2)) if units is None else student_p(t, units - 1)
     return Difference(value=value, low=low, high=high, deviation=deviation, p=p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value that resampling biases, with an interval that covers all the same."""
+
+    value: float
+    low: float
+    high: float
+    """Ends of its 95 % interval."""
+    replicates: Array
+
+    @property
+    def corrected(self) -> float:
+        """The value less its bias.
+
+        Where the interval begins at 0 all of the value may be bias, and 0 is taken; elsewhere the
+        bias is that of the replicates.
+        """
+        if self.low <= 0:
+            return self.low
+        return min(max(2 * self.value - float(self.replicates.mean()), self.low), self.high)
+
+
+def recovered_difference(baseline: Estimate, candidate: Estimate) -> Difference:
+    """Return the difference of two biased estimates of the same images, from their intervals.
+
+    The distances from each corrected value to the ends of its interval stand for two standard
+    errors, and join as variances do, less what both have in common by the correlation of their
+    replicates (Zou and Donner 2008). The paired bootstrap covers a difference of calibration errors
+    in 67 to 96 %, this in 87 to 100 % (benchmarks/coverage.py).
+
+    Raises:
+        ValueError: there are not 200 finite replicates on both sides.
+    """
+    for each in (baseline, candidate):
+        percentile_interval(each.replicates)
+    first, last = baseline.corrected, candidate.corrected
+    common = _correlation(baseline.replicates, candidate.replicates)
+    value, shift = candidate.value - baseline.value, last - first
+    below = _joined(last - candidate.low, baseline.high - first, common)
+    above = _joined(candidate.high - last, first - baseline.low, common)
+    toward_zero = below if shift > 0 else above
+    p = (
+        math.erfc(Z95 * abs(shift) / toward_zero / math.sqrt(2))
+        if toward_zero
+        else 1.0 * (not shift)
+    )
+    return Difference(
+        value=value,
+        low=min(shift - below, value),
+        high=max(shift + above, value),
+        deviation=(below + above) / (2 * Z95),
+        p=p,
+    )
+
+
+def _joined(first: float, second: float, correlation: float) -> float:
+    return math.sqrt(max(0.0, first**2 + second**2 - 2 * correlation * first * second))
+
+
+def _correlation(first: Array, second: Array) -> float:
+    """Return the correlation of two rows of replicates; 0 where it is negative or undefined."""
+    if not first.std() or not second.std():
+        return 0.0
+    return max(0.0, float(np.corrcoef(first, second)[0, 1]))
 
 
 def widen(value: float, low: float, high: float, units: int) -> tuple[float, float]:

@@ -44,9 +44,9 @@ Interval: TypeAlias = Literal["student", "share", "decibels", "wilson", "basic",
 replicates. `share`: the same, of what is averaged over images and lies between 0 and 1; where all
 images are at the same end, Wilson's. `decibels`: `student`'s of the noise's share of the signal, a
 mean of few large and many small terms, in dB. `wilson`: of the share of images with a property.
-`basic`: of what resampling biases; its study gives the interval of one run, and a comparison
-reflects the replicates of the difference about it. `jackknife`: of a value that is no mean over
-images, over groups of images; its study gives it."""
+`basic`: of what resampling biases; its study gives the interval of one run, and a comparison joins
+those of both. `jackknife`: of a value that is no mean over images, over groups of images; its study
+gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)

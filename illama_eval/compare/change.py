@@ -16,7 +16,15 @@ import numpy as np
 
 from illama_eval.compare.subject_run import Key, Mismatch, SubjectRun
 from illama_eval.results import TOO_FEW, ResultError, Row, nested_get
-from illama_eval.statistics import FALSE_ALARMS, Z_POWER, Array, paired_difference, welch
+from illama_eval.statistics import (
+    FALSE_ALARMS,
+    Z_POWER,
+    Array,
+    Estimate,
+    paired_difference,
+    recovered_difference,
+    welch,
+)
 from illama_eval.units import unit_of
 
 ROUNDING = 1e-9
@@ -252,43 +260,52 @@ def _with_images(
     change: Change, before: Sequence[Row], after: Sequence[Row], declared: _Declared
 ) -> Change:
     """Return the change with its difference and, from replicates, its interval over images."""
-    interval, paired = declared.interval, declared.paired
-    replicates = [_pool(side) for side in (before, after)]
+    pooled, others = (_pool(side) for side in (before, after))
     first, last = change.baseline, change.candidate
     assert first is not None
     assert last is not None
-    if _equal(np.array(first), np.array(last)) and _equal(*replicates):
-        last, replicates[1] = first, replicates[0]
-    apart = _find_apart(before, after)
-    if replicates[0] is None or replicates[1] is None:
-        low, high = (None if paired else apart) or (None, None)
+    same = _equal(np.array(first), np.array(last)) and _equal(pooled, others)
+    if same:
+        last, others = first, pooled
+    if pooled is None or others is None:
+        low, high = (None if declared.paired else _find_apart(before, after)) or (None, None)
         return replace(change, difference=last - first, low=low, high=high)
     try:
-        found = paired_difference(
-            first, last, replicates[0], replicates[1], interval, units=change.units
-        )
+        if declared.interval == "basic" and not same:
+            sides = [_estimate(*each) for each in ((before, pooled), (after, others))]
+            if sides[0] is None or sides[1] is None:
+                return replace(change, difference=last - first)
+            found = recovered_difference(sides[0], sides[1])
+        else:
+            found = paired_difference(first, last, pooled, others, units=change.units)
     except ValueError as problem:
         raise ResultError(
             f"{change.study}.{change.metric}: damaged replicates ({problem})"
         ) from problem
-    low, high = found.low, found.high
-    if interval == "basic" and apart and any(not row.low for row in (*before, *after)):
-        low, high = min(low, apart[0]), max(high, apart[1])
     return replace(
         change,
         difference=found.value,
-        low=low,
-        high=high,
+        low=found.low,
+        high=found.high,
         p=found.p,
         detectable=Z_POWER * found.deviation,
     )
 
 
+def _estimate(rows: Sequence[Row], replicates: Array) -> Estimate | None:
+    """Return a side of a metric that resampling biases; None if a run has no interval of it."""
+    value, low, high = (
+        _mean([getattr(row, name) for row in rows]) for name in ("value", "low", "high")
+    )
+    if value is None or low is None or high is None:
+        return None
+    return Estimate(value=value, low=low, high=high, replicates=replicates)
+
+
 def _find_apart(before: Sequence[Row], after: Sequence[Row]) -> tuple[float, float] | None:
     """Return the interval of a difference from those of both sides, as if nothing paired them.
 
-    It holds whatever the two have in common. For errors that may be zero it stands for the
-    reflected replicates, which do not cover there.
+    It holds whatever the two have in common.
     """
     sides = [
         (_mean([row.low for row in side]), _mean([row.high for row in side]))

@@ -47,7 +47,7 @@ from illama_eval.functional.temperature import (
     sum_losses,
 )
 from illama_eval.results import Row, Verdict
-from illama_eval.statistics import FALSE_ALARMS, paired_difference, wilson_interval
+from illama_eval.statistics import FALSE_ALARMS, Estimate, recovered_difference, wilson_interval
 from illama_eval.study import Metric, StudyResult, Sums, record, row
 
 Split = Literal["hash", "first-half"]
@@ -357,10 +357,10 @@ def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verd
     """Return whether the temperature changed the error, by the paired interval."""
     if after is None:
         return Verdict(name="temperature", verdict="not scored", reason=scaling.problem)
-    errors = [table.rules["right"].error().numpy() for table in (before, after)]
-    if not all(np.isfinite(each).all() for each in errors):
+    sides = [_estimate(table.rules["right"]) for table in (before, after)]
+    if not all(np.isfinite(each.replicates).all() for each in sides):
         return Verdict(name="temperature", verdict="undecided", reason=TOO_FEW)
-    change = paired_difference(errors[0][0], errors[1][0], errors[0][1:], errors[1][1:], "basic")
+    change = recovered_difference(*sides)
     verdict = (
         "warning: scaling raised ece"
         if change.low > 0
@@ -372,13 +372,18 @@ def _judge_scaling(scaling: Scaling, before: Table, after: Table | None) -> Verd
         name="temperature",
         verdict=verdict,
         reason=_join(
-            f"ece {errors[0][0]:.4f} -> {errors[1][0]:.4f}, paired 95 % interval "
+            f"ece {sides[0].value:.4f} -> {sides[1].value:.4f}, paired 95 % interval "
             f"{change.low:+.4f} to {change.high:+.4f}",
             f"nll {float(before.nll[0]):.4f} -> {float(after.nll[0]):.4f}",
             scaling.notes,
             FIXED,
         ),
     )
+
+
+def _estimate(bins: Bins) -> Estimate:
+    values, (low, high) = bins.error().numpy(), bins.error_interval()
+    return Estimate(value=float(values[0]), low=low, high=high, replicates=values[1:])
 
 
 def _error_row(metric: str, bins: Bins, images: int, reason: str = "") -> Row:

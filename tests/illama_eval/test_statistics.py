@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from illama_eval.statistics import (
     REPLICATES,
     Z95,
+    Estimate,
     detectable_difference,
     holm,
     mcnemar,
     mean_interval,
     paired_difference,
     percentile_interval,
+    recovered_difference,
     student_interval,
     student_p,
     welch,
@@ -239,9 +242,7 @@ def test_the_paired_difference_follows_the_replicates_image_by_image():
     order = np.arange(1.0, REPLICATES + 1)
     spread = paired_difference(0.0, 100.0, base, base + order)
     assert (spread.low, spread.high) == pytest.approx((5, 196))
-    basic = paired_difference(0.0, 100.0, base, base + order, "basic")
-    assert (basic.low, basic.high) == pytest.approx((4, 195))
-    assert spread.deviation == basic.deviation == pytest.approx(order.std(ddof=1))
+    assert spread.deviation == pytest.approx(order.std(ddof=1))
 
 
 def test_a_paired_difference_of_nothing_has_no_width_and_p_1():
@@ -257,21 +258,54 @@ def test_the_p_of_a_paired_difference_is_that_of_the_normal_distribution():
 
     noise = np.random.default_rng(0).normal(size=REPLICATES)
     noise = (noise - noise.mean()) / noise.std(ddof=1)
-    for interval in ("percentile", "basic"):
-        sides = 0.0, 1.7, np.zeros(REPLICATES), 1.7 + noise, interval
-        assert paired_difference(*sides).p == pytest.approx(2 * norm.sf(1.7))
-        few = paired_difference(*sides, units=30)
-        assert few.p == pytest.approx(2 * student.sf(1.7 * math.sqrt(29 / 30), 29))
+    sides = 0.0, 1.7, np.zeros(REPLICATES), 1.7 + noise
+    assert paired_difference(*sides).p == pytest.approx(2 * norm.sf(1.7))
+    few = paired_difference(*sides, units=30)
+    assert few.p == pytest.approx(2 * student.sf(1.7 * math.sqrt(29 / 30), 29))
 
 
-def test_a_corrected_difference_shows_no_more_than_the_plain_one():
-    from scipy.stats import norm
+def estimate(value, low, high, replicates=None):
+    spread = np.linspace(-1, 1, REPLICATES) if replicates is None else replicates
+    return Estimate(value=value, low=low, high=high, replicates=value + spread)
 
-    noise = np.random.default_rng(0).normal(size=REPLICATES)
-    noise = (noise - noise.mean()) / noise.std(ddof=1)
-    for mean, shown in ((1.7, 1.7), (0.7, 1.7), (2.4, 1.0), (4.0, 0.0)):
-        found = paired_difference(0.0, 1.7, np.zeros(REPLICATES), mean + noise, "basic")
-        assert found.p == pytest.approx(2 * norm.sf(shown))
+
+def test_a_recovered_difference_joins_both_intervals_as_variances_join():
+    waves = np.pi * (np.arange(REPLICATES) + 0.5) / REPLICATES
+    apart = estimate(1.0, 0.7, 1.4, np.cos(waves)), estimate(5.0, 4.6, 5.3, np.cos(2 * waves))
+    found = recovered_difference(*apart)
+    assert (found.low, found.high) == pytest.approx((4 - math.sqrt(0.32), 4 + math.sqrt(0.18)))
+    assert found.value == 4.0
+    together = recovered_difference(estimate(1.0, 0.7, 1.3), estimate(5.0, 4.6, 5.4))
+    assert (together.low, together.high) == pytest.approx((3.9, 4.1))
+
+
+@given(
+    ends=st.lists(st.floats(0, 1), min_size=6, max_size=6),
+    reach=st.floats(-1, 1).filter(lambda x: abs(x) > 1e-3),
+)
+def test_p_is_below_5_percent_where_the_recovered_interval_excludes_0(ends, reach):
+    sides = []
+    for low, value, high in (sorted(ends[:3]), sorted(ends[3:])):
+        sides.append(estimate(value, low, high, reach * np.linspace(-1, 1, REPLICATES)))
+    found = recovered_difference(*sides)
+    assert found.low <= found.value <= found.high
+    if abs(found.p - 0.05) > 1e-9:
+        assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+
+
+def test_an_interval_from_0_may_be_all_bias_and_other_bias_is_that_of_the_replicates():
+    assert estimate(0.02, 0.0, 0.03).corrected == 0.0
+    biased = estimate(0.10, 0.05, 0.12, 0.01 + np.linspace(-1, 1, REPLICATES))
+    assert biased.corrected == pytest.approx(0.09)
+    assert estimate(0.10, 0.098, 0.12, np.full(REPLICATES, 0.01)).corrected == 0.098
+
+
+def test_a_recovered_difference_of_nothing_has_no_width_and_p_1():
+    side = estimate(0.3, 0.3, 0.3)
+    found = recovered_difference(side, side)
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="200 finite replicates"):
+        recovered_difference(side, replace(side, replicates=np.zeros(3)))
 
 
 def test_few_units_widen_an_interval_as_student_does():

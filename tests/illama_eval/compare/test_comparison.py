@@ -13,7 +13,7 @@ import pytest
 from illama_eval.compare.comparison import adjust, compare_paths, find_best, paths_of, to_json
 from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run
-from illama_eval.statistics import holm, mcnemar, welch, widen
+from illama_eval.statistics import Estimate, holm, mcnemar, recovered_difference, welch, widen
 
 
 def change_of(comparison, study, metric):
@@ -63,12 +63,29 @@ def test_a_difference_is_candidate_less_baseline_with_the_replicates_paired(pair
     assert (found.unit, found.images, found.better, found.tolerance) == ("nats", 400, "lower", 5e-3)
 
 
-def test_the_interval_of_a_calibration_error_is_reflected(pair):
+def test_the_difference_of_calibration_errors_has_the_interval_recovered_from_both(pair):
     found = change_of(compared(pair), "calibration", "ece")
-    before, after = (Run.load(path).value("calibration", "ece") for path in pair)
-    ordered = np.sort(after.replicates - before.replicates)
-    reflected = [2 * found.difference - ordered[195], 2 * found.difference - ordered[4]]
-    assert (found.low, found.high) == widen(found.difference, *reflected, 400)
+    rows = [Run.load(path).value("calibration", "ece") for path in pair]
+    sides = [
+        Estimate(value=row.value, low=row.low, high=row.high, replicates=row.replicates)
+        for row in rows
+    ]
+    expected = recovered_difference(*sides)
+    assert (found.difference, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    assert found.p == pytest.approx(expected.p)
+
+
+def test_what_has_no_interval_by_itself_has_none_of_its_difference(pair):
+    def withhold(data):
+        (error,) = (row for row in data["rows"] if row["metric"] == "ece")
+        error.update(low=None, high=None)
+
+    rewrite(pair[1], withhold)
+    found = change_of(compared(pair), "calibration", "ece")
+    assert found.difference is not None
+    assert (found.low, found.high, found.p) == (None, None, None)
 
 
 def test_errors_that_a_calibrated_model_would_show_are_near_calibrated(pair):
