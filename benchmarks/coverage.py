@@ -37,9 +37,9 @@ from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, Sums, accumulate
 
 SIZES = (30, 100, 359, 2000)
-DRAWS: Mapping[str, Sequence[int]] = {"accuracy": (60, 60, 40, 24), "calibration": (40, 30, 20, 8)}
+DRAWS: Mapping[str, Sequence[int]] = {"calibration": (100, 100, 100, 40)}
 """Draws of each scene at each of SIZES, by study; of other studies those of OTHERS."""
-OTHERS = (24, 24, 12, 8)
+OTHERS = (200, 200, 200, 80)
 VERY_MANY, MANY = 60_000, 20_000
 """Images of the truth: of predictions, and of what takes longer to make up."""
 CHUNK = 2000
@@ -509,11 +509,12 @@ def to_markdown(found: Mapping[Key, Tally], more: float) -> str:
     """Return the document."""
     shown = {study: "/".join(map(str, draws_of(study, more).values())) for study in STUDIES}
     draws = ", ".join(f"{study} {numbers}" for study, numbers in shown.items())
+    again = "" if more == 1 else f" --more {more:g}"
     about = (
-        f"Made by `python benchmarks/coverage.py --more {more:g} --out docs/coverage.md`: every "
+        f"Made by `python benchmarks/coverage.py{again} --out docs/coverage.md`: every "
         "metric that prints a 95 % interval, in scenes of known truth, with the code of the "
         f"studies. Draws per scene at each n: {draws}. The standard error of a share of .95 is "
-        ".03 among 60 draws, .05 among 20, .08 among 8: more draws tell more. Each cell is the "
+        ".015 among 200 draws, .02 among 100, .035 among 40. Each cell is the "
         "lowest and the highest coverage of any scene that prints an interval in a tenth of its "
         "draws or more, and, where not all draws print one, the share that does. A dash: none is "
         "printed, and the row of the run says why. Rows by layer, head, class or bin count with "
