@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 Series = Mapping[int, float]
 """Values by epoch."""
@@ -24,6 +26,9 @@ PANELS: Sequence[tuple[str, Sequence[tuple[str, LineStyle]]]] = (
 )
 """What each panel shows, over which fields of the log, in which line style."""
 
+STEPS = frozenset({"train_soft_mask_rate"})
+"""Fields that hold for a whole epoch, and jump at its end."""
+
 LINES = {
     "train_loss": "train",
     "test_loss": "test",
@@ -35,8 +40,39 @@ COLOURS = ("#3271EE", "#E76C2E", "#005725", "#94468F", "#22262C", "#7A828E")
 """Legible in print and to colour-blind readers; reused in order by further runs."""
 GREY = "#59616C"
 """Colour of the line styles' legend, which holds for every run."""
-WIDEST = 150
+WIDEST = 90
 """Most characters of run names in one row of the legend."""
+STYLE: Mapping[str, Any] = {
+    "font.size": 9.6,
+    "text.parse_math": False,  # a run may be called $\frac{$
+    "text.color": "#1B1F24",
+    "axes.labelcolor": "#1B1F24",
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "axes.edgecolor": COLOURS[-1],
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#D5D9DF",
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": "small",
+    "lines.linewidth": 1.4,
+    "xtick.color": COLOURS[-1],
+    "ytick.color": COLOURS[-1],
+    "xtick.labelcolor": GREY,
+    "ytick.labelcolor": GREY,
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "illama",
+    "pdf.fonttype": 42,
+}
+"""How figures look; the user's own settings of matplotlib are ignored."""
 
 
 class LogError(ValueError):
@@ -92,24 +128,41 @@ def draw_curves(logs: Sequence[Path], out: Path) -> None:
         LogError: a log cannot be drawn, or the figure cannot be written.
     """
     runs = [(name, read_log(path)) for name, path in zip(_names(logs), logs, strict=True)]
-    colours = _colours(len(runs))
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    with style.context(["default", dict(STYLE)]):
+        figure = _draw_panels(runs)
+        try:
+            figure.savefig(out)
+        except (OSError, ValueError) as error:
+            raise LogError(f"{out}: cannot be written ({error})") from None
+
+
+def _draw_panels(runs: Sequence[tuple[str, Mapping[str, Series]]]) -> Figure:
+    """Return the panels with all runs; runs of the same numbers are one line under all names."""
+    alike: dict[str, list[str]] = {}
+    logs = {}
+    for name, series in runs:
+        content = json.dumps({field: series.get(field, {}) for field in LINES}, sort_keys=True)
+        alike.setdefault(content, []).append(name)
+        logs[content] = series
+    colours = dict(zip(alike, _colours(len(alike)), strict=True))
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         drawn = {
-            field: style
-            for colour, (_, series) in zip(colours, runs, strict=True)
-            for field, style in _draw(axes, series, lines, colour)
+            field: dash
+            for content, colour in colours.items()
+            for field, dash in _draw(axes, logs[content], lines, colour)
         }
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _name_lines(axes, drawn)
     if len(runs) > 1:
-        _name_runs(figure, [name for name, _ in runs], colours)
-    try:
-        figure.savefig(out, dpi=150)
-    except (OSError, ValueError) as error:
-        raise LogError(f"{out}: cannot be written ({error})") from None
+        _name_runs(figure, [_joined(names) for names in alike.values()], list(colours.values()))
+    return figure
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names)} (identical)"
 
 
 def _draw(
@@ -120,7 +173,7 @@ def _draw(
     A line equal to the one before it is left out.
     """
     drawn: dict[str, Series] = {}
-    for field, style in lines:
+    for field, dash in lines:
         values = series.get(field, {})
         if not values or values in drawn.values():
             continue
@@ -128,27 +181,27 @@ def _draw(
         epochs = sorted(values)
         marker = "o" if len(epochs) == 1 else ""
         heights = [values[epoch] for epoch in epochs]
-        axes.plot(epochs, heights, style, color=colour, marker=marker, linewidth=1.4)
-    return [(field, style) for field, style in lines if field in drawn]
+        shape = "steps-post" if field in STEPS else "default"
+        if field in STEPS:  # the last epoch has a width, too
+            epochs, heights = [*epochs, epochs[-1] + 1], [*heights, heights[-1]]
+        axes.plot(epochs, heights, dash, color=colour, marker=marker, drawstyle=shape)
+    return [(field, dash) for field, dash in lines if field in drawn]
 
 
 def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
     """Add a legend of a panel's line styles, where there are several."""
     if len(drawn) > 1:
         handles = [Line2D([], [], color=GREY) for _ in drawn]
-        for handle, style in zip(handles, drawn.values(), strict=True):
-            handle.set_linestyle(style)
-        axes.legend(handles, [LINES[field] for field in drawn], fontsize=8, frameon=False)
+        for handle, dash in zip(handles, drawn.values(), strict=True):
+            handle.set_linestyle(dash)
+        axes.legend(handles, [LINES[field] for field in drawn])
 
 
 def _name_runs(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> None:
     """Add a legend of the runs' colours below the panels."""
     handles = [Line2D([], [], color=colour) for colour in colours]
-    labels = [name.replace("$", r"\$") for name in names]
     columns = max(1, min(len(names), WIDEST // max(map(len, names))))
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
-    )
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def _names(logs: Sequence[Path]) -> list[str]:

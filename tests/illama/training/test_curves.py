@@ -60,12 +60,14 @@ def test_the_panels_show_loss_accuracy_and_soft_mask(log, drawn):
     keys = [words(axes.get_legend()) for axes in drawn[0].axes]
     assert keys == [["train", "test"], [], []]
     assert not drawn[0].legends
-    assert list(drawn[0].axes[2].get_lines()[0].get_ydata()) == [1, 1, 0, 0]
+    (soft,) = drawn[0].axes[2].get_lines()
+    assert list(soft.get_xydata()[:, 1]) == [1, 1, 0, 0, 0]
+    assert soft.get_drawstyle() == "steps-post"  # an epoch's mask holds until the next begins
 
 
 def test_several_runs_are_told_apart_in_one_picture(log, drawn):
     draw_curves([log("one"), log("$two$", test_acc1_at_0=5.0)], log("out"))
-    assert words(drawn[0].legends[0]) == ["one", r"\$two\$"]
+    assert words(drawn[0].legends[0]) == ["one", "$two$"]
     accuracy = drawn[0].axes[1]
     assert words(accuracy.get_legend()) == ["top-1 at the current mask", "top-1 at soft mask 0"]
     assert [line.get_linestyle() for line in accuracy.get_lines()] == ["-", "-", ":"]
@@ -73,14 +75,16 @@ def test_several_runs_are_told_apart_in_one_picture(log, drawn):
     assert colours == list(COLOURS[:2])
 
 
-def test_runs_of_equal_names_are_both_drawn(log, drawn, tmp_path):
+@pytest.mark.parametrize("equal", [False, True])
+def test_runs_of_equal_names_are_both_named_and_equal_ones_drawn_once(log, drawn, tmp_path, equal):
     one = log("run")
     other = tmp_path / "above" / "run" / "log.jsonl"
     other.parent.mkdir(parents=True)
-    other.write_text(one.read_text())
+    other.write_text(one.read_text() if equal else one.read_text().replace("3.0", "3.5"))
     draw_curves([one, other], tmp_path / "figure.png")
-    assert words(drawn[0].legends[0]) == [f"{tmp_path.name}/run", "above/run"]
-    assert len(drawn[0].axes[2].get_lines()) == 2
+    names = [f"{tmp_path.name}/run", "above/run"]
+    assert words(drawn[0].legends[0]) == ([f"{', '.join(names)} (identical)"] if equal else names)
+    assert len(drawn[0].axes[2].get_lines()) == 2 - equal
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
