@@ -61,6 +61,15 @@ class ReportModel:
         each = known[self.number] if isinstance(known, list) and self.number < len(known) else {}
         return each if isinstance(each, Mapping) else {}
 
+    @property
+    def images(self) -> str:
+        """Return what it was measured on: the source, its split and how many images."""
+        source = self.known("source") or {}
+        name = "/".join(str(source[key]) for key in ("name", "split") if source.get(key))
+        seen = self.known("images_seen")
+        count = f"{seen:,} images" if isinstance(seen, int) else "images unknown"
+        return sanitize(f"{name or 'source unknown'}, {count}", _LONGEST_NAME)
+
     def known(self, *keys: str) -> Any:
         """Return what the header holds under these keys, or None."""
         return nested_get(self.header, *keys)
@@ -84,6 +93,17 @@ class ReportModels:
     def __len__(self) -> int:
         """Return the number of models."""
         return len(self.models)
+
+    @cached_property
+    def sources(self) -> Sequence[str]:
+        """What the models were measured on, each set of images once."""
+        found = {str(model.known("source", "fingerprint")): model.images for model in self}
+        return list(found.values())
+
+    def column(self, model: ReportModel) -> str:
+        """Return the head of a model's column: its images, too, where they are not everyone's."""
+        name = f"{model.symbol} {model.label}"
+        return name if len(self.sources) == 1 else f"{name} on {model.images}"
 
     @cached_property
     def headline(self) -> Mapping[tuple[str, str], Mapping[str, Row]]:
@@ -115,8 +135,8 @@ class ReportModels:
 
     def changes_from_first(self, study: str, metric: str) -> dict[str, Change]:
         """Return the change of a number from the first model to each other one, where known."""
-        first, *others = self
-        found = {other.name: self.change(first.name, other.name, study, metric) for other in others}
+        names = [model.name for model in self]
+        found = {name: self.change(names[0], name, study, metric) for name in names[1:]}
         return {name: change for name, change in found.items() if change is not None}
 
 

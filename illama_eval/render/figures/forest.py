@@ -59,7 +59,7 @@ def draw_forest(models: ReportModels) -> Iterator[Drawing]:
 
 
 def _draw(models: ReportModels, shown: Sequence[tuple[tuple[str, str], Sequence[Mark]]]) -> Drawing:
-    names = [drawable(model.label, _LONGEST) for model in models]
+    names = [drawable(models.column(model)[2:], _LONGEST) for model in models]
     left = MARGIN + label_width(names)
     room = sheet_width() - left - MARGIN + _GAP
     columns = min(len(shown), max(1, int(room / _LEAST)))

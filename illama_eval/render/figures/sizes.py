@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from illama_eval.compare.change import Change
-from illama_eval.render.figures.canvas import Drawing, sheet
-from illama_eval.render.figures.labels import label_width, spread
+from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
+from illama_eval.render.figures.labels import add_legend, label_width, legend_height, spread
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline
 from illama_eval.render.style.figure import LINE, SMALL
@@ -28,6 +31,10 @@ _HIGH = 2.2
 _SAME = 0.01
 """Share by which files of one size may differ: their headers do."""
 _MB = 1e6
+_LEFT = 0.75
+"""Inches at the left of a panel."""
+_EXACT: Mapping[str, Any] = {"color": AXIS, "linewidth": 0.9, "dashes": (4, 3)}
+"""The line of the exact model."""
 _ROOM = 0.05
 """Room at both ends of the horizontal axis, as a share of the range."""
 
@@ -61,20 +68,39 @@ def draw_sizes(run: Run, changes: Changes | None = None) -> Iterator[Drawing]:
     panels = {label: points for label, points in panels.items() if len(points) >= _FEWEST}
     if not panels:
         return
+    keys = _legend(exact, [point for points in panels.values() for point in points])
+    above = legend_height(list(keys)) + MARGIN
     drawing = sheet(
         "agreement_by_size",
         title="What the bytes of the file buy",
         caption=_caption(exact, next(iter(panels.values())), paired=bool(changes)),
-        height=len(panels) * (_HIGH + 0.55) + 0.1,
+        height=above + len(panels) * (_HIGH + 0.55),
     )
     for place, (label, points) in enumerate(panels.items()):
-        y = 0.2 + place * (_HIGH + 0.55)
-        axes = drawing.axes(0.6, y, drawing.size[0] - 0.7, _HIGH)
+        across = drawing.size[0] - _LEFT - MARGIN
+        axes = drawing.axes(_LEFT, above + place * (_HIGH + 0.55), across, _HIGH)
         if exact is not None and exact.value is not None and label.startswith("top-1"):
-            _draw_exact(axes, exact)
-        _draw_panel(axes, points, drawing.size[0] - 0.7)
+            axes.axhline(100 * exact.value, zorder=1, **_EXACT)
+        _draw_panel(axes, points, across)
         axes.set(xlabel="size of the file (MB)", ylabel=label)
+    add_legend(drawing, list(keys.values()), list(keys))
     yield drawing
+
+
+def _legend(exact: Row | None, points: Sequence[Point]) -> dict[str, Artist]:
+    """Return what marks and lines mean, as far as they are drawn."""
+    colour, marker = LOOKS[1]
+    mark: dict[str, Any] = {"marker": marker, "markersize": 4, "linestyle": "none"}
+    keys: dict[str, Artist] = {}
+    if exact is not None:
+        keys[f"fp32, {show_row(exact).value} %"] = Line2D([], [], **_EXACT)
+    if any(not point.simulated for point in points):
+        keys["integer arithmetic"] = Line2D([], [], color=colour, **mark)
+    if any(point.simulated for point in points):
+        keys["simulated"] = Line2D([], [], color=colour, markerfacecolor=PAPER, **mark)
+    if any(point.worse for point in points):
+        keys["clearly worse than fp32"] = Line2D([], [], color=MUTED, **mark)
+    return keys
 
 
 def _exact(run: Run) -> Row | None:
@@ -119,21 +145,6 @@ def _is_worse(change: Change | None) -> bool:
 def same_size(first: Point, second: Point) -> bool:
     """Return whether two files are of one size but for their headers."""
     return abs(first.size - second.size) <= _SAME * first.size
-
-
-def _draw_exact(axes: Axes, exact: Row) -> None:
-    value = 100 * (exact.value or 0.0)
-    axes.axhline(value, color=AXIS, linewidth=0.9, dashes=(4, 3), zorder=1)
-    axes.text(
-        1.0,
-        value,
-        f"fp32 {show_row(exact).value} %",
-        transform=axes.get_yaxis_transform(),
-        size="small",
-        color=MUTED,
-        ha="right",
-        va="bottom",
-    )
 
 
 def _draw_panel(axes: Axes, points: Sequence[Point], across: float) -> None:

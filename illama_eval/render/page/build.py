@@ -17,7 +17,13 @@ from illama_eval.render.page.differences import (
 )
 from illama_eval.render.page.document import Document, Judgement
 from illama_eval.render.page.findings import summary
-from illama_eval.render.page.headline import COVERED, headline_note, headline_table, joined_names
+from illama_eval.render.page.headline import (
+    COVERED,
+    NAMED,
+    headline_note,
+    headline_table,
+    joined_names,
+)
 from illama_eval.render.page.provenance import (
     boxes_of,
     commands_of,
@@ -50,10 +56,6 @@ Numbers by layer, head or class are explored, not tested: among hundreds some di
 Fractions are shown as percent; the CSV files hold all rows as fractions with full digits."""
 
 
-NAMED = 3
-"""Models up to which the title names each."""
-
-
 def document_of(
     models: ReportModels,
     drawings: Sequence[Drawing],
@@ -78,7 +80,7 @@ def document_of(
     return Document(
         title=_title(models),
         judgement=judgement_of(result) if result else _judgement(models),
-        subjects=[identity_of(model) for model in models],
+        subjects=[identity_of(models, model) for model in models],
         source=source_of(models),
         boxes=[*boxes_of(models), *left_out],
         headline=headline,
@@ -105,6 +107,8 @@ def _title(models: ReportModels) -> str:
         names = f"{_first_name(models)} over {sanitize(str(variable).replace('_', ' '))}"
     elif len(models) > NAMED:
         names = f"{len(models)} models"
+    if len(models.sources) > 1:
+        return f"{names} on {len(models.sources)} sets of images"
     return f"{names} on {sanitize(source)}" if source else names
 
 

@@ -229,11 +229,6 @@ def _cell_text(cell: Cell) -> str:
     return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
 
-def interval_mark(low: float, value: float, high: float) -> Markup:
-    """Return a dot with its interval on a line from 0 to 1."""
-    return _draw("M5 3V11M5 7H155M155 3V11", low, value, high)
-
-
 def difference_mark(low: float, value: float, high: float, margin: float = 0.0) -> Markup:
     """Return a dot with its interval on a line from -1 to 1: a rule at 0, the margin as a band."""
     reach = _HALF * min(margin, 1.0)

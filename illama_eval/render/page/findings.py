@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.models import ReportModels
-from illama_eval.render.page.headline import TWO, headline_keys, joined_names
+from illama_eval.render.page.headline import NAMED, TWO, headline_keys, joined_names
 from illama_eval.render.select import studies_measured
 from illama_eval.render.sentences import as_sentence, say_study, say_verdicts
 
@@ -35,7 +35,8 @@ def summary(models: ReportModels) -> str:
     best = models.best("accuracy", "top1")
     ahead = next((model for model in models if model.name == best), None)
     if ahead is None:
-        return f"{joined_names(models)}, side by side."
+        names = joined_names(models) if len(models) <= NAMED else f"{len(models)} models"
+        return f"{names}, side by side."
     value = show_row(rows[ahead.name]).full
     return f"{ahead.symbol} {ahead.label} has the highest top-1 accuracy, {value}."
 

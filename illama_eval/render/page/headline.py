@@ -18,7 +18,7 @@ from illama_eval.render.format.glossary import (
 from illama_eval.render.format.numbers import MISSING, align, show_row
 from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.page.differences import change_cells, finding_cell, widest_of
-from illama_eval.render.page.document import Cell, Column, Table, interval_mark
+from illama_eval.render.page.document import Cell, Column, Table
 from illama_eval.render.paper import counterpart
 from illama_eval.render.select import direction, groups_in_words
 from illama_eval.results import Row
@@ -28,6 +28,8 @@ Key = tuple[str, str]
 MOST = 9
 """Rows of the headline: what fits on a first screen."""
 TWO = 2
+NAMED = 3
+"""Models up to which a sentence names each."""
 LONGEST_NOTE = 300
 COVERED = "Intervals cover the choice of images, not training seeds."
 
@@ -62,8 +64,7 @@ def headline_table(models: ReportModels) -> Table:
 def headline_note(models: ReportModels) -> str:
     """Return how the headline is to be read."""
     if len(models) == 1:
-        marks = "Marks: percent from 0 to 100, ranks from 1 to the number of tokens."
-        return f"{marks} {sanitize(groups_in_words(models.run), LONGEST_NOTE)}".strip()
+        return f"{COVERED} {sanitize(groups_in_words(models.run), LONGEST_NOTE)}".strip()
     note = COVERED
     if models.apart:
         return f"{note} Nothing is subtracted: the runs cannot be compared."
@@ -113,12 +114,10 @@ def _of_one(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], li
         Column(label="metric"),
         Column(label="value", number=True),
         Column(label="95 % interval"),
-        Column(label="on its scale"),
         Column(label="images", number=True),
     ]
     if any(papers):
         columns.append(Column(label="the paper's", number=True))
-    tokens = _tokens(models)
     lines = []
     values = spaced([show_row(row).value for row in rows])
     for number, (row, value, paper) in enumerate(zip(rows, values, papers, strict=True)):
@@ -126,7 +125,6 @@ def _of_one(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], li
             *_names(models, keys, number),
             Cell(text=value),
             _interval(row),
-            _on_scale(row, tokens),
             Cell(text=f"{row.images:,}"),
         ]
         if any(papers):
@@ -138,19 +136,6 @@ def _of_one(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], li
 def _interval(row: Row) -> Cell:
     shown = show_row(row)
     return Cell(text=shown.interval) if shown.low else Cell(text=MISSING, note=row.reason)
-
-
-def _tokens(models: ReportModels) -> int:
-    return max((maps.tokens for maps in models.maps), default=0)
-
-
-def _on_scale(row: Row, tokens: int) -> Cell:
-    """Return the mark of a percent or a rank; other units have no scale of their own."""
-    if row.value is None or (row.unit != "fraction" and (row.study != "rank" or tokens <= 1)):
-        return Cell(text="")
-    ends = [row.value if end is None else end for end in (row.low, row.value, row.high)]
-    places = ends if row.unit == "fraction" else [(end - 1) / (tokens - 1) for end in ends]
-    return Cell(text="", mark=interval_mark(*places))
 
 
 def _of_two(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
@@ -181,7 +166,7 @@ def _of_many(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], l
 
 
 def _model_columns(models: ReportModels) -> list[Column]:
-    names = [f"{model.symbol} {model.label}" for model in models]
+    names = map(models.column, models)
     return [
         Column(label="study"),
         Column(label="metric"),

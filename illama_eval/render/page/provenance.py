@@ -23,7 +23,7 @@ _ELSEWHERE = frozenset(("name", "args", "assumptions", "overrides"))
 """Fields of a model's description that are shown in another place of the page."""
 
 
-def identity_of(model: ReportModel) -> Subject:
+def identity_of(models: ReportModels, model: ReportModel) -> Subject:
     """Return the facts on a model in the identity strip at the top."""
     known = model.described
     config = known.get("config")
@@ -36,6 +36,8 @@ def identity_of(model: ReportModel) -> Subject:
         )
         facts.append(f"mask {config.get('masking', '?')}, soft mask {known.get('soft_mask', '?')}")
     facts.append(str(known.get("dtype") or "dtype unknown"))
+    if len(models.sources) > 1:
+        facts.insert(0, f"measured on {model.images}")
     if known.get("released"):
         facts.append(f"published as {known['released']}")
     return Subject(
@@ -50,12 +52,10 @@ def source_of(models: ReportModels) -> list[str]:
     """Return the images, the device and the program, one phrase each."""
     header = models.run.header
     source = nested_get(header, "source") or {}
-    name = "/".join(str(source[key]) for key in ("name", "split") if source.get(key))
-    seen = nested_get(header, "images_seen")
+    measured, *others = models.sources or ["nothing measured"]
     phrases = [
-        name or "source unknown",
-        f"{seen:,} images" if isinstance(seen, int) else "images unknown",
-        f"fingerprint {_short(source.get('fingerprint'))}",
+        f"{len(models.sources)} sets of images" if others else measured,
+        *([] if others else [f"fingerprint {_short(source.get('fingerprint'))}"]),
         str(header.get("device") or "device unknown"),
         f"illama {nested_get(header, 'code', 'version') or '?'} ({_commit(header)})",
     ]
@@ -64,7 +64,7 @@ def source_of(models: ReportModels) -> list[str]:
 
 def boxes_of(models: ReportModels) -> list[str]:
     """Return what limits the numbers, one sentence each."""
-    return list(dict.fromkeys([*_limits(models)]))
+    return list(dict.fromkeys([*_not_comparable(models), *_limits(models)]))
 
 
 def commands_of(models: ReportModels) -> list[str]:
@@ -78,7 +78,7 @@ def provenance_of(models: ReportModels) -> list[Table]:
     """Return a table of what the runs were made with, models as columns; differences are marked."""
     listed = [dict(_fields(model)) for model in models]
     keys = dict.fromkeys(key for each in listed for key in each)
-    columns = [Column(label="field"), *(Column(label=model.label) for model in models)]
+    columns = [Column(label="field"), *(Column(label=models.column(model)) for model in models)]
     rows = []
     for key in keys:
         values = [each.get(key, MISSING) for each in listed]
@@ -105,6 +105,17 @@ def not_run(models: ReportModels) -> list[tuple[str, str]]:
     ]
 
 
+def _not_comparable(models: ReportModels) -> Iterator[str]:
+    """Yield one sentence on why nothing is subtracted; the provenance has every difference."""
+    if not models.apart:
+        return
+    reason, *others = models.apart
+    more = "; every difference is marked in the provenance" if others else ""
+    if len(models.sources) > 1:
+        reason = f"the models were measured on {len(models.sources)} sets of images"
+    yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}{more}."
+
+
 def _limits(models: ReportModels) -> Iterator[str]:
     for model in models:
         lost = model.known("unreadable", "count")
@@ -112,9 +123,7 @@ def _limits(models: ReportModels) -> Iterator[str]:
             total = model.known("source", "images")
             yield f"{model.label}: {lost} of {total} images could not be read and are left out."
         yield from _about_images(model)
-        yield from (f"{model.label}: {text}." for text in _remarks(model))
-    for reason in models.apart:
-        yield f"Not comparable, so nothing is subtracted: {sanitize(reason, _LONGEST)}."
+    yield from _remarks_of(models)
     for row in (each for rows in models.headline.values() for each in rows.values()):
         if row.metric == "nonfinite" and row.value:
             yield (
@@ -131,6 +140,15 @@ def _about_images(model: ReportModel) -> Iterator[str]:
         yield f"Files beside the images that are left out: {sanitize(words, _LONGEST)}."
     for note in model.known("source", "notes") or ():
         yield f"{sanitize(str(note), _LONGEST)}."
+
+
+def _remarks_of(models: ReportModels) -> Iterator[str]:
+    """Yield what was assumed of models, each remark once with all that it is about."""
+    about: dict[str, list[str]] = {}
+    for model in models:
+        for text in _remarks(model):
+            about.setdefault(text, []).append(model.label)
+    yield from (f"{', '.join(labels)}: {text}." for text, labels in about.items())
 
 
 def _remarks(model: ReportModel) -> Iterator[str]:

@@ -45,7 +45,8 @@ def heat_maps(models: ReportModels, table: str) -> HeatMaps | None:
     if not found:
         return None
     tokens = max(maps.tokens for maps in found)
-    edges = np.unique(np.linspace(1, max(tokens, 2), len(SEQUENTIAL) + 1).round())
+    top = max((float(np.nanmax(m.ranks)) for m in found if np.isfinite(m.ranks).any()), default=2)
+    edges = np.unique(np.linspace(1, max(np.ceil(top), 2), len(SEQUENTIAL) + 1).round())
     most = max(4, min(POINTS, ALL_POINTS // sum(maps.ranks.size for maps in found)))
     several = len(models) > 1
     curves = {f"m{number}": _curves(maps, most) for number, maps in enumerate(found)}
@@ -64,7 +65,7 @@ def heat_maps(models: ReportModels, table: str) -> HeatMaps | None:
     return HeatMaps(
         title="Rank of the attention map of each layer and head",
         caption=f"{_finding(found)} {rank_method(models.run, found)} One scale for all, 1 to "
-        f"{tokens}.{change[1] if change else ''}",
+        f"{edges[-1]:.0f}, the largest; {tokens} tokens.{change[1] if change else ''}",
         panels=[*panels, *([change[0]] if change else [])],
         legend=[
             (f"q{number}", f"{low:.0f}\N{EN DASH}{high:.0f}")

@@ -156,7 +156,7 @@ def numbers_of(models: ReportModels, study: str) -> list[Table]:
     several = len(models) > 1
     columns = [Column(label="metric"), Column(label="unit")]
     for model in models:
-        name = f"{model.symbol} {model.label}" if several else "value"
+        name = models.column(model) if several else "value"
         columns.append(Column(label=name, number=True))
     columns += [] if several else [Column(label="95 % interval")]
     columns += [Column(label="images", number=True), Column(label="remark")]

@@ -40,12 +40,28 @@ _LATEX = {
     "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
     "\N{BLACK CIRCLE}": r"$\bullet$",
     "\N{BLACK DIAMOND}": r"$\diamond$",
+    "\N{BLACK UP-POINTING TRIANGLE}": r"$\triangle$",
+    "\N{BLACK DOWN-POINTING TRIANGLE}": r"$\bigtriangledown$",
+    "\N{BLACK SQUARE}": r"\rule{1ex}{1ex}",
+    "\N{HEAVY GREEK CROSS}": "$+$",
+    "\N{HEAVY MULTIPLICATION X}": r"$\times$",
+    "\N{MULTIPLICATION X}": r"$\times$",
+    "\N{NOT EQUAL TO}": r"$\neq$",
+    "\N{EMPTY SET}": r"$\emptyset$",
+    "\N{RIGHTWARDS ARROW}": r"$\to$",
+    "\N{PRIME}": "$'$",
+    "\N{EN DASH}": "--",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+    "\N{LEFT SINGLE QUOTATION MARK}": "`",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{NO-BREAK SPACE}": "~",
     "\N{FIGURE SPACE}": "",
     "\N{PUNCTUATION SPACE}": "",
 }
 """Character -> how LaTeX writes it."""
 _LAST_LETTER = "\u024f"
-"""The last letter that every LaTeX can print; what comes after becomes `?`."""
+"""The last letter that every LaTeX can print; of what comes after the code point is written."""
 _UNPRINTABLE = re.compile(f"[^\x20-\x7e\u00a1-{_LAST_LETTER}]")
 
 
@@ -194,7 +210,9 @@ def latex_cell(text: str) -> str:
 
 
 def _printable(line: str) -> str:
-    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in _LATEX else "?", line)
+    return _UNPRINTABLE.sub(
+        lambda found: found[0] if found[0] in _LATEX else f"U+{ord(found[0]):04X}", line
+    )
 
 
 def _latex_table(table: TextTable, caption: str) -> str:

@@ -127,16 +127,12 @@ const looks = all(".looks").map((figure) => {
   return show;
 });
 
-// Paper shows everything.
-let closed = [];
+// Paper shows what is open, with every row; tables that are folded away are in tables/.
 addEventListener("beforeprint", () => {
-  closed = all("details:not([open])");
-  for (const each of closed) each.open = true;
   for (const { rows } of tables) for (const row of rows) row.hidden = false;
   for (const show of looks) show(false);
 });
 addEventListener("afterprint", () => {
-  for (const each of closed) each.open = false;
   for (const { filter } of tables) filter();
   for (const show of looks) show();
 });

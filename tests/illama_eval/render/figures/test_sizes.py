@@ -43,7 +43,9 @@ def test_bars_are_paired_around_the_exact_model_and_what_is_clearly_worse_is_gre
     with drawing_style():
         (drawing,) = draw_sizes(models.run, changes)
         (alone,) = draw_sizes(models.run)
-    words = [text.get_text() for text in drawing.figure.axes[0].texts]
-    assert any(word.startswith("fp32 ") for word in words)
+    (legend,) = drawing.figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words[0].startswith("fp32, ")
+    assert words[1:] == ["integer arithmetic", "simulated", "clearly worse than fp32"]
     assert "Smallest file that is not clearly worse: w8, 0.911 MB." in drawing.caption
     assert "which do not tell two models apart" in alone.caption

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from illama_eval.render.models import load_models
 from illama_eval.render.page.build import document_of
+from illama_eval.results import Run
 
 
 def test_the_headline_holds_the_most_telling_numbers_with_their_intervals(table, run_of, page_of):
     page = page_of(run_of())
     head, *lines = table(page, "headline")
-    assert head == ["study", "metric", "value", "95 % interval", "on its scale", "images"]
+    assert head == ["study", "metric", "value", "95 % interval", "images"]
     assert len(lines) <= 9
     assert lines[0][:4] == [
         "Accuracy",
@@ -38,3 +41,28 @@ def test_best_is_marked_only_where_every_paired_interval_excludes_zero(write_run
     ]
     document = document_of(load_models(near), [], {})
     assert not any(cell.text.endswith("best") for row in document.headline.rows for cell in row)
+
+
+def test_models_on_different_images_say_so_in_every_column(write_run, tmp_path):
+    runs = [
+        write_run(tmp_path / name, subject=name, seed=seed) for seed, name in enumerate(("a", "b"))
+    ]
+    same = document_of(load_models(runs), [], {})
+    assert [column.label[2:] for column in same.headline.columns[2:4]] == ["a", "b"]
+    for number, run in enumerate(runs):
+        stored = Run.load(run)
+        source = {"name": f"set{number}", "split": "test", "fingerprint": f"{number}"}
+        header = {**stored.header, "source": source, "images_seen": 100 + number}
+        (run / "run.json").write_text(replace(stored, header=header).to_json(), encoding="utf-8")
+    models = load_models(runs)
+    document = document_of(models, [], {})
+    assert document.title == "a and b on 2 sets of images"
+    heads = ["a on set0/test, 100 images", "b on set1/test, 101 images"]
+    tables = [document.headline, *(table for each in document.sections for table in each.tables)]
+    for shown in tables:
+        if shown.key == "headline" or shown.key.endswith("-numbers"):
+            labels = [column.label[2:] for column in shown.columns]
+            assert set(heads) <= set(labels), shown.key
+    assert [each.facts[0] for each in document.subjects] == [
+        f"measured on {head.partition(' on ')[2]}" for head in heads
+    ]

@@ -77,13 +77,13 @@ def test_a_model_is_identified_by_digest_shape_and_mask(run_of, write):
     header = {"subjects": [described], "images_seen": 1500, "device": "cpu"}
     models = load_models([write(replace(run_of(), header=header))])
     (model,) = models.models
-    assert identity_of(model).facts == [
+    assert identity_of(models, model).facts == [
         "sha256 01234567",
         "4 layers, 3 heads, width 96",
         "mask multiplicative, soft mask 0.0",
         "fp32",
     ]
-    assert source_of(models)[1:4] == ["1,500 images", "fingerprint unknown", "cpu"]
+    assert source_of(models)[:3] == ["source unknown, 1,500 images", "fingerprint unknown", "cpu"]
 
 
 def test_files_left_out_and_notes_on_the_images_are_boxes(run_of, write):
