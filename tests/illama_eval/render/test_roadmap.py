@@ -48,7 +48,7 @@ def test_a_question_whose_interval_holds_zero_is_answered_so(road):
 
 def test_the_markdown_says_how_all_were_trained(road):
     paths = {path.name for path in write_roadmap(road)}
-    assert paths == {"roadmap.csv", "roadmap.md", "roadmap.png", "roadmap.svg"}
+    assert paths == {"roadmap.csv", "roadmap.md", "roadmap.png", "roadmap.svg", "roadmap.txt"}
     text = (road / "roadmap.md").read_text("utf-8")
     assert "size nano, 3,200 images of two, 2 epochs, batch 16, learning rate 0.002" in text
     assert "- **Does it help?** `behind`" in text

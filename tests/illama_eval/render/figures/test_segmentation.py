@@ -54,3 +54,9 @@ def test_each_class_of_a_picture_has_a_colour_and_no_class_is_white():
     colours = shown[1].reshape(4, 3).tolist()
     assert len({*map(tuple, colours)}) == 4
     assert colours[3] == [255, 255, 255]
+    (legend,) = drawing.figure.legends
+    named = {
+        text.get_text(): [round(255 * part) for part in patch.get_facecolor()[:3]]
+        for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True)
+    }
+    assert named == {f"class {number}": colours[number] for number in range(3)}

@@ -32,3 +32,14 @@ def test_a_subject_keeps_its_look_and_more_than_five_are_grey(run_of):
     assert looks(3) == looks(5)[:3]
     assert len(set(looks(5))) == 5
     assert len(set(looks(6))) == 2
+
+
+def test_random_weights_have_one_look_of_their_own_wherever_they_are(run_of):
+    for names in (["random"], ["a", "random+linear"], ["random+knn", "a", "b"]):
+        run = run_of(layers=1, heads=1, tokens=5, subjects=names)
+        looks = {name: (look.colour, look.marker) for name, look in palette.looks_of(run)}
+        trained = [looks[name] for name in names if not name.startswith("random")]
+        assert [looks[n] for n in names if n.startswith("random")] == [palette.CONTROL]
+        assert palette.CONTROL not in trained
+        assert len(set(trained)) == len(trained)
+    assert not palette.is_control("randomized")
