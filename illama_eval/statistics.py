@@ -194,7 +194,7 @@ def recovered_difference(baseline: Estimate, candidate: Estimate) -> Difference:
     The distances from each corrected value to the ends of its interval stand for two standard
     errors, and join as variances do, less what both have in common by the correlation of their
     replicates (Zou and Donner 2008). The paired bootstrap covers a difference of calibration errors
-    in 67 to 96 %, this in 87 to 100 % (benchmarks/coverage.py).
+    in 67 to 96 %, this in 87 to 100 % (tests/illama_eval/test_coverage.py).
 
     Raises:
         ValueError: there are not 200 finite replicates on both sides.
@@ -206,12 +206,10 @@ def recovered_difference(baseline: Estimate, candidate: Estimate) -> Difference:
     value, shift = candidate.value - baseline.value, last - first
     below = _joined(last - candidate.low, baseline.high - first, common)
     above = _joined(candidate.high - last, first - baseline.low, common)
-    toward_zero = below if shift > 0 else above
-    p = (
-        math.erfc(Z95 * abs(shift) / toward_zero / math.sqrt(2))
-        if toward_zero
-        else 1.0 * (not shift)
-    )
+    p = 1.0  # where value and corrected value disagree on which is larger, nothing is shown
+    if value * shift > 0:
+        toward_zero = below if shift > 0 else above
+        p = math.erfc(Z95 * abs(shift) / toward_zero / math.sqrt(2)) if toward_zero else 0.0
     return Difference(
         value=value,
         low=min(shift - below, value),

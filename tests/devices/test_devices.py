@@ -100,6 +100,7 @@ WAITLESS = ("accuracy", "calibration", "rank", "collapse", "distance", "lens")
 """Studies that never wait for the GPU within a batch."""
 
 
+@pytest.mark.slow
 def test_no_batch_waits_for_the_gpu(
     on: On, waits: Counter[str], golden_checkpoint: Path, small_images: Path
 ) -> None:

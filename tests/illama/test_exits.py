@@ -74,7 +74,8 @@ def test_a_command_may_return_its_code():
 
 def test_being_asked_to_end_runs_what_must_run_last(tmp_path):
     code = (
-        "import time, typer\nfrom pathlib import Path\nfrom illama import exits\n"
+        "import signal, time, typer\nfrom pathlib import Path\nfrom illama import exits\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs\n"
         "app = typer.Typer()\n"
         "@app.command()\n"
         "def wait(out: Path):\n"

@@ -203,13 +203,15 @@ def test_a_source_without_splits_cannot_test_what_it_trained(tmp_path):
         open_splits(replace(SMALL, data=None))
 
 
-def test_training_and_test_images_are_limited_to_those_of_smallest_hash():
-    whole, some = open_splits(SMALL), open_splits(SMALL, 40, 10)
-    assert [len(split) for split in some] == [40, 10]
-    for all_of, kept in zip(whole, some, strict=True):
+def test_training_and_test_images_are_limited_to_those_of_smallest_hash(small_source, monkeypatch):
+    whole = {"train": small_source("train", 30), "test": small_source("test", 20)}
+    monkeypatch.setattr("illama.training.loader.open_source", lambda _, split: whole[split])
+    some = open_splits(SMALL, 12, 10)
+    assert [len(split) for split in some] == [12, 10]
+    for all_of, kept in zip(whole.values(), some, strict=True):
         smallest = hash_order(all_of.ids, 0) < len(kept)
         assert kept.ids == tuple(np.array(all_of.ids)[smallest])
-    assert [len(split) for split in open_splits(SMALL, test_images=10)] == [len(whole[0]), 10]
+    assert [len(split) for split in open_splits(SMALL, test_images=10)] == [30, 10]
 
 
 @pytest.mark.parametrize(
