@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -72,7 +73,9 @@ def load_in_order(
                 batch = next(batches)
         except StopIteration:
             return
-        except (RuntimeError, OSError, EOFError) as error:
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # workers that a frame holds end late: 10 s
+            del batches
             if not workers or not says_a_worker_ended(error):
                 raise
             raise LoaderError(
@@ -130,4 +133,6 @@ def says_a_worker_ended(error: Exception) -> bool:
     """
     if isinstance(error, RuntimeError):
         return "DataLoader" in str(error) or "ancdata" in str(error)
+    if not isinstance(error, OSError | EOFError):
+        return False
     return not str(error).startswith("Caught")  # what a worker raised itself has its own words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from illama.sources.demo import draw
-from illama.workers import WorkerWatch, says_a_worker_ended
+from illama.workers import WorkerWatch, load_in_order, says_a_worker_ended
 
 PROGRAM = """
 import illama.cli, illama.config
@@ -54,6 +55,21 @@ def test_a_broken_connection_is_a_worker_that_ended_and_its_own_errors_are_not()
     assert says_a_worker_ended(RuntimeError("DataLoader worker (pid 3) is killed by signal"))
     assert not says_a_worker_ended(OSError("Caught OSError in DataLoader worker process 0."))
     assert not says_a_worker_ended(RuntimeError("the sizes do not match"))
+
+
+class Failing:
+    """Reads numbers, but for the fourth."""
+
+    def __getitem__(self, index):
+        return 1 // (3 - index)
+
+
+def test_an_error_while_reading_leaves_no_worker_behind():
+    before = set(multiprocessing.active_children())
+    with pytest.raises(ZeroDivisionError) as failed:
+        list(load_in_order(Failing(), range(20), 2, pin=False))
+    assert "Original Traceback" in str(failed.value)
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.slow
