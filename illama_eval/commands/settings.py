@@ -30,6 +30,9 @@ LOADED = ("soft_mask", "heads", "masking", "image_size", "key")
 Opened = ModelSubject | NetworkSubject
 """Subjects of the command line: each has a transform, and provenance that notes what is changed."""
 
+_NAMED = 2
+"""Models that a remark names."""
+
 
 def open_checkpoints(
     shared: SharedOptions, paths: Sequence[Path], same: Mapping[str, Any]
@@ -125,14 +128,21 @@ def with_transform(subject: Opened, options: TransformOptions) -> Opened:
 
 
 def remarks_on(subjects: Sequence[Subject]) -> list[str]:
-    """Return what was assumed of each subject, and what options override, one line each."""
-    lines = []
+    """Return what was assumed of subjects, and what options override, each said once."""
+    names: dict[str, list[str]] = {}
     for subject in subjects:
         described = subject.describe()
         for kind, verb in (("assumptions", "assumed"), ("overrides", "changed")):
-            found = described.get(kind) or ()
-            lines += [f"{subject.name}: {verb}: {each['text']}" for each in found]
-    return lines
+            for each in described.get(kind) or ():
+                names.setdefault(f"{verb}: {each['text']}", []).append(subject.name)
+    return [f"{_shorten(found)}: {remark}" for remark, found in names.items()]
+
+
+def _shorten(names: Sequence[str]) -> str:
+    """Return the names, of many the first and how many more."""
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"
 
 
 def _name_of(argument: CheckpointArgument, arguments: Sequence[CheckpointArgument]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,3 +123,16 @@ def test_a_soft_mask_reaches_no_segmenter_that_has_another(command, segmenter_su
         SharedOptions(checkpoints=[Path(f"{paths[0]}:soft_mask=0.5")]), paths[1]
     )
     assert remarks_on([subject]) == ["causal: changed: soft mask 0.5 by option, not its own 0"]
+
+
+def test_what_is_true_of_several_models_is_said_once():
+    def subject(name, *texts):
+        described = {"assumptions": [{"text": text} for text in texts]}
+        return SimpleNamespace(name=name, describe=lambda: described)
+
+    assert remarks_on([subject("a", "six heads"), subject("b", "six heads", "no crop")]) == [
+        "a, b: assumed: six heads",
+        "b: assumed: no crop",
+    ]
+    many = [subject(f"epoch {number}", "six heads") for number in range(12)]
+    assert remarks_on(many) == ["epoch 0 and 11 more: assumed: six heads"]
