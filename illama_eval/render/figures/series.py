@@ -75,7 +75,7 @@ def draw_series(models: ReportModels) -> Iterator[Drawing]:
         x, y = MARGIN + _LABELS + column * across, _ABOVE + down * (_DOWN + _ABOVE + _BELOW)
         axes = drawing.axes(x, y, across - _LABELS - 2 * MARGIN, _DOWN)
         _panel(axes, key, points, variable)
-        _draw_controls(axes, models, variable, key)
+        _draw_controls(axes, models, variable, key, {p.x: p.row.value or 0.0 for p in points})
         if soft:
             _draw_soft_mask(axes, soft)
         if number >= len(shown) - columns:
@@ -139,7 +139,7 @@ def _panel(
             ha="center",
         )
     unit = " (%)" if scale != 1 else ""
-    since = " since the first" if key[1] == "flips" and own is None else ""
+    since = " since the first" if key[1] == "flips" and not variable.get("reference") else ""
     axes.set_title(metric_label(key[1]) + since + unit, size="small", color=TEXT)
     first, last = min(variable["values"].values()), max(variable["values"].values())
     room = _EDGE * (last - first)
@@ -149,9 +149,13 @@ def _panel(
 
 
 def _draw_controls(
-    axes: Axes, models: ReportModels, variable: Mapping[str, Any], key: tuple[str, str]
+    axes: Axes,
+    models: ReportModels,
+    variable: Mapping[str, Any],
+    key: tuple[str, str],
+    used: Mapping[float, float],
 ) -> None:
-    """Draw what is measured of other maps of the same model, dashed and named at its last value."""
+    """Draw other maps of the same model dashed, named at the end that is farther from its own."""
     for kind, dashes in _CONTROLS.items():
         found = {
             row.subject: row.value
@@ -161,12 +165,14 @@ def _draw_controls(
         line = sorted((float(variable["values"][name]), value) for name, value in found.items())
         if len(line) > 1:
             axes.plot(*zip(*line, strict=True), color=MUTED, linestyle=dashes, linewidth=1.0)
+            ends = (line[0], line[-1])
+            x, y = max(ends, key=lambda end: abs(end[1] - used.get(end[0], end[1])))
             axes.annotate(
                 map_label(kind),
-                line[-1],
+                (x, y),
                 xytext=(0, 3),
                 textcoords="offset points",
-                ha="right",
+                ha="left" if (x, y) == line[0] else "right",
                 size="small",
                 color=MUTED,
             )
