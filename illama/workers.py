@@ -74,9 +74,11 @@ def load_in_order(
         except StopIteration:
             return
         except Exception as error:
+            if not workers:
+                raise
             traceback.clear_frames(error.__traceback__)  # workers that a frame holds end late: 10 s
             del batches
-            if not workers or not says_a_worker_ended(error):
+            if not says_a_worker_ended(error):
                 raise
             raise LoaderError(
                 f"a loader worker ended or hung ({first_line(error).rstrip(' .')}); if memory is "
