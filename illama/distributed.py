@@ -157,6 +157,14 @@ def _note_leftovers() -> None:
         )
 
 
+_ENDED: list[object] = []
+"""Groups that are destroyed, kept to the end of the process.
+
+A group waits for its threads where it is freed. If the last to hold it is a parallel model, torch
+waits with the interpreter's lock, which a thread that frees a tensor needs: both wait for ever.
+"""
+
+
 @contextlib.contextmanager
 def join(device: torch.device) -> Iterator[World]:
     """Yield this process among those that `torchrun` has started, on a device of its own.
@@ -182,6 +190,7 @@ def join(device: torch.device) -> Iterator[World]:
         yield World(launch.rank, launch.size, device)
     finally:
         if first:
+            _ENDED.append(distributed.group.WORLD)
             distributed.destroy_process_group()
 
 

@@ -180,10 +180,6 @@ def test_a_process_that_waits_for_others_ends_at_a_signal(start, torchrun, numbe
     assert begun.process.exitcode in {-number, 9, 1}, begun.error  # 9, 1: before it waited
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="of about 20 runs two did not end within two minutes, for a cause not found",
-)
 @pytest.mark.parametrize("broken", ["train", "test"])
 def test_an_image_broken_in_one_process_ends_all_with_3_and_loses_no_step(
     folder, start_several, tmp_path, broken
