@@ -29,9 +29,7 @@ def show_all(console: Console) -> None:
     _show_pairs("Sources, for --data", SOURCES.items(), console)
     console.print(plain_text("Sizes", console, "bold"))
     lines = list(_sizes())
-    table, kept = fitting_table(
-        _SIZES, lines, console, spare=("causal", "GMACs", "patch", "heads", "input")
-    )
+    table, kept = fitting_table(_SIZES, lines, console, spare=_SPARE)
     for line in lines:
         add_row(table, [line[index] for index in kept], console)
     console.print(table)

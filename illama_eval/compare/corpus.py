@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from illama.files import replacing
 from illama_eval.compare.model_table import Column, ModelTable, parse_column, read_model_table
-from illama_eval.compare.subject_run import read_subject_runs
+from illama_eval.compare.subject_run import key_of, read_subject_runs
 from illama_eval.digests import bind
 from illama_eval.results import ResultError, Row, Run, files_of, nested_get, replicate_table
 
@@ -146,7 +146,7 @@ def write_headline(run: Run, target: Path, columns: Iterable[str]) -> None:
     rows = tuple(
         replace_row(row, replicates=None if row.replicates is None else rounded(row.replicates))
         for row in run.rows
-        if (row.study, row.metric, tuple(row.at.items())) in keys
+        if key_of(row) in keys
     )
     if not rows:
         raise ResultError(f"{target.stem}: its run has none of the columns of the corpus")
@@ -185,7 +185,7 @@ def _header(run: Run, rows: Iterable[Row], columns: Iterable[Column]) -> dict[st
 def _measured(columns: Sequence[str], runs: Iterable[str]) -> list[str]:
     """Return the columns that some run has."""
     there = {
-        (row.study, row.metric, tuple(row.at.items()))
+        key_of(row)
         for run in runs
         for path in run.split(",")
         for row in Run.load(path, replicates=False).rows

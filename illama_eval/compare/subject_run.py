@@ -20,6 +20,11 @@ SHOWN = 12
 """Characters of a digest, or of another long value, that a message shows."""
 
 
+def key_of(row: Row) -> Key:
+    """Return what a number of a model is found by, in any of its runs."""
+    return row.study, row.metric, tuple(row.at.items())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """A field in which two runs differ."""
@@ -120,7 +125,7 @@ def _rows_of(path: Path, run: Run, subject: str) -> dict[Key, Row]:
     rows: dict[Key, Row] = {}
     for row in run.rows:
         if row.subject == subject:
-            key = (row.study, row.metric, tuple(row.at.items()))
+            key = key_of(row)
             if key in rows:
                 raise ResultError(
                     f"{path}: two rows of {row.study}.{row.metric} with the same `at`"

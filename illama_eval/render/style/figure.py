@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from matplotlib import rcParams
 from matplotlib import style as matplotlib_style
@@ -117,7 +117,6 @@ class FigureStyle:
         return {**_SHARED, **(_OF_PAPERS if self.purpose == "paper" else {}), **sizes}
 
 
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 PAGE = FigureStyle()
 
 
