@@ -21,6 +21,7 @@ Wanted = Literal[
     "segments",
     "replaced",
     "closed",
+    "background",
 ]
 """Names of what can be requested; every other field of a piece is always present or None."""
 
@@ -37,6 +38,8 @@ PROBE_WANTED: frozenset[Wanted] = frozenset(("replaced", "closed"))
 """Further passes over changed images, which the evaluation loop makes, not the model."""
 SEGMENTER_WANTED: frozenset[Wanted] = frozenset(("segments",))
 """What only segmenters have."""
+SOURCE_WANTED: frozenset[Wanted] = frozenset(("background",))
+"""What the masks of a source say, not the model: the evaluation loop attaches it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,9 @@ class LayerSeen:
     of the mean of the patches, [image, 2, class]."""
     rollout: Tensor | None = None
     """How much of each input token reaches each token up to this block, [image, query, key]."""
+    background: Tensor | None = None
+    """Which pixels of the image as the model takes it are background, bool [image, row, column];
+    None where the source does not say."""
     batch: Batch | None = None
     reference: LayerSeen | None = None
     """The same block of the first subject on the same batch, for studies that compare two."""

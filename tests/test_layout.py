@@ -30,7 +30,6 @@ ELSEWHERE: Mapping[str, str] = {
     "illama_eval/compare/subject_run.py": "illama_eval/compare/test_comparison.py",
     "illama_eval/functional/layer_rules.py": "illama_eval/studies/test_collapse.py",
     "illama_eval/functional/map_averages.py": "illama_eval/studies/test_rank.py",
-    "illama_eval/functional/sinks.py": "illama_eval/studies/test_collapse.py",
     "illama_eval/render/figures/causality.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/distance.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/depth.py": "illama_eval/render/figures/test_draw.py",

@@ -44,7 +44,10 @@ def open_demo_shapes(split: str) -> Source:
     count = len(drawn.images)
     source = in_memory_source("demo-shapes", split, range(count), drawn.images, None, None)
     return replace(
-        source, masks=partial(read_array, drawn.masks), mask_classes=("background", *SHAPES)
+        source,
+        masks=partial(read_array, drawn.masks),
+        mask_classes=("background", *SHAPES),
+        background=(0,),
     )
 
 

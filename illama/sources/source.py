@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
+from illama.segmentation_metrics import IGNORED
 from illama.transforms import ImageError
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
     Contents = Callable[[Sequence[int]], Sequence[str | int]]
+
+
+NO_CLASS = "none"
+"""Name of the pixels that no class is given, 0 in the masks of an ADE20K folder."""
 
 
 class SourceError(ValueError):
@@ -78,6 +83,8 @@ class Source:
     `ImageError`."""
     mask_classes: tuple[str, ...] | None = field(default=None, repr=False)
     """The names of the classes of pixels."""
+    background: tuple[int, ...] | None = None
+    """The classes of pixels that are background; None where nobody says which."""
     hash_contents: Contents = field(kw_only=True, repr=False)
     """Positions -> a hash of each image's content; empty where it cannot be read."""
     dropped_labels: NDArray[np.int64] | None = field(default=None, repr=False)
@@ -146,6 +153,27 @@ class Source:
         """Return the source without its labels, with a note that says why."""
         dropped = self.dropped_labels if self.labels is None else self.labels
         return replace(self, labels=None, classes=None, dropped_labels=dropped).noting(note)
+
+    def with_background(self, names: Sequence[str]) -> Source:
+        """Return the source with these classes of pixels as background, `none` for no class.
+
+        Raises:
+            SourceError: it has no masks, or no such class.
+        """
+        if self.masks is None:
+            raise SourceError(
+                f"{self.name} has no masks, so no background; use an ADE20K folder, or demo-shapes"
+            )
+        classes = self.mask_classes or ()
+        known = {**{name: number for number, name in enumerate(classes)}, NO_CLASS: IGNORED}
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise SourceError(
+                f"{self.name}: no class {unknown!r} of pixels; there are {classes[0]} ... "
+                f"{classes[-1]}, and {NO_CLASS} for pixels without a class"
+            )
+        noted = self.noting(f"background: {', '.join(names)} of its masks")
+        return replace(noted, background=tuple(sorted({known[name] for name in names})))
 
     def noting(self, *notes: str) -> Source:
         """Return the source with further notes; empty and known ones are dropped."""

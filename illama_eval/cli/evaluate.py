@@ -117,11 +117,22 @@ def collapse(
             "--without-massive",
         ),
     ] = False,
+    background: Annotated[
+        str | None,
+        option(
+            "Classes of the masks that are background, for sinks on it, as 1,3,none (no class).",
+            STUDY,
+            metavar="CLASSES",
+        ),
+    ] = None,
 ) -> int:
     """Attention collapse in all its meanings, with a verdict for each."""
     from illama_eval.commands.evaluate import measure_collapse
 
-    return measure_collapse(shared, control=control, without_massive=without_massive)
+    classes = None if background is None else background.split(",")
+    return measure_collapse(
+        shared, control=control, without_massive=without_massive, background=classes
+    )
 
 
 @app.command(rich_help_panel=MEASURE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,11 +80,18 @@ def measure(
     return run_and_report(shared, resolve(shared, command, parameters, predictions, cues))
 
 
-def measure_collapse(shared: SharedOptions, *, control: bool, without_massive: bool) -> int:
+def measure_collapse(
+    shared: SharedOptions,
+    *,
+    control: bool,
+    without_massive: bool,
+    background: Sequence[str] | None = None,
+) -> int:
     """Measure collapse, with `control` beside the first model with random weights.
 
     With `without_massive` the first model is measured with its massive activations removed, too,
-    and accuracy and agreement say what that changes.
+    and accuracy and agreement say what that changes. `background` names the classes of the masks
+    that are background.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
@@ -96,6 +103,8 @@ def measure_collapse(shared: SharedOptions, *, control: bool, without_massive: b
     if without_massive:
         studies["accuracy"] = {}
     request = resolve(shared, "-".join(names), studies)
+    if background is not None:
+        request = replace(request, source=request.source.with_background(background))
     subjects, more = list(request.subjects), list(request.studies)
     if control or without_massive:
         first = as_checkpoint(subjects[0], "only a checkpoint can be measured in another form")

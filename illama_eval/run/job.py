@@ -200,6 +200,7 @@ class Job:
         """What makes two runs the same run; the code's commit is not part of it."""
         described = [subject.describe() for subject in self.subjects]
         subset, groups = self.source.class_subset, self.source.groups
+        background = self.source.background if "background" in self.wanted else None
         return {
             "subjects": {
                 str(number): {key: each[key] for key in IDENTIFYING if key in each}
@@ -209,6 +210,7 @@ class Job:
                 "fingerprint": self.source.fingerprint,
                 "class_subset": None if subset is None else list(subset),
                 **({} if groups is None else {"groups_sha256": _digest_of(groups)}),
+                **({} if background is None else {"background": list(background)}),
             },
             "studies": {
                 **{study.name: parameters(study) for study in self.studies},

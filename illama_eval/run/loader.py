@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.sources.source import Source
-from illama.transforms import Geometry, ImageError, Transform
+from illama.transforms import LEVELS, Geometry, ImageError, Transform
 from illama.workers import load_in_order
 from illama_eval.bootstrap import keys_of, keys_of_groups, weights_of
 from illama_eval.run.crops import CropCache
 
 Prepare = Callable[[Any], Tensor]
+
+WHITE = LEVELS - 1
+"""Level of background in a picture of it, which is resized and cropped as the image is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,9 @@ class LoadedBatch:
     """Position and reason of each image that could not be read."""
     masks: tuple[Tensor, ...] | None = None
     """Class of each pixel, per image; None unless segments are wanted."""
+    background: tuple[Tensor, ...] = ()
+    """Which pixels of the inputs are background, bool [image, row, column], for each of them; empty
+    unless that is wanted."""
 
     def part(self, start: int, size: int) -> LoadedBatch:
         """Return a slice of the readable images."""
@@ -49,6 +55,7 @@ class LoadedBatch:
             inputs=tuple(each[rows] for each in self.inputs),
             weights=self.weights[:, rows],
             masks=None if self.masks is None else self.masks[rows],
+            background=tuple(each[rows] for each in self.background),
         )
 
     def pin_memory(self) -> LoadedBatch:
@@ -61,7 +68,8 @@ class LoadedBatch:
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of the batch until what is queued on the stream is done."""
-        for each in (self.index, *self.inputs, self.weights, *(self.masks or ())):
+        masks = (*(self.masks or ()), *self.background)
+        for each in (self.index, *self.inputs, self.weights, *masks):
             each.record_stream(stream)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> LoadedBatch:
@@ -71,6 +79,7 @@ class LoadedBatch:
             inputs=tuple(map(move, self.inputs)),
             weights=move(self.weights),
             masks=None if self.masks is None else tuple(map(move, self.masks)),
+            background=tuple(map(move, self.background)),
         )
 
 
@@ -87,6 +96,7 @@ class ImageReader:
         prepares: Sequence[Prepare],
         *,
         masked: bool = False,
+        background: bool = False,
         cache: Path | None = None,
     ) -> None:
         self.source = source
@@ -96,6 +106,7 @@ class ImageReader:
         """What is done with an image, once for all subjects that want the same."""
         self.input_of = tuple(self.distinct.index(each) for each in steps)
         """Which of them each subject takes."""
+        self.background = background and all(isinstance(each, Geometry) for each in self.distinct)
         self._caches = tuple(
             CropCache(cache, each, source.contents)
             if cache is not None and isinstance(each, Geometry)
@@ -110,10 +121,10 @@ class ImageReader:
         images, masks, kept, unreadable = [], [], [], []
         for position in positions.tolist():
             try:
-                if self.masked:
+                if self.masked or self.background:
                     image, mask = self.source.read_pair(position)
                     images.append(tuple(prepare(image) for prepare in self.distinct))
-                    masks.append(torch.from_numpy(mask.astype(np.int64)))
+                    masks.append(mask)
                 else:
                     images.append(self.read(position))
             except ImageError as problem:
@@ -128,7 +139,18 @@ class ImageReader:
             inputs=tuple(inputs or [torch.empty(0)] * len(self.distinct)),
             weights=weights_of(self._weight_keys[index]).int(),
             unreadable=tuple(unreadable),
-            masks=tuple(masks) if self.masked else None,
+            masks=tuple(map(_as_classes, masks)) if self.masked else None,
+            background=self._background_of(masks) if self.background else (),
+        )
+
+    def _background_of(self, masks: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, ...]:
+        """Return which pixels are background, in each of the ways to prepare an image."""
+        found = [np.isin(mask, self.source.background or ()) for mask in masks]
+        pictures = [np.repeat(each[..., None], 3, 2).astype(np.uint8) * WHITE for each in found]
+        return tuple(
+            torch.stack([prepare(picture)[0] > WHITE // 2 for picture in pictures])
+            for prepare in self.distinct
+            if pictures
         )
 
     def read(self, position: int) -> tuple[Tensor, ...]:
@@ -153,6 +175,10 @@ class ImageReader:
         if cache is not None:
             cache.write(position, prepared)
         return prepared
+
+
+def _as_classes(mask: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(mask.astype(np.int64))
 
 
 def load_batches(

@@ -12,6 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from illama.distributed import World
 from illama.observation import PROBE_WANTED, Batch, LayerSeen, OutputSeen, Piece, SegmentsSeen
@@ -80,7 +81,15 @@ def observe_source(
         LoaderError: a worker process ended or hung.
         OutOfMemoryError: one image alone does not fit.
     """
-    plan = BatchPlan(subjects, source, batch_size, world, masked="segments" in wanted, cache=cache)
+    plan = BatchPlan(
+        subjects,
+        source,
+        batch_size,
+        world,
+        masked="segments" in wanted,
+        background="background" in wanted,
+        cache=cache,
+    )
     chunk = min(chunk or batch_size, batch_size)
     with torch.no_grad():
         for index, loaded in enumerate(plan.load(workers, first), start=first):
@@ -149,7 +158,7 @@ def _see(
         reference: Piece | None = None
         for number, piece in enumerate(pieces):
             if piece is not None:
-                seen = _attach(piece, batch, reference, plan.source)
+                seen = _attach(piece, batch, reference, plan.source, plan.background(number, part))
                 reference = reference if number else seen
                 if probes and isinstance(seen, OutputSeen):
                     outputs[number] = seen
@@ -180,14 +189,16 @@ def _comes_before_the_output(piece: Piece | None) -> bool:
     return isinstance(piece, LayerSeen | SegmentsSeen)
 
 
-def _attach(piece: Piece, batch: Batch, reference: Piece | None, source: Source) -> Piece:
+def _attach(
+    piece: Piece, batch: Batch, reference: Piece | None, source: Source, background: Tensor | None
+) -> Piece:
     """Return the piece with its batch, its reference, and the logits of the kept classes alone."""
     if isinstance(piece, SegmentsSeen):
         like = reference if isinstance(reference, SegmentsSeen) else None
         return replace(piece, batch=batch, reference=like)
     if isinstance(piece, LayerSeen):
         same = reference if isinstance(reference, LayerSeen) else None
-        return replace(piece, batch=batch, reference=same)
+        return replace(piece, batch=batch, reference=same, background=background)
     other = reference if isinstance(reference, OutputSeen) else None
     logits = piece.logits
     if logits is not None and source.class_subset is not None:

@@ -37,12 +37,19 @@ class BatchPlan:
         world: World | None = None,
         *,
         masked: bool = False,
+        background: bool = False,
         cache: Path | None = None,
     ) -> None:
         self.source = source
         self.device = subjects[0].device
         prepares = tuple(subject.prepare for subject in subjects)
-        self.reader = ImageReader(source, prepares, masked=masked, cache=cache)
+        self.reader = ImageReader(
+            source,
+            prepares,
+            masked=masked,
+            background=background and source.background is not None,
+            cache=cache,
+        )
         mine = (world or World()).positions(len(source))
         self.batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
         self.order = torch.from_numpy(hash_order(source.ids))
@@ -96,6 +103,10 @@ class BatchPlan:
     def inputs(self, number: int, part: LoadedBatch) -> Tensor:
         """Return the images as they were prepared for a subject, not yet normalised."""
         return part.inputs[self.reader.input_of[number]]
+
+    def background(self, number: int, part: LoadedBatch) -> Tensor | None:
+        """Return which pixels of a subject's inputs are background, where the source says it."""
+        return part.background[self.reader.input_of[number]] if part.background else None
 
     def normalize(self, number: int, inputs: Tensor) -> Tensor:
         """Return prepared images as a subject takes them."""

@@ -13,7 +13,9 @@ entropy_collapse: entropy of the renormalised rows (Zhai et al. 2023), in nats a
 row_mass: the sum of a row, below one where a mask takes weight away after the softmax.
 attention_sinks: share of images in which one key receives, on average over the rows that may
     attend to it, more attention than 0.3, or than 10 / tokens (`relative_`) (Gu et al. 2024).
-    `sink_position` says where they are: class token, register, corner or another patch.
+    `sink_position` says where they are: class token, register, corner or another patch. Where the
+    images have masks, `sink_background` is the share of the sinks on patches that are on background
+    by more than half of the patch's pixels, beside the share of all patches, `background_patches`.
 token_norm_outliers: share of images with a patch whose norm is far beyond the upper tail of its own
     image: over 4 times the median m, and log(norm / m) over 6.5 times log(q / m), with q the 90 %
     quantile (after Darcet et al. 2024, whose absolute limit does not transfer between models).
@@ -42,9 +44,15 @@ from illama_eval.functional.attention_maps import (
     strongest_key,
     sum_and_number,
 )
-from illama_eval.functional.layer_rules import ByLayer, Rule, judge
+from illama_eval.functional.layer_rules import ByLayer, Rule, judge, layers_of
 from illama_eval.functional.map_pass import column_moments, sum_maps
-from illama_eval.functional.sinks import count_sinks, describe_sink, kinds_of_tokens, shares_by_kind
+from illama_eval.functional.sinks import (
+    Sinks,
+    background_of,
+    count_background,
+    count_sinks,
+    kinds_of_tokens,
+)
 from illama_eval.functional.token_states import (
     count_of_each,
     false_alarms,
@@ -58,6 +66,9 @@ from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 OF_TOKENS = ("outlier_share", "outlier_images", "massive_ratio", "massive_images", "token_residual")
 WITHOUT_HEADS = frozenset({"reach", "class_row_mass", *OF_TOKENS})
 """Metrics that are reported by layer, not by head."""
+
+AS_A_WHOLE = frozenset({"feature_spread", "sink_position", "sink_background", "background_patches"})
+"""Metrics that are not reported by layer."""
 
 OF_CLASS_TOKEN = frozenset({"reach", "class_row_mass"})
 NO_CLASS_TOKEN = "the model has no class token"
@@ -79,8 +90,6 @@ NOTHING = {
 }
 """Why a metric of sound maps can be undefined."""
 
-UNCOUNTED = "one value for all images: no replicates"
-NO_SINK = f"no head has a sink in any image, or {BROKEN}"
 BY_DESIGN = "the mask follows the softmax and takes weight away by design: no alarm"
 
 
@@ -122,7 +131,11 @@ class Collapse:
     """Residual below which a layer's tokens count as alike."""
 
     name: ClassVar[str] = "collapse"
-    wants: ClassVar[frozenset[str]] = frozenset({"used", "previous", "tokens", "features"})
+    wants: ClassVar[frozenset[str]] = frozenset(
+        {"used", "previous", "tokens", "features", "background"}
+    )
+    optional: ClassVar[frozenset[str]] = frozenset({"background"})
+    """Without masks nothing is said of background."""
     requires: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[Mapping[str, Metric]] = {
         "feature_spread": Metric(),
@@ -138,6 +151,8 @@ class Collapse:
         "sink_share": SHARE,
         "relative_sink_share": SHARE,
         "sink_position": Metric(),
+        "sink_background": SHARE,
+        "background_patches": Metric(),
         "outlier_share": SHARE,
         "outlier_images": SHARE,
         "massive_ratio": Metric(unit="ratio", least_images=100),
@@ -200,11 +215,18 @@ class Collapse:
         if piece.index > 1:
             seen |= self._compare(used, present(piece.previous, "previous"), piece)
         pairs = {metric: pair.reshape(*used.shape[:2], 2) for metric, pair in seen.items()}
-        return pairs, {
-            "sink_keys": count_sinks(strongest > self.sink_above, key, used),
+        sinks = (strongest > self.sink_above).reshape(used.shape[:2])
+        counts = {
+            "sink_keys": count_sinks(sinks, key, used),
             "masked_after": _masked_after(piece) * len(used),
             "sink_kinds": kinds_of_tokens(piece) * len(used),
         }
+        background = background_of(piece)
+        if background is not None:
+            first = piece.image_tokens.start or 0
+            pairs |= count_background(background, sinks, key.reshape(sinks.shape), first)
+            counts["sink_images"] = pairs["sink_background"][..., 1].any(1).sum()
+        return pairs, counts
 
     def _look_at_rows(self, used: Tensor, piece: LayerSeen) -> tuple[Sums, Tensor, Tensor]:
         """Return reach, masses, entropies and sinks of every map, [map, (sum, number)].
@@ -258,11 +280,11 @@ class Collapse:
             raise ValueError("collapse: no image was seen")
         spread = _feature_spread(total, images)
         rows = [_row("feature_spread", spread, images)]
-        by_layer = self.metrics.keys() - {"feature_spread", "sink_position"}
-        seen = {metric: _gather(total, metric) for metric in self.metrics if metric in by_layer}
+        by_layer = (metric for metric in self.metrics if metric not in AS_A_WHOLE)
+        seen = {metric: _gather(total, metric) for metric in by_layer}
         for metric, values in seen.items():
             rows += _rows(metric, values, images)
-        rows += _sink_rows(total, images)
+        rows += Sinks.of(total).rows(self.metrics, images, BROKEN)
         isolation = judge_isolation(seen, float(spread[0]), self.isolated_below)
         notes = self._notes(total)
         others = (
@@ -309,7 +331,7 @@ class Collapse:
         rate = false_alarms(self.outlier_lengths)
         return {
             "row_mass": BY_DESIGN if designed else "",
-            "attention_sinks": describe_sink(*_sinks(total)),
+            "attention_sinks": Sinks.of(total).describe(),
             "token_norm_outliers": f"a Pareto tail alone puts {rate:.2g} of the tokens there",
             "massive_activations": _massive_place(total),
         }
@@ -342,25 +364,9 @@ def judge_isolation(seen: Mapping[str, ByLayer], spread: float, limit: float) ->
     return Verdict(name="class_token_isolation", verdict=verdict, reason=told)
 
 
-def _sinks(total: Sums) -> tuple[Tensor, Tensor]:
-    """Return counts of sinks, [layer, head, key], and each key's kind of position, [key]."""
-    layers = _layers_of(total, "sink_keys")
-    counts = torch.stack([total[f"sink_keys/{layer}"] for layer in layers])
-    return counts, total[f"sink_kinds/{layers[0]}"].argmax(1)
-
-
-def _sink_rows(total: Sums, images: int) -> Iterator[Row]:
-    """Yield the share of all sinks that are at each kind of position."""
-    declared = Collapse.metrics["sink_position"]
-    for position, share in shares_by_kind(*_sinks(total)).items():
-        reason = NO_SINK if math.isnan(share) else UNCOUNTED
-        at: dict[str, int | str] = {"position": position}
-        yield row("sink_position", share, images, declared=declared, at=at, reason=reason)
-
-
 def _massive_place(total: Sums) -> str:
     """Return in words where the massive activations are most often."""
-    layers = _layers_of(total, "massive_tokens")
+    layers = layers_of(total, "massive_tokens")
     where = [
         torch.stack([total[f"massive_{axis}/{layer}"] for layer in layers]).sum(0)
         for axis in ("tokens", "channels")
@@ -369,10 +375,6 @@ def _massive_place(total: Sums) -> str:
         return ""
     token, channel = (int(counts.argmax()) + 1 for counts in where)
     return f"most often in patch {token}, and in channel {channel}"
-
-
-def _layers_of(total: Sums, metric: str) -> list[int]:
-    return sorted(int(key.split("/")[1]) for key in total if key.startswith(f"{metric}/"))
 
 
 def _feature_spread(total: Sums, images: int) -> Tensor:
@@ -388,7 +390,7 @@ def _feature_spread(total: Sums, images: int) -> Tensor:
 
 def _gather(total: Sums, metric: str) -> ByLayer:
     """Return a metric of all layers that have it."""
-    layers = _layers_of(total, metric)
+    layers = layers_of(total, metric)
     if not layers:
         return ByLayer([], total["images"].new_full((len(total["images"]), 0, 0), math.nan))
     pairs = torch.stack([total[f"{metric}/{layer}"] for layer in layers], dim=1)

@@ -14,7 +14,7 @@ from illama.checkpoint.load import Checkpoint, read_checkpoint
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
 from illama.model import Model
-from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, WANTED, Piece
+from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, SOURCE_WANTED, WANTED, Piece
 from illama.transforms import CROP_RATIO, Transform
 from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, Subject, SubjectError
 
@@ -34,7 +34,7 @@ class ModelSubject:
     soft_mask: float = 0.0
     dtype: Dtype = "fp32"
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    shows: ClassVar[frozenset[str]] = WANTED - SEGMENTER_WANTED
+    shows: ClassVar[frozenset[str]] = WANTED - SEGMENTER_WANTED - SOURCE_WANTED
 
     @property
     def classes(self) -> int:

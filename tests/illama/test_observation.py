@@ -8,7 +8,15 @@ from torch import Tensor
 
 from illama.config import STEPS, Config
 from illama.model import Model
-from illama.observation import PROBE_WANTED, SEGMENTER_WANTED, WANTED, OutputSeen, batch_of, present
+from illama.observation import (
+    PROBE_WANTED,
+    SEGMENTER_WANTED,
+    SOURCE_WANTED,
+    WANTED,
+    OutputSeen,
+    batch_of,
+    present,
+)
 
 SMALL = {"image_size": 16, "patch_size": 4, "width": 24, "heads": 3, "depth": 3, "classes": 5}
 TINY_ROAD = {step: Config.at(step, "nano", **SMALL) for step in STEPS}
@@ -19,6 +27,10 @@ FORMS = [
     ("soft-mask", 1.0),
     ("class-first-multiplicative", 0.5),
 ]
+
+
+OF_MODEL = WANTED - SEGMENTER_WANTED - PROBE_WANTED - SOURCE_WANTED
+"""What a model itself shows."""
 
 
 @pytest.mark.parametrize(("step", "soft_mask"), FORMS)
@@ -57,11 +69,10 @@ def test_weights_stand_only_where_the_layer_says_they_can(draw, pictures, step):
         assert layer.used[..., layer.open].gt(0).all()
 
 
-@pytest.mark.parametrize("name", sorted(WANTED - SEGMENTER_WANTED - PROBE_WANTED))
+@pytest.mark.parametrize("name", sorted(OF_MODEL))
 def test_only_what_is_wanted_is_kept(draw, pictures, name):
     pieces = list(draw(RELEASED).observe(pictures(RELEASED), {name}))
-    fields = WANTED - SEGMENTER_WANTED - PROBE_WANTED
-    kept = {f for piece in pieces for f in fields if getattr(piece, f, None) is not None}
+    kept = {f for piece in pieces for f in OF_MODEL if getattr(piece, f, None) is not None}
     assert kept == {name}
     assert len(pieces) == (1 if name in ("logits", "features") else 4)
 

@@ -71,13 +71,21 @@ def observed() -> tuple[Piece, ...]:
             parameter.mul_(4 if parameter.ndim > 1 else 1)
         images = torch.randn(IMAGES, 3, 16, 16)
         wanted = frozenset().union(*(study.wants for study in STUDIES.values()))
-        first = tuple(model.observe(images, wanted))
+        first = tuple(map(with_background, model.observe(images, wanted)))
         for parameter in model.parameters():
             parameter.mul_(1.1)
-        pairs = zip(model.observe(images, wanted), first, strict=True)
+        pairs = zip(map(with_background, model.observe(images, wanted)), first, strict=True)
         seen = tuple(replace(piece, reference=reference) for piece, reference in pairs)
         changed = tuple(changed_pieces(model, images, seen))
         return (*seen, *(segments(mode) for mode in MODES), *changed)
+
+
+def with_background(piece: Piece) -> Piece:
+    """Return a layer with masks of other pixels of every image, as the loop would attach them."""
+    if not isinstance(piece, LayerSeen):
+        return piece
+    drawn = torch.Generator().manual_seed(5)
+    return replace(piece, background=torch.rand(IMAGES, 16, 16, generator=drawn) < 0.5)
 
 
 def changed_pieces(model: Model, images: Tensor, originals: Sequence[Piece]) -> Iterator[Piece]:

@@ -94,6 +94,21 @@ def test_sources_survive_the_way_to_a_worker(tmp_path, save):
         assert (read(0) == source.limit(1, 0).read(0)).all()
 
 
+def test_background_is_made_of_the_named_classes_of_the_masks():
+    shapes = open_source("demo-shapes")
+    assert shapes.background == (0,)
+    assert shapes.limit(3, 0).background == (0,)
+    named = shapes.with_background(["none", "star", "background"])
+    assert named.background == (0, shapes.mask_classes.index("star"), 255)
+    assert named.notes == ("background: none, star, background of its masks",)
+    with pytest.raises(
+        SourceError, match=r"no class 'sky' of pixels; there are background \.\.\. "
+    ):
+        shapes.with_background(["sky"])
+    with pytest.raises(SourceError, match="digits has no masks, so no background; use an ADE20K"):
+        open_source("digits").with_background(["none"])
+
+
 def test_two_images_of_one_id_and_no_images_are_refused():
     with pytest.raises(SourceError, match="have the id 'a'"):
         source_of(["a", "a"])

@@ -6,6 +6,7 @@ from PIL import Image
 
 from illama.checkpoint.segmenter import save_segmenter
 from illama_eval.results import Run
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT
 
 
 @pytest.fixture
@@ -62,3 +63,18 @@ def test_what_does_not_fit_is_refused(
         code, _, error = command("segment", *words)
         assert code == 3
         assert said in error
+
+
+def test_collapse_takes_the_background_from_the_masks_of_a_folder(
+    command, undrawn, folder, tmp_path
+):
+    words = ("collapse", DEMO_CHECKPOINT, "--data", folder, "--out", tmp_path / "run")
+    code, _, error = command(*words, "--background", "1,none")
+    assert code == 0, error
+    run = Run.load(tmp_path / "run")
+    share = run.value("collapse", "background_patches").value
+    assert share == pytest.approx((4 / 8 + 3 / 8 + 2.5 / 8) / 3, abs=0.05)  # of warped images
+    assert run.header["identity"]["source"]["background"] == [0, 255]
+    code, _, error = command(*words, "--background", "sky")
+    assert code == 3
+    assert "no class 'sky' of pixels; there are 1 ... 150, and none for pixels" in error

@@ -84,6 +84,7 @@ LINEAR = ("transfer", *DIGITS, "--train-limit", 200)
 KNN = (*LINEAR, "--probe", "knn", "--neighbours", "3")
 FINETUNE = ("transfer", "--data", "digits", "--limit", 8, "--probe", "finetune")
 SHOTS = ("--shots", "1")
+SHAPES = ("--data", "demo-shapes")
 TRANSFER = {
     "train_data": ((), ("--train-data", "TRAINING")),
     "train_limit": ((), ("--train-limit", 210)),
@@ -103,7 +104,11 @@ COMMANDS = {
     "rank": (("rank", *DIGITS), RANK),
     "collapse": (
         ("collapse", *DIGITS),
-        {"control": ((), ("--control",)), "without_massive": ((), ("--without-massive",))},
+        {
+            "control": ((), ("--control",)),
+            "without_massive": ((), ("--without-massive",)),
+            "background": (SHAPES, (*SHAPES, "--background", "background,star")),
+        },
     ),
     "shape-bias": (
         ("shape-bias", "--limit", 8),

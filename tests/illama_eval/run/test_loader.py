@@ -87,6 +87,29 @@ def test_transforms_that_differ_in_colours_alone_share_one_geometry(
     assert loaded.inputs[0].flatten(1).unique(dim=1).tolist() == [[3], [5]]
 
 
+def test_background_goes_through_the_geometry_of_its_image(levels: Callable[..., Any]) -> None:
+    masks = np.random.default_rng(0).integers(0, 3, (20, 12, 18)).astype(np.uint8).repeat(4, 1)
+    shown = replace(
+        levels(),
+        read=lambda position: (
+            np.where(masks[position] == 1, 255, 0).astype(np.uint8)[..., None]
+            * np.ones(3, np.uint8)
+        ),
+        masks=lambda position: masks[position],
+        background=(1,),
+    )
+    ways = (
+        Transform(image_size=8, resize="short-side"),
+        Transform(image_size=16, resize="warp", interpolation="bilinear"),
+    )
+    loaded = ImageReader(shown, ways, background=True)[np.arange(5)]
+    for image, background in zip(loaded.inputs, loaded.background, strict=True):
+        assert torch.equal(background, image[:, 0] > 127)
+    assert [each.shape for each in loaded.part(1, 2).background] == [(2, 8, 8), (2, 16, 16)]
+    assert loaded.masks is None
+    assert ImageReader(shown, ways)[np.arange(5)].background == ()
+
+
 def test_a_batch_comes_with_the_weights_of_its_images(levels: Callable[..., Any]) -> None:
     source = levels(broken=[1])
     reader = pickle.loads(

@@ -22,7 +22,9 @@ LOWER = torch.ones(TOKENS, TOKENS).tril()
 def fixture_measure(make_batch):
     """A function that runs the study over `used` maps of layers, each [image, head, query, key]."""
 
-    def measure(layers, factor=None, open_=None, features=None, tokens=None, sizes=None):
+    def measure(
+        layers, factor=None, open_=None, features=None, tokens=None, sizes=None, background=None
+    ):
         images, _, length, _ = layers[0].shape
         generator = torch.Generator().manual_seed(9)
         features = torch.randn(images, 4, generator=generator) if features is None else features
@@ -41,6 +43,7 @@ def fixture_measure(make_batch):
                     used=used[chosen],
                     previous=layers[index - 2][chosen] if index > 1 else None,
                     tokens=tokens[chosen],
+                    background=None if background is None else background[chosen],
                     batch=batch,
                 )
                 accumulate(total, study.measure(seen))
@@ -406,6 +409,64 @@ def test_sinks_are_told_by_position_and_map(measure):
     assert value(findings, "sink_position", position="class token") == 0
     told = verdict(findings, "attention_sinks").reason
     assert "token 1 (corner), in layer 1, head 2" in told
+    assert told.endswith("a folder like ADE20K's with --background CLASSES")
+
+
+# 36 patches of 2 x 2 pixels and the class token; the left half of the image is background
+
+LEFT, RIGHT = 0, 5
+"""Columns of patches on background, and on the object."""
+HALVES = torch.zeros(40, 12, 12, dtype=torch.bool)
+HALVES[:, :, :6] = True
+
+
+def planted_sinks(columns):
+    """Maps of two layers with a sink in head 2 of the second, a patch of row 1 in each image."""
+    plain = torch.full((len(columns), 2, 37, 37), 0.6 / 37)
+    with_sink = plain.clone()
+    for image, column in enumerate(columns):
+        with_sink[image, 1, :, 6 + column] += 0.4
+    return [plain, with_sink]
+
+
+@pytest.mark.parametrize(("on_background", "share"), [(40, 1), (0, 0), (30, 0.75)])
+def test_sinks_planted_on_background_are_found_there_and_others_not(measure, on_background, share):
+    columns = [LEFT] * on_background + [RIGHT] * (40 - on_background)
+    findings = measure(planted_sinks(columns), background=HALVES)
+    (found,) = [row for row in findings.rows if row.metric == "sink_background"]
+    assert (found.value, found.images) == (share, 40)
+    assert found.low <= share <= found.high
+    assert found.high - found.low > 0.05
+    assert value(findings, "background_patches") == 0.5
+    told = verdict(findings, "attention_sinks").reason
+    assert f"{share:.1%} of the sinks on patches are on background (in 40 images); 50.0% " in told
+
+
+def test_a_sink_on_the_class_token_is_on_no_background(measure):
+    maps = torch.full((4, 2, 37, 37), 0.6 / 37)
+    maps[..., 36] += 0.4
+    findings = measure([maps], background=HALVES[:4])
+    assert value(findings, "sink_position", position="class token") == 1
+    assert value(findings, "sink_background") is None
+    assert "none on a patch" in verdict(findings, "attention_sinks").reason
+
+
+def test_random_weights_say_nothing_of_background(measure):
+    model = untrained("soft-mask", depth=2)
+    seen = list(model.observe(images_of(count=4), {"used"}))
+    maps = [layer.used.detach() for layer in seen if isinstance(layer, LayerSeen)]
+    findings = measure(maps, factor=seen[0].factor, open_=seen[0].open, background=HALVES[:4])
+    assert value(findings, "sink_background") is None
+    assert value(findings, "background_patches") == 0.5
+    assert "background" not in verdict(findings, "attention_sinks").reason
+
+
+def test_splitting_the_images_does_not_change_what_is_on_background(measure):
+    layers = planted_sinks([LEFT, RIGHT, LEFT, LEFT])
+    whole = measure(layers, background=HALVES[:4])
+    split = measure(layers, background=HALVES[:4], sizes=(1, 3))
+    for metric in ("sink_background", "background_patches"):
+        assert value(whole, metric) == value(split, metric)
 
 
 # all kinds
@@ -437,7 +498,8 @@ def test_there_is_one_verdict_of_each_kind_and_a_row_for_every_metric(measure_mo
         "token_rank",
     ]
     whole = {r.metric for r in findings.rows if not r.at}
-    assert whole == set(Collapse.metrics) - {"sink_position"}
+    masked = {"sink_background", "background_patches"}
+    assert whole == set(Collapse.metrics) - {"sink_position"} - masked
     by_layer = {(r.metric, r.at["layer"]) for r in findings.rows if list(r.at) == ["layer"]}
     for metric in ("reach", "entropy_share", "row_mass", "outlier_share"):
         assert {(metric, 1), (metric, 2)} <= by_layer
