@@ -42,14 +42,21 @@ def roadmap(
 ) -> None:
     """Train every step of the road from ViT to iLLaMA alike, and measure what each does.
 
-    Calls with the same options and folder add to each other: more seeds, or more of some steps.
+    Calls with the same options and folder add to each other: more seeds, or more of some steps. The
+    weights stay in its folder `training`; the last line says how to measure more of them.
     """
     from rich.console import Console
 
     from illama.distributed import choose_device
     from illama.training.loader import open_splits
     from illama.training.recipe import find_recipe
-    from illama_eval.commands.roadmap import Roadmap, choose_arms, shared_recipe, travel
+    from illama_eval.commands.roadmap import (
+        Roadmap,
+        choose_arms,
+        further_command,
+        shared_recipe,
+        travel,
+    )
     from illama_eval.render.roadmap import show_roadmap, write_roadmap
 
     arms = choose_arms(steps or ())
@@ -63,7 +70,10 @@ def roadmap(
         device=choose_device(device),
         command=repeat_words(context),
     )
-    for _ in travel(planned, arms, seeds, Console(stderr=True, highlight=False)):
+    log = Console(stderr=True, highlight=False)
+    for _ in travel(planned, arms, seeds, log):
         written = write_roadmap(out)
     show_roadmap(out, Console(highlight=False))
     typer.echo(written[-1].parent)
+    more = further_command(out, data, arms)
+    log.print(f"more of these models: {more}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ SHORTEST = 2
 """Epochs of a training with a soft phase and a causal one, at least."""
 MEASURED = ("accuracy", "calibration", "rank", "collapse")
 """Studies that every trained model goes through."""
+FURTHER = ("causality", "anytime", "lens", "distance")
+"""Studies of the same models that are left to `run`, most of which need further passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,13 @@ def travel(roadmap: Roadmap, arms: Sequence[str], seeds: int, console: Console) 
     for number, (name, seed) in enumerate(planned, start=1):
         console.print(f"[{number}/{len(planned)}] {name}, seed {seed}", markup=False)
         yield _measure_arm(roadmap, roadmap.recipe_of(name, seed), console)
+
+
+def further_command(out: Path, data: str, arms: Sequence[str]) -> str:
+    """Return the command for a shell that measures more of the models, side by side."""
+    steps = f"{{{','.join(arms)}}}" if len(arms) > 1 else arms[0]
+    weights = f"{shlex.quote(str(out / 'training'))}/{steps}-seed*/*.safetensors"
+    return f"illama-eval run {weights} --data {shlex.quote(data)} --only {','.join(FURTHER)}"
 
 
 def _notes() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,14 @@ from illama.config import STEPS
 from illama.sources import open_source
 from illama.training.recipe import RecipeError, find_recipe
 from illama_eval.cli import main
-from illama_eval.commands.roadmap import ARMS, QUESTIONS, Roadmap, choose_arms, shared_recipe
+from illama_eval.commands.roadmap import (
+    ARMS,
+    QUESTIONS,
+    Roadmap,
+    choose_arms,
+    further_command,
+    shared_recipe,
+)
 from illama_eval.render.roadmap import answers
 from illama_eval.render.roadmap_runs import read_runs
 from illama_eval.results import Run
@@ -198,7 +206,19 @@ def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
     before = [path.stat().st_mtime_ns for path in weights]
     assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS) == 0
     assert [path.stat().st_mtime_ns for path in weights] == before
-    assert "Does moving the class token cure collapse?" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "Does moving the class token cure collapse?" in printed.out
+    assert printed.err.splitlines()[-1] == (
+        f"more of these models: illama-eval run {road}/training/"
+        "{class-first-causal,post-sequence-class}-seed*/*.safetensors "
+        f"--data {pictures} --only causality,anytime,lens,distance"
+    )
+
+
+def test_one_step_or_a_folder_with_a_blank_is_named_as_a_shell_takes_it():
+    assert further_command(Path("my road"), "cifar10", ["vit"]).startswith(
+        "illama-eval run 'my road/training'/vit-seed*/*.safetensors --data cifar10 "
+    )
 
 
 @pytest.mark.parametrize(
