@@ -34,8 +34,8 @@ COLUMNS: Mapping[str, str] = {
     "miou": "segmentation.miou_whole",
 }
 """Short names of columns -> what they stand for; any other is STUDY.METRIC, or one of its maps,
-STUDY.METRIC[map=NAME]."""
-_COLUMN = re.compile(r"(?P<study>\w+)\.(?P<metric>\w+)(\[(?P<key>\w+)=(?P<word>\w+)\])?")
+STUDY.METRIC[map=NAME], STUDY.METRIC[layer=3] or the like."""
+_COLUMN = re.compile(r"(?P<study>\w+)\.(?P<metric>\w+)(\[(?P<key>\w+)=(?P<word>[^\]]+)\])?")
 
 
 @dataclass(frozen=True, kw_only=True)

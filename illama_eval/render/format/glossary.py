@@ -349,6 +349,15 @@ def metric_label(metric: str) -> str:
     return _METRICS.get(metric) or sanitize(metric.replace("_", " "), _LONGEST_NAME)
 
 
+def column_label(metric: str, at: Sequence[tuple[str, int | str]] = ()) -> str:
+    """Return the metric's name for readers, with the map, the layer or the like that is meant."""
+    words = (
+        map_label(str(word)) if key == "map" else f"{place_label(key)} {sanitize(str(word))}"
+        for key, word in at
+    )
+    return ", ".join((metric_label(metric), *words))
+
+
 def place_label(key: str) -> str:
     """Return a key of `at` for readers: what rows are by."""
     return _PLACES.get(key) or sanitize(key.replace("_", " "), _LONGEST_NAME)

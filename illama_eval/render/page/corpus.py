@@ -15,9 +15,8 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     DEFINED,
-    map_label,
+    column_label,
     metric_label,
-    place_label,
     unit_label,
 )
 from illama_eval.render.format.numbers import MISSING, show_row
@@ -96,13 +95,8 @@ def _head(table: ModelTable, number: int) -> Column:
     column = table.columns[number]
     rows = [row.cells[number].row for row in table.rows]
     unit = next((show_row(row).unit for row in rows if row is not None), "")
-    places = [f", {_place(key, word)}" for key, word in column.at]
-    label = f"{metric_label(column.metric)}{''.join(places)} {ARROWS[column.better]}".rstrip()
+    label = f"{column_label(column.metric, column.at)} {ARROWS[column.better]}".rstrip()
     return Column(label=label, unit=unit_label(unit), number=True)
-
-
-def _place(key: str, word: int | str) -> str:
-    return map_label(str(word)) if key == "map" else f"{place_label(key)} {word}"
 
 
 def _line(row: ModelRow) -> list[Cell]:

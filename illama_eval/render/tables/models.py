@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from illama_eval.compare.model_table import Cell, ModelRow, ModelTable
 from illama_eval.render.format.escape import csv_cell, markdown_cell
-from illama_eval.render.format.glossary import ARROWS, metric_label
+from illama_eval.render.format.glossary import ARROWS, column_label
 from illama_eval.render.format.numbers import MISSING, show_number, show_row
 from illama_eval.render.tables.text import latex_cell, latex_table
 from illama_eval.results import Row
@@ -122,12 +122,12 @@ def _head(table: ModelTable) -> list[str]:
 
 
 def _title(table: ModelTable, number: int) -> str:
-    """Return metric, unit and an arrow to the better side."""
+    """Return metric, the map or layer that is meant, unit and an arrow to the better side."""
     column = table.columns[number]
     rows = (row.cells[number].row for row in table.rows)
     unit = next((show_row(row).unit for row in rows if row is not None), "")
     named = unit not in {"", "index"}  # an index is a number without a unit
-    name = metric_label(column.metric) + (f" ({unit})" if named else "")
+    name = column_label(column.metric, column.at) + (f" ({unit})" if named else "")
     return f"{name} {ARROWS[column.better]}".rstrip()
 
 

@@ -34,6 +34,13 @@ def test_markdown_shows_interval_bold_best_and_what_it_means(table):
     assert "Bold: better than every other model" in note
 
 
+def test_columns_of_one_layer_are_headed_by_it(write_run, tmp_path):
+    run = str(write_run(tmp_path / "one"))
+    names = ["rank_per_image", "rank.rank_per_image[layer=2]"]
+    head = models_to_markdown(read_model_table([run], names)).splitlines()[0]
+    assert head == "| model | rank per image | rank per image, layer 2 |"
+
+
 def test_the_plus_minus_form_covers_the_interval(table, tmp_path):
     row = Run.load(tmp_path / "good_one").value("accuracy", "top1")
     text = models_to_markdown(table, "pm")
