@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from illama.config import Config, Masking
+
+WHY_NO_PREFIX: Mapping[Masking, str] = {
+    "multiplicative": "the released mask follows the softmax over all patches, so earlier states "
+    "change with every later patch and no prefix can be kept exactly; load with masking='additive'",
+    "modified": "the class token in front sees all patches, and every patch sees it",
+    "none": "every patch sees all later ones",
+    "additive": "a class token in front sees no patch, so there is nothing to read",
+}
+"""Why a masking keeps no prefix that can be read; of `additive`, with the class token in front."""
+
+
+def refuse_inexact(config: Config) -> None:
+    """Refuse a model whose prefixes cannot be kept exactly, and read.
+
+    Raises:
+        ValueError: it is not strictly causal with its class token last.
+    """
+    if config.masking != "additive" or config.class_token != "last":
+        raise ValueError(
+            "model: extend needs masking 'additive' and the class token last, not "
+            f"{config.masking!r} and {config.class_token}; {WHY_NO_PREFIX[config.masking]}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from illama.attention_paths import HeadShape, fused_agrees, split_fault
 from illama.config import Config
-from illama.incremental import PrefixState, attend_to_prefix
+from illama.incremental import PrefixState, attend_to_prefix, refuse_inexact
 from illama.layers import Attention, GeluMLP, LayerNorm, Path, RMSNorm, RotaryTable, SwiGLU
 from illama.masking import MASKINGS, MultiplicativeMask, Unmasked
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, check_wanted
@@ -315,13 +315,7 @@ class Model(nn.Module):
     def _check_incremental(self, state: PrefixState | None, strip: Tensor) -> None:
         """Raise unless a prefix can be extended exactly, and the strip fits."""
         config, side = self.config, self.config.image_size
-        if config.masking != "additive" or config.class_token != "last":
-            raise ValueError(
-                f"model: extend needs masking 'additive' and the class token last, not "
-                f"{config.masking!r} and {config.class_token}; the released mask follows the "
-                "softmax over all patches, so earlier states change with every later patch and no "
-                "prefix can be kept exactly; load with masking='additive'"
-            )
+        refuse_inexact(config)
         left = side - (0 if state is None else state.patches // config.grid * config.patch_size)
         if strip.ndim != 4 or strip.shape[1::2] != (3, side):  # noqa: PLR2004 - [image, 3, row, column]
             raise ValueError(

@@ -59,6 +59,20 @@ def test_the_released_mask_is_refused_with_the_reason():
         model.extend(None, torch.zeros(1, 3, 4, 16))
 
 
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        ("vit", "'none' and first; every patch sees all later ones"),
+        ("class-first-causal", "'additive' and first; a class token in front sees no patch"),
+        ("modified-mask", "'modified' and first; the class token in front sees all patches"),
+        ("class-first-multiplicative", "'multiplicative' and first; the released mask follows"),
+    ],
+)
+def test_every_other_step_of_the_road_is_refused_with_its_own_reason(step, why):
+    with pytest.raises(ValueError, match=why):
+        Model(Config.at(step, "nano", depth=1)).extend(None, torch.zeros(1, 3, 4, 32))
+
+
 @pytest.mark.parametrize("rows", [0, 3, 36])
 def test_a_strip_that_does_not_fit_is_refused(model, rows):
     with pytest.raises(ValueError, match="strip"):
