@@ -45,7 +45,8 @@ def _section(section: Section, figures: Collection[str]) -> Iterator[str]:
             yield f"![{title}](figures/{picture.name}.png)\n\n*{markdown_cell(picture.caption)}*"
     for table in section.tables:
         if table.long:
-            yield f"{markdown_cell(table.caption)}: {table.total} rows in `{table.file}`."
+            where = table.file or "report.html"  # what has no file of its own is on the page
+            yield f"{markdown_cell(table.caption)}: {table.total} rows in `{where}`."
         else:
             yield _table(table)
     if section.published:

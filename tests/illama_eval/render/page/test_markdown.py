@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
+
+import pytest
 
 from illama_eval.render.models import load_models
 from illama_eval.render.page.build import document_of
+from illama_eval.render.page.document import Column, Section, Table
 from illama_eval.render.page.html import render_page
 from illama_eval.render.page.markdown import report_markdown
 
@@ -38,3 +42,13 @@ def test_page_and_markdown_tell_the_same_numbers(run_of, write):
             assert cell.text in html
             assert cell.text.strip() in text
     assert document.judgement.sentence in html.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(("file", "named"), [("tables/a.csv", "tables/a.csv"), ("", "report.html")])
+def test_a_folded_table_is_said_to_be_where_it_is(run_of, write, file, named):
+    document = document_of(load_models([write(run_of())]), [], {})
+    columns = [Column(label="a")]
+    table = Table(key="a", caption="All", columns=columns, rows=[], total=7, file=file, long=True)
+    section = Section(key="b", title="B", findings=[], pictures=[], tables=[table])
+    text = report_markdown(replace(document, sections=[section]))
+    assert f"All: 7 rows in `{named}`." in text
