@@ -24,10 +24,7 @@ MOST = 0.5
 UNCOUNTED = "one value for all images: no replicates"
 NO_SINK = "no head has a sink in any image"
 NO_PATCH_SINK = "no head has a sink on a patch in any image"
-UNMASKED = (
-    "whether on background needs masks: --data demo-shapes, or a folder like ADE20K's with "
-    "--background CLASSES"
-)
+UNMASKED = "background needs masks (collapse --background)"
 
 
 class Sinks(NamedTuple):
@@ -113,11 +110,10 @@ class Background(NamedTuple):
 
     def describe(self) -> str:
         """Return both shares in words."""
-        patches = f"{float(self.patches[0]):.1%} of the patches are background"
+        patches = f"{float(self.patches[0]):.1%} of patches"
         if not self.images:
-            return f"none on a patch; {patches}"
-        share = f"{float(self.sinks[0]):.1%} of the sinks on patches are on background"
-        return f"{share} (in {self.images} images); {patches}"
+            return f"background: {patches}, and no sink is on a patch"
+        return f"background: {float(self.sinks[0]):.1%} of sinks on patches, {patches}"
 
 
 def kinds_of_tokens(piece: LayerSeen) -> Tensor:

@@ -409,7 +409,7 @@ def test_sinks_are_told_by_position_and_map(measure):
     assert value(findings, "sink_position", position="class token") == 0
     told = verdict(findings, "attention_sinks").reason
     assert "token 1 (corner), in layer 1, head 2" in told
-    assert told.endswith("a folder like ADE20K's with --background CLASSES")
+    assert told.endswith("; background needs masks (collapse --background)")
 
 
 # 36 patches of 2 x 2 pixels and the class token; the left half of the image is background
@@ -439,7 +439,7 @@ def test_sinks_planted_on_background_are_found_there_and_others_not(measure, on_
     assert found.high - found.low > 0.05
     assert value(findings, "background_patches") == 0.5
     told = verdict(findings, "attention_sinks").reason
-    assert f"{share:.1%} of the sinks on patches are on background (in 40 images); 50.0% " in told
+    assert told.endswith(f"; background: {share:.1%} of sinks on patches, 50.0% of patches")
 
 
 def test_a_sink_on_the_class_token_is_on_no_background(measure):
@@ -448,7 +448,8 @@ def test_a_sink_on_the_class_token_is_on_no_background(measure):
     findings = measure([maps], background=HALVES[:4])
     assert value(findings, "sink_position", position="class token") == 1
     assert value(findings, "sink_background") is None
-    assert "none on a patch" in verdict(findings, "attention_sinks").reason
+    told = verdict(findings, "attention_sinks").reason
+    assert told.endswith("; background: 50.0% of patches, and no sink is on a patch")
 
 
 def test_random_weights_say_nothing_of_background(measure):
