@@ -26,11 +26,13 @@ from illama.observation import Batch, Changed, LayerSeen, OutputSeen, Piece, Seg
 from illama.rollout import extend_rollout
 from illama_eval.bootstrap import weights_of
 from illama_eval.cue_conflict import Observer
+from illama_eval.functional.neighbours import find_neighbours, vote
 from illama_eval.functional.reliability import bin_by_rank, bin_by_width
 from illama_eval.results import Row
 from illama_eval.studies import STUDIES
 from illama_eval.studies.anytime import Anytime
 from illama_eval.studies.calibration import Calibration
+from illama_eval.studies.lens import READOUTS, Lens
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
@@ -53,8 +55,6 @@ RARELY = 0.1
 AVERAGED = frozenset(
     {
         "ece_floor",
-        "knn_class",
-        "knn_patches",
         "rank_of_mean_map",
         "rank_of_mean_map_30",
         "effective_rank",
@@ -62,7 +62,7 @@ AVERAGED = frozenset(
         "energy_rank",
     }
 )
-"""Metrics whose truth depends on the number of images: ranks of mean maps, neighbours."""
+"""Metrics whose truth depends on the number of images: ranks of mean maps."""
 
 
 class Shown(NamedTuple):
@@ -375,20 +375,18 @@ def simulate(study: str, sizes: Sequence[int], draws: Mapping[int, int]) -> dict
     found: defaultdict[Key, Tally] = defaultdict(Tally)
     for scene in scenes()[study]:
         random = torch.Generator().manual_seed(1)
-        calibrated = _CalibrationTruth(scene, random) if study == "calibration" else None
-        truth = calibrated.known if calibrated else find_truth(scene, random)
+        fitted = FITTED[study](scene, random) if study in FITTED else None
+        truth = fitted.known if fitted else find_truth(scene, random)
         for images in sizes:
             runs = []
             for _ in range(draws[images]):
                 total = observe(scene, random, images)
-                runs.append(
-                    (scene.study.summarize(total).rows, calibrated and calibrated.of(total))
-                )
+                runs.append((scene.study.summarize(total).rows, fitted.of(total) if fitted else {}))
             own = {**truth, **_means(runs)}
-            for rows, fitted in runs:
+            for rows, known in runs:
                 for row in rows:
                     tally = found[study, row.metric, scene.name, images]
-                    _count(tally, row, {**own, **(fitted or {})}.get(_place(row)))
+                    _count(tally, row, {**own, **known}.get(_place(row)))
     return found
 
 
@@ -489,6 +487,48 @@ class _CalibrationTruth:
             ("ece_scaled", ()): self._error(confidence, bin_by_width(confidence, self.study.bins)),
             ("nll_scaled", ()): float(-(self.chance * log_q).sum(-1).mean()),
         }
+
+
+class _LensTruth:
+    """Hits of the head and of a run's own neighbours, over very many other images."""
+
+    def __init__(self, scene: Scene, random: torch.Generator) -> None:
+        shown = scene.show(random, MANY)
+        layer = shown.pieces[0]
+        assert isinstance(layer, LayerSeen)
+        assert isinstance(scene.study, Lens)
+        assert layer.tokens is not None
+        assert layer.lens is not None
+        self.study, self.labels = scene.study, shown.labels
+        self.states = (layer.tokens[:, -1], layer.tokens[:, layer.image_tokens].mean(1))
+        self.known: dict[Place, float | None] = {}
+        for number, readout in enumerate(READOUTS):
+            self.known |= self._rows(f"head_{readout}", layer.lens[:, number].argmax(1))
+
+    def _rows(self, metric: str, said: Tensor) -> dict[Place, float | None]:
+        """Return the accuracy of what is said after the only block."""
+        right = float((said == self.labels).double().mean())
+        return {(metric, ()): right, (metric, (("layer", 1),)): right}
+
+    def of(self, total: Sums) -> dict[Place, float | None]:
+        """Return the accuracies of the neighbours that a draw has."""
+        known: dict[Place, float | None] = {}
+        voters = total["labels"][1::2]
+        if len(voters) < self.study.neighbours:
+            return known
+        for number, readout in enumerate(READOUTS):
+            bank = total["states/1"][1::2, number]
+            near = find_neighbours(self.states[number], bank, self.study.neighbours)
+            said = vote(near, voters, CLASSES, self.study.neighbours).argmax(1)
+            known |= self._rows(f"knn_{readout}", said)
+        return known
+
+
+FITTED: Mapping[str, Callable[[Scene, torch.Generator], _CalibrationTruth | _LensTruth]] = {
+    "calibration": _CalibrationTruth,
+    "lens": _LensTruth,
+}
+"""Truths of the studies of which some numbers depend on what a run has fitted."""
 
 
 def draws_of(study: str, more: float = 1.0) -> dict[int, int]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from illama_eval.transfer.knn import find_neighbours
+from illama_eval.functional.neighbours import find_neighbours
 from illama_eval.transfer.logistic_regression import fit_path
 
 CLASSES = 10

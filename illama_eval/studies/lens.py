@@ -4,8 +4,10 @@ After each block the states go through the final norm. `head_class` is the accur
 own head on the class token, `head_patches` on the mean of the patches; the last block's
 `head_class` is the model's top-1 (the "logit lens", nostalgebraist 2020). `knn_class` and
 `knn_patches` are the accuracies of nearest neighbours on the states themselves, which need no head
-that was trained for the last block: each of up to 1,024 images, those of smallest hash, is named by
-its 20 nearest others by cosine, with weights exp(cosine / 0.07) as in DINO (Caron et al. 2021).
+that was trained for the last block. Of the up to 1,024 images of smallest hash, every other one is
+asked, and named by its 20 nearest by cosine among the rest, with weights exp(cosine / 0.07) as in
+DINO (Caron et al. 2021). Those that are asked never answer for each other, so that their hits are
+independent: the interval is that of other images asked of the same neighbours.
 """
 
 from __future__ import annotations
@@ -17,17 +19,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from illama.observation import Batch, LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
 from illama_eval.bootstrap import weights_of
+from illama_eval.functional.neighbours import find_neighbours, vote
 from illama_eval.results import Row
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 READOUTS = ("class", "patches")
 """What is read: the class token, or the mean of the patches."""
-TEMPERATURE = 0.07
-"""Of the neighbours' weights."""
 FEW = "fewer images than neighbours"
 BROKEN = "states that are not finite"
 
@@ -43,7 +43,7 @@ class Lens:
     neighbours: int = 20
     """How many nearest images vote."""
     bank: int = 1024
-    """Images that are each other's neighbours, those of smallest hash."""
+    """Images of smallest hash, of which every other one is asked, and the rest may vote."""
 
     name: ClassVar[str] = "lens"
     wants: ClassVar[frozenset[str]] = frozenset({"lens", "tokens"})
@@ -109,39 +109,37 @@ class Lens:
         if not total:
             raise ValueError("lens: no image was seen")
         there = total["there"] > 0
-        weights = weights_of(total["keys"][there]).to(total["images"])
+        asked = (torch.arange(len(there), device=there.device) % 2 == 0)[there]
+        weights = weights_of(total["keys"][there][asked]).to(total["images"])
         labels = total["labels"][there]
         layers = sorted(int(key.split("/")[1]) for key in total if key.startswith("head/"))
         rows: list[Row] = []
         for layer in layers:
             head = total[f"head/{layer}"] / total["images"][:, None]
             states = total[f"states/{layer}"][there]
-            votes = [self._vote(states[:, place], labels) for place in range(len(READOUTS))]
-            hits = weights @ torch.stack(votes, 1) / weights.sum(1, keepdim=True)
+            hits = torch.stack([self._hits(one, labels, asked) for one in states.unbind(1)], 1)
+            near = weights @ hits / weights.sum(1, keepdim=True)
             at: dict[str, int | str] = {"layer": layer}
             found = (
                 *self._rows("head", head, int(total["images"][0]), at),
-                *self._rows("knn", hits, len(labels), at),
+                *self._rows("knn", near, len(hits), at),
             )
             rows += found
             if layer == layers[-1]:
                 rows += self._rows("head", head, int(total["images"][0]), {})
-                rows += self._rows("knn", hits, len(labels), {})
+                rows += self._rows("knn", near, len(hits), {})
         return StudyResult(rows=tuple(rows))
 
-    def _vote(self, states: Tensor, labels: Tensor) -> Tensor:
-        """Return 1 where an image's neighbours name its class, else 0, [image]; NaN if too few.
+    def _hits(self, states: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
+        """Return 1 where neighbours name an image's class, else 0, [asked]; NaN if too few.
 
-        `states` [image, channel] in float64.
+        `states` [image, channel], `labels` [image], `asked` [image], True where it does not vote.
         """
-        if len(labels) <= self.neighbours or not states.isfinite().all():
-            return torch.full((len(labels),), math.nan, dtype=torch.float64)
-        unit = functional.normalize(states, dim=1)
-        alike = (unit @ unit.T).fill_diagonal_(-math.inf)
-        near, index = alike.topk(self.neighbours)
-        votes = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.float64)
-        votes.scatter_add_(1, labels[index], (near / TEMPERATURE).exp())
-        return (votes.argmax(1) == labels).to(torch.float64)
+        if int((~asked).sum()) < self.neighbours or not states.isfinite().all():
+            return states.new_full((int(asked.sum()),), math.nan)
+        near = find_neighbours(states[asked], states[~asked], self.neighbours)
+        shares = vote(near, labels[~asked], int(labels.max()) + 1, self.neighbours)
+        return (shares.argmax(1) == labels[asked]).to(torch.float64)
 
     def _rows(
         self, way: str, values: Tensor, images: int, at: Mapping[str, int | str]

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from illama.sources.source import Source, hash_order, keep_groups
 from illama_eval.bootstrap import weights_for
+from illama_eval.functional.neighbours import TEMPERATURE, find_neighbours, vote
 from illama_eval.results import Curve, Row
 from illama_eval.statistics import mean_interval
 from illama_eval.study import Metric, StudyResult, row
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.features import Features, Kind
-from illama_eval.transfer.knn import TEMPERATURE, find_neighbours, vote
 from illama_eval.transfer.linear import HELD_OUT, LinearProbe, fit_probe
 
 Probe: TypeAlias = Literal["linear", "knn"]

@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from illama_eval.transfer import knn as neighbours_module
-from illama_eval.transfer.knn import TEMPERATURE, find_neighbours, vote
+from illama_eval.functional import neighbours as neighbours_module
+from illama_eval.functional.neighbours import TEMPERATURE, find_neighbours, vote
 
 CLASSES = 4
+
+
+def draw(images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return features [image, channel] of unlike scales, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(images, 12, generator=generator)
+    return features * torch.logspace(-0.5, 0.5, 12) + 1, torch.arange(images) % CLASSES
 
 
 def brute_force(queries: Tensor, training: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +30,7 @@ def brute_force(queries: Tensor, training: Tensor, k: int) -> tuple[np.ndarray, 
     return np.take_along_axis(cosine, index, 1), index
 
 
-def test_neighbours_are_those_of_brute_force(draw, monkeypatch):
+def test_neighbours_are_those_of_brute_force(monkeypatch):
     training, labels = draw(300)
     queries, _ = draw(70, seed=5)
     cosine, index = brute_force(queries, training, 20)
@@ -41,7 +48,7 @@ def test_neighbours_are_those_of_brute_force(draw, monkeypatch):
     assert np.allclose(vote(found, labels, CLASSES, 20).exp(), shares, atol=1e-4)
 
 
-def test_a_query_is_never_its_own_neighbour(draw):
+def test_a_query_is_never_its_own_neighbour():
     training, _ = draw(50)
     own = torch.arange(50)
     found = find_neighbours(training, training, 49, own)
