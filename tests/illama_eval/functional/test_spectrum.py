@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,7 +48,7 @@ def test_the_index_is_that_of_an_svd(masked, threshold):
     maps = torch.stack(
         [m.tril() if masked else m for m in map(torch.Tensor.double, SAMPLES.values())]
     )
-    sigma = torch.linalg.svdvals(maps)
+    sigma = torch.from_numpy(np.linalg.svd(maps.numpy(), compute_uv=False))
     exact = ((sigma.cumsum(-1) / sigma.cumsum(-1)[:, -1:]) < threshold).sum(-1) + 1
     assert index_of_share(maps, threshold).tolist() == exact.tolist()
 
