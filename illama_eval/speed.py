@@ -21,7 +21,8 @@ from illama.model import Model
 from illama_eval.results import At, Row, Run
 from illama_eval.run import directory, environment
 from illama_eval.subjects.checkpoint import ModelSubject
-from illama_eval.subjects.subject import DTYPES, Dtype
+from illama_eval.subjects.network import NetworkSubject
+from illama_eval.subjects.subject import DTYPES, Dtype, Subject
 
 Latency = Literal["both", "eager", "none"]
 """Modes in which quantized models are timed: eager and compiled, eager alone, or none."""
@@ -178,7 +179,9 @@ def _forward_once(
 
 
 def measure_latency(
-    subjects: Sequence[ModelSubject], simulated: Sequence[bool], latency: Latency | None = None
+    subjects: Sequence[ModelSubject | NetworkSubject],
+    simulated: Sequence[bool],
+    latency: Latency | None = None,
 ) -> Iterator[Row]:
     """Yield latency and images/s of each subject, and how much faster it is than the first.
 
@@ -202,14 +205,15 @@ def measure_latency(
 
 
 def _time_mode(
-    subjects: Sequence[ModelSubject], batch: int, mode: str, seconds: float
+    subjects: Sequence[ModelSubject | NetworkSubject], batch: int, mode: str, seconds: float
 ) -> Iterator[Row]:
     """Yield the rows of one batch size in one mode."""
     forwards: dict[str, Forward] = {}
     for subject in subjects:
         compiled = mode == "compiled"
         run = torch.compile(subject.model, dynamic=False) if compiled else subject.model
-        forwards[subject.name] = partial(run, soft_mask=subject.soft_mask)
+        masked = {"soft_mask": subject.soft_mask} if isinstance(subject, ModelSubject) else {}
+        forwards[subject.name] = partial(run, **masked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # compilers warn that they cannot cache torchao's tensors
         timed = time_interleaved(forwards, random_images(subjects[0], batch), seconds)
@@ -223,7 +227,7 @@ def _time_mode(
         yield speed_row(subject, "speedup", ratio, "factor", at, reason)
 
 
-def _describe_device(subject: ModelSubject) -> str:
+def _describe_device(subject: Subject) -> str:
     if subject.device.type == "cuda":
         return torch.cuda.get_device_name(subject.device)
     return f"{torch.get_num_threads()} CPU threads"
@@ -263,7 +267,7 @@ def _time_once(forward: Forward, images: Tensor) -> float:
     return time.perf_counter() - begin
 
 
-def _timed_rows(subject: ModelSubject, timed: Timed, at: At, where: str = "") -> Iterator[Row]:
+def _timed_rows(subject: Subject, timed: Timed, at: At, where: str = "") -> Iterator[Row]:
     """Yield latency and images/s of one model at one batch size."""
     middle, low, high = timed.latency
     reason = f"median, 10th and 90th percentile of {len(timed.seconds)} passes{where}"
@@ -274,7 +278,7 @@ def _timed_rows(subject: ModelSubject, timed: Timed, at: At, where: str = "") ->
 
 
 def speed_row(
-    subject: ModelSubject,
+    subject: Subject,
     metric: str,
     value: float | None,
     unit: str,
@@ -298,9 +302,12 @@ def speed_row(
     )
 
 
-def random_images(subject: ModelSubject, batch: int) -> Tensor:
+def random_images(subject: ModelSubject | NetworkSubject, batch: int) -> Tensor:
     """Return seeded normal inputs [image, 3, row, column] for a subject."""
-    side = subject.model.config.image_size
+    if isinstance(subject, NetworkSubject):
+        side = subject.transform.image_size
+    else:
+        side = subject.model.config.image_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, side, side, generator=generator)
     return images.to(subject.device, DTYPES[subject.dtype])

@@ -8,7 +8,7 @@ them. Rows are in the published order, as in every file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,7 +30,7 @@ FORMAT = 1
 """Version of the layout on disk."""
 
 
-def install(model: Model, weights: Mapping[str, QuantizedWeight]) -> list[RemovableHandle]:
+def install(model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> list[RemovableHandle]:
     """Replace the weights of the named layers by quantized ones.
 
     Returns the handles of the hooks that quantize inputs in floating point.
@@ -69,19 +69,32 @@ def published_rows(model: Model, name: str) -> Tensor | None:
     return halves_first(model.config.width, owner.heads)
 
 
-def pack(model: Model, weights: Mapping[str, QuantizedWeight]) -> dict[str, Tensor]:
-    """Return all tensors of a quantized model's file, on the CPU, rows in the published order."""
+def pack(model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> dict[str, Tensor]:
+    """Return all tensors of a quantized model, on the CPU, each once; ours as in its file.
+
+    Our own model has its rows in the published order; floating point becomes fp32.
+    """
     replaced = {f"{name}.weight" for name in weights}
     state = {
-        key: value.detach().cpu().float().contiguous()
-        for key, value in model.state_dict().items()
+        key: value.detach().cpu().contiguous()
+        for key, value in _distinct(model.state_dict(keep_vars=True))
         if key not in replaced
     }
+    state = {key: each.float() if each.is_floating_point() else each for key, each in state.items()}
     for name, weight in weights.items():
-        order = published_rows(model, name)
+        order = published_rows(model, name) if isinstance(model, Model) else None
         ordered = weight if order is None else weight.rows(order.argsort())
         state |= {f"{name}.{part}": tensor for part, tensor in _stored(ordered)}
     return state
+
+
+def _distinct(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a state; of one that has several names, the first."""
+    seen: set[int] = set()
+    for key, value in state.items():
+        if isinstance(value, Tensor) and id(value) not in seen:
+            seen.add(id(value))
+            yield key, value
 
 
 def _stored(weight: QuantizedWeight) -> Iterator[tuple[str, Tensor]]:
@@ -139,13 +152,19 @@ def serialize(
     return safetensors.torch.save(state, {"illama": header})
 
 
-def count_bytes(state: Mapping[str, Tensor], total: int) -> dict[str, int]:
-    """Return a file's bytes by kind; they add up to `total`."""
+def count_bytes(
+    state: Mapping[str, Tensor], weights: Container[str], total: int | None = None
+) -> dict[str, int]:
+    """Return the bytes of a state by kind; with its header they add up to the `total` of a file.
+
+    `weights` are the names of the quantized layers; what else a state holds is "float".
+    """
     count = {"values": 0, "scale": 0, "zero": 0, "float": 0}
     for key, tensor in state.items():
-        part = key.rpartition(".")[2]
-        count[part if part in count else "float"] += tensor.numel() * tensor.element_size()
-    return {**count, "header": total - sum(count.values())}
+        layer, _, part = key.rpartition(".")
+        kind = part if layer in weights and part in count else "float"
+        count[kind] += tensor.numel() * tensor.element_size()
+    return {**count, "header": 0 if total is None else total - sum(count.values())}
 
 
 def unpack_weights(

@@ -39,7 +39,8 @@ class WeightLayout:
     """Of static activations."""
     activation_zero: int = 0
     dimensions: int = 3
-    """Of the layer's input: [image, token, channel], or [image, channel] for the head."""
+    """Of the layer's input: [image, token, channel], or [image, channel] for the head; 4 where the
+    tokens of another network lie in rows and columns."""
 
     def __post_init__(self) -> None:
         for fault, found in self._faults().items():
@@ -63,7 +64,7 @@ class WeightLayout:
             f"activation scale {scale}": static != (scale is not None)
             or (scale is not None and not 0 < scale < float("inf")),
             f"activation zero {self.activation_zero}": not -128 <= self.activation_zero <= 127,  # noqa: PLR2004 - int8
-            f"input of {self.dimensions} dimensions": self.dimensions not in (2, 3),
+            f"input of {self.dimensions} dimensions": self.dimensions not in (2, 3, 4),
         }
 
     @property

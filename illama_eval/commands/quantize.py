@@ -22,17 +22,10 @@ from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.progress import announced
 from illama_eval.commands.resolve import Request, resolve
 from illama_eval.quantize import sensitivity
+from illama_eval.quantize.calibration import CalibrationSet, calibrate_on, prepare_images
+from illama_eval.quantize.layers import Quantizable
 from illama_eval.quantize.mixed import LADDER, allowed_bytes, mix, mixed_json, read_mixed
-from illama_eval.quantize.ptq import (
-    LABEL,
-    CalibrationSet,
-    Quantized,
-    as_subject,
-    calibrate_on,
-    prepare_images,
-    quantize,
-    variant_name,
-)
+from illama_eval.quantize.ptq import LABEL, NO_FILE, Quantized, as_subject, quantize, variant_name
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan, sweep_configs
 from illama_eval.quantize.sensitivity import effect_rows, find_effects
 from illama_eval.render.terminal.quantization import show_quantization
@@ -41,6 +34,7 @@ from illama_eval.run import directory
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.speed import SECONDS, Latency, measure_latency
 from illama_eval.studies.agreement import Agreement
+from illama_eval.studies.feature_agreement import FeatureAgreement
 from illama_eval.study import Study, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
@@ -156,7 +150,7 @@ def _flags(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
-    """Quantize one checkpoint, measure it against itself, and return the exit code.
+    """Quantize one model, measure it against itself, and return the exit code.
 
     Raises:
         ValueError: something given is missing or refused; one line says what and where.
@@ -180,37 +174,33 @@ def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
     images_name = name_images(request.source, given)
     out = shared.out or default_out([base.name], [digest_of(base)], options.name, images_name)
     request = replace(request, out=out)
-    make_plan(base.model, options.config, base.device)  # refuses what cannot be done, at once
+    make_plan(base, options.config)  # refuses what cannot be done, at once
     if options.sensitivity:
         return _map_sensitivity(shared, options, request, base)
     if options.sweep:
-        return _measure(shared, options, request, base, sweep_configs(options.config, base.device))
+        return _measure(shared, options, request, base, sweep_configs(base, options.config))
     if options.budget is not None:
         return _measure_mixed(shared, options, request, base)
     return _measure(shared, options, request, base, [options.config])
 
 
-def _only_subject(request: Request) -> ModelSubject:
-    """Return the one checkpoint, in full precision.
+def _only_subject(request: Request) -> Quantizable:
+    """Return the one model, in full precision.
 
     Raises:
-        SubjectError: there are several, or it is not one of illama's models.
+        SubjectError: there are several.
     """
     first, *others = request.subjects
     if others:
-        raise SubjectError("quantize takes one checkpoint; call it once for each")
-    if not isinstance(first, ModelSubject):
-        raise SubjectError(
-            f"quantize: {first.name} does not run as a model of illama; give a checkpoint, or a"
-            " plain ViT or DeiT of timm"
-        )
+        raise SubjectError("quantize takes one model; call it once for each")
+    assert isinstance(first, Quantizable)
     return first
 
 
 def open_calibration(
     shared: SharedOptions,
     options: QuantizeOptions,
-    base: ModelSubject,
+    base: Quantizable,
     reported: Source,
     images: int,
 ) -> CalibrationSet:
@@ -230,7 +220,7 @@ def _measure(
     shared: SharedOptions,
     options: QuantizeOptions,
     request: Request,
-    base: ModelSubject,
+    base: Quantizable,
     configs: Sequence[QuantizationConfig],
     extra: Mapping[str, str] | None = None,
 ) -> int:
@@ -245,8 +235,10 @@ def _measure(
     ]
     exact_first = [base, *(as_subject(each, base) for each in made)]
     subjects = [_cast(subject, shared) for subject in exact_first]
-    studies: tuple[Study, ...] = (*request.studies, Agreement())
+    agreement: Study = Agreement() if base.classes else FeatureAgreement()
+    studies = (*request.studies, agreement)
     request = replace(request, subjects=tuple(subjects), studies=studies)
+    request = _noting(request, *_limits(base, made, options))
     files = dict(extra or {})
     complete = partial(_complete, options=options, subjects=subjects, made=made, files=files)
     show = partial(show_quantization, request.out, everything=shared.everything)
@@ -260,28 +252,57 @@ def _note_unread(
     given = [flag for name, flag in shared.given.items() if name in {"train_data", "train_limit"}]
     if calibration is not None or not given:
         return request
-    note = f"{' and '.join(given)}: not used, the scheme needs no calibration images"
-    return replace(request, note="\n".join(filter(None, (request.note, note))))
+    return _noting(
+        request, f"{' and '.join(given)}: not used, the scheme needs no calibration images"
+    )
 
 
-def _cast(subject: ModelSubject, shared: SharedOptions) -> ModelSubject:
+def _noting(request: Request, *notes: str) -> Request:
+    """Return the request with more notes."""
+    return replace(request, note="\n".join(filter(None, (request.note, *notes))))
+
+
+def _limits(
+    base: Quantizable, made: Sequence[Quantized], options: QuantizeOptions
+) -> Iterator[str]:
+    """Yield what quantization does not reach in a network that is no model of illama."""
+    if isinstance(base, ModelSubject):
+        return
+    first = made[0].describe()
+    names = list(first["left"])
+    more = f", among them {', '.join(names[:3])}" if names else ""
+    yield (
+        f"{base.name}: {len(first['quantized'])} linear layers are quantized, "
+        f"{first['share']:.1%} of the weights; {len(names)} layers stay in floating point{more}"
+    )
+    yield f"{base.name}: no quantized file is written, {NO_FILE}; its size is counted"
+    if options.sweep:
+        yield f"{base.name}: --smooth is left out, it is for illama's own blocks"
+
+
+def _cast(subject: Quantizable, shared: SharedOptions) -> Quantizable:
     """Return the subject in the precision of the options, compiled if they say so."""
-    model = subject.model.to(DTYPES[shared.dtype])
-    if shared.compiled:
-        model.compile_paths()
-    return replace(subject, model=model, dtype=shared.dtype)
+    subject.model.to(DTYPES[shared.dtype])
+    if not shared.compiled:
+        pass
+    elif isinstance(subject, ModelSubject):
+        subject.model.compile_paths()
+    else:
+        subject.model.compile()
+    changed: dict[str, Any] = {"dtype": shared.dtype}
+    return replace(subject, **changed)
 
 
 def _complete(
     out: Path,
     *,
     options: QuantizeOptions,
-    subjects: Sequence[ModelSubject],
+    subjects: Sequence[Quantizable],
     made: Sequence[Quantized],
     files: Mapping[str, str],
 ) -> None:
     """Add the quantized file, other files, and the latencies to a finished run directory."""
-    if len(made) == 1:
+    if len(made) == 1 and made[0].has_file:
         with replacing(out / "model.safetensors") as stream:
             stream.write(made[0].file)
     for name, text in files.items():
@@ -295,7 +316,7 @@ def _complete(
 
 
 def _map_sensitivity(
-    shared: SharedOptions, options: QuantizeOptions, request: Request, base: ModelSubject
+    shared: SharedOptions, options: QuantizeOptions, request: Request, base: Quantizable
 ) -> int:
     """Measure the effect of quantizing each layer alone, as the only study of the run."""
     config, source = options.config, request.source
@@ -339,7 +360,7 @@ def _most_sensitive(run: Run, shown: int | None) -> Iterator[str]:
 
 
 def _measure_mixed(
-    shared: SharedOptions, options: QuantizeOptions, request: Request, base: ModelSubject
+    shared: SharedOptions, options: QuantizeOptions, request: Request, base: Quantizable
 ) -> int:
     """Find a mixed scheme within the budget, on calibration images, and measure it."""
     assert options.budget is not None

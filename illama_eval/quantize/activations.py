@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from illama.model import Model
+from illama_eval.quantize.layers import Quantizable, linear, run_whole
 from illama_eval.quantize.rounding import round_scale
 from illama_eval.subjects.subject import SubjectError
 
@@ -44,7 +44,7 @@ class Inputs:
 
 @torch.no_grad()
 def observe_inputs(
-    model: Model, images: Tensor, names: Iterable[str], soft_mask: float, *, grams: bool = False
+    subject: Quantizable, images: Tensor, names: Iterable[str], *, grams: bool = False
 ) -> dict[str, Inputs]:
     """Return the named layers' inputs on prepared images [image, 3, row, column].
 
@@ -53,6 +53,7 @@ def observe_inputs(
     Raises:
         SubjectError: an input is not finite.
     """
+    model = subject.model
     seen = {
         name: Inputs(largest=torch.zeros(linear(model, name).in_features, device=images.device))
         for name in names
@@ -60,8 +61,7 @@ def observe_inputs(
     generator = torch.Generator().manual_seed(0)
     with _hooks(model, seen, generator, grams):
         for part in torch.split(images, BATCH):
-            for _ in model.observe(part, {"tokens", "logits"}, soft_mask):
-                pass
+            run_whole(subject, part)
     broken = [name for name, inputs in seen.items() if not inputs.largest.isfinite().all()]
     if broken:
         raise SubjectError(
@@ -73,7 +73,7 @@ def observe_inputs(
 
 @contextmanager
 def _hooks(
-    model: Model, seen: Mapping[str, Inputs], generator: torch.Generator, grams: bool
+    model: nn.Module, seen: Mapping[str, Inputs], generator: torch.Generator, grams: bool
 ) -> Iterator[None]:
     """Add every named layer's inputs while the context is open."""
     handles = [
@@ -110,13 +110,6 @@ def _add(
         exact = flat.double()
         product = exact.T @ exact
         inputs.gram = product if inputs.gram is None else inputs.gram + product
-
-
-def linear(model: Model, name: str) -> nn.Linear:
-    """Return a linear layer by name."""
-    layer = model.get_submodule(name)
-    assert isinstance(layer, nn.Linear)
-    return layer
 
 
 def choose_range(inputs: Inputs, clipping: Clipping, *, asymmetric: bool) -> tuple[float, int]:

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from illama.checkpoint.quantized_weight import WHOLE_BYTE
-from illama.model import Model
-from illama_eval.quantize.activations import linear
+from illama_eval.quantize.layers import Quantizable, linear
 from illama_eval.quantize.ptq import quantize
 from illama_eval.quantize.schemes import FLOAT, SCHEMES, QuantizationConfig
 from illama_eval.quantize.sensitivity import Effect
-from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 LADDER = ("w8", "w6", "w4", "w3", "w2")
@@ -27,7 +27,7 @@ MIXED_FORMAT = "illama-mixed-1"
 
 
 def mix(
-    model: Model, effects: Sequence[Effect], config: QuantizationConfig, allowed: float
+    model: nn.Module, effects: Sequence[Effect], config: QuantizationConfig, allowed: float
 ) -> tuple[dict[str, str], float]:
     """Return a scheme for every layer, so that their weights take at most `allowed` bytes.
 
@@ -75,7 +75,7 @@ def _cheapest_step(
     return best
 
 
-def allowed_bytes(base: ModelSubject, config: QuantizationConfig, budget: float) -> float:
+def allowed_bytes(base: Quantizable, config: QuantizationConfig, budget: float) -> float:
     """Return the bytes that the weights may take within the budget of the whole file.
 
     Raises:

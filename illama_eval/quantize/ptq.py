@@ -6,7 +6,6 @@ The paper's 8-bit figures (Table 7) come from 300 epochs of quantization-aware t
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,20 +20,15 @@ from illama.checkpoint.quantized import count_bytes, install, pack, serialize
 from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight, WeightLayout
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
+from illama.files import first_line
 from illama.model import Model
-from illama.sources.source import Source
 from illama.transforms import Transform
-from illama_eval.quantize.activations import Inputs, choose_range, linear, observe_inputs
+from illama_eval.quantize.activations import Inputs, choose_range, observe_inputs
+from illama_eval.quantize.calibration import CalibrationSet
+from illama_eval.quantize.layers import Quantizable, linear, soft_mask_of, try_out
 from illama_eval.quantize.rounding import round_scale, round_weight
-from illama_eval.quantize.schemes import (
-    SMALLEST_CALIBRATION,
-    Plan,
-    QuantizationConfig,
-    Scheme,
-    make_plan,
-)
+from illama_eval.quantize.schemes import Plan, QuantizationConfig, Scheme, make_plan
 from illama_eval.quantize.smoothquant import smooth, unfolded
-from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError, class_names_of
 
 LABEL = "PTQ; the paper's figures are QAT"
@@ -45,25 +39,17 @@ DECISIVE = (
     "calibration",
 )
 """What of a record decides the numbers; not all of it shows in the weights."""
+NO_FILE = "the layout of quantized files has the layers of illama's own models"
+"""Why another network is not stored."""
 LARGEST_FP8 = 448.0
 """Largest number of float8_e4m3fn."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationSet:
-    """Images that ranges, smoothing and GPTQ are fitted to; results are on other images."""
-
-    images: Tensor
-    """Prepared, fp32 [image, 3, row, column]."""
-    record: Mapping[str, Any]
-    """Source, split, number of images and the sha256 of their ids."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """A quantized model with a record of what was done."""
+    """A quantized network with a record of what was done."""
 
-    model: Model
+    model: nn.Module
     weights: Mapping[str, QuantizedWeight]
     record: Mapping[str, Any]
     """Kept in the file's header: scheme, settings, layers left in floating point, versions."""
@@ -80,9 +66,20 @@ class Quantized:
         """Whether any layer dequantizes and multiplies in floating point."""
         return any(weight.form.simulated for weight in self.weights.values())
 
+    @property
+    def has_file(self) -> bool:
+        """Whether it can be stored: a file holds a model of illama."""
+        return isinstance(self.model, Model)
+
     @cached_property
     def file(self) -> bytes:
-        """The bytes of the model's file."""
+        """The bytes of the model's file.
+
+        Raises:
+            SubjectError: it is no model of illama.
+        """
+        if not isinstance(self.model, Model):
+            raise SubjectError(f"a {type(self.model).__name__} is not stored: {NO_FILE}")
         return serialize(
             self.model,
             self.weights,
@@ -94,88 +91,46 @@ class Quantized:
 
     @cached_property
     def packed(self) -> dict[str, Tensor]:
-        """The tensors of the model's file."""
+        """The tensors of the model's file, or those that would be in one."""
         return pack(self.model, self.weights)
 
     def describe(self) -> dict[str, Any]:
         """Return what the run's header says about the quantization, JSON-able."""
-        full = 4 * sum(math.prod(weight.form.shape) for weight in self.weights.values())
-        kept = count_bytes(self.packed, len(self.file))
+        rounded = sum(math.prod(weight.form.shape) for weight in self.weights.values())
+        total = len(self.file) if self.has_file else None
+        kept = count_bytes(self.packed, self.weights, total)
+        full = 4 * rounded + kept["float"]
         return {
             **self.record,
             "label": LABEL,
             "simulated": self.simulated,
             "quantized": [dict(layer) for layer in self.layers],
-            "bytes": {"total": len(self.file), **kept, "full_precision": full + kept["float"]},
+            "share": 4 * rounded / full,
+            "stored": self.has_file,
+            "bytes": {"total": total or sum(kept.values()), **kept, "full_precision": full},
         }
 
 
-def calibrate_on(
-    source: Source, reported: Source | None, subject: ModelSubject, images: int, seed: int = 0
-) -> CalibrationSet:
-    """Return calibration images of a source, none of them among the reported ones.
-
-    Raises:
-        SubjectError: there are too few, or some are among the reported ones.
-    """
-    if images < SMALLEST_CALIBRATION or len(source) < images:
-        raise SubjectError(
-            f"--train-limit {images}: {source.name} has {len(source)}, and at least "
-            f"{SMALLEST_CALIBRATION} are needed"
-        )
-    chosen = source.limit(images, seed)
-    if reported is not None:
-        _check_disjoint(chosen, reported)
-    digest = hashlib.sha256("\n".join(sorted(chosen.ids)).encode()).hexdigest()
-    return CalibrationSet(
-        images=prepare_images(subject, chosen),
-        record={
-            "source": source.name,
-            "split": source.split,
-            "images": len(chosen),
-            "ids_sha256": digest,
-            "fingerprint": chosen.fingerprint,
-        },
-    )
-
-
-def prepare_images(subject: ModelSubject, source: Source) -> Tensor:
-    """Return all images of a source as the subject takes them, [image, 3, row, column]."""
-    pixels = [subject.transform.geometry(source.read(i)) for i in range(len(source))]
-    return subject.transform.normalize(torch.stack(pixels).to(subject.device))
-
-
-def _check_disjoint(source: Source, reported: Source) -> None:
-    """Refuse calibration images that are also reported on, compared by content."""
-    known = set(reported.contents) - {""}
-    shared = [
-        one for one, content in zip(source.ids, source.contents, strict=True) if content in known
-    ]
-    if shared:
-        raise SubjectError(
-            f"calibration on {source.name}: {len(shared)} of {len(source)} images are among the"
-            f" reported ones (first {shared[0]!r}); name a training set with --train-data"
-        )
-
-
 def quantize(
-    subject: ModelSubject, config: QuantizationConfig, calibration: CalibrationSet | None = None
+    subject: Quantizable, config: QuantizationConfig, calibration: CalibrationSet | None = None
 ) -> Quantized:
-    """Return the subject's model, quantized; the subject itself is not changed.
+    """Return the subject's network, quantized; the subject itself is not changed.
 
     Raises:
         SubjectError: the config cannot be done here, or needs calibration images.
         CheckpointError: torchao is missing or does not fit torch.
     """
-    plan = make_plan(subject.model, config, subject.device)
+    plan = make_plan(subject, config)
     if config.needs_images and calibration is None:
         raise SubjectError(f"{config.needs_images} needs calibration images, and there are none")
-    model = copy.deepcopy(subject.model)
+    changed: dict[str, Any] = {"model": _copy(subject)}
+    copied = replace(subject, **changed)
+    model = copied.model
     folded: list[str] = []
-    if config.smooth is not None and calibration is not None:
-        seen = observe_inputs(model, calibration.images, plan.chosen, subject.soft_mask)
+    if config.smooth is not None and calibration is not None and isinstance(model, Model):
+        seen = observe_inputs(copied, calibration.images, plan.chosen)
         folded = smooth(model, seen, config.smooth)
-    inputs = _inputs(model, plan, config, calibration, subject.soft_mask)
+    inputs = _inputs(copied, plan, config, calibration)
     weights = {
         name: quantize_layer(linear(model, name), scheme, config, inputs.get(name))
         for name, scheme in plan.chosen.items()
@@ -183,10 +138,12 @@ def quantize(
     layers = tuple(_describe_layer(model, name, weight) for name, weight in weights.items())
     install(model, weights)
     check_quantized(model, plan)
+    if not isinstance(model, Model):
+        try_out(copied, f"with its layers as {config.scheme}")
     return Quantized(
         model=model,
         weights=weights,
-        soft_mask=subject.soft_mask,
+        soft_mask=soft_mask_of(subject),
         class_names=class_names_of(subject),
         transform=subject.transform,
         layers=layers,
@@ -194,12 +151,23 @@ def quantize(
     )
 
 
+def _copy(subject: Quantizable) -> nn.Module:
+    """Return a copy of a subject's network.
+
+    Raises:
+        SubjectError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(subject.model)
+    except Exception as error:  # a network of someone else's may refuse in any way
+        raise SubjectError(
+            f"{subject.name}: cannot be copied, and so not be quantized beside itself "
+            f"({first_line(error)})"
+        ) from error
+
+
 def _inputs(
-    model: Model,
-    plan: Plan,
-    config: QuantizationConfig,
-    calibration: CalibrationSet | None,
-    soft_mask: float,
+    subject: Quantizable, plan: Plan, config: QuantizationConfig, calibration: CalibrationSet | None
 ) -> Mapping[str, Inputs]:
     """Return the inputs of the layers whose rounding or range depends on them."""
     static = [n for n, scheme in plan.chosen.items() if scheme.activation == "int8-static"]
@@ -207,7 +175,7 @@ def _inputs(
     observed = list(plan.chosen) if grams else static
     if not observed or calibration is None:
         return {}
-    return observe_inputs(model, calibration.images, observed, soft_mask, grams=grams)
+    return observe_inputs(subject, calibration.images, observed, grams=grams)
 
 
 def quantize_layer(
@@ -255,7 +223,7 @@ def _to_fp8(weight: Tensor) -> QuantizedWeight:
     return QuantizedWeight(form=form, values=values, scale=scale)
 
 
-def _describe_layer(model: Model, name: str, weight: QuantizedWeight) -> dict[str, Any]:
+def _describe_layer(model: nn.Module, name: str, weight: QuantizedWeight) -> dict[str, Any]:
     """Return the record of a layer; SQNR = 10 log10(|w|^2 / |w - w_q|^2)."""
     exact = linear(model, name).weight.detach().double()
     noise = (weight.dequantize().double() - exact).square().sum()
@@ -269,7 +237,7 @@ def _describe_layer(model: Model, name: str, weight: QuantizedWeight) -> dict[st
     }
 
 
-def check_quantized(model: Model, plan: Plan) -> None:
+def check_quantized(model: nn.Module, plan: Plan) -> None:
     """Check that all layers of the plan are quantized, and no others.
 
     Raises:
@@ -284,7 +252,7 @@ def check_quantized(model: Model, plan: Plan) -> None:
 
 
 def _record(
-    subject: ModelSubject,
+    subject: Quantizable,
     config: QuantizationConfig,
     plan: Plan,
     calibration: CalibrationSet | None,
@@ -292,7 +260,8 @@ def _record(
 ) -> dict[str, Any]:
     """Return the record for the file's header."""
     settings = {key: value for key, value in asdict(config).items() if key != "layers"}
-    rough = unfolded(subject.model, list(plan.chosen)) if folded else []
+    model = subject.model
+    rough = unfolded(model, list(plan.chosen)) if folded and isinstance(model, Model) else []
     return {
         **settings,
         "exclude": list(config.exclude),
@@ -309,12 +278,13 @@ def _record(
     }
 
 
-def as_subject(quantized: Quantized, base: ModelSubject) -> ModelSubject:
-    """Return the quantized model as a subject beside the one it was made from."""
+def as_subject(quantized: Quantized, base: Quantizable) -> Quantizable:
+    """Return the quantized network as a subject beside the one it was made from."""
+    changed: dict[str, Any] = {"model": quantized.model}
     return replace(
         base,
+        **changed,
         name=f"{base.name}+{variant_name(quantized.record)}",
-        model=quantized.model,
         provenance={
             **base.provenance,
             "weights_sha256": sha256_of_weights(quantized.packed),

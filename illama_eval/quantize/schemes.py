@@ -13,10 +13,11 @@ from torch import nn
 
 from illama.checkpoint.quantized_weight import WHOLE_BYTE, Activation
 from illama.checkpoint.torchao_tensors import is_quantized
-from illama.model import Model
 from illama.suggestions import did_you_mean
 from illama_eval.quantize.activations import Clipping
+from illama_eval.quantize.layers import HEAD, Quantizable, head_of, linear_layers, unfit_layers
 from illama_eval.quantize.rounding import Rounding
+from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
 
 SWEEP: tuple[Mapping[str, Any], ...] = (
@@ -39,8 +40,9 @@ SWEEP: tuple[Mapping[str, Any], ...] = (
 
 FLOAT = "float"
 """In a file of schemes by layer: leave this layer as it is."""
-SMALLEST_CALIBRATION = 8
-"""Fewest calibration images."""
+CONVOLUTION = "a convolution: torchao's integer tensors have none"
+EXCLUDED = "excluded by "
+"""Reasons why a layer stays in floating point."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class QuantizationConfig:
     smooth: float | None = None
     rounding: Rounding = "nearest"
     clipping: Clipping = "mse"
-    exclude: tuple[str, ...] = ("head",)
-    """Patterns of layers that stay in floating point."""
+    exclude: tuple[str, ...] = (HEAD,)
+    """Patterns of layers that stay in floating point; HEAD is the head by whatever name."""
 
     def scheme_of(self, layer: str) -> str:
         """Return the name of a layer's scheme, or FLOAT."""
@@ -112,26 +114,65 @@ class Plan:
     """Layers that stay in floating point, and why."""
 
 
-def make_plan(model: Model, config: QuantizationConfig, device: torch.device) -> Plan:
-    """Return the plan for every layer of a model.
+def make_plan(subject: Quantizable, config: QuantizationConfig) -> Plan:
+    """Return the plan for every layer of a subject.
 
     Raises:
-        SubjectError: this machine or this model cannot do what the config says.
+        SubjectError: this machine or this network cannot do what the config says.
     """
-    check_config(config, device)
+    model = subject.model
+    check_config(config, subject.device)
+    _check_network(subject, config)
     if any(is_quantized(weight) for weight in model.parameters()):
         raise SubjectError("the checkpoint is quantized already; give the full-precision one")
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
     _check_names(layers, config)
-    left = {
-        name: reason for name, layer in layers.items() if (reason := _why_left(name, layer, config))
-    }
+    left = _left(subject, layers, config)
     chosen = {name: SCHEMES[config.scheme_of(name)] for name in layers if name not in left}
     if not chosen:
-        raise SubjectError("every layer is excluded: nothing is left to quantize")
+        raise SubjectError(_nothing_left(left))
     for name, scheme in chosen.items():
         _check_group(name, model.get_submodule(name), scheme, config)
     return Plan(chosen=chosen, left=left)
+
+
+def _check_network(subject: Quantizable, config: QuantizationConfig) -> None:
+    """Refuse what can only be done to a model of illama, and a network without linear layers."""
+    if isinstance(subject, ModelSubject):
+        return
+    if not linear_layers(subject.model):
+        raise SubjectError(
+            f"{subject.name}: has no linear layer, and only these are quantized; give a network "
+            "that has some"
+        )
+    if config.smooth is not None:
+        raise SubjectError(
+            f"--smooth folds its factors into the norms of illama's own blocks, and {subject.name} "
+            "has others; leave it out, or use --rounding gptq"
+        )
+
+
+def _left(
+    subject: Quantizable, layers: Mapping[str, nn.Module], config: QuantizationConfig
+) -> dict[str, str]:
+    """Return the layers that stay in floating point, and why."""
+    unfit, head = unfit_layers(subject), head_of(subject)
+    left = {}
+    for name, layer in layers.items():
+        reason = unfit.get(name) or _why_left(name, layer, config, head)
+        if reason:
+            left[name] = reason
+    return left
+
+
+def _nothing_left(left: Mapping[str, str]) -> str:
+    """Return in one line why there is nothing to quantize."""
+    linear = {name: reason for name, reason in left.items() if reason != CONVOLUTION}
+    if all(reason.startswith(EXCLUDED) for reason in linear.values()):
+        more = f" ({', '.join(list(linear)[:3])}); --exclude none leaves out none"
+        return f"every layer is excluded: nothing is left to quantize{more}"
+    name, reason = next(each for each in linear.items() if not each[1].startswith(EXCLUDED))
+    return f"no layer can be quantized; {name}: {reason}"
 
 
 def check_config(config: QuantizationConfig, device: torch.device) -> None:
@@ -171,7 +212,7 @@ def _check_fp8(device: torch.device) -> None:
 def _check_names(layers: Mapping[str, nn.Module], config: QuantizationConfig) -> None:
     """Refuse names and patterns that match no layer."""
     for pattern in config.exclude:
-        if not any(fnmatch(name, pattern) for name in layers):
+        if pattern != HEAD and not any(fnmatch(name, pattern) for name in layers):
             raise SubjectError(f"--exclude {pattern}: matches no layer (such as {_some(layers)})")
     unknown = [name for name in config.layers if name not in layers]
     if unknown:
@@ -182,13 +223,14 @@ def _some(layers: Mapping[str, nn.Module]) -> str:
     return ", ".join(list(layers)[:3])
 
 
-def _why_left(name: str, layer: nn.Module, config: QuantizationConfig) -> str:
+def _why_left(name: str, layer: nn.Module, config: QuantizationConfig, head: str | None) -> str:
     """Return why a layer stays in floating point; empty if it does not."""
     if isinstance(layer, nn.Conv2d):
-        return "a convolution: torchao's integer tensors have none"
-    pattern = next((each for each in config.exclude if fnmatch(name, each)), None)
+        return CONVOLUTION
+    names = {name, HEAD} if name == head else {name}
+    pattern = next((p for p in config.exclude if any(fnmatch(n, p) for n in names)), None)
     if pattern is not None:
-        return f"excluded by {pattern!r}"
+        return f"{EXCLUDED}{pattern!r}"
     if config.scheme_of(name) == FLOAT:
         return "left by the schemes by layer"
     assert isinstance(layer, nn.Linear)
@@ -209,20 +251,21 @@ def _check_group(name: str, layer: nn.Module, scheme: Scheme, config: Quantizati
         )
 
 
-def sweep_configs(given: QuantizationConfig, device: torch.device) -> list[QuantizationConfig]:
-    """Return the configs of a sweep on this device, with the group size and patterns given."""
+def sweep_configs(subject: Quantizable, given: QuantizationConfig) -> list[QuantizationConfig]:
+    """Return the configs of a sweep of this subject, with the group size and patterns given."""
     shared: dict[str, Any] = {
         "group_size": given.group_size,
         "exclude": given.exclude,
         "clipping": given.clipping,
     }
     every = [QuantizationConfig(**each, **shared) for each in (*SWEEP, {"scheme": "fp8"})]
-    return [config for config in every if _is_possible(config, device)]
+    return [config for config in every if _is_possible(subject, config)]
 
 
-def _is_possible(config: QuantizationConfig, device: torch.device) -> bool:
+def _is_possible(subject: Quantizable, config: QuantizationConfig) -> bool:
     try:
-        check_config(config, device)
+        check_config(config, subject.device)
+        _check_network(subject, config)
     except SubjectError:
         return False
     return True

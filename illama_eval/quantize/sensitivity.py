@@ -1,24 +1,28 @@
 """Sensitivity: quantize one group of layers at a time, and measure the divergence of the logits.
 
-The inputs of all blocks are kept from one exact pass; a swap in block i runs only blocks i to the
-end.
+The inputs of all blocks of a model of illama are kept from one exact pass; a swap in block i runs
+only blocks i to the end. Another network is run as a whole for every swap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from illama.checkpoint.quantized import install
 from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.model import Model
+from illama.observation import OutputSeen, present
 from illama_eval.bootstrap import weights_for
-from illama_eval.quantize.activations import linear, observe_inputs
-from illama_eval.quantize.ptq import CalibrationSet, quantize_layer
+from illama_eval.quantize.activations import observe_inputs
+from illama_eval.quantize.calibration import CalibrationSet
+from illama_eval.quantize.layers import Quantizable, linear
+from illama_eval.quantize.ptq import quantize_layer
 from illama_eval.quantize.schemes import Plan, QuantizationConfig, make_plan
 from illama_eval.results import At, Row
 from illama_eval.study import Metric, row
@@ -49,10 +53,11 @@ class Group:
     """Layers that are swapped together."""
 
     at: At
-    """Layer from 1 and kind; the head has no layer."""
+    """Layer from 1 and kind; the head has no layer. In a network that is no model of illama the
+    kind is the layer's name with `*` for its first number, which is the layer's from 0."""
     layers: tuple[str, ...]
     block: int
-    """From 0; one more than the last for the head."""
+    """From 0; one more than the last for the head. 0 where the network is run as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +72,10 @@ class Effect:
     """Whether the predicted class changed, bool [image]."""
 
 
-def group_layers(model: Model, plan: Plan) -> list[Group]:
+def group_layers(model: nn.Module, plan: Plan) -> list[Group]:
     """Return the groups of the planned layers, in the order of depth."""
+    if not isinstance(model, Model):
+        return [_alone(name) for name in plan.chosen]
     groups = []
     for number in range(model.config.depth):
         for kind, parts in KINDS.items():
@@ -83,9 +90,20 @@ def group_layers(model: Model, plan: Plan) -> list[Group]:
     return groups
 
 
+def _alone(name: str) -> Group:
+    """Return the group of one layer of any network, placed by its name."""
+    parts = name.split(".")
+    number = next((part for part in parts if part.isdecimal()), None)
+    at: At = {"kind": name}
+    if number is not None:
+        parts[parts.index(number)] = "*"
+        at = {"layer": int(number) + 1, "kind": ".".join(parts)}
+    return Group(at=at, layers=(name,), block=0)
+
+
 @torch.inference_mode()
 def find_effects(
-    subject: ModelSubject,
+    subject: Quantizable,
     images: Tensor,
     config: QuantizationConfig,
     calibration: CalibrationSet | None = None,
@@ -93,18 +111,23 @@ def find_effects(
     """Return the effect of quantizing each group alone, on prepared images.
 
     Raises:
-        SubjectError: the config cannot be done here.
+        SubjectError: the config cannot be done here, or there are no classes to diverge.
     """
+    if not subject.classes:
+        raise SubjectError(
+            f"{subject.name}: sensitivity is the divergence of the answers, and this network has "
+            "no head; quantize it as a whole"
+        )
     model = subject.model
-    plan = make_plan(model, config, subject.device)
+    plan = make_plan(subject, config)
     weights = quantize_alone(subject, plan, config, calibration)
     groups = group_layers(model, plan)
     found: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for part in torch.split(images, CHUNK):
-        entering, exact = _keep_inputs(model, part, subject.soft_mask)
+        exact, run_from = _prepare(subject, part)
         for number, group in enumerate(groups):
             with _swapped(model, {name: weights[name] for name in group.layers}):
-                logits = _run_from(model, entering, group.block, subject.soft_mask)
+                logits = run_from(group.block)
             found.setdefault(number, []).append(_compare(exact, logits))
     return [
         Effect(
@@ -118,10 +141,7 @@ def find_effects(
 
 
 def quantize_alone(
-    subject: ModelSubject,
-    plan: Plan,
-    config: QuantizationConfig,
-    calibration: CalibrationSet | None,
+    subject: Quantizable, plan: Plan, config: QuantizationConfig, calibration: CalibrationSet | None
 ) -> dict[str, QuantizedWeight]:
     """Return every layer's quantized weight, each fitted to inputs of the exact model."""
     if config.smooth is not None:
@@ -131,13 +151,26 @@ def quantize_alone(
         if calibration is None:
             raise SubjectError(f"{config.needs_images} needs calibration images; there are none")
         grams = config.rounding == "gptq"
-        given = calibration.images, plan.chosen, subject.soft_mask
-        inputs = observe_inputs(subject.model, *given, grams=grams)
+        inputs = observe_inputs(subject, calibration.images, plan.chosen, grams=grams)
     weights = {}
     for name, scheme in plan.chosen.items():
         layer = linear(subject.model, name)
         weights[name] = quantize_layer(layer, scheme, config, inputs.get(name))
     return weights
+
+
+def _prepare(subject: Quantizable, images: Tensor) -> tuple[Tensor, Callable[[int], Tensor]]:
+    """Return the exact logits, and what computes them again from a block on."""
+    if isinstance(subject, ModelSubject):
+        entering, exact = _keep_inputs(subject.model, images, subject.soft_mask)
+        return exact, partial(_run_from, subject.model, entering, soft_mask=subject.soft_mask)
+
+    def run_from(_block: int) -> Tensor:
+        (seen,) = subject.observe(images, {"logits"})
+        assert isinstance(seen, OutputSeen)
+        return present(seen.logits, "logits")
+
+    return run_from(0), run_from
 
 
 def _keep_inputs(model: Model, images: Tensor, soft_mask: float) -> tuple[list[Tensor], Tensor]:
@@ -150,7 +183,7 @@ def _keep_inputs(model: Model, images: Tensor, soft_mask: float) -> tuple[list[T
     return [*entering, feature], model.head(feature)
 
 
-def _run_from(model: Model, entering: Sequence[Tensor], block: int, soft_mask: float) -> Tensor:
+def _run_from(model: Model, entering: Sequence[Tensor], block: int, *, soft_mask: float) -> Tensor:
     """Return the logits, computed from block `block` on."""
     inside = block < len(model.blocks)
     feature = model.finish(entering[block], soft_mask, first=block) if inside else entering[block]
@@ -159,7 +192,7 @@ def _run_from(model: Model, entering: Sequence[Tensor], block: int, soft_mask: f
 
 
 @contextmanager
-def _swapped(model: Model, weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
+def _swapped(model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
     """Run with some layers quantized, and restore the exact ones afterwards."""
     before = {name: linear(model, name).weight for name in weights}
     handles = install(model, weights)

@@ -11,6 +11,7 @@ from illama_eval.studies.calibration import Calibration
 from illama_eval.studies.causality import Causality
 from illama_eval.studies.collapse import Collapse
 from illama_eval.studies.distance import Distance
+from illama_eval.studies.feature_agreement import FeatureAgreement
 from illama_eval.studies.lens import Lens
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.segmentation import Segmentation
@@ -30,5 +31,6 @@ STUDIES: Mapping[str, type[Study]] = {
     "lens": Lens,
     "distance": Distance,
     "agreement": Agreement,
+    "feature_agreement": FeatureAgreement,
     "segmentation": Segmentation,
 }

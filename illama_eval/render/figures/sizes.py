@@ -64,6 +64,7 @@ def draw_sizes(run: Run, changes: Changes | None = None) -> Iterator[Drawing]:
     panels = {
         "top-1 accuracy (%)": points_of(run, "accuracy", "top1", changes or {}),
         "SQNR of the logits (dB)": points_of(run, "agreement", "logit_sqnr", {}),
+        "SQNR of the features (dB)": points_of(run, "feature_agreement", "feature_sqnr", {}),
     }
     panels = {label: points for label, points in panels.items() if len(points) >= _FEWEST}
     if not panels:

@@ -48,6 +48,8 @@ _METRICS = {
     "logit_cosine": "cosine of logits",
     "logit_sqnr": "SQNR of logits",
     "sqnr": "SQNR of tokens",
+    "feature_cosine": "cosine of features",
+    "feature_sqnr": "SQNR of features",
     "held_out_top1": "held-out top-1",
     "top1_over_draws": "top-1, interval over draws",
     "chosen_c": "chosen C",
@@ -207,6 +209,14 @@ EXPLAINED: Mapping[str, Explanation] = {
         paper="Nothing of the kind is reported; its 8-bit figures (Table 7) come from "
         "quantization-aware training, not from quantizing a finished model.",
     ),
+    "feature_agreement": Explanation(
+        title="Agreement of features with the first model",
+        headline=("feature_sqnr", "feature_cosine"),
+        meaning="How far the features of a network without a head are from the first one's on the "
+        "same images: the ratio of the first one's to what was added to them, in dB, and the "
+        "cosine of both.",
+        paper="Not reported.",
+    ),
     "sensitivity": Explanation(
         title="Sensitivity to quantization",
         headline=(),
@@ -321,6 +331,8 @@ DEFINED: Mapping[str, str] = {
     "logit_mse": "mean squared distance of the logits from the first model's",
     "logit_cosine": "mean cosine of the logits with the first model's",
     "logit_sqnr": "the first model's logits over what was added to them, in dB",
+    "feature_cosine": "mean cosine of the features with the first model's",
+    "feature_sqnr": "the first model's features over what was added to them, in dB",
     "miou_whole": "mean IoU over classes, each image squeezed into one window",
     "miou_slide": "mean IoU over classes, windows sliding over each image at one scale",
     "miou_multiscale": "mean IoU over classes, sliding at several scales, flipped too: the paper's",

@@ -27,8 +27,13 @@ STUDY = {
     "flips": "agreement",
     "kl": "agreement",
     "logit_sqnr": "agreement",
+    "feature_sqnr": "feature_agreement",
 }
 """Metric that the table shows -> its study."""
+AGREEING = {"agreement", "feature_agreement"}
+"""Studies that have no number of the exact model."""
+SHOWN = ("top5", "ece", "flips", "kl")
+"""Metrics between top-1 and SQNR, in the order of the columns."""
 COLUMNS = (
     "model",
     "MB",
@@ -108,7 +113,15 @@ def to_csv(variants: Sequence[Variant]) -> str:
     """Return one line per quantized model: every byte, and every number with its interval."""
     lines = []
     for each in variants:
-        settings = ("scheme", "group_size", "asymmetric", "rounding", "smooth", "simulated")
+        settings = (
+            "scheme",
+            "group_size",
+            "asymmetric",
+            "rounding",
+            "smooth",
+            "simulated",
+            "share",
+        )
         line: dict[str, object] = {"subject": each.name}
         line |= {name: each.described.get(name) for name in settings}
         line |= {f"bytes_{part}": count for part, count in each.described["bytes"].items()}
@@ -176,6 +189,7 @@ def quantized_line(variant: Variant) -> list[str]:
         shown["top1"],
         MISSING if drop is None else f"{drop.difference} ({drop.interval})",
         MISSING if p is None else f"{p:.2g}",
-        *(shown[name] for name in STUDY if name != "top1"),
+        *(shown[name] for name in SHOWN),
+        shown["feature_sqnr" if shown["logit_sqnr"] == MISSING else "logit_sqnr"],
         "simulated" if variant.described["simulated"] else "integer or float8",
     ]

@@ -15,6 +15,7 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import MISSING, show_number, show_row
 from illama_eval.render.tables.quantization import (
+    AGREEING,
     COLUMNS,
     MB,
     STUDY,
@@ -50,7 +51,7 @@ def show_quantization(
     else:
         _show_one(variants[0], timed, console)
     if everything and len(variants) == 1:
-        changes = [each for each in variants[0].compared.changes if each.study != "agreement"]
+        changes = [each for each in variants[0].compared.changes if each.study not in AGREEING]
         compared = replace(variants[0].compared, changes=tuple(changes))
         show_comparison(compared, console, everything=True)
         notes = [*describe(variants[0]), *describe_latency(timed)]
@@ -75,14 +76,20 @@ def _show_one(variant: Variant, timed: Sequence[Row], console: Console) -> None:
 def _size(variant: Variant) -> Iterator[Line]:
     size = variant.described["bytes"]
     share = size["total"] / size["full_precision"]
-    yield "file", f"{size['total'] / MB:.3f}", "MB", f"{show_number(100 * share)} % of fp32"
+    stored = variant.described.get("stored", True)
+    what, note = ("file", "") if stored else ("size", ", no file is written")
+    yield what, f"{size['total'] / MB:.3f}", "MB", f"{show_number(100 * share)} % of fp32{note}"
+    if not stored:
+        covered = f"of the weights, {len(variant.described['quantized'])} linear layers"
+        yield "quantized", show_number(100 * variant.described["share"]), "%", covered
 
 
 def _agreement(variant: Variant) -> Iterator[Line]:
-    row = variant.rows["flips"]
-    if row is not None:
-        shown = show_row(row)
-        yield metric_label("flips"), shown.value, shown.unit, shown.interval
+    for metric in ("flips", "feature_sqnr"):
+        row = variant.rows[metric]
+        if row is not None:
+            shown = show_row(row)
+            yield metric_label(metric), shown.value, shown.unit, shown.interval
 
 
 def _speed(timed: Sequence[Row]) -> Iterator[Line]:
@@ -117,7 +124,7 @@ def _cost(variant: Variant) -> Iterator[Line]:
 
 def _clearly_worse(changes: Sequence[Change]) -> str:
     """Return in one sentence what quantization clearly made worse."""
-    known = [each for each in changes if each.in_family and each.study != "agreement"]
+    known = [each for each in changes if each.in_family and each.study not in AGREEING]
     worse = [metric_label(each.metric) for each in known if each.finding == "worse"]
     if worse:
         return f"Clearly worse than before: {', '.join(worse)}."
@@ -141,7 +148,7 @@ def describe(variant: Variant) -> Iterator[str]:
     record = variant.described
     bits = sorted({f"{each['bits']} bits" for each in record["quantized"]})
     yield f"{record['label']}."
-    agreed = {name: row for name, row in variant.rows.items() if STUDY[name] == "agreement"}
+    agreed = {name: row for name, row in variant.rows.items() if STUDY[name] in AGREEING}
     words = [f"{metric_label(name)} {show_row(row).full}" for name, row in agreed.items() if row]
     yield f"agreement with the exact model: {', '.join(words)}"
     yield f"quantized: {len(record['quantized'])} layers, {', '.join(bits)}"
@@ -159,7 +166,8 @@ def describe(variant: Variant) -> Iterator[str]:
         for name in ("values", "scale", "zero", "float", "header")
     )
     share = size["total"] / size["full_precision"]
-    yield f"file: {size['total']:,} bytes, {share:.3f} of fp32 ({', '.join(parts)})"
+    what = "file" if record.get("stored", True) else "size"
+    yield f"{what}: {size['total']:,} bytes, {share:.3f} of fp32 ({', '.join(parts)})"
 
 
 def _read_timing(directory: Path) -> list[Row]:

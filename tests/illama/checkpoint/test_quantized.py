@@ -57,7 +57,7 @@ def test_rows_of_a_file_stand_in_the_published_order(quantized_model):
 
 def test_every_byte_of_a_file_is_something(quantized_model, file):
     model, weights = quantized_model()
-    count = count_bytes(pack(model, weights), len(file))
+    count = count_bytes(pack(model, weights), weights, len(file))
     assert sum(count.values()) == len(file)
     assert count["values"] == sum(w.values.numel() for w in weights.values()) // 2
     assert count["header"] == struct.unpack("<Q", file[:8])[0] + 8

@@ -11,7 +11,7 @@ from torch import Tensor
 from illama.config import Config
 from illama.model import Model
 from illama.transforms import evaluation_transform
-from illama_eval.quantize.ptq import CalibrationSet
+from illama_eval.quantize.calibration import CalibrationSet
 from illama_eval.subjects.checkpoint import ModelSubject
 
 SIDE = 32

@@ -30,4 +30,4 @@ def test_static_ranges_hold_zero_and_pay_for_outliers():
 def test_inputs_that_are_not_finite_are_refused(subject):
     broken = torch.full((8, 3, SIDE, SIDE), torch.nan)
     with pytest.raises(SubjectError, match="not finite"):
-        observe_inputs(subject.model, broken, ["blocks.0.attention.qkv"], 0.0)
+        observe_inputs(subject, broken, ["blocks.0.attention.qkv"])

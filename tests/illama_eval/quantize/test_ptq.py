@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from illama import load
-from illama.sources import open_source
-from illama.sources.source import Source
-from illama_eval.quantize.ptq import as_subject, calibrate_on, check_quantized, quantize
+from illama_eval.quantize.ptq import as_subject, check_quantized, quantize
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan
 from illama_eval.subjects.subject import SubjectError
-
-CPU = torch.device("cpu")
-
-
-SIDE = 32
-
-
-def make_source(tmp_path, name: str, images: int, first: int = 0) -> Source:
-    random = np.random.default_rng(first)
-    path = tmp_path / f"{name}.npz"
-    np.savez(
-        path,
-        images=random.integers(0, 256, (images, SIDE, SIDE, 3), dtype=np.uint8),
-        ids=np.array([f"{i + first:04d}" for i in range(images)]),
-    )
-    return open_source(str(path))
-
 
 ON_CPU = [name for name in SCHEMES if name != "fp8"]
 
@@ -104,7 +83,7 @@ def test_files_of_few_bits_are_really_small(subject):
 
 
 def test_what_is_left_in_float_is_listed_with_its_reason(subject):
-    plan = make_plan(subject.model, QuantizationConfig(), CPU)
+    plan = make_plan(subject, QuantizationConfig())
     assert set(plan.left) == {"patch_embedding", "head"}
     assert "convolution" in plan.left["patch_embedding"]
     assert "excluded" in plan.left["head"]
@@ -112,14 +91,14 @@ def test_what_is_left_in_float_is_listed_with_its_reason(subject):
 
 def test_layers_that_a_gpu_would_hand_to_the_cpu_are_left_and_listed(make_subject):
     odd = make_subject(classes=10)
-    plan = make_plan(odd.model, QuantizationConfig(exclude=()), CPU)
+    plan = make_plan(odd, QuantizationConfig(exclude=()))
     assert "10 outputs, no multiple of 8" in plan.left["head"]
-    assert "head" in make_plan(odd.model, QuantizationConfig(scheme="w4", exclude=()), CPU).chosen
+    assert "head" in make_plan(odd, QuantizationConfig(scheme="w4", exclude=())).chosen
 
 
 def test_a_layer_that_was_skipped_silently_is_found(subject):
     made = quantize(subject, QuantizationConfig(scheme="w8"))
-    plan = make_plan(subject.model, QuantizationConfig(scheme="w8"), CPU)
+    plan = make_plan(subject, QuantizationConfig(scheme="w8"))
     check_quantized(made.model, plan)
     layer = made.model.blocks[1].feed_forward.up
     layer.weight = nn.Parameter(layer.weight.dequantize())
@@ -155,24 +134,3 @@ def test_a_quantized_model_is_not_quantized_again(subject):
     made = quantize(subject, QuantizationConfig(scheme="w8"))
     with pytest.raises(SubjectError, match="quantized already"):
         quantize(as_subject(made, subject), QuantizationConfig(scheme="w4"))
-
-
-def test_calibration_images_are_never_the_reported_ones(tmp_path, subject):
-    reported = make_source(tmp_path, "test", 20)
-    with pytest.raises(SubjectError, match="10 of 10 images are among the reported ones"):
-        calibrate_on(reported, reported, subject, 10)
-    again = replace(reported, ids=tuple(f"other/{i}" for i in range(20)))
-    with pytest.raises(SubjectError, match="are among the reported ones"):
-        calibrate_on(again, reported, subject, 10)
-    apart = replace(make_source(tmp_path, "train", 20, first=100), ids=reported.ids)
-    found = calibrate_on(apart, reported, subject, 10)
-    assert found.images.shape == (10, 3, SIDE, SIDE)
-    assert found.record["images"] == 10
-    assert len(found.record["ids_sha256"]) == 64
-
-
-@pytest.mark.parametrize("images", [4, 21])
-def test_too_few_calibration_images_are_refused(tmp_path, subject, images):
-    source = make_source(tmp_path, "train", 20)
-    with pytest.raises(SubjectError, match="train-limit"):
-        calibrate_on(source, None, subject, images)

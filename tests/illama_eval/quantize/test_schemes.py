@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_linear_layer_is_in_the_plan_or_left_with_its_reason(subject):
-    plan = make_plan(subject.model, QuantizationConfig(scheme="w4"), CPU)
+    plan = make_plan(subject, QuantizationConfig(scheme="w4"))
     linear = {n for n, m in subject.model.named_modules() if isinstance(m, torch.nn.Linear)}
     assert linear <= plan.chosen.keys() | plan.left.keys()
     assert not plan.chosen.keys() & plan.left.keys()
@@ -36,10 +36,10 @@ def test_settings_that_mean_nothing_are_refused(changes, words):
 def test_a_pattern_that_fits_no_layer_and_one_that_fits_all_are_refused(subject):
     for exclude, words in ((("heda",), "matches no layer"), (("*",), "nothing is left")):
         with pytest.raises(SubjectError, match=words):
-            make_plan(subject.model, QuantizationConfig(scheme="w4", exclude=exclude), CPU)
+            make_plan(subject, QuantizationConfig(scheme="w4", exclude=exclude))
 
 
-def test_a_sweep_holds_what_a_cpu_can_do_once_each():
-    configs = sweep_configs(QuantizationConfig(scheme="w4"), CPU)
+def test_a_sweep_holds_what_a_cpu_can_do_once_each(subject):
+    configs = sweep_configs(subject, QuantizationConfig(scheme="w4"))
     assert len(configs) == len({str(config) for config in configs}) == 14
     assert not any("fp8" in str(config.scheme) for config in configs)

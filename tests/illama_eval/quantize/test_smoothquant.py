@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,9 +23,9 @@ def test_smoothing_changes_no_logit(make_subject, subject, images, mlp, norm):
     subject = make_subject(mlp=mlp, norm=norm)
     model = copy.deepcopy(subject.model)
     names = [n for n, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    seen = observe_inputs(model, images, names, 0.0)
+    seen = observe_inputs(replace(subject, model=model), images, names)
     folded = smooth(model, seen, 0.5)
-    again = observe_inputs(model, images, names, 0.0)
+    again = observe_inputs(replace(subject, model=model), images, names)
     with torch.no_grad():
         exact, smoothed = subject.model(images), model(images)
     assert torch.allclose(exact, smoothed, atol=1e-3 * exact.abs().max().item())
