@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -90,12 +90,13 @@ def wrap(
         name=called,
         transform=transform,
         device=device,
-        provenance={
-            "model": f"{type(module).__module__}.{type(module).__qualname__}",
-            "weights_sha256": sha256_of_weights(module.state_dict()),
-            "class_names": None if isinstance(classes, int) or not classes else list(classes),
-        },
     )
+    provenance = {  # after the trial run, which initializes lazy weights
+        "model": f"{type(module).__module__}.{type(module).__qualname__}",
+        "weights_sha256": sha256_of_weights(module.state_dict()),
+        "class_names": None if isinstance(classes, int) or not classes else list(classes),
+    }
+    subject = replace(subject, provenance=provenance)
     if subject.classes != number:
         raise SubjectError(f"{called}: has {subject.classes} outputs and {number} classes")
     return subject

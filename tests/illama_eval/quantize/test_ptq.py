@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from illama import load
 from illama_eval.quantize.ptq import as_subject, check_quantized, quantize
@@ -134,3 +134,105 @@ def test_a_quantized_model_is_not_quantized_again(subject):
     made = quantize(subject, QuantizationConfig(scheme="w8"))
     with pytest.raises(SubjectError, match="quantized already"):
         quantize(as_subject(made, subject), QuantizationConfig(scheme="w4"))
+
+
+def by_hand(weight: Tensor, bits: int, group: int) -> Tensor:
+    """Return a weight rounded to the nearest of 2^bits levels, symmetric, a scale per group."""
+    grouped = weight.double().reshape(len(weight), -1, group)
+    scale = (2 * grouped.abs().amax(-1, keepdim=True) / (2**bits - 1)).bfloat16().double()
+    levels = (grouped / scale).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return (levels * scale).reshape(weight.shape).float()
+
+
+def with_rounded_inputs(layer: nn.Linear, bits: int) -> None:
+    """Round a layer's inputs, token by token, to the nearest of 2^bits levels.
+
+    The largest input lies between two levels; as torchao does it, 8 bits multiply by 1 / scale.
+    """
+
+    def rounded(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+        half = 2 ** (bits - 1)
+        scale = given[0].abs().amax(-1, keepdim=True) / (half - 0.5)
+        levels = given[0] * (1 / scale) if bits == 8 else given[0] / scale
+        return (levels.round().clamp(-half, half - 1) * scale,)
+
+    layer.register_forward_pre_hook(rounded)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bits", "group", "inputs"),
+    [
+        ("w8", 8, None, 0),
+        ("w6", 6, 32, 0),
+        ("w4", 4, 32, 0),
+        ("w2", 2, 32, 0),
+        ("w4a4", 4, 32, 4),
+        ("w8a8-dynamic", 8, None, 8),
+    ],
+)
+def test_another_network_has_the_logits_of_its_weights_rounded_by_hand(
+    make_network, images, scheme, bits, group, inputs
+):
+    network = make_network()
+    expected = copy.deepcopy(network.model)
+    for name, layer in expected.named_modules():
+        if isinstance(layer, nn.Linear) and name != "classifier":
+            layer.weight.data = by_hand(layer.weight.data, bits, group or layer.in_features)
+            if inputs:
+                with_rounded_inputs(layer, inputs)
+    made = quantize(network, QuantizationConfig(scheme=scheme))
+    with torch.no_grad():
+        exact, rounded, found = network.model(images), expected(images), made.model(images)
+    effect, error = (each.norm(dim=1) for each in (rounded - exact, found - rounded))
+    assert effect.min() > 1e-3 * exact.norm(dim=1).max()
+    equal = error < 1e-3 * effect
+    assert equal.all() or (inputs and equal.float().mean() > 0.8)  # a tie may be rounded either way
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "mse", "gptq"])
+def test_another_network_is_nearer_with_more_bits_and_stays_as_it_is(
+    make_network, images, calibration, rounding
+):
+    network = make_network()
+    before = copy.deepcopy(network.model.state_dict())
+    with torch.no_grad():
+        exact = network.model(images)
+        errors = [
+            (quantize(network, config, calibration).model(images) - exact).square().mean().item()
+            for config in (
+                QuantizationConfig(scheme=name, rounding=rounding) for name in ("w8", "w4", "w2")
+            )
+        ]
+    assert errors == sorted(errors)
+    after = network.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_inputs_of_another_network_are_calibrated(make_network, images, calibration):
+    network = make_network()
+    made = quantize(network, QuantizationConfig(scheme="w8a8-static"), calibration)
+    with torch.no_grad():
+        exact, found = network.model(images), made.model(images)
+    assert 0 < (found - exact).norm() < 0.05 * exact.norm()
+    gptq, nearest = (
+        quantize(network, QuantizationConfig(scheme="w3", rounding=how), calibration).model
+        for how in ("gptq", "nearest")
+    )
+    with torch.no_grad():
+        assert (gptq(images) - exact).norm() < (nearest(images) - exact).norm()
+
+
+def test_the_size_of_another_network_is_counted_and_no_file_is_made(make_network):
+    made = quantize(make_network(), QuantizationConfig(scheme="w4"))
+    described, rounded = made.describe(), 2 * (3 + 1 + 2 + 2) * 32 * 32
+    size = described["bytes"]
+    everything = sum(each.numel() for each in make_network().model.parameters())
+    assert size["values"] == rounded / 2
+    assert size["scale"] == 2 * rounded / 32
+    assert size["float"] == 4 * (everything - rounded)
+    assert size["full_precision"] == 4 * everything
+    assert size["total"] == sum(size[part] for part in ("values", "scale", "zero", "float"))
+    assert described["share"] == rounded / everything
+    assert not described["stored"]
+    with pytest.raises(SubjectError, match=r"SmallTransformer is not stored: .*own models"):
+        _ = made.file
