@@ -92,7 +92,11 @@ def quantize(
         ),
     ] = None,
 ) -> int:
-    """Post-training quantization: files, speed, and every property before and after."""
+    """Post-training quantization: files, speed, and every property before and after.
+
+    Of any network the linear layers are quantized, and it is said which are not; a file is written
+    of models of illama, and SmoothQuant is for them alone.
+    """
     from illama_eval.commands.quantize import make_options, run_quantize
 
     given = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,14 @@ def variants_of(directory: Path, run: Run) -> list[Variant]:
     described = run.header.get("subjects")
     if not isinstance(described, list) or not any("quantization" in each for each in described):
         return []
-    first, *others = read_subject_runs(directory)
     records = {each["name"]: each["quantization"] for each in described if "quantization" in each}
+    found = read_subject_runs(directory)
+    others = [each for each in found if each.subject in records]
+    if not others:
+        return []
+    exact = (each for each in found if each.subject not in records)
+    nothing = replace(others[0].without_rows(), subject=described[0]["name"])
+    first = next(exact, nothing)  # a network without a head may have no number of its own
     return [
         Variant(
             name=other.subject,
@@ -84,7 +90,6 @@ def variants_of(directory: Path, run: Run) -> list[Variant]:
             compared=compare([first], [other]),
         )
         for other in others
-        if other.subject in records
     ]
 
 

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from illama import load
 from illama.checkpoint.load import read_checkpoint
 from illama.preprocessing import TransformOptions
+from illama.transforms import Transform
 from illama_eval.quantize.mixed import mixed_json
 from illama_eval.quantize.ptq import quantize as quantize_model
 from illama_eval.quantize.schemes import QuantizationConfig
 from illama_eval.results import Run
 from illama_eval.subjects.checkpoint import open_checkpoint
+from illama_eval.subjects.wrap import wrap
 
 
 @pytest.fixture
@@ -251,3 +254,80 @@ def test_a_quantized_file_keeps_its_transform_and_is_refused_where_it_cannot_be_
         code, _, err = command(*words)
         assert (code, "is quantized" in err) == (3, True), err
         assert len(err.strip().splitlines()) == 1
+
+
+class Pooled(nn.Module):
+    """A network of someone else's: two layers for each of 64 patches, and their mean."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 32, 4, stride=4)
+        self.blocks = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        self.fc = nn.Linear(32, classes) if classes else nn.Identity()
+
+    def forward(self, images):
+        return self.fc(self.blocks(self.patches(images).flatten(2).transpose(1, 2)).mean(1))
+
+
+@pytest.fixture
+def quantize_network(quantize, monkeypatch):
+    """Return a function that runs the command on such a network, of 10 classes by default."""
+
+    def run(*words: object, classes: int = 10) -> tuple[int, str, str]:
+        network = wrap(Pooled(classes), Transform(image_size=32, resize="warp"), classes or None)
+        monkeypatch.setattr("illama_eval.commands.resolve.open_subjects", lambda _: (network,))
+        code, out, err = quantize(*words, "--all")
+        return code, " ".join(out.split()), " ".join(err.split())
+
+    return run
+
+
+def test_another_network_is_measured_before_and_after_without_a_file(
+    quantize_network, undrawn, tmp_path
+):
+    code, out, err = quantize_network("--bits", 4)
+    assert code == 0, err
+    assert "Pooled: 2 linear layers are quantized, 67.3% of the weights; 2 layers stay" in err
+    assert "no quantized file is written, the layout of quantized files has the layers of" in err
+    for words in (
+        "no file is written",
+        "2 linear layers",
+        "left in float: fc (excluded by 'head')",
+    ):
+        assert words in out
+    assert not (tmp_path / "here" / "model.safetensors").exists()
+    run = Run.load(tmp_path / "here")
+    studies = {row.study for row in run.rows if row.subject == "Pooled+w4"}
+    assert studies == {"accuracy", "calibration", "agreement"}
+    record = run.header["subjects"][1]["quantization"]
+    assert record["share"] == pytest.approx(4096 / 6090)
+    assert record["bytes"]["values"] == 4096 / 2
+
+
+def test_a_network_without_a_head_is_compared_by_its_features(quantize_network, undrawn, tmp_path):
+    code, out, err = quantize_network("--bits", 4, classes=0)
+    assert code == 0, err
+    assert "SQNR of features" in out
+    row = Run.load(tmp_path / "here").value("feature_agreement", "feature_sqnr")
+    assert 10 < row.value < 50
+    code, _, err = quantize_network("--sensitivity", classes=0)
+    assert code == 3
+    assert "this network has no head" in err
+
+
+@pytest.mark.slow
+def test_another_network_has_sensitivity_mixed_schemes_and_a_sweep(quantize_network, tmp_path):
+    code, out, err = quantize_network("--bits", 3, "--sensitivity")
+    assert code == 0, err
+    rows = [row for row in Run.load(tmp_path / "here").rows if row.metric == "kl"]
+    assert [row.at["layer"] for row in rows] == [1, 3]
+    assert {row.at["kind"] for row in rows} == {"blocks.*"}
+    code, _, err = quantize_network("--mixed", "--budget", 0.6, "--overwrite")
+    assert code == 0, err
+    size = Run.load(tmp_path / "here").header["subjects"][1]["quantization"]["bytes"]
+    assert size["total"] <= 0.6 * size["full_precision"]
+    code, out, err = quantize_network("--sweep", "--overwrite")
+    assert code == 0, err
+    assert "--smooth is left out" in err
+    assert "w3-gptq" in out
