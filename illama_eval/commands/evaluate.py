@@ -13,8 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from illama.distributed import World, is_by_torchrun, is_main_process, own_cores
+from illama.distributed import World, is_main_process
 from illama.interruption import Interrupted
+from illama.launch import is_by_torchrun, own_cores
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama_eval.commands.directories import default_out, name_images

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from illama.distributed import launched
+from illama.launch import launched
 from illama.training.folder import BEST
 from illama.training.recipe import Recipe
 from illama_eval.commands.evaluate import run_and_report

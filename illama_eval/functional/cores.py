@@ -7,7 +7,6 @@ core for each matrix the result does not depend on how many there are.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
+
+from illama.launch import own_cores
 
 Part = TypeVar("Part")
 
@@ -82,9 +83,8 @@ _waiting = threading.BoundedSemaphore(WAITING)
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Return this process's share of the cores: all, or under torchrun its part of them."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // processes))
+    """Return a thread for each core that this process may use."""
+    return ThreadPoolExecutor(own_cores())
 
 
 class _OneCoreEach:

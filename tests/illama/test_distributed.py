@@ -18,10 +18,12 @@ import pytest
 import torch
 from PIL import Image
 
+import illama.launch
 from illama import distributed
 from illama.checkpoint.load import load
-from illama.distributed import TORCHRUN, World, join, launched
+from illama.distributed import World, join
 from illama.exits import InputError
+from illama.launch import TORCHRUN
 from illama.sources.demo import draw
 
 PROGRAM = """
@@ -120,14 +122,14 @@ def test_a_model_cut_over_two_processes_does_what_a_whole_one_does_and_goes_on(t
 @pytest.fixture
 def torchrun(monkeypatch):
     """Set all variables of torchrun, for the second of two processes at a free port."""
-    distributed._note_leftovers.cache_clear()
+    illama.launch._note_leftovers.cache_clear()
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         given = (1, 2, 1, "127.0.0.1", chosen.getsockname()[1], "run")
     for name, value in zip(TORCHRUN, given, strict=True):
         monkeypatch.setenv(name, str(value))
     yield monkeypatch
-    distributed._note_leftovers.cache_clear()
+    illama.launch._note_leftovers.cache_clear()
 
 
 @pytest.mark.parametrize("lacking", TORCHRUN)
@@ -140,13 +142,6 @@ def test_variables_that_are_left_over_get_a_note_and_join_nothing(torchrun, caps
     note = capsys.readouterr().err
     assert note.count("note: ") == 1
     assert f"without {lacking}, so not by torchrun: this runs as one process" in note
-
-
-def test_no_variables_get_no_note(torchrun, capsys):
-    for name in TORCHRUN[:3]:
-        torchrun.delenv(name)
-    assert launched().size == 1
-    assert capsys.readouterr().err == ""
 
 
 def test_processes_that_do_not_come_are_waited_for_and_then_named(torchrun):
