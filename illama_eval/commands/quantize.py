@@ -269,11 +269,12 @@ def _limits(
     if isinstance(base, ModelSubject):
         return
     first = made[0].describe()
-    names = list(first["left"])
-    more = f", among them {', '.join(names[:3])}" if names else ""
+    names, number = list(first["left"]), len(first["quantized"])
+    more = f" ({', '.join(names[:3])}{' and others' if len(names) > 3 else ''})" if names else ""  # noqa: PLR2004 - as many as are named
     yield (
-        f"{base.name}: {len(first['quantized'])} linear layers are quantized, "
-        f"{first['share']:.1%} of the weights; {len(names)} layers stay in floating point{more}"
+        f"{base.name}: {number} linear {'layer is' if number == 1 else 'layers are'} quantized, "
+        f"{first['share']:.1%} of the weights; what stays in floating point: {len(names)} layers"
+        f"{more}, norms and positions"
     )
     yield f"{base.name}: no quantized file is written, {NO_FILE}; its size is counted"
     if options.sweep:

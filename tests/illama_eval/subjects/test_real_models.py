@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import weakref
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from illama.observation import LayerSeen
 from illama.sources import open_source
 from illama_eval.commands.labels import fit_labels
 from illama_eval.commands.resolve import ShapeBiasInputs
+from illama_eval.quantize.ptq import as_subject, quantize
+from illama_eval.quantize.schemes import QuantizationConfig
 from illama_eval.results import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.studies.accuracy import Accuracy
 from illama_eval.studies.calibration import Calibration
+from illama_eval.studies.feature_agreement import FeatureAgreement
 from illama_eval.studies.rank import Rank
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects.network import NetworkSubject
@@ -32,6 +36,8 @@ RANKED = 30
 USED, MASKED, WITHIN = 93.7, 120.1, 0.05
 """The answers of the manifest, which does not say which 30 of the 100 photographs it took: the
 first give 90.3 and 116.9, and six choices of 30 give 88.9 to 93.8 and 116.4 to 121.1."""
+QUANTIZED = 4
+"""Images on which a quantized model is compared with the exact one."""
 LAYERS_ALIVE = 2
 DECISIONS = 5
 """Of 1,200, by how many ours may differ from the manifest's: its answers are of the fp32 weights,
@@ -172,19 +178,52 @@ def test_two_real_models_share_a_run_with_their_own_transforms(
     assert "tf_efficientnet_lite0" in (tmp_path / "it" / "report.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("model", [VIT, LITE])
-def test_quantize_says_of_a_network_that_it_takes_models_of_illama(
+def parameters(subject: NetworkSubject) -> int:
+    return sum(each.numel() for each in subject.model.parameters())
+
+
+def test_the_linear_layers_of_a_real_vit_are_quantized(
+    subject: Callable[..., NetworkSubject], shared: Path
+) -> None:
+    vit = subject(VIT)
+    source = open_source(str(shared / "data" / "imagenet_sample")).keep(np.arange(QUANTIZED))
+    eight, four = (quantize(vit, QuantizationConfig(scheme=name)) for name in ("w8", "w4"))
+    described = eight.describe()
+    assert [len(described["quantized"]), list(described["left"])] == [48, ["patch_embed.proj"]]
+    assert described["share"] == pytest.approx(12 * 12 * 384**2 / parameters(vit))
+    by_hand = copy.deepcopy(vit.model)
+    for name in eight.weights:
+        layer = by_hand.get_submodule(name)
+        scale = (layer.weight.abs().amax(1, keepdim=True) / 127.5).bfloat16().float()
+        layer.weight.data = (layer.weight * (1 / scale)).round().clamp(-128, 127) * scale
+    image = vit.prepare(source.read(0))[None]
+    with torch.no_grad():
+        exact, expected, found = (net(image) for net in (vit.model, by_hand, eight.model))
+    assert (found - expected).norm() < 0.01 * (expected - exact).norm()
+    assert (expected - exact).norm() < 0.05 * exact.norm()
+    run = evaluate([vit, as_subject(four, vit)], source, [FeatureAgreement()])
+    assert 3 < (run.value("feature_agreement", "feature_sqnr").value or 0.0) < 25
+
+
+def test_a_real_convolutional_network_has_its_head_quantized_if_it_is_asked_for(
     command: Callable[..., tuple[int, str, str]],
+    undrawn: None,
     reference: Callable[[str], Any],
     shared: Path,
-    model: tuple[str, str],
+    tmp_path: Path,
 ) -> None:
     reference("timm")
-    words = ("--model", model[0], "--weights", shared / "models" / model[1], "--limit", 4)
-    data = shared / "data" / "imagenet_sample"
-    code, _, err = command("quantize", *words, "--data", data, "--out", "it", "--image-size", 224)
+    words = ("--model", LITE[0], "--weights", shared / "models" / LITE[1], "--limit", QUANTIZED)
+    data = ("--data", shared / "data" / "imagenet_sample", "--out", "it", "--latency", "none")
+    code, _, err = command("quantize", *words, *data)
     assert code == 3
-    assert "does not run as a model of illama" in err.replace("\n", " ")
+    assert "nothing is left to quantize (classifier); --exclude none" in " ".join(err.split())
+    code, _, err = command("quantize", *words, *data, "--exclude", "none")
+    assert code == 0, err
+    assert "1 linear layer is quantized, 27.3% of the weights" in " ".join(err.split())
+    run = Run.load(tmp_path / "it")
+    sqnr = run.value("agreement", "logit_sqnr", subject=run.header["subjects"][1]["name"])
+    assert 30 < (sqnr.value or 0.0) < 60
 
 
 def test_features_of_a_headless_model_are_transferred(
