@@ -14,6 +14,7 @@ _DIGITS = 4
 _SMALLEST = 1e-4
 """Below this a number is written with its power of ten."""
 _MOST_DECIMALS = 5
+_FINEST = 10.0**-_MOST_DECIMALS
 _NARROWEST = 1e-6
 """An interval narrower than this share of the value does not set the digits."""
 
@@ -82,7 +83,7 @@ def show_number(value: float, half_width: float = 0.0, *, whole: bool = False) -
         return MISSING
     if whole and value == round(value):
         return signed(f"{value:,.0f}")
-    if 0 < abs(value) < _SMALLEST and half_width < _SMALLEST:
+    if 0 < abs(value) < _SMALLEST and half_width < _FINEST:
         digits, power = f"{value:.1e}".split("e")
         return signed(f"{digits}e{int(power)}")
     return signed(f"{value:,.{_decimals(value, half_width)}f}")

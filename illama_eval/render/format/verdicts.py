@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.glossary import DEFINED, metric_label
 from illama_eval.results import Verdict
 
 MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
 """The mark before what deserves a look."""
 _LONGEST = 300
+_METRIC = re.compile(r"\b(?:ece|nll|[a-z]+(?:_[a-z0-9]+)+)\b")
+_NEGATIVE = re.compile(r"(?<![\w.-])-(?=\d)")
 
 
 class Said(NamedTuple):
@@ -117,6 +120,15 @@ _KNOWN: Mapping[str, Mapping[str, Said]] = {
     },
 }
 """Name and words of a verdict, as studies write them -> what it means."""
+
+
+def say_reason(reason: str) -> str:
+    """Return what decided a verdict, with the names and signs of the tables."""
+    named = _METRIC.sub(
+        lambda found: metric_label(found[0]) if found[0] in DEFINED else found[0],
+        sanitize(reason, _LONGEST),
+    )
+    return _NEGATIVE.sub("\N{MINUS SIGN}", named.replace(" -> ", " \N{RIGHTWARDS ARROW} "))
 
 
 def say_verdict(verdict: Verdict) -> Said:

@@ -12,7 +12,6 @@ from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import NEAR_CALIBRATED, GateResult, MetricVerdict, State
 from illama_eval.render.format.changes import show_change, show_margin
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.format.numbers import show_number
 
 SCHEMA_VERSION = 1
 SYMBOLS: Mapping[State, str] = {
@@ -119,16 +118,15 @@ def flips_in_words(comparison: Comparison) -> str:
     if flips is None:
         return ""
     counted = (
-        f"top-1 flips: {flips.lost:,} lost, {flips.gained:,} gained of {flips.images:,} images, "
-        f"{flips.changed:,} with another answer"
+        f"of {flips.images:,} images {flips.changed:,} get another answer: {flips.lost:,} right "
+        f"ones are lost, {flips.gained:,} gained"
     )
     test = flips.test
     if test is None or flips.detectable is None:
         return counted
     return (
-        f"{counted}; McNemar exact p {test.exact:.3g}, "
-        f"mid-p {test.mid:.3g}, chi-square {test.chi_square:.3g} (p {test.chi_square_p:.3g}); "
-        f"detectable difference {show_number(100 * flips.detectable)} pp at 80 % power"
+        f"{counted} (McNemar's exact p {test.exact:.3g}); so many images show a difference of "
+        f"{100 * flips.detectable:.3g} pp in four cases of five"
     )
 
 

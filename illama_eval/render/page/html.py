@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from illama_eval.render.models import SYMBOLS
 from illama_eval.render.page.document import Document
 from illama_eval.render.page.embed import embed_data, security_policy
 from illama_eval.render.style.theme import colour_rules
 
 LARGEST = 5_000_000
 """Bytes that no page exceeds."""
+_AFTER_MARKER = re.compile(f"([{''.join(SYMBOLS.values())}\N{MINUS SIGN}]) ")
 
 
 def render_page(document: Document) -> str:
@@ -53,8 +56,9 @@ def _environment() -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """Return a name that may go on in the next line after an underscore, and nowhere else."""
-    return Markup("_<wbr>").join(escape(name).split("_"))
+    """Return a name that may go on in the next line after an underscore, not after its marker."""
+    whole = _AFTER_MARKER.sub("\\1\N{NO-BREAK SPACE}", name)
+    return Markup("_<wbr>").join(escape(whole).split("_"))
 
 
 @cache

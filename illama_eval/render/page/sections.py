@@ -17,7 +17,7 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import show_row
-from illama_eval.render.format.verdicts import MARK, say_verdict
+from illama_eval.render.format.verdicts import MARK, say_reason, say_verdict
 from illama_eval.render.models import ReportModels
 from illama_eval.render.page.attention_samples import samples_of
 from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
@@ -161,6 +161,8 @@ def numbers_of(models: ReportModels, study: str) -> list[Table]:
     columns += [] if several else [Column(label="95 % interval")]
     columns += [Column(label="images", number=True), Column(label="remark")]
     lines = [_numbers_line(models, rows) for rows in mine.values()]
+    if not any(line[-1].text for line in lines):
+        columns, lines = columns[:-1], [line[:-1] for line in lines]
     caption = f"{study_title(study)}: all numbers for the whole source"
     return [
         Table(
@@ -186,12 +188,23 @@ def _numbers_line(models: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
     else:
         cells += [value_cell(rows.get(model.name)) for model in models]
     images = sorted({row.images for row in rows.values()})
-    remarks = dict.fromkeys(row.reason for row in rows.values() if row.reason)
     return [
         *cells,
         Cell(text=" / ".join(f"{count:,}" for count in images)),
-        Cell(text=sanitize("; ".join(remarks), _LONGEST)),
+        Cell(text=sanitize(_remark(models, rows), _LONGEST)),
     ]
+
+
+def _remark(models: ReportModels, rows: Mapping[str, Row]) -> str:
+    """Return the reasons of a metric's rows, each with the markers of the models that it is of."""
+    owners: dict[str, str] = {}
+    for model in models:
+        row = rows.get(model.name)
+        if row is not None and row.reason:
+            owners[row.reason] = owners.get(row.reason, "") + model.symbol
+    if set(owners.values()) == {"".join(model.symbol for model in models)}:
+        return next(iter(owners))
+    return "; ".join(f"{markers} {reason}" for reason, markers in owners.items())
 
 
 def verdicts_of(models: ReportModels, study: str) -> list[Table]:
@@ -208,7 +221,7 @@ def verdicts_of(models: ReportModels, study: str) -> list[Table]:
         cells = [
             Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + at),
             Cell(text=f"{MARK if said.look else ''} {said.text}".strip()),
-            Cell(text=sanitize(each.reason, _LONGEST)),
+            Cell(text=say_reason(each.reason)),
         ]
         first = [Cell(text=symbols.get(each.subject, sanitize(each.subject)))] if several else []
         lines.append([*first, *cells])

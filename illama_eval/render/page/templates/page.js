@@ -3,10 +3,11 @@
 const all = (what, where = document) => [...where.querySelectorAll(what)];
 const root = document.documentElement;
 
-// Theme: the system's, light or dark; storage may be closed to files.
+// Theme: the system's, light or dark; where colours are forced, the system's. Storage may be closed.
+const forced = matchMedia("(forced-colors: active)").matches;
 const themes = ["system", "light", "dark"], button = document.getElementById("theme");
 const setTheme = (name) => {
-  root.dataset.theme = themes.includes(name) ? name : "system";
+  root.dataset.theme = !forced && themes.includes(name) ? name : "system";
   button.textContent = `theme: ${root.dataset.theme}`;
   try { localStorage.setItem("theme", root.dataset.theme); } catch { /* not kept */ }
 };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from illama_eval.render.format.verdicts import say_verdict
+from illama_eval.render.format.verdicts import say_reason, say_verdict
 from illama_eval.results import Verdict
 from illama_eval.studies.collapse import Collapse
 
@@ -38,3 +38,12 @@ def test_what_is_undecided_says_why_and_what_is_unknown_stays_as_it_is():
     assert (text, look) == ("token rank: undecided (not finite)", False)
     assert say("a_name", "yes", "because").text == "a name: yes"
     assert "\x1b" not in say("a\x1b[2J", "[red]\x1b[2J").text
+
+
+def test_a_reason_has_the_names_and_the_signs_of_the_tables():
+    minus, arrow = "\N{MINUS SIGN}", "\N{RIGHTWARDS ARROW}"
+    told = "ece 0.09 -> 0.01, -0.02 to +0.01; row_mass < 0.99, not_known, limit 1e-06, 2-3"
+    assert say_reason(told) == (
+        f"ECE 0.09 {arrow} 0.01, {minus}0.02 to +0.01; row mass < 0.99, not_known, limit 1e-06, 2-3"
+    )
+    assert "\x1b" not in say_reason("[red]\x1b[2J")

@@ -76,5 +76,6 @@ write_report([Path(sys.argv[1])], Path(sys.argv[2]))
     assert all((reported / name).read_bytes() == content for name, content in written.items())
 
 
-def test_a_name_may_break_after_an_underscore_and_nowhere_else():
+def test_a_name_may_break_after_an_underscore_and_not_after_its_marker():
     assert breakable("a_b<c") == "a_<wbr>b&lt;c"
+    assert breakable("\N{BLACK CIRCLE} a b") == "\N{BLACK CIRCLE}\N{NO-BREAK SPACE}a b"
