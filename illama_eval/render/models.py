@@ -28,6 +28,8 @@ SYMBOLS: Mapping[str, str] = {
     "X": "\N{HEAVY MULTIPLICATION X}",
 }
 """The figures' markers as characters."""
+NAMED = 3
+"""Models up to which a sentence names each."""
 _LONGEST_NAME = 120
 
 
@@ -99,6 +101,13 @@ class ReportModels:
         """What the models were measured on, each set of images once."""
         found = {str(model.known("source", "fingerprint")): model.images for model in self}
         return list(found.values())
+
+    def say_names(self, members: Sequence[ReportModel]) -> str:
+        """Return whom a sentence is about: each name up to three, or how many the models are."""
+        if len(members) <= NAMED:
+            return ", ".join(f"{model.symbol} {model.label}" for model in members)
+        whole = len(members) == len(self)
+        return f"Each of the {len(self)} models" if whole else f"{len(members)} models"
 
     def column(self, model: ReportModel) -> str:
         """Return the head of a model's column: its images, too, where they are not everyone's."""

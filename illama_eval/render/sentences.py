@@ -221,10 +221,36 @@ def _say_shape_bias(found: StudyOfModel) -> Said | None:
 
 
 def _say_segmentation(found: StudyOfModel) -> Said | None:
-    rows = found.some("miou_multiscale", "miou_slide", "miou_whole")
-    return Said(", ".join(f"{metric_label(row.metric)} {show_row(row).full}" for row in rows))
+    parts = [
+        f"{show_row(row).full} {words}"
+        for metric, words in _WINDOWS.items()
+        for row in found.some(metric)
+    ]
+    return Said(f"its mean IoU over the classes is {', '.join(parts)}") if parts else None
 
 
+def _say_sensitivity(found: StudyOfModel) -> Said | None:
+    """Return the layer that minds most, and how much."""
+    rows = [
+        row
+        for row in found.run.by_metric.get((found.subject, found.study, "kl"), ())
+        if row.value is not None
+    ]
+    if not rows:
+        return None
+    most = max(rows, key=lambda row: row.value or 0.0)
+    places = [sanitize(f"{key} {value}") for key, value in most.at.items()]
+    return Said(
+        f"of all layers quantized alone, {', '.join(places)} moves the answers most: KL divergence "
+        f"{show_row(most).full}"
+    )
+
+
+_WINDOWS = {
+    "miou_multiscale": "at several scales",
+    "miou_slide": "by windows that slide over the image",
+    "miou_whole": "in one window",
+}
 _TRANSFERRED = {
     "chosen_c": "linear probe with C =",
     "neighbours": "votes of neighbours, k =",
@@ -274,5 +300,6 @@ _SENTENCES: Mapping[str, Callable[[StudyOfModel], Said | None]] = {
     "agreement": _say_agreement,
     "shape_bias": _say_shape_bias,
     "segmentation": _say_segmentation,
+    "sensitivity": _say_sensitivity,
     "transfer": _say_transfer,
 }

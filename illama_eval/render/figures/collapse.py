@@ -222,8 +222,8 @@ def _layers(run: Run, panels: Sequence[Panel], subjects: Sequence[str]) -> int:
 
 
 def _finding(run: Run, shown: Sequence[tuple[str, Identity]]) -> str:
-    """Return every subject's verdicts in one sentence each."""
-    sentences = []
+    """Return the subjects' verdicts, a sentence for all that have the same."""
+    owners: dict[str, list[str]] = {}
     for name, look in shown:
         words = [
             f"{panel.title}: {verdict.verdict}"
@@ -232,5 +232,5 @@ def _finding(run: Run, shown: Sequence[tuple[str, Identity]]) -> str:
             if (verdict.subject, verdict.study, verdict.name) == (name, _STUDY, panel.verdict)
         ]
         if words:
-            sentences.append(f"{look.label}: {'; '.join(words)}.")
-    return " ".join(sentences)
+            owners.setdefault("; ".join(words), []).append(look.label)
+    return " ".join(f"{', '.join(names)}: {words}." for words, names in owners.items())

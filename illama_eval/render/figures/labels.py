@@ -15,11 +15,14 @@ from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.select import Array
 from illama_eval.render.style.figure import LINE, SMALL, sheet_width
 from illama_eval.render.style.fonts import POINTS, fit, text_width
+from illama_eval.render.style.palette import TEXT
 
 _LEFT, _BELOW = 0.62, 0.5
 """Inches for the vertical axis and below the horizontal one."""
 _KEY = 0.45
 """Inches that a line takes in a legend, with the space to its name."""
+_END_KEY = 0.26
+"""Inches that a line's look takes between its end and its name, with the space to both."""
 _MOST_OF_WIDTH = 0.36
 """Share of a sheet that names beside the lines may take; longer ones are on top."""
 
@@ -58,31 +61,40 @@ def name_lines(drawing: Drawing, axes: Axes, lines: Sequence[NamedLine]) -> None
     if not _beside(names):
         add_legend(drawing, [line.handle() for line in lines], names)
         return
-    high = axes.get_position().height * drawing.size[1]
-    label_ends(axes, [(line.y, line.name, line.colour) for line in lines], high)
+    box = axes.get_position()
+    label_ends(axes, lines, box.width * drawing.size[0], box.height * drawing.size[1])
 
 
 def _beside(names: Sequence[str]) -> float:
     """Return how many inches the names take at the right; 0 if they are too long for it."""
-    width = label_width(names)
+    width = _END_KEY + label_width(names)
     return width if width <= _MOST_OF_WIDTH * sheet_width() else 0.0
 
 
-def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: float) -> None:
-    """Write (y, text, colour) at the right of the axes, moved apart where they would touch.
+def label_ends(axes: Axes, lines: Sequence[NamedLine], width: float, height: float) -> None:
+    """Write look and name of lines at the right of the axes, moved apart where they would touch.
 
-    y is in data units of a linear axis; `height` is that of the axes in inches.
+    The vertical axis is linear; `width` and `height` are those of the axes in inches.
     """
     low, high = axes.get_ylim()
-    ordered = sorted(labels, key=lambda label: (label[0] - low) / (high - low))
+    ordered = sorted(lines, key=lambda line: (line.y - low) / (high - low))
     gap = SMALL * LINE / POINTS / height
-    places = spread([(y - low) / (high - low) for y, _, _ in ordered], gap)
-    for place, (_, text, colour) in zip(places, ordered, strict=True):
+    places = spread([(line.y - low) / (high - low) for line in ordered], gap)
+    left, right, text = (1 + share * _END_KEY / width for share in (0.2, 0.85, 1.0))
+    for place, line in zip(places, ordered, strict=True):
+        key = line.handle()
+        key.set(
+            data=([left, (left + right) / 2, right], [place] * 3),
+            markevery=[1],
+            transform=axes.transAxes,
+            clip_on=False,
+        )
+        axes.add_line(key)
         axes.text(
-            1.01,
-            place,
             text,
-            color=colour,
+            place,
+            line.name,
+            color=TEXT,
             size="small",
             va="center_baseline",
             transform=axes.transAxes,

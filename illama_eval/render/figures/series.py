@@ -13,7 +13,7 @@ from illama_eval.compare.change import Change
 from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
 from illama_eval.render.format.glossary import map_label, metric_label
 from illama_eval.render.models import ReportModels
-from illama_eval.render.style.palette import AXIS, MUTED, RUNS, TEXT
+from illama_eval.render.style.palette import AXIS, MUTED, PAPER, RUNS, TEXT
 from illama_eval.results import Row
 
 PROPERTIES = (
@@ -39,6 +39,8 @@ _SAME = 1e-6
 _EDGE = 0.04
 """Room at both ends of a panel, as a share of the range."""
 _COLOUR, _MARKER = RUNS[1][0], "o"
+_BEHIND = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+"""What keeps lines off the words in a panel."""
 _CONTROLS = {"softmax": ":", "masked": "--"}
 """Maps that a rank is compared with, and their dashes."""
 
@@ -137,6 +139,7 @@ def _panel(
             size="small",
             color=MUTED,
             ha="center",
+            bbox=_BEHIND,
         )
     unit = " (%)" if scale != 1 else ""
     since = " since the first" if key[1] == "flips" and not variable.get("reference") else ""
@@ -175,6 +178,7 @@ def _draw_controls(
                 ha="left" if (x, y) == line[0] else "right",
                 size="small",
                 color=MUTED,
+                bbox=_BEHIND,
             )
 
 

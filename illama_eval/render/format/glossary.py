@@ -67,6 +67,7 @@ _METRICS = {
             ("class_accuracy", "class accuracy"),
         )
     },
+    "miou": "mIoU",
     "iou": "IoU",
     "rank_of_mean_map": "rank of mean map",
     "rank_of_mean_map_30": "rank of mean map, 30 images",

@@ -58,6 +58,8 @@ def show_value(row: Row) -> str:
         return MISSING
     scale, _ = _scale(row)
     value, half = row.value * scale, _half_width(row)
+    if half is None and scale > 1 and 0 < abs(value) < _SMALLEST:
+        return signed(f"{value:.4f}")
     if half is None:
         return show_number(value, whole=scale == 1)
     return show_number(value, half if half > _NARROWEST * abs(value) else 0.0)

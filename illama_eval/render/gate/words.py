@@ -117,12 +117,14 @@ def flips_in_words(comparison: Comparison) -> str:
     flips = comparison.flips
     if flips is None:
         return ""
+    if not flips.changed:
+        return f"all {flips.images:,} images get the same answer"
     counted = (
         f"of {flips.images:,} images {flips.changed:,} get another answer: {flips.lost:,} right "
         f"ones are lost, {flips.gained:,} gained"
     )
     test = flips.test
-    if test is None or flips.detectable is None:
+    if test is None or not flips.detectable:
         return counted
     return (
         f"{counted} (McNemar's exact p {test.exact:.3g}); so many images show a difference of "

@@ -8,7 +8,7 @@ from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import DEFINED, metric_label
-from illama_eval.render.models import ReportModels
+from illama_eval.render.models import NAMED, ReportModels
 from illama_eval.render.page.differences import (
     changes_of,
     changes_section,
@@ -17,13 +17,7 @@ from illama_eval.render.page.differences import (
 )
 from illama_eval.render.page.document import Document, Judgement
 from illama_eval.render.page.findings import summary
-from illama_eval.render.page.headline import (
-    COVERED,
-    NAMED,
-    headline_note,
-    headline_table,
-    joined_names,
-)
+from illama_eval.render.page.headline import COVERED, headline_note, headline_table, joined_names
 from illama_eval.render.page.provenance import (
     boxes_of,
     commands_of,

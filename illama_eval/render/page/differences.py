@@ -49,7 +49,7 @@ _NUMBERS = 6
 
 PAIR = 2
 FEW = 3
-"""Models up to which every difference is shown; of more, they are folded away."""
+"""Models up to which every difference is shown; of more, the clear ones, folded away."""
 PAIRED = (
     "Both saw the same images, so their replicates are subtracted one by one: a paired interval is "
     "narrower than two intervals side by side suggest. It covers the choice of images, not "
@@ -110,23 +110,24 @@ def changes_of(models: ReportModels) -> Section | None:
     if not known:
         return None
     tables: list[Table] = []
+    told: dict[str, list[ReportModel]] = {}
     for number, (pair, each) in enumerate(known):
+        words = " ".join(filter(None, (flips_in_words(each), *each.notes)))
+        told.setdefault(words, []).append(pair[1])
+        changes = _changes_table(models, f"changes-{number}", pair, each)
+        if len(models) > FEW:
+            tables += [replace(changes, long=True)] if changes.rows else []
+            continue
         names = (f"{pair[0].symbol} {pair[0].label}", f"{pair[1].symbol} {pair[1].label}")
         tables += flips_table(f"flips-{number}", names, each)
-        tables.append(_changes_table(models, f"changes-{number}", pair, each))
+        tables.append(changes)
         tables += other_differences_table(f"other-differences-{number}", names, each)
-    if len(models) > FEW:
-        tables = [replace(table, long=True) for table in tables]
-    notes = [
-        (pair[1], " ".join(filter(None, (flips_in_words(each), *each.notes))))
-        for pair, each in known
-    ]
     return Section(
         key="changes",
         title="What differs",
         findings=[
-            f"{model.symbol} {model.label}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
-            for model, words in notes
+            f"{models.say_names(who)}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
+            for words, who in told.items()
             if words
         ],
         tables=tables,

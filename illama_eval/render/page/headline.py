@@ -28,8 +28,6 @@ Key = tuple[str, str]
 MOST = 9
 """Rows of the headline: what fits on a first screen."""
 TWO = 2
-NAMED = 3
-"""Models up to which a sentence names each."""
 LONGEST_NOTE = 300
 COVERED = "Intervals cover the choice of images, not training seeds."
 

@@ -29,7 +29,7 @@ def report_markdown(document: Document, figures: Collection[str] = ()) -> str:
                 f"- measured on {markdown_cell(' · '.join(document.source))}",
             ]
         ),
-        _table(document.headline),
+        _table(document.headline) if document.headline.rows else "",
         document.headline_note,
         *(block for section in document.all_sections for block in _section(section, figures)),
     ]
