@@ -16,7 +16,7 @@ from illama_eval.compare.consistency import check_run
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.attention_maps import Maps, maps_of
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.style.palette import Identity, looks_of
+from illama_eval.render.style.palette import RUNS, Identity, looks_of
 from illama_eval.results import ResultError, Row, Run, nested_get
 
 SYMBOLS: Mapping[str, str] = {
@@ -28,6 +28,8 @@ SYMBOLS: Mapping[str, str] = {
     "X": "\N{HEAVY MULTIPLICATION X}",
 }
 """The figures' markers as characters."""
+MOST_TOLD_APART = len(RUNS)
+"""Models up to which each has a colour; of more, the page folds away what is of single ones."""
 NAMED = 3
 """Models up to which a sentence names each."""
 _LONGEST_NAME = 120

@@ -127,10 +127,9 @@ def _panel(
     if max(y) - min(y) < _SAME * scale:
         middle, reach = (max(y) + min(y)) / 2, 0.02 * scale
         inside = 0 <= middle <= scale  # a share stays one: no axis above 100 %
-        axes.set_ylim(
-            max(0, middle - reach) if inside else middle - reach,
-            min(scale, middle + reach) if inside else middle + reach,
-        )
+        ends = [scale * end for p in points for end in (p.low, p.high) if end is not None]
+        low, high = min([middle - reach, *ends]), max([middle + reach, *ends])
+        axes.set_ylim(max(0, low) if inside else low, min(scale, high) if inside else high)
         axes.text(
             0.5,
             0.78,

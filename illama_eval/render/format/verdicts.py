@@ -50,6 +50,9 @@ _KNOWN: Mapping[str, Mapping[str, Said]] = {
         "scaling changed ece by less than these images show": Said(
             "a temperature changes the calibration error by less than these images show"
         ),
+        "scaling did not raise ece": Said(
+            "a temperature does not make the calibration error larger"
+        ),
         "not scored": Said("no temperature was fitted"),
     },
     "class_token_isolation": {

@@ -14,7 +14,7 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import anchor, in_order, metric_label, study_title
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import by_outcome, flips_in_words, remark, sentence, state_label
-from illama_eval.render.models import ReportModel, ReportModels, without_paths
+from illama_eval.render.models import MOST_TOLD_APART, ReportModel, ReportModels, without_paths
 from illama_eval.render.page.document import (
     Cell,
     Column,
@@ -131,6 +131,7 @@ def changes_of(models: ReportModels) -> Section | None:
             if words
         ],
         tables=tables,
+        folded=len(models) > MOST_TOLD_APART,
         meaning=PAIRED,
         paper="No intervals are given there.",
     )

@@ -156,6 +156,8 @@ class Section:
     samples: Sequence[Samples] = ()
     tables: Sequence[Table] = ()
     published: Table | None = None
+    folded: bool = False
+    """Whether what it shows of single models, or of each line of many, is folded away."""
     meaning: str = ""
     paper: str = ""
 

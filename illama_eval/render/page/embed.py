@@ -114,7 +114,7 @@ def _attributes(element: ET.Element, key: str, names: dict[str, str]) -> Iterato
     for qualified, value in element.attrib.items():
         name = _NAMESPACE.sub("", qualified)
         if name == "style":
-            yield from _style(value)
+            yield from _style(value, on_colour=_NAMESPACE.sub("", str(element.tag)) == "text")
         elif name == "transform":
             if turned := _NO_TURN.sub("", value).strip():
                 yield name, _short(turned)
@@ -127,13 +127,16 @@ def _attributes(element: ET.Element, key: str, names: dict[str, str]) -> Iterato
             yield name, _short(value)
 
 
-def _style(text: str) -> Iterator[tuple[str, str]]:
-    """Yield a style's declarations as attributes; colours of the palette become a class."""
+def _style(text: str, *, on_colour: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield a style's declarations as attributes; colours of the palette become a class.
+
+    White words stand on a colour that no theme changes, and stay white.
+    """
     classes: dict[str, str] = {}
     for declaration in text.split(";"):
         name, _, value = (part.strip().removesuffix("px") for part in declaration.partition(":"))
         role = role_of(value) if name in _COLOURS else None
-        if role is not None:
+        if role is not None and not (on_colour and role == "paper"):
             classes[_COLOURS[name]] = role
         elif name and name != "font-family" and _PLAIN.get(name) != value:
             yield name, _short(value)

@@ -16,7 +16,7 @@ from illama_eval.render.format.glossary import (
     unit_label,
 )
 from illama_eval.render.format.numbers import MISSING, align, show_row
-from illama_eval.render.models import ReportModel, ReportModels
+from illama_eval.render.models import MOST_TOLD_APART, ReportModel, ReportModels
 from illama_eval.render.page.differences import change_cells, finding_cell, widest_of
 from illama_eval.render.page.document import Cell, Column, Table
 from illama_eval.render.paper import counterpart
@@ -48,7 +48,8 @@ def headline_keys(models: ReportModels) -> list[Key]:
 def headline_table(models: ReportModels) -> Table:
     """Return the headline: one model with intervals, two with a difference, or more in columns."""
     keys = headline_keys(models)
-    build = {1: _of_one, TWO: _of_two}.get(len(models), _of_many)
+    crowded = len(models) > MOST_TOLD_APART
+    build = {1: _of_one, TWO: _of_two}.get(len(models), _of_crowd if crowded else _of_many)
     columns, rows = build(models, keys)
     return Table(
         key="headline",
@@ -56,6 +57,7 @@ def headline_table(models: ReportModels) -> Table:
         columns=columns,
         rows=rows,
         total=len(rows),
+        long=crowded,
     )
 
 
@@ -161,6 +163,15 @@ def _of_many(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], l
     return _model_columns(models), [
         [*_names(models, keys, number), *_values(models, key)] for number, key in enumerate(keys)
     ]
+
+
+def _of_crowd(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
+    """Return a row for each model, whose numbers can be sorted."""
+    heads = (_names(models, keys, number)[1].text for number in range(len(keys)))
+    columns = [Column(label="model"), *(Column(label=head, number=True) for head in heads)]
+    values = zip(*(_values(models, key) for key in keys), strict=True)
+    named = zip(models, values, strict=False)
+    return columns, [[Cell(text=models.column(model)), *cells] for model, cells in named]
 
 
 def _model_columns(models: ReportModels) -> list[Column]:

@@ -18,7 +18,7 @@ from illama_eval.render.format.glossary import (
 )
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.format.verdicts import MARK, say_reason, say_verdict
-from illama_eval.render.models import ReportModels
+from illama_eval.render.models import MOST_TOLD_APART, ReportModels
 from illama_eval.render.page.attention_samples import samples_of
 from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
 from illama_eval.render.page.differences import FEW
@@ -85,6 +85,7 @@ def _section(
         heat=heat_maps(models, _heads_table(breakdowns)) if study == "rank" else None,
         tables=[*numbers_of(models, study), *verdicts_of(models, study)],
         published=published_table(published_of(study)),
+        folded=len(models) > MOST_TOLD_APART,
         meaning=known.meaning if known else "",
         paper=known.paper if known else "",
     )
@@ -233,6 +234,8 @@ def verdicts_of(models: ReportModels, study: str) -> list[Table]:
             columns=[*([Column(label="model")] if several else []), *columns],
             rows=lines,
             total=len(lines),
+            long=len(models) > FEW,
+            file="run.json",
         )
     ]
 
