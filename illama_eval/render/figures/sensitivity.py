@@ -15,7 +15,7 @@ from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.select import Array, images_of, rows_at, subjects_of
 from illama_eval.render.style.figure import NARROWEST, sheet_width
-from illama_eval.render.style.palette import AXIS, PAPER
+from illama_eval.render.style.palette import AXIS, ON_BRIGHT, PAPER
 from illama_eval.results import Row, Run
 
 _ROW, _WIDEST = 0.2, 1.05
@@ -103,7 +103,7 @@ def _write_values(axes: Axes, grid: Array, norm: LogNorm) -> None:
             kind + 0.5,
             layer + 1,
             f"{value:.{digits}f}" if np.isfinite(value) else MISSING,
-            color="black" if bright else PAPER if np.isfinite(value) else AXIS,
+            color=ON_BRIGHT if bright else PAPER if np.isfinite(value) else AXIS,
             size="small",
             ha="center",
             va="center_baseline",

@@ -18,6 +18,8 @@ SEQUENTIAL = ("#00224E", "#2A3F6D", "#575D6D", "#7D7C78", "#A59C74", "#D2C060", 
 """Seven bins of cividis, dark to light."""
 ON_SEQUENTIAL = ("#FFFFFF",) * 3 + ("#000000",) * 4
 """The text colour on each bin: contrast 5.0 or more."""
+ON_BRIGHT = "#0B0D10"
+"""Words on a bright cell of a figure: not black, which an SVG need not name and a theme changes."""
 
 RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), ("#94468F", "P"))
 _FURTHER = (AXIS, "o")

@@ -301,6 +301,7 @@ def test_paper_is_white_and_holds_every_row(visit, report, tmp_path):
     page.locator("#theme").click()
     page.emulate_media(media="print")
     assert background(page) == WHITE
+    assert min(page.evaluate(LETTERS)) * 72 / 96 >= 6  # points
     assert page.locator(".tools:visible, nav:visible, #theme:visible").count() == 0
     assert page.locator("#rank-layer-head-map thead").is_visible()
     page.pdf(path=tmp_path / "page.pdf")
@@ -319,6 +320,7 @@ def test_paper_is_white_and_holds_every_row(visit, report, tmp_path):
     assert sum(len(line.findall(sheet)) for sheet in sheets) == 36
     assert all("rank of mean" in sheet for sheet in sheets)
     assert "Method notes" in text
+    assert text.count("\f") <= 6
 
 
 @pytest.mark.parametrize("name", ["report", "hostile"])
@@ -352,6 +354,61 @@ def test_no_text_of_a_figure_is_cut_small_or_covered(visit, report):
             assert one["top"] > -1, one
             assert one["right"] < one["wide"] + 1, one
             assert one["bottom"] < one["high"] + 1, one
+
+
+LETTERS = """() => [...document.querySelectorAll('svg.plot text')].map(text =>
+    parseFloat(getComputedStyle(text).fontSize) * Math.hypot(text.getScreenCTM().a,
+                                                             text.getScreenCTM().b))"""
+
+
+def test_on_a_phone_figures_scroll_in_their_frames_and_keep_readable_letters(visit, report):
+    page = visit(report, width=390)
+    assert min(page.evaluate(LETTERS)) >= 10
+    frames = page.locator(".plain")
+    assert frames.count() == 4
+    for frame in frames.all():
+        assert frame.get_attribute("aria-label")
+        assert frame.evaluate("at => at.scrollWidth > at.clientWidth")
+        frame.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.activeElement.scrollLeft > 0")
+
+
+def test_on_a_phone_no_row_of_a_table_is_a_tower_of_letters(visit, report):
+    page = visit(report, width=390)
+    high = page.evaluate("""() => [...document.querySelectorAll('main table:not(.heat) tr')]
+        .filter(row => row.checkVisibility())
+        .map(row => [row.getBoundingClientRect().height, row.textContent])""")
+    assert [row for row in high if row[0] > 160] == []
+
+
+def test_where_colours_are_forced_figures_follow_and_cells_keep_theirs(visit, report):
+    page = visit(report, color_scheme="dark", forced_colors="active")
+    page.evaluate("localStorage.setItem('theme', 'light')")
+    page.reload()
+    assert page.locator("#theme:visible").count() == 0
+
+    def colour(selector, property_):
+        return page.locator(selector).first.evaluate(
+            "(node, name) => getComputedStyle(node)[name]", property_
+        )
+
+    canvas = colour("body", "backgroundColor")
+    assert canvas == "rgb(0, 0, 0)"
+    assert colour(".plot .s-axis", "stroke") == colour(".plot text", "fill") == colour("p", "color")
+    assert colour(".plot .s-run1", "stroke") == "rgb(66, 120, 225)"
+    assert colour(".heat tbody td", "backgroundColor") != canvas
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_a_colour_of_a_figure_alone_is_shown(visit, report):
+    fill = visit(report).evaluate("""() => {
+        const patch = document.createElementNS('http://www.w3.org/2000/svg', 'path');
+        patch.setAttribute('fill', '#ff0000');
+        document.querySelector('svg.plot').append(patch);
+        return getComputedStyle(patch).fill;
+    }""")
+    assert fill == "rgb(255, 0, 0)"
 
 
 def test_the_keyboard_reaches_everything_in_order(visit, report):
