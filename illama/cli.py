@@ -23,6 +23,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _flag(name: str, help_text: str) -> Any:
+    """Return an option without a value."""
+    return typer.Option(name, metavar="", help=help_text)
+
+
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, if not in the file.")]
 ImageSize = Annotated[int | None, typer.Option(min=1, help="Pixels; resizes the position table.")]
 SoftMask = Annotated[
@@ -30,7 +36,7 @@ SoftMask = Annotated[
     typer.Option(min=0, max=1, help="Soft mask to run with: 0 causal, 1 bidirectional."),
 ]
 MaskingOption = Annotated[Masking | None, typer.Option(help="Run with another masking.")]
-Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights (model_ema).")]
+Ema = Annotated[bool, _flag("--ema", "Take the averaged weights (model_ema).")]
 Key = Annotated[
     str | None, typer.Option(help="Which weights to take, where a file has several models'.")
 ]
@@ -46,10 +52,7 @@ InterpolationOption = Annotated[
 
 @app.callback()
 def root(
-    *,
-    traceback: Annotated[
-        bool, typer.Option(TRACEBACK, help="Show where an error was raised.")
-    ] = False,
+    *, traceback: Annotated[bool, _flag(TRACEBACK, "Show where an error was raised.")] = False
 ) -> None:
     """Declare the option that `exits.run` accepts anywhere on the command line."""
 
@@ -58,7 +61,7 @@ def root(
 def inspect_file(
     file: Annotated[Path, typer.Argument(help="A .pth or .safetensors checkpoint.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, _flag("--json", "Print JSON.")] = False,
     heads: Heads = None,
     soft_mask: SoftMask = None,
     masking: MaskingOption = None,
@@ -103,7 +106,7 @@ def convert(
         Path, typer.Argument(help="Ends in .pth (released layout) or .safetensors (ours).")
     ],
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    overwrite: Annotated[bool, _flag("--overwrite", "Replace OUT.")] = False,
     heads: Heads = None,
     soft_mask: SoftMask = None,
     masking: MaskingOption = None,
@@ -164,10 +167,8 @@ def fetch(
     url: Annotated[
         str, typer.Option(envvar="ILLAMA_HUB", help="Address of the folder of published files.")
     ] = HUB,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another file.")] = False,
-    address: Annotated[
-        bool, typer.Option("--address", help="Only print address and sha256.")
-    ] = False,
+    overwrite: Annotated[bool, _flag("--overwrite", "Replace another file.")] = False,
+    address: Annotated[bool, _flag("--address", "Only print address and sha256.")] = False,
 ) -> None:
     """Download a file that the authors published, and verify its sha256."""
     from rich.console import Console
@@ -197,50 +198,70 @@ def fetch(
 
 @app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="A name that --list shows.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A name that --list shows.")
+    ] = None,
     *,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write; the weights are named after it.",
-            show_default="trained/illama_RECIPE",
+            metavar="FOLDER",
+            help="Folder to write; the weights are named after it. Default: trained/illama_RECIPE.",
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Images to train on, a path or a name; else the recipe's.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE", help="Images to train on, a path or a name; else the recipe's."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Train on the N images of smallest hash.")
+        int | None, typer.Option(min=1, metavar="N", help="Train on the N images of smallest hash.")
     ] = None,
     test_images: Annotated[
-        int | None, typer.Option(min=1, help="Test on the N images of smallest hash.")
+        int | None, typer.Option(min=1, metavar="N", help="Test on the N images of smallest hash.")
     ] = None,
-    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; torchrun starts several.")] = (
-        "auto"
-    ),
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the model.")] = False,
+    list_recipes: Annotated[bool, _flag("--list", "Show the recipes.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda; torchrun starts several.")
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Processes that read images.")
+    ] = 0,
+    compiled: Annotated[bool, _flag("--compile", "Compile the model.")] = False,
     sharded: Annotated[
-        bool, typer.Option("--shard", help="Shard the model over torchrun's processes.")
+        bool, _flag("--shard", "Shard the model over torchrun's processes.")
     ] = False,
     resume: Annotated[
-        str, typer.Option(help="auto: resume OUT's newest checkpoint; no; or a checkpoint.")
+        str,
+        typer.Option(
+            metavar="WHAT", help="auto: resume OUT's newest checkpoint; no; or a checkpoint."
+        ),
     ] = "auto",
-    keep: Annotated[int, typer.Option(min=1, help="Checkpoints kept, beside the best.")] = 3,
+    keep: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Checkpoints kept, beside the best.")
+    ] = 3,
     keep_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep the weights of every Kth epoch, for a trajectory."),
+        typer.Option(
+            min=1, metavar="N", help="Keep the weights of every Kth epoch, for a trajectory."
+        ),
     ] = None,
     save_steps: Annotated[
-        int | None, typer.Option(min=1, help="Also save every N steps, not only every epoch.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Also save every N steps, not only every epoch."),
     ] = None,
-    max_bad: Annotated[int, typer.Option(min=0, help="Unreadable images to tolerate.")] = 0,
-    tensorboard: Annotated[bool, typer.Option(help="Also write the log for TensorBoard.")] = False,
+    max_bad: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Unreadable images to tolerate.")
+    ] = 0,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(metavar="", show_default=False, help="Also write the log for TensorBoard."),
+    ] = False,
 ) -> None:
     """Train a model by a recipe; write weights, log and the recipe as it was used."""
     from illama.training.recipe import RECIPES, find_recipe
@@ -300,10 +321,10 @@ def init_llama2(
     size: Annotated[Literal["tiny", "small", "base"], typer.Option(help="Model to fill.")],
     out: Annotated[Path, typer.Option(help="Ends in .pth or .safetensors.")],
     head_aware: Annotated[
-        bool, typer.Option("--head-aware", help="Keep heads and rotary pairs whole.")
+        bool, _flag("--head-aware", "Keep heads and rotary pairs whole.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights that are drawn.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    overwrite: Annotated[bool, _flag("--overwrite", "Replace OUT.")] = False,
 ) -> None:
     """Select the weights of a model's blocks from a LLaMA-2, to train from."""
     from illama.checkpoint.llama2 import initialize

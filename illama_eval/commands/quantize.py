@@ -28,6 +28,7 @@ from illama_eval.quantize.mixed import LADDER, allowed_bytes, mix, mixed_json, r
 from illama_eval.quantize.ptq import LABEL, NO_FILE, Quantized, as_subject, quantize, variant_name
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan, sweep_configs
 from illama_eval.quantize.sensitivity import effect_rows, find_effects
+from illama_eval.render.format.numbers import show_row
 from illama_eval.render.terminal.quantization import show_quantization
 from illama_eval.results import ResultError, Run
 from illama_eval.run import directory
@@ -346,7 +347,7 @@ def _map_sensitivity(
 
 def _show_most_sensitive(run: Run, console: Console, *, shown: int | None) -> None:
     """Print the layers of largest divergence."""
-    console.print(LABEL)
+    console.print(f"{LABEL}. Each alone, the layers that move the answers most:")
     for line in _most_sensitive(run, shown):
         console.print(line, markup=False)
 
@@ -356,8 +357,7 @@ def _most_sensitive(run: Run, shown: int | None) -> Iterator[str]:
     rows = [row for row in run.rows if row.metric == "kl" and row.value is not None]
     for each in sorted(rows, key=lambda row: -(row.value or 0.0))[:shown]:
         at = ", ".join(f"{key} {value}" for key, value in each.at.items())
-        interval = "" if each.low is None else f" ({each.low:.3g} to {each.high:.3g})"
-        yield f"  KL {each.value:.3g} nats{interval}: {at}"
+        yield f"  {at}: KL divergence {show_row(each).full}"
 
 
 def _measure_mixed(

@@ -31,7 +31,7 @@ from illama_eval.quantize.schemes import Plan, QuantizationConfig, Scheme, make_
 from illama_eval.quantize.smoothquant import smooth, unfolded
 from illama_eval.subjects.subject import SubjectError, class_names_of
 
-LABEL = "PTQ; the paper's figures are QAT"
+LABEL = "Post-training quantization; the paper's figures are of quantization-aware training"
 """Shown beside the numbers of a quantized model."""
 
 DECISIVE = (

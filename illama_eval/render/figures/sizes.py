@@ -24,6 +24,7 @@ from illama_eval.results import Row, Run
 Changes = Mapping[str, Change]
 """The paired change of top-1 from the exact model, by quantized model."""
 
+_LABEL = "Post-training quantization; the paper's figures are of quantization-aware training."
 _FEWEST = 3
 """Quantized models from which they are drawn."""
 _HIGH = 2.2
@@ -211,11 +212,11 @@ def _caption(exact: Row | None, points: Sequence[Point], *, paired: bool) -> str
     hollow = "Hollow: simulated, dequantized and multiplied in floating point."
     if not paired:
         bars = "Bars: 95 % intervals of each model alone, which do not tell two models apart."
-        return f"PTQ; the paper's figures are QAT. {against} {hollow} {bars}".replace("  ", " ")
+        return f"{_LABEL} {against} {hollow} {bars}".replace("  ", " ")
     held = [point for point in points if not point.worse]
     small = f"{held[0].label}, {held[0].size:.3g} MB" if held else "none"
     return (
-        f"PTQ; the paper's figures are QAT. {against} Smallest file that is not clearly worse: "
+        f"{_LABEL} {against} Smallest file that is not clearly worse: "
         f"{small}. {hollow} Bars of top-1: 95 % interval of the paired difference, laid around "
         "fp32's (broken line); grey: clearly worse than it. Two quantized models are not compared "
         "with each other here."

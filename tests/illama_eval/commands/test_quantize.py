@@ -49,7 +49,10 @@ def test_the_default_measures_all_before_and_after_and_leaves_a_file(
     studies = {row.study for row in run.rows if row.subject == second["name"]}
     assert studies == {"accuracy", "calibration", "rank", "collapse", "agreement"}
     record = second["quantization"]
-    assert record["label"] == "PTQ; the paper's figures are QAT"
+    assert (
+        record["label"]
+        == "Post-training quantization; the paper's figures are of quantization-aware training"
+    )
     assert record["bytes"]["total"] == (here / "model.safetensors").stat().st_size
     assert set(record["left"]) == {"head", "patch_embedding"}
     assert load(here / "model.safetensors").config.classes == 10
@@ -57,7 +60,7 @@ def test_the_default_measures_all_before_and_after_and_leaves_a_file(
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["file", "changed"]
     code, out, _ = quantize("--all")
     assert code == 0
-    for words in ("PTQ; the paper's figures are QAT", "left in float: head", "McNemar", "of fp32"):
+    for words in ("quantization-aware training", "left in float: head", "McNemar", "of fp32"):
         assert words in " ".join(out.split())
     table = (here / "tables" / "quantization.md").read_text()
     assert "integer or float8" in table
