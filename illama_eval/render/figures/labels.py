@@ -72,26 +72,23 @@ def _beside(names: Sequence[str]) -> float:
 
 
 def label_ends(axes: Axes, lines: Sequence[NamedLine], width: float, height: float) -> None:
-    """Write look and name of lines at the right of the axes, moved apart where they would touch.
+    """Write the names of lines at the right of the axes, moved apart where they would touch.
 
-    The vertical axis is linear; `width` and `height` are those of the axes in inches.
+    Where names are moved away from their lines, the looks of the lines stand before them. The
+    vertical axis is linear; `width` and `height` are those of the axes in inches.
     """
     low, high = axes.get_ylim()
     ordered = sorted(lines, key=lambda line: (line.y - low) / (high - low))
     gap = SMALL * LINE / POINTS / height
-    places = spread([(line.y - low) / (high - low) for line in ordered], gap)
+    wanted = [(line.y - low) / (high - low) for line in ordered]
+    places = spread(wanted, gap)
+    moved = any(abs(place - end) > gap / 4 for place, end in zip(places, wanted, strict=True))
     left, right, text = (1 + share * _END_KEY / width for share in (0.2, 0.85, 1.0))
     for place, line in zip(places, ordered, strict=True):
-        key = line.handle()
-        key.set(
-            data=([left, (left + right) / 2, right], [place] * 3),
-            markevery=[1],
-            transform=axes.transAxes,
-            clip_on=False,
-        )
-        axes.add_line(key)
+        if moved:
+            _draw_key(axes, line, (left, right), place)
         axes.text(
-            text,
+            text if moved else 1.01,
             place,
             line.name,
             color=TEXT,
@@ -99,6 +96,18 @@ def label_ends(axes: Axes, lines: Sequence[NamedLine], width: float, height: flo
             va="center_baseline",
             transform=axes.transAxes,
         )
+
+
+def _draw_key(axes: Axes, line: NamedLine, ends: tuple[float, float], place: float) -> None:
+    """Draw a line's look between two ends, all in shares of the axes."""
+    key = line.handle()
+    key.set(
+        data=([ends[0], sum(ends) / 2, ends[1]], [place] * 3),
+        markevery=[1],
+        transform=axes.transAxes,
+        clip_on=False,
+    )
+    axes.add_line(key)
 
 
 def label_width(labels: Iterable[str], size: float = SMALL) -> float:

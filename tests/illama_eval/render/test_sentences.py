@@ -162,7 +162,9 @@ def test_agreement_segmentation_and_shape_bias_begin_with_what_counts():
     said = say("agreement", row("agreement", "flips", 0.02))
     assert said.text == "it answers otherwise than the first model on 2.000 % of the images"
     said = say("segmentation", row("segmentation", "miou_slide", 0.5))
-    assert as_sentence(said.text) == "mIoU, slide 50.00 %."
+    assert as_sentence(said.text) == (
+        "Its mean IoU over the classes is 50.00 % by windows that slide over the image."
+    )
     cue = verdict("shape_bias", "cue", "decides by texture")
     said = say("shape_bias", row("shape_bias", "shape_bias", 0.25), verdicts=[cue])
     assert said.text.startswith("where shape and texture disagree, it goes by the texture more; ")

@@ -66,3 +66,18 @@ def test_models_on_different_images_say_so_in_every_column(write_run, tmp_path):
     assert [each.facts[0] for each in document.subjects] == [
         f"measured on {head.partition(' on ')[2]}" for head in heads
     ]
+
+
+def test_more_than_five_models_are_rows_and_what_is_of_single_ones_is_folded(
+    run_of, save, tmp_path
+):
+    names = ("a", "b", "c", "d", "e", "f")
+    models = load_models([save(run_of(subjects=names), tmp_path / "run")])
+    document = document_of(models, [], {})
+    assert document.headline.long
+    assert [row[0].text[2:] for row in document.headline.rows] == list(names)
+    assert document.headline.columns[1].label == "top-1 accuracy (%) \N{UPWARDS ARROW}"
+    assert {len(row) for row in document.headline.rows} == {len(document.headline.columns)}
+    assert all(section.folded for section in document.sections)
+    few = load_models([save(run_of(subjects=names[:5]), tmp_path / "few")])
+    assert not any(section.folded for section in document_of(few, [], {}).sections)

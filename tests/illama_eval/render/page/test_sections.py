@@ -25,3 +25,18 @@ def test_undefined_numbers_are_dashes_with_their_reason(table, run_of, page_of):
         assert line[2:4] == ["\N{EM DASH}", "\N{EM DASH} too few"]
     cells = page.one("table", id="m0").all("td")[1:]
     assert {cell.text.strip() for cell in cells} == {"\N{EM DASH}"}
+
+
+def test_remarks_name_their_models_and_need_a_column_only_where_there_are_some(
+    table, run_of, page_of
+):
+    run = run_of(subjects=("a", "b"))
+    told = [
+        structs.replace(row, reason=f"because of {row.subject}" if row.metric == "nll" else "")
+        for row in run.rows
+    ]
+    page = page_of(replace(run, rows=tuple(told)))
+    (line,) = [row for row in table(page, "accuracy-numbers") if row[0].startswith("NLL")]
+    markers = ("\N{BLACK CIRCLE}", "\N{BLACK DIAMOND}")
+    assert line[-1] == f"{markers[0]} because of a; {markers[1]} because of b"
+    assert table(page, "calibration-numbers")[0][-1] == "images"

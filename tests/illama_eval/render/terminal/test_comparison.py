@@ -10,7 +10,8 @@ from illama_eval.render.terminal.comparison import show_comparison
 def test_a_comparison_shows_differences_flips_and_what_intervals_cover(printed, worse, tmp_path):
     (compared,) = compare_paths(str(tmp_path / "a"), str(tmp_path / "b"))
     text = " ".join(printed(show_comparison, compared).split())
-    assert f"{compared.flips.lost} lost, {compared.flips.gained} gained of 400 images" in text
+    flips = compared.flips
+    assert f"of 400 images {flips.changed} get another answer: {flips.lost} right ones" in text
     assert "Intervals cover the choice of images, not training seeds." in text
     assert "also different: weights_sha256" in text
     assert re.search(r"top-1 accuracy .* ▼", text)
