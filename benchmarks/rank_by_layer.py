@@ -117,9 +117,13 @@ def _in_groups(subject: Any, source: Any, groups: int) -> Iterator[dict[str, Any
 
 
 def _jackknifed(kind: str, layer: int | None, values: Tensor) -> dict[str, Any]:
-    """Return a point with its interval, of the value of all images and without each group."""
-    (low, high), _ = jackknife(values.double().numpy())
-    return {"map": kind, "layer": layer, "value": float(values[0]), "low": low, "high": high}
+    """Return a point with its interval, of the value of all images and without each group.
+
+    An index that no group moves has none, as in the study.
+    """
+    interval = jackknife(values.double().numpy())[0] if values.std() else (None, None)
+    ends = dict(zip(("low", "high"), interval, strict=True))
+    return {"map": kind, "layer": layer, "value": float(values[0]), **ends}
 
 
 def draw(panels: list[Mapping[str, Any]]) -> Drawing:

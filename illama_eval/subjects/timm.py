@@ -37,8 +37,8 @@ def open_timm(
 ) -> ModelSubject | NetworkSubject:
     """Return `timm:NAME` as a subject.
 
-    A plain ViT or DeiT becomes our own model if its logits equal timm's, and can be quantized and
-    finetuned; any other runs as it is, and shows attention where that is proven.
+    A plain ViT or DeiT becomes our own model if its logits equal timm's, and can be finetuned and
+    stored; any other runs as it is, and shows attention where that is proven.
 
     Args:
         model: `timm:` and a name that timm knows, with or without a tag.

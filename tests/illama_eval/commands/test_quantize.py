@@ -314,7 +314,7 @@ def test_a_network_without_a_head_is_compared_by_its_features(quantize_network, 
     assert "SQNR of features" in out
     row = Run.load(tmp_path / "here").value("feature_agreement", "feature_sqnr")
     assert 10 < row.value < 50
-    code, _, err = quantize_network("--sensitivity", classes=0)
+    code, _, err = quantize_network("--sensitivity", "--overwrite", classes=0)
     assert code == 3
     assert "this network has no head" in err
 
