@@ -43,6 +43,8 @@ from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
 STUDIES: tuple[str, ...] = ("accuracy", "calibration", "shape_bias", "rank", "collapse")
 """Measured before and after, as far as the images allow."""
 SWEPT_STUDIES: tuple[str, ...] = ("accuracy", "calibration")
+NAMED = 3
+"""Layers left in floating point that a note names."""
 SHOWN_LAYERS = 10
 """Layers of a sensitivity map that are printed without --all."""
 _SETTINGS = ("group_size", "asymmetric", "smooth", "rounding", "clipping", "exclude")
@@ -270,12 +272,13 @@ def _limits(
     if isinstance(base, ModelSubject):
         return
     first = made[0].describe()
-    names, number = list(first["left"]), len(first["quantized"])
-    more = f" ({', '.join(names[:3])}{' and others' if len(names) > 3 else ''})" if names else ""  # noqa: PLR2004 - as many as are named
+    number, left = len(first["quantized"]), list(first["left"])
+    named, others = left[:NAMED], len(left[NAMED:])
+    named += [f"{others} more layers"] * (others > 0)
     yield (
         f"{base.name}: {number} linear {'layer is' if number == 1 else 'layers are'} quantized, "
-        f"{first['share']:.1%} of the weights; what stays in floating point: {len(names)} layers"
-        f"{more}, norms and positions"
+        f"{first['share']:.1%} of the weights; what stays in floating point: "
+        f"{', '.join([*named, 'norms and positions'])}"
     )
     yield f"{base.name}: no quantized file is written, {NO_FILE}; its size is counted"
     if options.sweep:
