@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -130,6 +131,16 @@ def total_over(
     return measure
 
 
+@pytest.fixture(scope="module")
+def whole(total_over: Callable[..., Sums]) -> Callable[[str], list[StudyResult]]:
+    """Return a function that gives what a study finds in all images at once, by its options."""
+    return cache(
+        lambda name: [
+            study.summarize(total_over(study, [range(IMAGES)])) for study in options(name)
+        ]
+    )
+
+
 def part(piece: Piece, batch: Batch) -> Piece:
     """Return what a piece of all images shows of the batch's images."""
     taken: dict[str, Any] = {
@@ -201,21 +212,19 @@ def same(left: object, right: object) -> bool:
 @settings(max_examples=5)
 @given(order=st.permutations(range(IMAGES)), cuts=st.sets(st.integers(1, IMAGES - 1), max_size=5))
 def test_the_order_and_the_split_of_the_images_do_not_change_the_rows(
-    name, total_over, order, cuts
+    name, total_over, whole, order, cuts
 ):
     ends = [0, *sorted(cuts), IMAGES]
     groups = [order[start:end] for start, end in pairwise(ends)]
-    for study in options(name):
-        whole = study.summarize(total_over(study, [range(IMAGES)]))
-        assert_same(study.summarize(total_over(study, groups)), whole)
+    for study, found in zip(options(name), whole(name), strict=True):
+        assert_same(study.summarize(total_over(study, groups)), found)
 
 
 @every_study
-def test_one_image_at_a_time_gives_the_same_rows(name, total_over):
-    for study in options(name):
-        whole = study.summarize(total_over(study, [range(IMAGES)]))
+def test_one_image_at_a_time_gives_the_same_rows(name, total_over, whole):
+    for study, found in zip(options(name), whole(name), strict=True):
         single = study.summarize(total_over(study, [[i] for i in range(IMAGES)]))
-        assert_same(single, whole)
+        assert_same(single, found)
 
 
 @every_study
@@ -233,20 +242,16 @@ def test_no_image_at_all_is_an_error(name):
 
 
 @every_study
-def test_what_is_declared_is_what_is_found(name, total_over):
-    found = {
-        row.metric
-        for study in options(name)
-        for row in study.summarize(total_over(study, [range(IMAGES)])).rows
-    }
+def test_what_is_declared_is_what_is_found(name, whole):
+    found = {row.metric for result in whole(name) for row in result.rows}
     assert found == set(STUDIES[name].metrics)
 
 
 @every_study
-def test_rows_carry_the_declared_unit_and_a_reason_where_they_lack_a_number(name, total_over):
-    for study in options(name):
-        for row in study.summarize(total_over(study, [range(IMAGES)])).rows:
-            assert row.unit == study.metrics[row.metric].unit
+def test_rows_carry_the_declared_unit_and_a_reason_where_they_lack_a_number(name, whole):
+    for result in whole(name):
+        for row in result.rows:
+            assert row.unit == STUDIES[name].metrics[row.metric].unit
             assert row.reason or None not in numbers(row)
 
 
@@ -267,9 +272,8 @@ def test_a_study_is_listed_under_its_name_and_asks_for_something(name):
 
 
 @every_study
-def test_findings_survive_the_way_through_json(name, total_over):
-    study = options(name)[0]
-    found = study.summarize(total_over(study, [range(IMAGES)]))
+def test_findings_survive_the_way_through_json(name, whole):
+    found = whole(name)[0]
     run = Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts)
     assert Run.from_json(run.to_json()) == run
 
