@@ -5,6 +5,7 @@ Examples of properties are the same in every run, and a slow machine fails none 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -29,8 +30,9 @@ from hypothesis import settings
 
 from illama.sources import bundled
 
+gc.disable()  # until all tests are collected: imports leave no garbage
 torch.set_num_threads(1)
-settings.register_profile("tests", deadline=None, derandomize=True)
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +106,12 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids=np.array([f"noise/{i:03d}" for i in range(61)]),
     )
     return path
+
+
+def pytest_collection_finish() -> None:
+    """Leave what imports and collection made out of every search for garbage in the tests."""
+    gc.freeze()
+    gc.enable()
 
 
 MOST_WORKERS = 4

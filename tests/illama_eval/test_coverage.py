@@ -26,7 +26,7 @@ from illama_eval.statistics import (
 )
 from illama_eval.studies import STUDIES
 
-IMAGES, BINS, FINE = 2000, 15, 2_000_000
+IMAGES, BINS, FINE = 2000, 15, 200_000
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def write_images(root):
     return root
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     start, micro_settings, tmp_path, kills
 ):
