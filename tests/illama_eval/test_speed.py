@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from illama.config import Config
 from illama.model import Model
-from illama.transforms import evaluation_transform
+from illama.transforms import Transform, evaluation_transform
 from illama_eval import speed
 from illama_eval.speed import Timed, measure_latency
 from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.wrap import wrap
 
 
 @pytest.fixture
@@ -69,3 +71,13 @@ def test_simulated_models_are_not_timed(subjects):
 
 def test_nothing_is_timed_where_nothing_is_asked(subjects):
     assert list(measure_latency(subjects, [False, False, True], "none")) == []
+
+
+def test_a_network_that_is_no_model_of_illama_is_timed_on_its_own_images(monkeypatch):
+    monkeypatch.setattr(speed, "BATCHES", (1, 2))
+    monkeypatch.setattr(speed, "SECONDS", 0.01)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+    network = wrap(module, Transform(image_size=8, resize="warp"), 10)
+    rows = list(measure_latency([network, network], [False, False], "eager"))
+    assert [row.at["batch"] for row in rows if row.metric == "latency"] == [1, 1, 2, 2]
+    assert all(row.value > 0 for row in rows)
