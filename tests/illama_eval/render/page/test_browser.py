@@ -371,7 +371,7 @@ def test_on_a_phone_figures_scroll_in_their_frames_and_keep_readable_letters(vis
         assert frame.evaluate("at => at.scrollWidth > at.clientWidth")
         frame.focus()
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("document.activeElement.scrollLeft > 0")
+        frame.evaluate("at => new Promise(done => { at.onscroll = done; at.scrollLeft && done() })")
 
 
 def test_on_a_phone_no_row_of_a_table_is_a_tower_of_letters(visit, report):
