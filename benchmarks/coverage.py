@@ -49,7 +49,9 @@ KNOWN, SEVEN = 20_000, 7
 """Pictures that the observer has seen, and of ten, how many it gets right."""
 LEAKING = 0.8
 """Share of the images whose earlier states change at all."""
-CLASSES, TOKENS, HEADS, CHANNELS = 10, 17, 2, 8
+CLASSES, SIDE, HEADS, CHANNELS = 10, 4, 2, 8
+TOKENS = SIDE**2 + 1
+"""The patches, and the class token behind them."""
 RARELY = 0.1
 """Share of the draws that print an interval below which its coverage is not judged."""
 AVERAGED = frozenset(
@@ -132,13 +134,18 @@ def show_logits(gain: float, sharpness: float) -> Callable[[torch.Generator, int
 
 
 def show_pairs(noise: float) -> Callable[[torch.Generator, int], Shown]:
-    """Return a model beside the first one: logits and tokens differ by noise, more on some."""
+    """Return a model beside the first one: all that is compared differs by noise, more on some."""
 
     def show(random: torch.Generator, images: int) -> Shown:
         draw = lambda *shape: torch.randn(images, *shape, generator=random)  # noqa: E731
         first, size = 3 * draw(CLASSES), noise * (0.7 * draw(1)).exp()
         tokens = draw(TOKENS, CHANNELS)
-        output = OutputSeen(logits=first + size * draw(CLASSES), reference=OutputSeen(logits=first))
+        features = draw(CHANNELS)
+        output = OutputSeen(
+            logits=first + size * draw(CLASSES),
+            features=features + size * draw(CHANNELS),
+            reference=OutputSeen(logits=first, features=features),
+        )
         seen = _layer(1, torch.zeros(images, HEADS, TOKENS, TOKENS), tokens=tokens)
         moved = tokens + size[..., None] * draw(TOKENS, CHANNELS)
         return Shown(
@@ -150,7 +157,7 @@ def show_pairs(noise: float) -> Callable[[torch.Generator, int], Shown]:
 
 
 def show_attention(strength: float, outliers: float) -> Callable[[torch.Generator, int], Shown]:
-    """Return a causal model of two layers, whose images differ in attention, tokens, features."""
+    """Return a causal model of two layers, whose images differ in all that is measured."""
 
     def show(random: torch.Generator, images: int) -> Shown:
         draw = lambda *shape: torch.randn(images, *shape, generator=random)  # noqa: E731
@@ -161,8 +168,13 @@ def show_attention(strength: float, outliers: float) -> Callable[[torch.Generato
             for _ in range(2)
         )
         tall = (torch.rand(images, 1, 1, generator=random) < outliers) * (draw(TOKENS, 1) > 1) * 9
-        one = _layer(1, first, tokens=draw(TOKENS, CHANNELS))
-        two = _layer(2, last, tokens=draw(TOKENS, CHANNELS) + tall, previous=first)
+        behind = torch.rand(images, SIDE, SIDE, generator=random) < torch.rand(
+            images, 1, 1, generator=random
+        )
+        one = _layer(1, first, tokens=draw(TOKENS, CHANNELS), background=behind)
+        two = _layer(
+            2, last, tokens=draw(TOKENS, CHANNELS) + tall, previous=first, background=behind
+        )
         assert one.used is not None
         assert two.used is not None
         through = extend_rollout(None, one.used)
@@ -323,6 +335,9 @@ def scenes() -> dict[str, tuple[Scene, ...]]:
         ),
         "distance": _each(STUDIES["distance"](), attention, show_attention),
         "agreement": _each(STUDIES["agreement"](), {"close": (0.05,), "far": (1.0,)}, show_pairs),
+        "feature_agreement": _each(
+            STUDIES["feature_agreement"](), {"close": (0.05,), "far": (1.0,)}, show_pairs
+        ),
         "segmentation": (Scene("patches", Segmentation(names=tuple("abcd")), show_segments, 1.0),),
     }
 
