@@ -288,11 +288,9 @@ def _limits(
 def _cast(subject: Quantizable, shared: SharedOptions) -> Quantizable:
     """Return the subject in the precision of the options, compiled if they say so."""
     subject.model.to(DTYPES[shared.dtype])
-    if not shared.compiled:
-        pass
-    elif isinstance(subject, ModelSubject):
+    if shared.compiled and isinstance(subject, ModelSubject):
         subject.model.compile_paths()
-    else:
+    elif shared.compiled:
         subject.model.compile()
     changed: dict[str, Any] = {"dtype": shared.dtype}
     return replace(subject, **changed)
