@@ -17,7 +17,7 @@ from torch.nn import functional
 from illama.observation import OutputSeen, Piece, batch_of, present, to_float64
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
-LEAST_IMAGES = 100
+LEAST_IMAGES = 200
 """Images below which a few very different features decide a distance, and no interval covers."""
 
 
