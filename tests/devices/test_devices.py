@@ -36,7 +36,7 @@ def test_mixed_devices_raise(on: On) -> None:
         assert (there + 1).cpu().tolist() == [2, 2, 2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def measure(on: On, golden_checkpoint: Path, small_images: Path) -> Callable[..., Run]:
     """Return a function that measures on a device, and stops after some batches if told."""
 
@@ -57,6 +57,12 @@ def measure(on: On, golden_checkpoint: Path, small_images: Path) -> Callable[...
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(measure: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on the CPU that nothing interrupts."""
+    return measure("cpu", tmp_path_factory.mktemp("whole") / "run")
+
+
 def same_rows(first: Run, second: Run) -> None:
     for one, other in zip(first.rows, second.rows, strict=True):
         assert (one.metric, one.at, one.images) == (other.metric, other.at, other.images)
@@ -66,12 +72,12 @@ def same_rows(first: Run, second: Run) -> None:
 
 @pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")])
 def test_a_run_goes_on_on_another_device(
-    measure: Callable[..., Run], tmp_path: Path, first: str, then: str
+    measure: Callable[..., Run], whole: Run, tmp_path: Path, first: str, then: str
 ) -> None:
     with pytest.raises(Interrupted):
         measure(first, tmp_path / "cut", stop_after=1)
     assert (tmp_path / "cut" / "partial-1of1.pt").exists()
-    same_rows(measure(then, tmp_path / "cut"), measure("cpu", tmp_path / "whole"))
+    same_rows(measure(then, tmp_path / "cut"), whole)
 
 
 @pytest.mark.parametrize("kind", ["knn", "linear"])

@@ -17,11 +17,11 @@ from illama_eval.transfer import features as features_module
 FEW = ("--train-limit", 120, "--limit", 40)
 
 
-LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 4, "--out", "run")
+LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 3, "--out", "run")
 
 
 def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
-    words = (*LINEAR, "--shots", "1,5,all", "--draws", 2, "--control")
+    words = (*LINEAR, "--shots", "1,all", "--draws", 2, "--control")
     code, out, err = command(*words, "--no-samples")
     assert code == 0, err
     assert "illama_demo_nano+linear" in out
@@ -40,7 +40,7 @@ def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
         drawn = [run.value("transfer", "top1", subject, shots=1, draw=draw) for draw in (1, 2)]
         assert one.value == pytest.approx(sum(row.value for row in drawn) / 2)
         grid = [row for row in run.rows if row.subject == subject and "C" in row.at]
-        assert [row.at["C"] for row in grid] == ["1e-06", "0.00464159", "21.5443", "100000"]
+        assert [row.at["C"] for row in grid] == ["1e-06", "0.316228", "100000"]
         best = run.value("transfer", "held_out_top1", subject)
         assert best.value == max(row.value for row in grid)
     names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}

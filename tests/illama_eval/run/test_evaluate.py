@@ -51,9 +51,9 @@ def test_a_finished_run_leaves_its_files_and_nothing_else(whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == WRITTEN
     run = Run.load(whole)
     assert run.header["images_seen"] == 61
-    alone = set(STUDIES) - {"agreement", "shape_bias", "segmentation"}  # other sources
+    alone = set(STUDIES) - {"agreement", "feature_agreement", "shape_bias", "segmentation"}
     assert {row.study for row in run.rows} == alone
-    assert all(row.images in {61, 1} or row.at or row.study == "rank" for row in run.rows)
+    assert all(row.images in {61, 1} or row.at or row.study in {"rank", "lens"} for row in run.rows)
     assert "/" not in json.dumps(run.header["subjects"][0]["file"])
 
 
