@@ -118,9 +118,9 @@ def flips_in_words(comparison: Comparison) -> str:
     if flips is None:
         return ""
     if not flips.changed:
-        return f"all {flips.images:,} images get the same answer"
+        return f"All {flips.images:,} images get the same answer"
     counted = (
-        f"of {flips.images:,} images {flips.changed:,} get another answer: {flips.lost:,} right "
+        f"Of {flips.images:,} images {flips.changed:,} get another answer: {flips.lost:,} right "
         f"ones are lost, {flips.gained:,} gained"
     )
     test = flips.test
