@@ -36,8 +36,8 @@ _LABELS, _ABOVE, _BELOW = 0.62, 0.3, 0.3
 _NAMES = {"soft_mask": "soft mask", "image_size": "input size (pixels)", "epoch": "epoch"}
 _SAME = 1e-6
 """Values that differ by less are drawn as equal."""
-_EDGE = 0.04
-"""Room at both ends of a panel, as a share of the range."""
+_EDGE, _NAME = 0.04, 0.16
+"""Room at both ends of a panel, and above a line for its name, as shares of the range."""
 _COLOUR, _MARKER = RUNS[1][0], "o"
 _BEHIND = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
 """What keeps lines off the words in a panel."""
@@ -179,6 +179,13 @@ def _draw_controls(
                 color=MUTED,
                 bbox=_BEHIND,
             )
+            _keep_room(axes, y)
+
+
+def _keep_room(axes: Axes, y: float) -> None:
+    """Raise the upper end of a panel, if a name above this height would leave it."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, max(high, y + _NAME * (high - low)))
 
 
 def _draw_soft_mask(axes: Axes, soft: Sequence[tuple[float, float]]) -> None:
