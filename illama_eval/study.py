@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
@@ -124,6 +124,11 @@ def accumulate(total: Sums, more: Measured) -> None:
             total[key] += value
         else:
             total[key] = _dense(value).clone()
+
+
+def layers_of(keys: Iterable[str], name: str) -> list[int]:
+    """Return the layers of which there is a sum of this name, in order; keys are `name/layer`."""
+    return sorted(int(key.split("/")[1]) for key in keys if key.startswith(f"{name}/"))
 
 
 def record(batch: Batch, values: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,11 +31,6 @@ class Rule(NamedTuple):
     else."""
     least_share: float = 0.0
     """Share of all heads beyond the limit up to which heads alone make no verdict."""
-
-
-def layers_of(keys: Iterable[str], metric: str) -> list[int]:
-    """Return the layers that have a sum of this metric, of keys `metric/layer`."""
-    return sorted(int(key.split("/")[1]) for key in keys if key.startswith(f"{metric}/"))
 
 
 def judge(rule: Rule, seen: ByLayer, why: str, note: str = "") -> Verdict:

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from illama.observation import LayerSeen
-from illama_eval.functional.layer_rules import layers_of
 from illama_eval.results import Row
-from illama_eval.study import Metric, Sums, row
+from illama_eval.study import Metric, Sums, layers_of, row
 
 POSITIONS = ("class token", "register", "corner", "other patch")
 """Where a sink can be: on the class token, on another token that is no patch, or on a patch."""

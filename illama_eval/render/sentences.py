@@ -230,7 +230,7 @@ def _say_segmentation(found: StudyOfModel) -> Said | None:
 
 
 def _say_sensitivity(found: StudyOfModel) -> Said | None:
-    """Return the layer that minds most, and how much."""
+    """Return which layer moves the answers most when it is quantized alone, and how far."""
     rows = [
         row
         for row in found.run.by_metric.get((found.subject, found.study, "kl"), ())

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
+from illama_eval.functional.noise import NO_NOISE, decibels
 from illama_eval.results import Row
-from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
 MEANS = ("flips", "kl", "logit_mse", "logit_cosine")
 """Metrics that are means over the images."""
@@ -116,7 +117,7 @@ class Agreement:
             yield row(
                 metric, total[metric] / total["images"], images, declared=self.metrics[metric]
             )
-        layers = sorted(int(key.partition("/")[2]) for key in total if key.startswith("signal/"))
+        layers = layers_of(total, "signal")
         for metric, at in (("logit_sqnr", ""), *(("sqnr", f"/{layer}") for layer in layers)):
             ratio = decibels(total[f"signal{at}"], total[f"noise{at}"])
             yield row(
@@ -125,7 +126,7 @@ class Agreement:
                 images,
                 declared=self.metrics[metric],
                 at={"layer": int(at[1:])} if at else {},
-                reason="the two are equal: there is no noise" if ratio[0] == torch.inf else "",
+                reason=NO_NOISE if ratio[0] == torch.inf else "",
             )
 
 
@@ -133,8 +134,3 @@ def divergence(first: Tensor, logits: Tensor) -> Tensor:
     """Return KL(softmax first || softmax logits) of each image in nats, [image]."""
     log_first, log_second = first.log_softmax(-1), logits.log_softmax(-1)
     return (log_first.exp() * (log_first - log_second)).sum(-1)
-
-
-def decibels(signal: Tensor, noise: Tensor) -> Tensor:
-    """Return 10 log10(signal / noise); infinite where there is no noise."""
-    return 10 * (signal / noise).log10()

@@ -29,7 +29,7 @@ from torch import Tensor
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
 from illama_eval.probe import Probe
 from illama_eval.results import Row, Verdict
-from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the patches that stay."""
@@ -132,7 +132,7 @@ class Causality:
         """
         if not total:
             raise ValueError("causality: no image was seen")
-        layers = sorted(int(key.split("/")[1]) for key in total if key.startswith("images/"))
+        layers = layers_of(total, "images")
         if not layers:
             nothing = Verdict(name="causality", verdict="undecided", reason=ALONE)
             return StudyResult(rows=tuple(self._absent()), verdicts=(nothing,))

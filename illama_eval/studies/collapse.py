@@ -44,7 +44,7 @@ from illama_eval.functional.attention_maps import (
     strongest_key,
     sum_and_number,
 )
-from illama_eval.functional.layer_rules import ByLayer, Rule, judge, layers_of
+from illama_eval.functional.layer_rules import ByLayer, Rule, judge
 from illama_eval.functional.map_pass import column_moments, sum_maps
 from illama_eval.functional.sinks import (
     Sinks,
@@ -61,7 +61,7 @@ from illama_eval.functional.token_states import (
     residual,
 )
 from illama_eval.results import Row, Verdict
-from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
 OF_TOKENS = ("outlier_share", "outlier_images", "massive_ratio", "massive_images", "token_residual")
 WITHOUT_HEADS = frozenset({"reach", "class_row_mass", *OF_TOKENS})

@@ -32,7 +32,7 @@ from illama.rollout import extend_rollout
 from illama_eval.functional.attention_maps import by_blocks
 from illama_eval.functional.patch_distance import distances, mean_distance, uniform_attention
 from illama_eval.results import Row
-from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
 OF_ROLLOUT = ("rollout_first_half", "rollout_spread", "rollout_distance")
 """Metrics of the rollout, by layer."""
@@ -101,7 +101,7 @@ class Distance:
         images = int(total["images"]) if total else 0
         if not images:
             raise ValueError("distance: no image was seen")
-        layers = sorted(int(key.split("/")[1]) for key in total if key.startswith("rollout_mass/"))
+        layers = layers_of(total, "rollout_mass")
         means = {key: pair[..., 0] / pair[..., 1] for key, pair in total.items() if "/" in key}
         rows: list[Row] = []
         for metric in ("attention_distance", "relative_distance"):

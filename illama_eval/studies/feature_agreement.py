@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from illama.observation import OutputSeen, Piece, batch_of, present, to_float64
+from illama_eval.functional.noise import NO_NOISE, decibels
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 LEAST_IMAGES = 200
@@ -77,8 +78,8 @@ class FeatureAgreement:
         if "images" not in total:
             return StudyResult(rows=())
         images = int(total["images"][0])
-        ratio = 10 * (total["signal"] / total["noise"]).log10()
-        equal = "the two are equal: there is no noise" if ratio[0] == torch.inf else ""
+        ratio = decibels(total["signal"], total["noise"])
+        equal = NO_NOISE if ratio[0] == torch.inf else ""
         values = {"feature_cosine": total["cosine"] / total["images"], "feature_sqnr": ratio}
         rows = [
             row(name, value, images, declared=self.metrics[name], reason=equal * (value is ratio))

@@ -24,7 +24,7 @@ from illama.observation import Batch, LayerSeen, OutputSeen, Piece, batch_of, pr
 from illama_eval.bootstrap import weights_of
 from illama_eval.functional.neighbours import find_neighbours, vote
 from illama_eval.results import Row
-from illama_eval.study import Metric, StudyResult, Sums, row, weigh
+from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
 READOUTS = ("class", "patches")
 """What is read: the class token, or the mean of the patches."""
@@ -112,7 +112,7 @@ class Lens:
         asked = (torch.arange(len(there), device=there.device) % 2 == 0)[there]
         weights = weights_of(total["keys"][there][asked]).to(total["images"])
         labels = total["labels"][there]
-        layers = sorted(int(key.split("/")[1]) for key in total if key.startswith("head/"))
+        layers = layers_of(total, "head")
         rows: list[Row] = []
         for layer in layers:
             head = total[f"head/{layer}"] / total["images"][:, None]

@@ -33,7 +33,7 @@ from illama_eval.functional.spectrum import (
 )
 from illama_eval.results import CURVE_POINTS, Curve, Row
 from illama_eval.statistics import ROUNDING, jackknife, mean_interval
-from illama_eval.study import Measured, Metric, Pending, StudyResult, Sums, row, weigh
+from illama_eval.study import Measured, Metric, Pending, StudyResult, Sums, layers_of, row, weigh
 
 MakeRow: TypeAlias = Callable[[str, Tensor, int, Metric, Mapping[str, int | str]], Row]
 
@@ -122,7 +122,7 @@ class Rank:
         Raises:
             ValueError: no image was seen.
         """
-        layers = sorted(int(key.split("/")[1]) for key in total if key.startswith("images/"))
+        layers = layers_of(total, "images")
         slots = Slots.of(total[f"softmax/{layers[0]}"].shape, _sums_of(total)) if layers else None
         counts = total[f"images/{layers[0]}"] if layers else torch.zeros(0)
         images = int(counts[: slots.groups].sum()) if slots else 0

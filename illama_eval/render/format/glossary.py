@@ -222,7 +222,7 @@ EXPLAINED: Mapping[str, Explanation] = {
         title="Sensitivity to quantization",
         headline=(),
         meaning="Each layer's weights are quantized alone, all others staying exact; the "
-        "divergence of the logits tells how much that layer minds.",
+        "divergence of the logits says how far that moves the answers.",
         paper="Not reported.",
     ),
     "transfer": Explanation(

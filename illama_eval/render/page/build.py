@@ -8,7 +8,7 @@ from illama_eval.compare.gate import GateResult
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import DEFINED, metric_label
-from illama_eval.render.models import NAMED, ReportModels
+from illama_eval.render.models import MOST_TOLD_APART, NAMED, ReportModels
 from illama_eval.render.page.differences import (
     changes_of,
     changes_section,
@@ -75,6 +75,7 @@ def document_of(
         title=_title(models),
         judgement=judgement_of(result) if result else _judgement(models),
         subjects=[identity_of(models, model) for model in models],
+        crowded=len(models) > MOST_TOLD_APART,
         source=source_of(models),
         boxes=[*boxes_of(models), *left_out],
         headline=headline,

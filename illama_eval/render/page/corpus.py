@@ -58,6 +58,7 @@ def corpus_document(
             sentence="Click a column's head to sort; compare rows of the same images alone.",
         ),
         subjects=(),
+        crowded=False,
         source=[sanitize(images)],
         boxes=(),
         headline=Table(

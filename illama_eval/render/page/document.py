@@ -189,6 +189,8 @@ class Document:
     title: str
     judgement: Judgement
     subjects: Sequence[Subject]
+    crowded: bool
+    """Whether there are more subjects than looks, so that their list is folded away."""
     source: Sequence[str]
     boxes: Sequence[str]
     """What limits the numbers: partial data, runs that cannot be compared."""
