@@ -13,9 +13,11 @@ from illama.checkpoint.released import HUB, RELEASED
 from illama.config import Masking
 from illama.exits import TRACEBACK, InputError, UsageError, plain, run
 from illama.files import require_file
+from illama.help_pages import Commands
 from illama.preprocessing import TransformOptions
 
 app = typer.Typer(
+    cls=Commands,
     help="Image LLaMA (Wang et al. 2024): its checkpoints and their training.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,7 +61,9 @@ def root(
 
 @app.command("inspect")
 def inspect_file(
-    file: Annotated[Path, typer.Argument(help="A .pth or .safetensors checkpoint.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .pth or .safetensors checkpoint.")
+    ],
     *,
     as_json: Annotated[bool, _flag("--json", "Print JSON.")] = False,
     heads: Heads = None,
@@ -101,9 +105,12 @@ def inspect_file(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A checkpoint in any layout.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint in any layout.")],
     out: Annotated[
-        Path, typer.Argument(help="Ends in .pth (released layout) or .safetensors (ours).")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Ends in .pth (released layout) or .safetensors (ours)."
+        ),
     ],
     *,
     overwrite: Annotated[bool, _flag("--overwrite", "Replace OUT.")] = False,
@@ -161,7 +168,9 @@ def convert(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(f.name for f in RELEASED)}.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help=f"One of {', '.join(f.name for f in RELEASED)}.")
+    ],
     *,
     out: Annotated[Path, typer.Option(help="Folder or file to write.")] = Path(),
     url: Annotated[
@@ -303,7 +312,9 @@ def train(
 
 @app.command()
 def curves(
-    logs: Annotated[list[Path], typer.Argument(help="log.jsonl files, or folders with one.")],
+    logs: Annotated[
+        list[Path], typer.Argument(metavar="LOG", help="log.jsonl files, or folders with one.")
+    ],
     *,
     out: Annotated[Path, typer.Option(help="Ends in .png, .svg or .pdf.")] = Path("curves.png"),
 ) -> None:
@@ -316,7 +327,9 @@ def curves(
 
 @app.command("init-llama2")
 def init_llama2(
-    folder: Annotated[Path, typer.Argument(help="A LLaMA-2 in Hugging Face form.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A LLaMA-2 in Hugging Face form.")
+    ],
     *,
     size: Annotated[Literal["tiny", "small", "base"], typer.Option(help="Model to fill.")],
     out: Annotated[Path, typer.Option(help="Ends in .pth or .safetensors.")],

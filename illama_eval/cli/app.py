@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from illama.help_pages import Commands
+
 STUDY, GATE = "Study", "Gate"
 """Panels of the help pages, beside those of `illama_eval.commands.options`."""
 MEASURE, CHANGE, READ = "Measure a model", "Change a model and measure it", "Read finished runs"
 """Panels of the commands."""
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
