@@ -27,7 +27,7 @@ from illama_eval.commands.idle import (
     refuse_split,
 )
 from illama_eval.commands.options import SharedOptions
-from illama_eval.commands.progress import announced, progress
+from illama_eval.commands.progress import progress
 from illama_eval.commands.resolve import (
     Request,
     ShapeBiasInputs,
@@ -39,6 +39,7 @@ from illama_eval.commands.settings import open_segmenters, refuse_idle_seed, rem
 from illama_eval.render import render_directory
 from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
+from illama_eval.render.terminal.status import announced
 from illama_eval.render.terminal.summary import show_summary
 from illama_eval.results import Row, Run
 from illama_eval.run import directory

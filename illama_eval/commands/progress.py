@@ -48,17 +48,6 @@ def progress(console: Console, options: Options, doing: str = "measuring") -> It
         yield replace(options, on_start=lines.start, on_batch=lines.advance)
 
 
-@contextmanager
-def announced(console: Console, doing: str) -> Iterator[None]:
-    """Show what is being done while it lasts; without a terminal as a line."""
-    if console.is_terminal:
-        with console.status(doing):
-            yield
-    else:
-        console.print(doing, markup=False)
-        yield
-
-
 def _bar(console: Console, doing: str) -> Progress:
     columns = (
         SpinnerColumn(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,6 @@ from illama_eval.commands.directories import default_out, name_images
 from illama_eval.commands.evaluate import is_finished, run_and_report
 from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import SharedOptions
-from illama_eval.commands.progress import announced
 from illama_eval.commands.resolve import Request, resolve
 from illama_eval.quantize import sensitivity
 from illama_eval.quantize.calibration import CalibrationSet, calibrate_on, prepare_images
@@ -30,6 +30,7 @@ from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan,
 from illama_eval.quantize.sensitivity import effect_rows, find_effects
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.terminal.quantization import show_quantization
+from illama_eval.render.terminal.status import announced
 from illama_eval.results import ResultError, Run
 from illama_eval.run import directory
 from illama_eval.run.job import PrecomputedStudy
@@ -314,7 +315,9 @@ def _complete(
     if not directory.has_timing(out, "speed"):
         simulated = [False, *(each.simulated for each in made)]
         latency = "none" if options.sweep else options.latency
-        with announced(Console(stderr=True, highlight=False), f"timing, about {SECONDS:g} s"):
+        log = Console(stderr=True, highlight=False)
+        idle = latency == "none" or all(simulated[1:])
+        with nullcontext() if idle else announced(log, f"timing, about {SECONDS:g} s"):
             directory.add_timing(out, measure_latency(subjects, simulated, latency))
 
 

@@ -18,6 +18,7 @@ from illama_eval.render.gate.junit import write_junit
 from illama_eval.render.gate.words import to_json
 from illama_eval.render.style.figure import FigureStyle
 from illama_eval.render.terminal.gate import show_verdicts
+from illama_eval.render.terminal.status import announced
 from illama_eval.results import files_of
 
 REPORTS = Path("reports")
@@ -53,9 +54,10 @@ def report(
     verdicts = _judge(runs[0], gate, log) if gate else None
     pages = [runs] if runs else [[each] for each in _all_runs()]
     for page in pages:
-        written = write_report(page, out, verdicts, figures=figures)
-        folder = next(path.parent for path in written if path.name == "report.html")
-        log.print(f"written to {folder}", markup=False, soft_wrap=True)
+        with announced(log, "drawing figures and page"):
+            written = write_report(page, out, verdicts, figures=figures)
+        path = next(path for path in written if path.name == "report.html")
+        log.print(f"written to {path}", markup=False, soft_wrap=True)
     return verdicts.exit_code if verdicts else 0
 
 

@@ -288,7 +288,8 @@ def _find_reach(change: Change, rule: Rule) -> tuple[float, str]:
         return 0.0, "judged by its margin alone: it is a count"
     width = unit_of(change.unit).width
     reach = width * math.sqrt(2 * math.log(2 / FALSE_ALARMS) / change.images)
-    return reach, "it has no interval: judged by how far any mean of so many images may move"
+    moves = f"how far the mean of any {change.images:,} images may move"
+    return reach, f"it has no interval: judged by {moves}"
 
 
 def _images_wanted(change: Change, state: State, margin: float) -> int | None:

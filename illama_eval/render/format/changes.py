@@ -10,6 +10,8 @@ from illama_eval.render.format.glossary import ARROWS, metric_label, unit_label
 from illama_eval.render.format.numbers import MISSING, show_number, signed
 
 _SMALLEST_P = 1e-4
+_ROUNDING = 1e-2
+"""Share of the smallest difference that means something below which one is arithmetic's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +89,10 @@ def _unsigned(change: Change, value: float | None) -> str:
 
 
 def _signed(change: Change, value: float | None) -> str:
-    """Return a difference, or an end of its interval, with its sign; 0 where it means nothing."""
+    """Return a difference, or an end of its interval, with its sign; 0 where it is rounding."""
     if value is None:
         return MISSING
-    if abs(value) < change.smallest and abs(change.difference or 0.0) < change.smallest:
+    if max(abs(value), abs(change.difference or 0.0)) < _ROUNDING * change.smallest:
         return "0"
     return _with_sign(value * _scale(change), _half_width(change))
 

@@ -12,6 +12,7 @@ from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import NEAR_CALIBRATED, GateResult, MetricVerdict, State
 from illama_eval.render.format.changes import show_change, show_margin
 from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.glossary import metric_label, place_label
 
 SCHEMA_VERSION = 1
 SYMBOLS: Mapping[State, str] = {
@@ -44,7 +45,7 @@ def sentence(result: GateResult) -> str:
         return f"Not judged: {sanitize(result.problem, LONGEST_NOTE)}."
     if unjudged:
         named = "; ".join(
-            f"{metric_name(each)} is {each.state}, {sanitize(each.reason, LONGEST_NOTE)}"
+            f"{metric_label(each.metric)} is {each.state}, {sanitize(each.reason, LONGEST_NOTE)}"
             for each in unjudged[:_NAMED]
         )
         return f"Not judged: {named}{_more(unjudged)}."
@@ -83,11 +84,6 @@ def state_label(judged: MetricVerdict) -> str:
     return f"{SYMBOLS[judged.state]} {_state_in_words(judged)}{made_of}"
 
 
-def metric_name(judged: MetricVerdict) -> str:
-    """Return study and metric as one line, cut if very long."""
-    return sanitize(judged.name, LONGEST_NAME)
-
-
 def remark(judged: MetricVerdict) -> str:
     """Return the note on a verdict; may be empty."""
     if judged.images_wanted is None:
@@ -99,16 +95,17 @@ def notes_on(comparison: Comparison, judged: Sequence[MetricVerdict]) -> list[st
     """Return the notes on one subject: flips, other differences, and remarks on its metrics."""
     notes = [flips_in_words(comparison), other_differences_in_words(comparison), *comparison.notes]
     wanted = [
-        f"{metric_name(each)} {_images_wanted(each)}"
+        f"{metric_label(each.metric)} {_images_wanted(each)}"
         for each in judged
         if each.images_wanted is not None
     ]
     if wanted:
-        notes.append(f"images on which a loss of the margin would be seen: {', '.join(wanted)}")
+        notes.append(f"images needed to see a loss of the margin: {'; '.join(wanted)}")
     by_reason: dict[str, list[str]] = {}
     for each in judged:
-        by_reason.setdefault(sanitize(each.reason, LONGEST_NOTE), []).append(metric_name(each))
-    notes += [f"{', '.join(names)}: {why}" for why, names in by_reason.items() if why]
+        reason = sanitize(each.reason, LONGEST_NOTE)
+        by_reason.setdefault(reason, []).append(metric_label(each.metric))
+    notes += [f"{'; '.join(names)}: {why}" for why, names in by_reason.items() if why]
     return [note for note in notes if note]
 
 
@@ -127,15 +124,15 @@ def flips_in_words(comparison: Comparison) -> str:
     if test is None or not flips.detectable:
         return counted
     return (
-        f"{counted} (McNemar's exact p {test.exact:.3g}); so many images show a difference of "
-        f"{100 * flips.detectable:.3g} pp in four cases of five"
+        f"{counted} (McNemar's exact p {test.exact:.3g}); a true difference of "
+        f"{100 * flips.detectable:.3g} pp would be found in four cases of five"
     )
 
 
 def other_differences_in_words(comparison: Comparison) -> str:
     """Return what else differs between the two sides; may be empty."""
     named = [
-        f"{sanitize(each.field)} {sanitize(each.baseline)} / {sanitize(each.candidate)}"
+        f"{place_label(each.field)} {sanitize(each.baseline)} / {sanitize(each.candidate)}"
         for each in comparison.other_differences
     ]
     return f"also different: {', '.join(named)}" if named else ""
@@ -165,9 +162,9 @@ def to_json(result: GateResult) -> str:
 def _loss(judged: MetricVerdict) -> str:
     """Return the metric, its change and the margin that it exceeds."""
     if judged.change is None or judged.margin is None:
-        return metric_name(judged)
+        return metric_label(judged.metric)
     margin = show_margin(judged.change, judged.margin)
-    return f"{metric_name(judged)} {show_change(judged.change).full}, margin {margin}"
+    return f"{metric_label(judged.metric)} {show_change(judged.change).full}, margin {margin}"
 
 
 def _state_in_words(judged: MetricVerdict) -> str:

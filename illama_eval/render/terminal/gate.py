@@ -10,11 +10,11 @@ from rich.table import Table
 from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.gate.words import (
     LONGEST_NAME,
     LONGEST_NOTE,
     by_outcome,
-    metric_name,
     notes_on,
     sentence,
     state_label,
@@ -48,13 +48,13 @@ def show_verdicts(result: GateResult, console: Console) -> None:
 def _table(judged: Sequence[MetricVerdict], console: Console) -> Table:
     lines = []
     for each in judged:
-        cells = [metric_name(each), "", "", "", ""]
+        cells = [metric_label(each.metric), "", "", "", ""]
         if each.change:
             shown = show_change(each.change)
             cells = [shown.name, shown.baseline, shown.candidate, shown.difference, shown.interval]
         label = state_label(each).removesuffix(" within margin")
         lines.append([*cells, label])
-    wrapped, spare = {"metric", "verdict"}, ("baseline", "here")
+    wrapped, spare = {"metric", "verdict"}, ("baseline", "here", "change")
     table, kept = fitting_table(_COLUMNS, lines, console, wrapped=wrapped, spare=spare)
     for line in lines:
         add_row(table, [line[index] for index in kept], console)

@@ -62,7 +62,8 @@ def show_quantization(
 def _show_one(variant: Variant, timed: Sequence[Row], console: Console) -> None:
     """Print size, agreement and speed, then what it cost, and what is clearly worse."""
     compared = variant.compared
-    title = f"{sanitize(variant.name)} on {sanitize(compared.source)}: {compared.images:,} images"
+    source = f"{sanitize(compared.source)}: {compared.images:,} images"
+    title = f"{sanitize(variant.name)} against {sanitize(compared.subjects[0])} on {source}"
     console.print(plain_text(title, console, "bold"))
     lines = plain_table(_SIDES, console, wrapped={"", "note"})
     lines.show_header = False

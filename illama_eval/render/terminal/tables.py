@@ -14,7 +14,7 @@ from illama_eval.render.format.escape import encodable
 
 BETWEEN = 2
 """Characters between two columns."""
-LEAST = 16
+LEAST = 14
 """Characters that a column of names has at least, where others can be left out for it."""
 
 

@@ -71,7 +71,7 @@ def test_a_growing_calibration_error_fails_though_both_are_small(measure, comman
     Path("gate.toml").write_text(ECE_ALONE, encoding="utf-8")
     code, out, _ = command("report", "after", "--baseline", "before", "--policy", "gate.toml")
     assert code == 1
-    assert out.startswith("Regression in 1 of 1 gated metrics: calibration.ece")
+    assert out.startswith("Regression in 1 of 1 gated metrics: ECE ")
 
 
 def test_two_runs_of_five_images_are_too_few(measure, command):

@@ -12,6 +12,8 @@ from PIL import Image
 
 from illama_eval.results import Run
 
+DRAWING = "drawing figures and page\n"
+
 
 @pytest.fixture
 def quick(monkeypatch):
@@ -167,7 +169,7 @@ def test_a_second_comparison_has_a_folder_of_its_own(command, write_run, tmp_pat
     for words in (("a", "b"), ("a", "c"), ("a", "b")):
         code, _, err = command("report", *words)
         assert code == 0, err
-        pages.append(tmp_path / err.removeprefix("written to ").strip())
+        pages.append((tmp_path / err.split("written to ")[1].strip()).parent)
     first, second, again = pages
     assert first == again != second
     assert [page.name.rsplit("-", 1)[0] for page in (first, second)] == [
@@ -183,7 +185,7 @@ def test_figures_are_files_where_they_are_asked_for(command, write_run, tmp_path
     assert command("report", "a")[0] == 0
     assert not (tmp_path / "a" / "figures").exists()
     code, _, err = command("report", "a", "--figures")
-    assert (code, err) == (0, "written to a\n")
+    assert (code, err) == (0, f"{DRAWING}written to a/report.html\n")
     assert (tmp_path / "a" / "figures").exists()
 
 
@@ -218,6 +220,6 @@ def test_several_models_are_written_to_the_folder_of_their_page(command, write_r
     for name in ("a", "b", "c"):
         write_run(tmp_path / name, subject=name)
     code, _, err = command("report", "a", "b", "c", "--out", "all", "--figures")
-    assert (code, err) == (0, "written to all\n")
+    assert (code, err) == (0, f"{DRAWING}written to all/report.html\n")
     assert (tmp_path / "all" / "figures" / "forest.svg").exists()
     assert "figures/forest.png" in (tmp_path / "all" / "report.md").read_text("utf-8")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from illama_eval.commands import progress as module
-from illama_eval.commands.progress import announced, progress
+from illama_eval.commands.progress import progress
 from illama_eval.run.job import Options
 
 
@@ -43,12 +43,3 @@ def test_a_terminal_has_a_bar_that_leaves_nothing_behind():
         options.on_batch(64)
     assert "measuring" in console.file.getvalue()
     assert "image 64" not in console.file.getvalue()
-
-
-def test_what_has_no_bar_is_announced():
-    for terminal in (True, False):
-        console = console_of(terminal=terminal)
-        with announced(console, "drawing [figures]"):
-            pass
-        assert "drawing" in console.file.getvalue()
-    assert console.file.getvalue() == "drawing [figures]\n"

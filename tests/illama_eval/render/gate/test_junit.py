@@ -28,7 +28,7 @@ def test_what_could_not_be_judged_is_an_error_and_a_warning_is_skipped(worse):
         ),
     )
     assert mixed.exit_code == 3
-    assert sentence(mixed) == "Not judged: accuracy.top1 is missing, gone."
+    assert sentence(mixed) == "Not judged: top-1 accuracy is missing, gone."
     kinds = [tag for tag, _ in xml_of(to_junit(mixed))]
     assert (kinds.count("error"), kinds.count("failure")) == (1, 0)
     assert kinds.count("skipped") == len(mixed.of("warn")) > 0

@@ -44,7 +44,7 @@ def test_every_form_tells_the_same_verdict(printed, rows_of, worse):
     assert text.count("\N{BLACK DOWN-POINTING TRIANGLE} worse") == len(names)
     for form in (data["sentence"], to_summary(worse), to_junit(worse), " ".join(text.split())):
         assert f"Regression in {len(names)} of 5 gated metrics" in form
-        assert "accuracy.top1" in form
+        assert "top-1 accuracy" in form
 
 
 def test_the_sentence_names_metric_change_interval_and_margin(worse):
@@ -52,7 +52,7 @@ def test_the_sentence_names_metric_change_interval_and_margin(worse):
     assert said.startswith("Regression in ")
     number = r"\N{MINUS SIGN}\d+\.\d"
     interval = rf"\(95 % {number} to {number}\)"
-    assert re.search(rf"accuracy\.top1 {number} pp {interval}, margin 0\.1 pp", said)
+    assert re.search(rf"top-1 accuracy {number} pp {interval}, margin 0\.1 pp", said)
 
 
 def test_what_the_policy_fails_though_inconclusive_is_not_called_a_regression(worse):
@@ -61,7 +61,7 @@ def test_what_the_policy_fails_though_inconclusive_is_not_called_a_regression(wo
     assert only.exit_code == 1
     assert "Regression" not in sentence(only)
     assert sentence(only).startswith("No regression shown, but failed: inconclusive in 1 of ")
-    assert 'which the policy fails (inconclusive = "fail"): accuracy.top1 ' in sentence(only)
+    assert 'which the policy fails (inconclusive = "fail"): top-1 accuracy ' in sentence(only)
     assert state_label(unclear).endswith("inconclusive (fails by the policy)")
     both = replace(worse, judged=(*worse.judged, unclear))
     assert re.match(r"Regression in \d of .*; inconclusive in 1 of ", sentence(both))

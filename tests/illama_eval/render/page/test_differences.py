@@ -40,7 +40,7 @@ def test_a_gate_is_the_first_sentence_and_its_metrics_the_headline(
     page = read_page((run / "report.html").read_text("utf-8"))
     assert page.one("title").text.startswith("Gate failed")
     first = page.one("p", role="status")
-    assert "accuracy.top1" in first.text
+    assert "top-1 accuracy" in first.text
     lines = {line[1]: line for line in table(page, "headline")[1:]}
     top1 = lines["top-1 accuracy (%) \N{UPWARDS ARROW}"]
     assert "worse" in top1[-1]

@@ -13,7 +13,7 @@ def test_a_comparison_shows_differences_flips_and_what_intervals_cover(printed, 
     flips = compared.flips
     assert f"Of 400 images {flips.changed} get another answer: {flips.lost} right ones" in text
     assert "Intervals cover the choice of images, not training seeds." in text
-    assert "also different: weights_sha256" in text
+    assert "also different: weights sha256" in text
     assert re.search(r"top-1 accuracy .* ▼", text)
 
 

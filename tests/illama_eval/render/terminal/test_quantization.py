@@ -28,7 +28,7 @@ def test_one_model_is_shown_with_all_that_changed(printed, quantized):
     (quantized / "run.json").write_text(alone.to_json(), encoding="utf-8")
     text = printed(partial(show_quantization, quantized), alone)
     title, *lines, verdict = filter(None, text.splitlines())
-    assert title.startswith("nano+w8 on cifar10")
+    assert title.startswith("nano+w8 against nano on cifar10")
     assert [line.split()[0] for line in lines] == ["file", "top-1", "ECE"]
     assert max(map(len, text.splitlines())) <= 80
     assert "clearly worse" in verdict

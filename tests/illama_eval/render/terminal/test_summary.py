@@ -86,8 +86,15 @@ def test_what_is_named_by_others_is_never_markup_or_a_control_sequence(demo):
     assert "\x1b" not in text
 
 
-def test_a_study_that_one_subject_lacks_is_no_line_of_it(demo):
+def test_a_study_that_one_subject_lacks_is_a_dash_in_its_row(demo):
     rows = [row for row in demo.rows if not row.at]
     other = [structs.replace(row, subject="other") for row in rows if row.study != "rank"]
-    text = "\n".join(lines_of(Run(header=demo.header, rows=(*rows, *other))))
-    assert text.count("rank of mean map") == 1
+    text = lines_of(Run(header=demo.header, rows=(*rows, *other)), 120)
+    assert next(line for line in text if line.startswith("other")).rstrip().endswith("\N{EM DASH}")
+
+
+def test_the_images_are_those_that_were_measured_not_those_learnt_from(demo):
+    first = next(row for row in demo.rows if not row.at)
+    counted = structs.replace(first, metric="training_images", unit="images", images=9_999)
+    text = lines_of(Run(header=demo.header, rows=(first, counted)))
+    assert text[0].endswith(": 2,000 images")
