@@ -27,6 +27,9 @@ TRACEBACK = "--traceback"
 INTERNAL = 5
 LONGEST = 2000
 """Most characters of an error's line; internal errors get a quarter."""
+ALLOCATED = 5_000
+"""Objects after which Python looks for cyclic garbage. Its 700 take a twentieth of a small run,
+most of it among the objects of imported modules, which are no garbage."""
 CUT = " [...] "
 _CHOICE = re.compile(r"'(?P<given>[^']*)' is not one of (?P<known>'.*')")
 """A message of typer on an option with choices."""
@@ -55,6 +58,7 @@ def run(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) 
     trace = TRACEBACK in words
     words = [word for word in words if word != TRACEBACK]
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(ALLOCATED)
     atexit.register(gc.freeze)  # what is left goes with the process: no search for garbage
     try:
         result = app(words, prog_name=program, standalone_mode=False)

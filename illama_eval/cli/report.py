@@ -70,7 +70,7 @@ def report(
         option("Where to write. Default: RUN; of several, reports/comparison-NAMES.", OUTPUT),
     ] = None,
     figures: Annotated[
-        bool, flag("Draw the figures as files, too: .png, .svg, captions.", FIGURES, "--figures")
+        bool, flag("Draw the figures as files, .png and .svg, with captions.", FIGURES, "--figures")
     ] = False,
     style: Annotated[
         Literal["page", "paper"],

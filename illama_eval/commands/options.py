@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -230,17 +231,7 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     replaced = {each.name for each in own}
-    hints = get_type_hints(SharedOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if each.default is MISSING else each.default,
-            annotation=hints[each.name],
-        )
-        for each in fields(SharedOptions)
-        if each.name not in {"command", "given", *replaced}
-    ]
+    shared = [each for each in _shared_parameters() if each.name not in replaced]
     keyword = inspect.Parameter.KEYWORD_ONLY
     context = inspect.Parameter("context", keyword, annotation=typer.Context)
     help_all = inspect.Parameter("help_all", keyword, default=False, annotation=HelpAll)
@@ -258,3 +249,19 @@ def with_shared(command: Callable[..., int]) -> Callable[..., int]:
     run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in every}
     return run
+
+
+@cache
+def _shared_parameters() -> tuple[inspect.Parameter, ...]:
+    """Return the fields of SharedOptions that are options; to read them takes milliseconds."""
+    hints = get_type_hints(SharedOptions, include_extras=True)
+    return tuple(
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if each.default is MISSING else each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(SharedOptions)
+        if each.name not in {"command", "given"}
+    )

@@ -36,13 +36,14 @@ FEW_ROWS = 100
 def render_directory(directory: Path) -> list[Path]:
     """Write tables/, figures/, report.html and report.md beside run.json; return the paths.
 
-    Equal runs give equal bytes. Every file but run.json may be missing.
+    Figures are written as SVG, which the page holds anyway: to draw each once more as PNG took a
+    fifth of a small run. Equal runs give equal bytes. Every file but run.json may be missing.
 
     Raises:
         ResultError: there is no readable run.json, another file is damaged, or the report cannot
             be written.
     """
-    return write_report([directory], figures=PAGE)
+    return write_report([directory], figures=PAGE, endings=("svg",))
 
 
 def write_report(
@@ -51,12 +52,13 @@ def write_report(
     result: GateResult | None = None,
     *,
     figures: FigureStyle | None = None,
+    endings: tuple[str, ...] | None = None,
 ) -> list[Path]:
     """Write report.html, report.md and tables/ of one run, or of several side by side.
 
     The default `out` is the directory of one run; several have one in reports/ that is named after
     their models. `result` is that of a gate on a single run; `figures` is how the figures are drawn
-    as files, too. Return the paths.
+    as files, too, and `endings` those of the files where not the style decides. Return the paths.
 
     Raises:
         ResultError: a directory holds no readable run, or the report cannot be written.
@@ -72,10 +74,11 @@ def write_report(
         if figures is not None:
             same = figures == PAGE
             files = drawings if same else _draw(models, samples, segments, figures, every=True)
-            drawn = write_figures(files, target / "figures", figures)
+            drawn = write_figures(files, target / "figures", figures, endings)
         tables = write_tables(models.run, target / "tables")
         tables += write_quantization(alone, models.run, target / "tables") if alone else []
-        return [*drawn, *tables, *_write_page(models, drawings, samples, target, result)]
+        shown = _shown_figures(target / "figures", drawn)
+        return [*drawn, *tables, *_write_page(models, drawings, samples, target, shown, result)]
     except OSError as problem:
         raise ResultError(f"{target}: cannot be written ({problem.strerror})") from problem
 
@@ -111,6 +114,7 @@ def _write_page(
     drawings: Sequence[Drawing],
     stored: Mapping[str, Samples],
     target: Path,
+    figures: Mapping[str, str],
     result: GateResult | None,
 ) -> list[Path]:
     """Write the page in both forms, and the headline of several models as a table."""
@@ -118,7 +122,6 @@ def _write_page(
         page = render_page(document)
         if len(page.encode("utf-8")) <= LARGEST:
             break
-    figures = {path.stem for path in (target / "figures").glob("*.png")}
     texts = {"report.html": page, "report.md": report_markdown(document, figures)}
     if len(models) > 1:
         group = TableGroup(title=document.title, tables=[to_text_table(document.headline)])
@@ -126,6 +129,20 @@ def _write_page(
     for name, text in texts.items():
         (target / name).write_text(text, encoding="utf-8", newline="")
     return [target / name for name in texts]
+
+
+def _shown_figures(directory: Path, drawn: Sequence[Path]) -> dict[str, str]:
+    """Return the file of each figure that Markdown shows, by name: of those just drawn, if any.
+
+    PNG comes first, because it is seen everywhere.
+    """
+    paths = drawn or sorted(directory.glob("*.*"))
+    return {
+        path.stem: path.name
+        for ending in (".svg", ".png")
+        for path in paths
+        if path.suffix == ending
+    }
 
 
 def _samples(models: ReportModels) -> dict[str, Samples]:

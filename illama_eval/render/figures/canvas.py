@@ -6,7 +6,7 @@ All inches are those of the layout (`render.style.figure`).
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +14,18 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from illama_eval.render.style.figure import scale, sheet_width
+from illama_eval.render.style.figure import Purpose, scale, sheet_width
 from illama_eval.render.style.fonts import drawable
 
 MARGIN = 0.12
 """Inches at every edge of a sheet."""
 BAND = 0.14
 """Opacity of the band from the lowest to the highest head."""
-PAGE_FILES, PAPER_FILES = ("png", "svg"), ("png", "svg", "pdf")
-"""Endings of the files of a figure."""
+ENDINGS: Mapping[Purpose, tuple[str, ...]] = {
+    "page": ("png", "svg"),
+    "paper": ("png", "svg", "pdf"),
+}
+"""Endings of the files of a figure, by what it is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,9 @@ def places_of(count: int, columns: int) -> Iterator[tuple[int, int]]:
         yield divmod(number, columns)
 
 
-def save(drawing: Drawing, directory: Path, endings: tuple[str, ...] = PAGE_FILES) -> list[Path]:
+def save(
+    drawing: Drawing, directory: Path, endings: tuple[str, ...] = ENDINGS["page"]
+) -> list[Path]:
     """Write the drawing in these formats, without dates, and its caption as text; return paths."""
     title = {"Title": drawing.title}
     metadata = {

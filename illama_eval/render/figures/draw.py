@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from illama_eval.render.figures.attention import draw_samples
 from illama_eval.render.figures.calibration import draw_reliability
-from illama_eval.render.figures.canvas import PAGE_FILES, PAPER_FILES, Drawing, save
+from illama_eval.render.figures.canvas import ENDINGS, Drawing, save
 from illama_eval.render.figures.causality import draw_causality
 from illama_eval.render.figures.collapse import draw_collapse
 from illama_eval.render.figures.distance import draw_distance
@@ -53,14 +53,17 @@ EMBEDDED: tuple[Draw, ...] = tuple(draw for draw in DRAWN if draw is not draw_ra
 
 
 def write_figures(
-    drawings: Iterable[Drawing], directory: Path, style: FigureStyle = PAGE
+    drawings: Iterable[Drawing],
+    directory: Path,
+    style: FigureStyle = PAGE,
+    endings: tuple[str, ...] | None = None,
 ) -> list[Path]:
-    """Write figures as PNG and SVG, of a paper as PDF too, and captions as text; return the paths.
+    """Write figures, and their captions as text; return the paths.
 
-    `style` is the one in which they were drawn.
+    `style` is the one in which they were drawn, and decides the `endings` where none are given.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    endings = PAPER_FILES if style.purpose == "paper" else PAGE_FILES
+    endings = endings or ENDINGS[style.purpose]
     with drawing_style(style):
         return [path for drawing in drawings for path in save(drawing, directory, endings)]
 

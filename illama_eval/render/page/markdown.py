@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 
 from illama_eval.render.format.escape import markdown_cell
 from illama_eval.render.page.document import Document, Section, Table, to_text_table
 from illama_eval.render.tables.text import pipe_table
 
 
-def report_markdown(document: Document, figures: Collection[str] = ()) -> str:
-    """Return the report; `figures` are the names of those in figures/ beside it.
+def report_markdown(document: Document, figures: Mapping[str, str] | None = None) -> str:
+    """Return the report; `figures` are the files in figures/ beside it, by the figures' names.
 
     Long tables are left to their files.
     """
+    shown = figures or {}
     judgement = document.judgement
     blocks = [
         f"# {markdown_cell(document.title)}",
@@ -31,18 +32,19 @@ def report_markdown(document: Document, figures: Collection[str] = ()) -> str:
         ),
         _table(document.headline) if document.headline.rows else "",
         document.headline_note,
-        *(block for section in document.all_sections for block in _section(section, figures)),
+        *(block for section in document.all_sections for block in _section(section, shown)),
     ]
     return "\n\n".join(filter(None, [*blocks, *_closing(document)])) + "\n"
 
 
-def _section(section: Section, figures: Collection[str]) -> Iterator[str]:
+def _section(section: Section, figures: Mapping[str, str]) -> Iterator[str]:
     yield f"## {markdown_cell(section.title)}"
     yield from map(markdown_cell, section.findings)
     for picture in section.pictures:
         if picture.name in figures:
             title = markdown_cell(picture.title)
-            yield f"![{title}](figures/{picture.name}.png)\n\n*{markdown_cell(picture.caption)}*"
+            file = f"figures/{figures[picture.name]}"
+            yield f"![{title}]({file})\n\n*{markdown_cell(picture.caption)}*"
     for table in section.tables:
         if table.long:
             where = table.file or "report.html"  # what has no file of its own is on the page

@@ -63,7 +63,7 @@ def test_run_measures_everything_and_writes_a_run_directory(
     assert "top-1" in out
     assert f"written to {directory.relative_to(tmp_path)}" in err
     assert (directory / "tables" / "headline.md").exists()
-    assert list((directory / "figures").glob("*.png"))
+    assert list((directory / "figures").glob("*.svg"))
     assert str(tmp_path) not in (directory / "run.json").read_text()
 
 

@@ -39,7 +39,7 @@ def test_a_folder_like_ade20k_is_measured_in_three_ways(
         assert name in printed
     run = Run.load(tmp_path / "run")
     assert run.value("segmentation", "miou_slide").images == 2
-    assert (tmp_path / "run" / "figures" / "segmentation_samples.png").exists()
+    assert (tmp_path / "run" / "figures" / "segmentation_samples.svg").exists()
     with np.load(tmp_path / "run" / "per_image.npz") as stored:
         assert stored["areas_slide"].shape == (1, 3, 3, 150)
         assert stored["areas_slide"].dtype == np.int64

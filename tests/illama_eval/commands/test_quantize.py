@@ -143,7 +143,7 @@ def test_the_sensitivity_map_has_a_place_for_every_layer_and_kind(quantize, tmp_
     rows = [row for row in run.rows if row.metric == "kl"]
     assert len(rows) == 3 * 4
     assert all(row.low <= row.value <= row.high and row.value > 0 for row in rows)
-    assert (tmp_path / "here" / "figures" / "sensitivity_w3.png").exists()
+    assert (tmp_path / "here" / "figures" / "sensitivity_w3.svg").exists()
     assert "scheme w3" in out
 
 
@@ -175,7 +175,7 @@ def test_a_sweep_is_one_table_and_one_figure(quantize, tmp_path):
     assert code == 0, err
     lines = (tmp_path / "here" / "tables" / "quantization.csv").read_text().splitlines()
     assert len(lines) == 1 + 14
-    assert (tmp_path / "here" / "figures" / "agreement_by_size.png").exists()
+    assert (tmp_path / "here" / "figures" / "agreement_by_size.svg").exists()
     assert "w3-gptq" in out
 
 

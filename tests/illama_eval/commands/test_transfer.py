@@ -44,7 +44,7 @@ def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
         best = run.value("transfer", "held_out_top1", subject)
         assert best.value == max(row.value for row in grid)
     names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
-    assert {"transfer_few_shot.png", "transfer_by_c.svg"} <= names
+    assert {"transfer_few_shot.svg", "transfer_by_c.svg"} <= names
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Accuracy with few training images" in page
     assert "What the features are worth on other images" in page

@@ -2,7 +2,7 @@
 
 import pytest
 
-from illama_eval.render.figures.canvas import PAPER_FILES, grid_of, save, sheet
+from illama_eval.render.figures.canvas import ENDINGS, grid_of, save, sheet
 from illama_eval.render.style.figure import FigureStyle, drawing_style
 
 
@@ -28,7 +28,7 @@ def test_files_are_the_same_every_time_and_the_caption_is_text_beside_them(tmp_p
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         with drawing_style(style):
-            paths = save(drawn(style), tmp_path / name, PAPER_FILES)
+            paths = save(drawn(style), tmp_path / name, ENDINGS["paper"])
         assert [path.name for path in paths] == ["name.png", "name.svg", "name.pdf", "name.txt"]
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -11,7 +12,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from msgspec import structs
 
-from illama_eval.render import render_directory
+from illama_eval.render import render_directory, write_report
 from illama_eval.render.figures.draw import draw_all, write_figures
 from illama_eval.render.samples import Samples, read_samples
 from illama_eval.render.style.figure import PAGE, FigureStyle, drawing_style
@@ -42,7 +43,8 @@ def run_directory(tmp_path_factory, run_of, samples):
 
 @pytest.fixture(scope="module")
 def rendered(run_directory):
-    return {path: path.read_bytes() for path in render_directory(run_directory)}
+    """Return what `report --figures` writes: the figures as PNG, too."""
+    return {path: path.read_bytes() for path in write_report([run_directory], figures=PAGE)}
 
 
 def drawings(run, samples=None, style=PAGE):
@@ -67,7 +69,19 @@ def test_equal_runs_give_equal_bytes(run_directory, rendered, tmp_path):
     assert {path.name: path.read_bytes() for path in again} == figures
 
 
-def test_every_figure_is_written_twice_with_its_caption_as_text(run_directory, rendered):
+def test_a_run_has_its_figures_as_svg_and_its_markdown_shows_them(tmp_path, run_of):
+    (tmp_path / "run.json").write_text(run_of(layers=1, heads=1, tokens=5).to_json(), "utf-8")
+    paths = render_directory(tmp_path)
+    drawn = {path.name for path in paths if path.parent.name == "figures"}
+    assert {name.partition(".")[2] for name in drawn} == {"svg", "txt"}
+    shown = set(re.findall(r"\(figures/(.+?)\)", (tmp_path / "report.md").read_text("utf-8")))
+    assert "rank_by_layer.svg" in shown
+    assert shown <= drawn
+    write_report([tmp_path], figures=PAGE)
+    assert "(figures/rank_by_layer.png)" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_every_figure_is_written_twice_with_its_caption_as_text(rendered):
     for suffix in (".png", ".svg"):
         assert {path.stem for path in rendered if path.suffix == suffix} == NAMES
     words = {
