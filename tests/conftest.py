@@ -22,21 +22,28 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import settings
-
-from illama.sources import bundled
+import xdist
 
 gc.disable()  # until all tests are collected: imports leave no garbage
-torch.set_num_threads(1)
-settings.register_profile("tests", deadline=None, derandomize=True, max_examples=40)
-settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Prepare a process that runs tests; the one that only hands them out waits for no torch."""
+    if xdist.is_xdist_controller(session):
+        return
+    import torch
+    from hypothesis import settings
+
+    torch.set_num_threads(1)
+    settings.register_profile("tests", deadline=None, derandomize=True, max_examples=40)
+    settings.load_profile("tests")
 
 
 def reference(name: str) -> ModuleType:
@@ -55,6 +62,8 @@ def reference(name: str) -> ModuleType:
             for module in [m for m in sys.modules if m.startswith(("torchvision", "timm"))]:
                 del sys.modules[module]
         if not _OPERATORS:
+            import torch
+
             _OPERATORS.append(torch.library.Library("torchvision", "DEF"))
             for operation in ("nms", "qnms"):
                 _OPERATORS[0].define(
@@ -63,7 +72,8 @@ def reference(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-_OPERATORS: list[torch.library.Library] = []
+_OPERATORS: list[Any] = []
+"""The library of the names, which go with it."""
 
 
 @pytest.fixture(scope="session", name="reference")
@@ -87,10 +97,16 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def drawn_once() -> Iterator[None]:
-    """Let the demo's sources draw each split once; they draw the same pictures every time."""
+def made_once() -> Iterator[None]:
+    """Make bundled sources and each command line once a worker: they are always the same."""
+    import typer
+
+    from illama import sources
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("illama.sources.bundled.draw", cache(bundled.draw))
+        for name in ("demo", "demo-shapes", "digits", "photos"):
+            patch.setitem(sources._NAMED, name, cache(sources._NAMED[name]))
+        patch.setattr("typer.main.get_command", cache(typer.main.get_command))
         yield
 
 
@@ -106,6 +122,12 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids=np.array([f"noise/{i:03d}" for i in range(61)]),
     )
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that start processes first: one worker runs them, and one of them loads torch."""
+    starting = {item.path for item in items if "start" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in starting)
 
 
 def pytest_collection_finish() -> None:
@@ -146,7 +168,8 @@ PRELOADED = [
         "matplotlib.backends.backend_agg",
         "PIL.Image",
     ),
-    *("illama.cli", "illama.training.loop", "illama.training.curves", "illama_eval.run.evaluate"),
+    *("scipy.special", "illama.cli", "illama.training.loop", "illama.training.curves"),
+    *("illama_eval.run.evaluate", "illama_eval.studies"),
 ]
 """What a started process need not import again; torch loads its compiler in the first step."""
 

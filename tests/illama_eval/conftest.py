@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,29 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_figures(monkeypatch: pytest.MonkeyPatch, sketched: None) -> None:
     """Leave figures out of page and directory, where a test looks at tables and words alone."""
     for draw in ("draw_all", "draw_embedded"):
         monkeypatch.setattr(f"illama_eval.render.report.{draw}", lambda *_: [])
+
+
+@pytest.fixture(scope="session")
+def sketch() -> Callable[[pytest.MonkeyPatch], None]:
+    """Return a function that lets figures be composed, and their files be empty."""
+
+    def save(_: object, file: Path | StringIO, **__: object) -> None:
+        if isinstance(file, Path):
+            file.touch()
+        else:
+            file.write('<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+    return lambda patch: patch.setattr("matplotlib.figure.Figure.savefig", save)
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch, sketch: Callable[..., None]) -> None:
+    """Leave the files of figures empty, where a test looks at their names and words."""
+    sketch(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ for words in (["compare", "a", "b"], ["report", "b", "--baseline", "a"]):
     assert (tmp_path / "b" / "report.html").stat().st_size > 10_000
 
 
-def test_a_second_comparison_has_a_folder_of_its_own(command, write_run, tmp_path):
+def test_a_second_comparison_has_a_folder_of_its_own(command, sketched, write_run, tmp_path):
     for name in ("a", "b", "c"):
         write_run(tmp_path / name, subject=name)
     pages = []
@@ -180,7 +180,7 @@ def test_a_second_comparison_has_a_folder_of_its_own(command, write_run, tmp_pat
     assert " c " not in (first / "report.md").read_text("utf-8")
 
 
-def test_figures_are_files_where_they_are_asked_for(command, write_run, tmp_path):
+def test_figures_are_files_where_they_are_asked_for(command, sketched, write_run, tmp_path):
     write_run(tmp_path / "a")
     assert command("report", "a")[0] == 0
     assert not (tmp_path / "a" / "figures").exists()
@@ -216,7 +216,9 @@ def test_figures_that_cannot_be_drawn_are_refused(command, write_run, tmp_path, 
     assert wrong in " ".join(err.split())
 
 
-def test_several_models_are_written_to_the_folder_of_their_page(command, write_run, tmp_path):
+def test_several_models_are_written_to_the_folder_of_their_page(
+    command, sketched, write_run, tmp_path
+):
     for name in ("a", "b", "c"):
         write_run(tmp_path / name, subject=name)
     code, _, err = command("report", "a", "b", "c", "--out", "all", "--figures")

@@ -40,7 +40,9 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_pictures_are_measured_beside_observers(command, golden_checkpoint, pictures, tmp_path):
+def test_pictures_are_measured_beside_observers(
+    command, sketched, golden_checkpoint, pictures, tmp_path
+):
     table = tmp_path / "categories.json"
     table.write_text('{"cat": [0, 1], "dog": [2, 3], "car": [4]}', encoding="utf-8")
     lines = [

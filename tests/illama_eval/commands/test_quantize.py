@@ -136,7 +136,7 @@ def test_real_arithmetic_is_timed_beside_the_exact_model(quantize, tmp_path):
     assert "CPU threads" in " ".join(out.split())
 
 
-def test_the_sensitivity_map_has_a_place_for_every_layer_and_kind(quantize, tmp_path):
+def test_the_sensitivity_map_has_a_place_for_every_layer_and_kind(quantize, sketched, tmp_path):
     code, out, err = quantize("--bits", 3, "--sensitivity")
     assert code == 0, err
     run = Run.load(tmp_path / "here")

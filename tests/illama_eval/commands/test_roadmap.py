@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from illama.config import STEPS
+from illama.config import SIZES, STEPS
 from illama.sources import open_source
 from illama.training.recipe import RecipeError, find_recipe
 from illama_eval.cli import main
@@ -29,19 +29,18 @@ from illama_eval.render.roadmap_runs import read_runs
 from illama_eval.results import Run
 
 OPTIONS = (
-    "--epochs",
-    "2",
-    "--images",
-    "32",
-    "--set",
-    "batch_size=16",
-    "--set",
-    "image_size=8",
-    "--step",
-    "class-first-causal",
-    "--step",
-    "post-sequence-class",
+    *("--size", "micro", "--epochs", "2", "--images", "32"),
+    *("--set", "batch_size=16", "--set", "image_size=8"),
+    *("--step", "class-first-causal", "--step", "post-sequence-class"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def micro():
+    """Let a road be of a size that trains in no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "micro", {"width": 8, "depth": 2, "heads": 2, "patch_size": 4})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +66,11 @@ def travel(monkeypatch, out, *options):
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory, pictures):
+def road(tmp_path_factory, pictures, sketch):
     """A finished roadmap of two steps, one of them with two seeds."""
     out = tmp_path_factory.mktemp("road")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("illama_eval.commands.evaluate.render_directory", lambda _: None)
+        sketch(patch)
         options = ("--data", str(pictures), *OPTIONS)
         assert travel(patch, out, *options) == 0
         more = [*options[: options.index("--step")], "--step", "post-sequence-class"]
@@ -201,7 +200,7 @@ def test_a_question_is_answered_with_its_interval(road):
     assert "95 % interval over images; 1 and 2 seeds: " in found[1]
 
 
-def test_going_again_trains_nothing_anew(road, pictures, monkeypatch, capsys):
+def test_going_again_trains_nothing_anew(road, pictures, sketched, monkeypatch, capsys):
     weights = sorted((road / "training").glob("*/*.safetensors"))
     before = [path.stat().st_mtime_ns for path in weights]
     assert travel(monkeypatch, road, "--data", str(pictures), *OPTIONS) == 0

@@ -40,7 +40,7 @@ def measure(subject: ModelSubject, small_images: Path) -> Callable[..., Run]:
         studies = [
             study() for study in STUDIES.values() if study.requires <= {"labels", "single_labels"}
         ]
-        return evaluate(measured, source, studies, out, Options(batch_size=4, **options))
+        return evaluate(measured, source, studies, out, Options(batch_size=8, **options))
 
     return run
 
