@@ -25,7 +25,7 @@ ROUNDING = 1e-12
 """Distance from an edge that is rounding: the last bit of a softmax decides no bin."""
 
 PSEUDO_IMAGES = 2
-"""Images by which a bin's accuracy is drawn towards its confidence before its noise is judged."""
+"""Images that draw a bin's accuracy towards its confidence before its noise is computed."""
 
 TINY = 1e-12
 LARGEST_FACTOR = 2.0**20
@@ -122,26 +122,35 @@ class Bins:
         The gaps seen, all scaled by one factor, stand for any true error; those are kept under
         which an error like the one seen is not among the 5 % least likely. The error of a bin is
         about normal, so its absolute value is folded: its mean and variance are known, and the
-        upward bias near calibration is part of the test, not of the interval.
+        upward bias near calibration is part of the test, not of the interval. The noise of a bin
+        is that under the error tested, not under the one seen, as in the score test of a
+        proportion (Wilson 1927): the interval begins at 0 where a calibrated model may well show
+        such an error.
         """
-        images, total = self.images[0].numpy(), float(self.total[0])
+        share, total = self.shares[0].numpy(), float(self.total[0])
         gap = np.abs(self.confidence[0].numpy() - self.correct[0].numpy()) / total
-        right = (self.correct[0].numpy() + PSEUDO_IMAGES * self._mean_confidence()) / (
-            images + PSEUDO_IMAGES
-        )
-        noise = np.sqrt(images * right * (1 - right)) / total
         seen = float(gap.sum())
 
         def excess(side: float, factor: float) -> float:
-            mean, deviation = _error_under(factor * gap, noise, images / total, total)
+            noise = self._noise_under(factor)
+            mean, deviation = _error_under(factor * gap, noise, share, total)
             return mean + side * Z95 * deviation - seen
 
         low, high = (seen * _root(partial(excess, side)) for side in (1.0, -1.0))
         return min(low, seen), min(1.0, max(high, seen))
 
-    def _mean_confidence(self) -> NDArray[np.float64]:
+    def _noise_under(self, factor: float) -> NDArray[np.float64]:
+        """Return the deviation of each bin's error, [bin], if all gaps are the seen ones scaled.
+
+        Beyond the gaps seen it stays that at them, where no accuracy can be above 1.
+        """
         images = self.images[0].numpy()
-        return np.asarray(self.confidence[0].numpy() / np.maximum(images, 1))
+        sure, right = (
+            each[0].numpy() / np.maximum(images, 1) for each in (self.confidence, self.correct)
+        )
+        drawn = min(factor, 1.0) * images / (images + PSEUDO_IMAGES)
+        true = sure + drawn * (right - sure)
+        return np.sqrt(images * true * (1 - true)) / images.sum()
 
     def calibrated_p(self) -> float:
         """Return the one-sided p of a perfectly calibrated model with these confidences.

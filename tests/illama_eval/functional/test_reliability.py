@@ -20,6 +20,7 @@ from illama_eval.functional.reliability import (
     replicate_weights,
     sum_by_bin,
 )
+from illama_eval.statistics import Z95
 
 EDGES = torch.tensor(
     [1 / 15, 3 / 15, 0.21, 6 / 15, 0.55, 9 / 15, 14 / 15, 0.95, 0.999, 1.0], dtype=torch.float64
@@ -128,6 +129,22 @@ def test_the_floor_is_the_error_that_calibrated_predictions_show():
         bins = score(confidence, correct).tabulate(15).rules["right"]
         errors.append(bins.error().item())
     assert np.mean(errors) == pytest.approx(bins.floor().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("wrong", range(3, 31, 3))
+def test_an_error_interval_begins_at_0_where_a_calibrated_model_may_show_the_error(wrong):
+    confidence, correct = [0.7] * 40 + [0.9] * 40, [1] * 20 + [0] * 20 + [1] * (40 - wrong)
+    bins = score(confidence, correct + [0] * wrong).tabulate(15).rules["right"]
+    assert (bins.error_interval()[0] > 0) == (bins.calibrated_p() < 0.025)
+
+
+def test_the_noise_of_a_bin_is_that_under_the_error_tested():
+    bins = score([0.8] * 400, [1] * 80 + [0] * 320).tabulate(15).rules["right"]
+    low, high = bins.error_interval()
+    tested = 0.8 - low * 400 / 402  # two more images of the bin's confidence
+    assert low == pytest.approx(0.6 - Z95 * math.sqrt(tested * (1 - tested) / 400), abs=1e-9)
+    seen = 0.8 - 0.6 * 400 / 402
+    assert high == pytest.approx(0.6 + Z95 * math.sqrt(seen * (1 - seen) / 400), abs=1e-9)
 
 
 def test_debiasing_takes_away_what_noise_adds_and_leaves_a_real_error():
