@@ -28,10 +28,16 @@ PSEUDO_IMAGES = 2
 """Images that draw a bin's accuracy towards its confidence before its noise is computed."""
 
 TINY = 1e-12
-LARGEST_FACTOR = 2.0**20
+LARGEST_POWER = 20
 
 CHUNK = 4096
 """Images whose weights are spread over bins at a time: bounds the memory."""
+
+WEIGHTS = 2**18
+"""Weights that are sorted by confidence at a time: bounds the memory."""
+
+SECTIONS, ROUNDS = 16, 10
+"""A search divides its space into so many sections, so many times."""
 
 
 def bin_by_width(confidence: Tensor, bins: int, *, closed: str = "right") -> Tensor:
@@ -131,26 +137,27 @@ class Bins:
         gap = np.abs(self.confidence[0].numpy() - self.correct[0].numpy()) / total
         seen = float(gap.sum())
 
-        def excess(side: float, factor: float) -> float:
-            noise = self._noise_under(factor)
-            mean, deviation = _error_under(factor * gap, noise, share, total)
+        def excess(side: float, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+            noise = self._noise_under(factors[:, None])
+            mean, deviation = _error_under(factors[:, None] * gap, noise, share, total)
             return mean + side * Z95 * deviation - seen
 
         low, high = (seen * _root(partial(excess, side)) for side in (1.0, -1.0))
         return min(low, seen), min(1.0, max(high, seen))
 
-    def _noise_under(self, factor: float) -> NDArray[np.float64]:
-        """Return the deviation of each bin's error, [bin], if all gaps are the seen ones scaled.
+    def _noise_under(self, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the deviation of each bin's error if all gaps are the seen ones scaled.
 
+        Takes factors [factor, 1] and returns [factor, bin].
         Beyond the gaps seen it stays that at them, where no accuracy can be above 1.
         """
         images = self.images[0].numpy()
         sure, right = (
             each[0].numpy() / np.maximum(images, 1) for each in (self.confidence, self.correct)
         )
-        drawn = min(factor, 1.0) * images / (images + PSEUDO_IMAGES)
+        drawn = np.minimum(factors, 1.0) * images / (images + PSEUDO_IMAGES)
         true = sure + drawn * (right - sure)
-        return np.sqrt(images * true * (1 - true)) / images.sum()
+        return np.asarray(np.sqrt(images * true * (1 - true)) / images.sum())
 
     def calibrated_p(self) -> float:
         """Return the one-sided p of a perfectly calibrated model with these confidences.
@@ -243,8 +250,9 @@ class Scored:
         largest = int(self.weights.sum(1).max())
         harmonic = torch.zeros(largest + 1, dtype=torch.float64)
         harmonic[1:] = (1 / torch.arange(1, largest + 1, dtype=torch.float64)).cumsum(0)
-        rows = self.weights.to(torch.float64)
-        return torch.stack([_area(row, 1 - self.correct, group, harmonic) for row in rows])
+        parts = torch.split(self.weights, max(1, WEIGHTS // self.images))
+        wrong = 1 - self.correct
+        return torch.cat([_areas(part.double(), wrong, group, harmonic) for part in parts])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,43 +291,49 @@ def sum_by_bin(weights: Tensor, bins: Tensor, values: Tensor, count: int) -> Ten
     return total.reshape(len(weights), *shape)
 
 
-def _area(weight: Tensor, wrong: Tensor, group: Tensor, harmonic: Tensor) -> Tensor:
-    """Return the area for one replicate; `group` numbers equal confidences, highest first.
+def _areas(weights: Tensor, wrong: Tensor, group: Tensor, harmonic: Tensor) -> Tensor:
+    """Return the areas of replicates, given weights float64 [replicate, image].
 
-    Within a group of n images and error rate r, after N images with E errors, the risks sum to
+    `group` numbers equal confidences, highest first. Within a group of n images and error rate r,
+    after N images with E errors, the risks sum to
     sum_m (E + m r) / (N + m) = n r + (E - N r) (H(N + n) - H(N)).
     """
-    images = torch.bincount(group, weight)
-    errors = torch.bincount(group, weight * wrong)
+    empty, place = weights.new_zeros(len(weights), int(group.max()) + 1), group.expand_as(weights)
+    images = empty.scatter_add(1, place, weights)
+    errors = empty.scatter_add(1, place, weights * wrong)
     rate = (errors / images).masked_fill(images == 0, 0.0)
-    after = images.cumsum(0)
+    after = images.cumsum(1)
     before = after - images
-    errors_before = errors.cumsum(0) - errors
+    errors_before = errors.cumsum(1) - errors
     span = harmonic[after.long()] - harmonic[before.long()]
-    return (errors + (errors_before - before * rate) * span).sum() / after[-1]
+    return (errors + (errors_before - before * rate) * span).sum(1) / after[:, -1]
 
 
 def _error_under(
     gap: NDArray[np.float64], noise: NDArray[np.float64], share: NDArray[np.float64], images: float
-) -> tuple[float, float]:
-    """Return mean and deviation of the error of bins with these true gaps and noises."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means and deviations of errors, [error], whose true gaps and noises are [error, bin].
+
+    Takes the bins' shares of the images, [bin], and their number.
+    """
     sure = np.maximum(noise, TINY)
     mean = sure * math.sqrt(2 / math.pi) * np.exp(-((gap / sure) ** 2) / 2)
     mean += gap * torch.erf(torch.from_numpy(gap / (sure * math.sqrt(2)))).numpy()
-    within = np.maximum(gap**2 + sure**2 - mean**2, 0.0).sum()
+    within = np.maximum(gap**2 + sure**2 - mean**2, 0.0).sum(-1)
     per_image = gap / np.maximum(share, TINY)
-    between = (share @ per_image**2 - (share @ per_image) ** 2) / images
-    return float(mean.sum()), math.sqrt(float(within) + max(float(between), 0.0))
+    between = (per_image**2 @ share - (per_image @ share) ** 2) / images
+    return mean.sum(-1), np.sqrt(within + np.maximum(between, 0.0))
 
 
-def _root(excess: Callable[[float], float]) -> float:
+def _root(excess: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
     """Return where a function that grows from 0 on crosses zero; 0 where it starts above."""
-    if excess(0.0) >= 0:
-        return 0.0
-    low, high = 0.0, 1.0
-    while excess(high) < 0 and high < LARGEST_FACTOR:
-        low, high = high, 2 * high
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return high
+    powers = np.concatenate(([0.0], 2.0 ** np.arange(LARGEST_POWER + 1)))
+    below = int((excess(powers) < 0).sum())
+    if not below or below == len(powers):
+        return float(powers[below - 1]) if below else 0.0
+    low, high = powers[below - 1], powers[below]
+    for _ in range(ROUNDS):
+        edges = np.linspace(low, high, SECTIONS + 1)
+        below = min(max(int((excess(edges) < 0).sum()), 1), SECTIONS)
+        low, high = edges[below - 1], edges[below]
+    return float(high)
