@@ -99,6 +99,15 @@ class ReportModels:
         return len(self.models)
 
     @cached_property
+    def paired(self) -> bool:
+        """Whether numbers of any two models have a paired difference."""
+        return not self.apart and any(
+            change.low is not None
+            for comparison in self.compared.values()
+            for change in comparison.changes
+        )
+
+    @cached_property
     def sources(self) -> Sequence[str]:
         """What the models were measured on, each set of images once."""
         found = {str(model.known("source", "fingerprint")): model.images for model in self}

@@ -118,6 +118,15 @@ def images_of(run: Run, study: str) -> str:
     return f"{most:,} images"
 
 
+def series_of(run: Run) -> tuple[str, dict[str, str]]:
+    """Return what is varied over the subjects, in words, and each one's value; else "" and {}."""
+    name = nested_get(run.header, "variable", "name")
+    values = nested_get(run.header, "variable", "values")
+    if not isinstance(name, str) or not isinstance(values, Mapping):
+        return "", {}
+    return name.replace("_", " "), {subject: f"{value:g}" for subject, value in values.items()}
+
+
 def class_names(run: Run) -> list[str]:
     """Return the names of the classes, as far as the header lists them."""
     found = nested_get(run.header, "source", "classes")

@@ -239,10 +239,10 @@ def _say_sensitivity(found: StudyOfModel) -> Said | None:
     if not rows:
         return None
     most = max(rows, key=lambda row: row.value or 0.0)
-    places = [sanitize(f"{key} {value}") for key, value in most.at.items()]
+    kind, layer, scheme = (sanitize(most.at.get(key, "?")) for key in ("kind", "layer", "scheme"))
     return Said(
-        f"of all layers quantized alone, {', '.join(places)} moves the answers most: KL divergence "
-        f"{show_row(most).full}"
+        f"of all layers quantized alone, {kind} of layer {layer} moves the answers most, with "
+        f"{scheme}: KL divergence {show_row(most).full}"
     )
 
 

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from illama_eval.render.figures.canvas import MARGIN, Drawing, places_of, sheet
 from illama_eval.render.figures.labels import label_width
 from illama_eval.render.format.glossary import metric_label
-from illama_eval.render.models import ReportModels
+from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.style.figure import sheet_width
-from illama_eval.render.style.fonts import drawable
+from illama_eval.render.style.fonts import break_name, drawable
 from illama_eval.render.style.palette import MUTED, RUNS, TEXT
 from illama_eval.results import Row
 
@@ -32,11 +32,12 @@ METRICS = (
 """(study, metric) of the panels: the first that were measured."""
 _PANELS, _LEAST = 4, 1.2
 """Most panels, and their least width in inches."""
-_ROW = 0.24
-"""Inches per model."""
+_ROW, _LINE = 0.24, 0.13
+"""Inches per model, and for each further line of its name."""
 _GAP, _ABOVE, _BELOW = 0.22, 0.3, 0.3
 """Inches between panels, and above and below them."""
 _LONGEST = 34
+"""Characters of a line of a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,14 @@ def draw_forest(models: ReportModels) -> Iterator[Drawing]:
 
 
 def _draw(models: ReportModels, shown: Sequence[tuple[tuple[str, str], Sequence[Mark]]]) -> Drawing:
-    names = [drawable(models.column(model)[2:], _LONGEST) for model in models]
-    left = MARGIN + label_width(names)
+    names = [_name_of(models, model) for model in models]
+    most_lines = max(len(name.split("\n")) for name in names)
+    left = MARGIN + label_width("\n".join(names).split("\n"))
     room = sheet_width() - left - MARGIN + _GAP
-    columns = min(len(shown), max(1, int(room / _LEAST)))
-    down, height = _ROW * len(models) + _ABOVE + _BELOW, _ROW * len(models)
+    least = max(_LEAST, *(label_width([_title(key[1], marks)]) + _GAP for key, marks in shown))
+    columns = min(len(shown), max(1, int(room / least)))
+    height = (_ROW + _LINE * (most_lines - 1)) * len(models)
+    down = height + _ABOVE + _BELOW
     paired = any(mark.clear for _, marks in shown for mark in marks)
     drawing = sheet(
         "forest",
@@ -80,6 +84,14 @@ def _draw(models: ReportModels, shown: Sequence[tuple[tuple[str, str], Sequence[
         if not column:
             axes.set_yticks(range(len(names)), names, color=TEXT, size="small")
     return drawing
+
+
+def _name_of(models: ReportModels, model: ReportModel) -> str:
+    """Return a model's name in lines, the last of them on its images if they are not everyone's."""
+    lines = break_name(drawable(model.label), _LONGEST)
+    if len(models.sources) > 1:
+        lines += break_name(drawable(f"on {model.images}"), _LONGEST)
+    return "\n".join(lines)
 
 
 def _marks(models: ReportModels, key: tuple[str, str]) -> list[Mark]:
@@ -115,8 +127,12 @@ def _panel(axes: Axes, metric: str, marks: Sequence[Mark], models: int) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(3))
-    unit = " (%)" if scale != 1 else ""
-    axes.set_title(metric_label(metric) + unit, size="small", color=TEXT)
+    axes.set_title(_title(metric, marks), size="small", color=TEXT)
+
+
+def _title(metric: str, marks: Sequence[Mark]) -> str:
+    """Return a panel's metric with its unit."""
+    return metric_label(metric) + (" (%)" if marks[0].row.unit == "fraction" else "")
 
 
 def _caption(models: ReportModels, *, paired: bool) -> str:
@@ -126,6 +142,6 @@ def _caption(models: ReportModels, *, paired: bool) -> str:
         return f"{words} The models were measured on different images or in different ways."
     blue = "Blue: differs from it" if paired else "No model differs from it"
     return (
-        f"{words} Ring and line: {drawable(first.label, _LONGEST)}. {blue} by the paired interval, "
+        f"{words} Ring and line: {drawable(first.label)}. {blue} by the paired interval, "
         "adjusted for the number of metrics; overlapping bars do not tell."
     )

@@ -33,8 +33,8 @@ def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
     drawing, axes = sheet_of_lines(
         "rank_by_images",
         "Rank of the mean map by the number of images averaged",
-        f"{_fall_finding(lines)} Mean over layers and heads, and over draws of so many "
-        "images where there are several. The paper averages 30 (dotted line).",
+        f"{_fall_finding(lines)} Mean over layers and heads; of a few "
+        "images over several draws. The paper averages 30 (dotted line).",
         names,
         _HIGH,
     )
@@ -50,6 +50,7 @@ def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
             marker=look.marker,
             markersize=3.5,
         )
+    axes.set_xticks(_ticks([curve for _, curve in shown]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     tokens = max(maps.tokens for maps in among)
@@ -67,6 +68,14 @@ def draw_rank_by_images(run: Run) -> Iterator[Drawing]:
     ]
     name_lines(drawing, axes, ends)
     yield drawing
+
+
+def _ticks(curves: Sequence[Curve]) -> list[float]:
+    """Return both ends of the axis, and the powers of ten with room between them."""
+    first = min(float(curve.x[0]) for curve in curves)
+    last = max(float(curve.x[-1]) for curve in curves)
+    powers = [10.0**power for power in range(int(np.log10(first)), int(np.log10(last)) + 1)]
+    return [first, *(each for each in powers if 2 * first <= each <= last / 2), last]
 
 
 def _fall_of(run: Run, maps: Maps) -> Curve | None:

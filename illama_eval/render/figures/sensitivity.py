@@ -130,6 +130,6 @@ def _finding(grid: Array, kinds: Sequence[str]) -> str:
     layer, kind = np.unravel_index(int(np.argmax(np.where(known, grid, -np.inf))), grid.shape)
     share = grid[layer, kind] / grid[known].sum() if grid[known].sum() else 0.0
     return (
-        f"Most sensitive: {kinds[int(kind)]} in layer {int(layer) + 1}, {share:.0%} of the sum "
-        f"over {int(known.sum())} places."
+        f"Most sensitive: {kinds[int(kind)]} in layer {int(layer) + 1}, {100 * share:.0f} % of the "
+        f"sum over all {int(known.sum())}."
     )

@@ -24,6 +24,7 @@ from illama_eval.render.page.provenance import (
     identity_of,
     not_run,
     provenance_of,
+    remarks_of,
     source_of,
 )
 from illama_eval.render.page.sections import (
@@ -78,6 +79,7 @@ def document_of(
         crowded=len(models) > MOST_TOLD_APART,
         source=source_of(models),
         boxes=[*boxes_of(models), *left_out],
+        remarks=remarks_of(models),
         headline=headline,
         headline_note=COVERED if result else headline_note(models),
         lead=lead_section(drawings),
@@ -99,7 +101,7 @@ def _title(models: ReportModels) -> str:
     names = joined_names(models) or "nothing measured"
     variable = nested_get(models.run.header, "variable", "name")
     if variable is not None:
-        names = f"{_first_name(models)} over {sanitize(str(variable).replace('_', ' '))}"
+        names = f"{_first_name(models)} by {sanitize(str(variable).replace('_', ' '))}"
     elif len(models) > NAMED:
         names = f"{len(models)} models"
     if len(models.sources) > 1:

@@ -60,6 +60,7 @@ def corpus_document(
         subjects=(),
         crowded=False,
         source=[sanitize(images)],
+        remarks=[],
         boxes=(),
         headline=Table(
             key="models",

@@ -11,7 +11,13 @@ from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change, show_margin
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.format.glossary import anchor, in_order, metric_label, study_title
+from illama_eval.render.format.glossary import (
+    anchor,
+    in_order,
+    metric_label,
+    place_label,
+    study_title,
+)
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import by_outcome, flips_in_words, remark, sentence, state_label
 from illama_eval.render.models import MOST_TOLD_APART, ReportModel, ReportModels, without_paths
@@ -85,12 +91,10 @@ def change_cells(
     return [cell, Cell(text="", mark=mark)]
 
 
-def finding_cell(
-    models: ReportModels, pair: tuple[ReportModel, ReportModel], change: Change | None
-) -> Cell:
+def finding_cell(pair: tuple[ReportModel, ReportModel], change: Change | None) -> Cell:
     """Return which of two models is better, as far as that is clear."""
     if change is None:
-        return Cell(text="not paired" if models.apart else "no paired interval", tone="neutral")
+        return Cell(text="no paired interval", tone="neutral")
     if not change.finding:
         return Cell(text="? not clear", tone="neutral")
     if change.calibrated:
@@ -106,21 +110,21 @@ def changes_of(models: ReportModels) -> Section | None:
         return None
     first, *others = models
     found = [(other, models.compared.get((first.name, other.name))) for other in others]
-    known = [((first, other), comparison) for other, comparison in found if comparison is not None]
+    known = [((first, other), each) for other, each in found if each and not each.mismatches]
     if not known:
         return None
     tables: list[Table] = []
     told: dict[str, list[ReportModel]] = {}
     for number, (pair, each) in enumerate(known):
-        words = " ".join(filter(None, (flips_in_words(each), *each.notes)))
-        told.setdefault(words, []).append(pair[1])
-        changes = _changes_table(models, f"changes-{number}", pair, each)
+        changes = _changes_table(f"changes-{number}", pair, each)
+        told.setdefault(_in_words(each, changes), []).append(pair[1])
+        shown = [changes] if changes.rows else []
         if len(models) > FEW:
-            tables += [replace(changes, long=True)] if changes.rows else []
+            tables += [replace(table, long=True) for table in shown]
             continue
         names = (f"{pair[0].symbol} {pair[0].label}", f"{pair[1].symbol} {pair[1].label}")
         tables += flips_table(f"flips-{number}", names, each)
-        tables.append(changes)
+        tables += shown
         tables += other_differences_table(f"other-differences-{number}", names, each)
     return Section(
         key="changes",
@@ -135,6 +139,14 @@ def changes_of(models: ReportModels) -> Section | None:
         meaning=PAIRED,
         paper="No intervals are given there.",
     )
+
+
+def _in_words(comparison: Comparison, changes: Table) -> str:
+    """Return flips, notes, and that no number differs clearly, as the end of a sentence."""
+    flips = flips_in_words(comparison)
+    paired = any(each.low is not None for each in comparison.changes if not each.at)
+    same = "no number differs clearly" if paired and not changes.rows else ""
+    return "; ".join(filter(None, (flips[:1].lower() + flips[1:], same, *comparison.notes)))
 
 
 def flips_table(key: str, names: tuple[str, str], comparison: Comparison) -> Iterator[Table]:
@@ -164,7 +176,7 @@ def other_differences_table(
     rows = [
         [
             Cell(text=sanitize(text, _LONGEST))
-            for text in (each.field, each.baseline, each.candidate)
+            for text in (place_label(each.field), each.baseline, each.candidate)
         ]
         for each in comparison.other_differences
     ]
@@ -180,7 +192,7 @@ def other_differences_table(
 
 
 def _changes_table(
-    models: ReportModels, key: str, pair: tuple[ReportModel, ReportModel], comparison: Comparison
+    key: str, pair: tuple[ReportModel, ReportModel], comparison: Comparison
 ) -> Table:
     """Return all numbers for the whole source that differ clearly."""
     every = [each for each in comparison.changes if not each.at]
@@ -189,7 +201,7 @@ def _changes_table(
     widest = widest_of(clear)
     first, second = pair
     lines = [
-        [Cell(text=_name(each)), *change_cells(each, widest), finding_cell(models, pair, each)]
+        [Cell(text=_name(each)), *change_cells(each, widest), finding_cell(pair, each)]
         for each in clear
     ]
     columns = [
@@ -199,7 +211,7 @@ def _changes_table(
         Column(label="finding"),
     ]
     caption = (
-        f"{second.symbol} {second.label} less {first.symbol} {first.label}: "
+        f"{second.symbol} {second.label} minus {first.symbol} {first.label}: "
         f"{len(clear)} of {len(every)} numbers differ clearly"
     )
     return Table(key=key, caption=caption, columns=columns, rows=lines, total=len(lines))

@@ -194,6 +194,8 @@ class Document:
     source: Sequence[str]
     boxes: Sequence[str]
     """What limits the numbers: partial data, runs that cannot be compared."""
+    remarks: Sequence[str]
+    """What was assumed of the models, and changed."""
     headline: Table
     headline_note: str
     lead: Section | None

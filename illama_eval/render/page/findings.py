@@ -39,14 +39,15 @@ def summary(models: ReportModels) -> str:
     variable = nested_get(models.run.header, "variable")
     if variable is not None:
         return _summary_of_range(models, variable)
-    if len(models) == TWO and not models.apart:
+    if len(models) == TWO and models.paired:
         return _summary_of_two(models)
     rows = models.headline.get(("accuracy", "top1"), {})
     best = models.best("accuracy", "top1")
     ahead = next((model for model in models if model.name == best), None)
     if ahead is None:
         names = joined_names(models) if len(models) <= NAMED else f"{len(models)} models"
-        return f"{names}, side by side{_spread(list(rows.values()))}."
+        clear = ", none clearly ahead of all others" if models.paired else ""
+        return f"{names}, side by side{_spread(list(rows.values()))}{clear}."
     value = show_row(rows[ahead.name]).full
     return f"{ahead.symbol} {ahead.label} has the highest top-1 accuracy, {value}."
 
@@ -57,7 +58,7 @@ def _spread(rows: Sequence[Row]) -> str:
     if not known:
         return ""
     low, high = show_row(known[0]), show_row(known[-1])
-    return f": top-1 accuracy from {low.value} to {high.value} %, none clearly ahead of all others"
+    return f": top-1 accuracy from {low.value} to {high.value} %"
 
 
 def _summary_of_range(models: ReportModels, variable: Mapping[str, Any]) -> str:
@@ -96,10 +97,11 @@ def _summary_of_two(models: ReportModels) -> str:
     changes = [models.change(first.name, second.name, *key) for key in headline_keys(models)]
     known = [change for change in changes if change is not None]
     clear = sum(bool(change.finding) for change in known)
-    sentence = f"{clear} of {len(known)} headline numbers differ clearly on the same images."
+    differ = f"{clear} of {len(known)} headline numbers differ" if clear else "No number differs"
+    sentence = f"{differ} clearly on the same images."
     accuracy = models.change(first.name, second.name, "accuracy", "top1")
     if accuracy is None:
         return sentence
-    names = f"{second.symbol} {second.label} less {first.symbol} {first.label}"
+    names = f"{second.symbol} {second.label} minus {first.symbol} {first.label}"
     clearly = "" if accuracy.finding else ", no clear difference"
     return f"{sentence} Top-1 accuracy, {names}: {show_change(accuracy).full}{clearly}."

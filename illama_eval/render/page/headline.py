@@ -20,7 +20,7 @@ from illama_eval.render.models import MOST_TOLD_APART, ReportModel, ReportModels
 from illama_eval.render.page.differences import change_cells, finding_cell, widest_of
 from illama_eval.render.page.document import Cell, Column, Table
 from illama_eval.render.paper import counterpart
-from illama_eval.render.select import direction, groups_in_words
+from illama_eval.render.select import direction, groups_in_words, series_of
 from illama_eval.results import Row
 
 Key = tuple[str, str]
@@ -49,7 +49,11 @@ def headline_table(models: ReportModels) -> Table:
     """Return the headline: one model with intervals, two with a difference, or more in columns."""
     keys = headline_keys(models)
     crowded = len(models) > MOST_TOLD_APART
-    build = {1: _of_one, TWO: _of_two}.get(len(models), _of_crowd if crowded else _of_many)
+    build = _of_crowd if crowded else _of_many
+    if len(models) == 1:
+        build = _of_one
+    elif len(models) == TWO and models.paired:
+        build = _of_two
     columns, rows = build(models, keys)
     return Table(
         key="headline",
@@ -68,6 +72,8 @@ def headline_note(models: ReportModels) -> str:
     note = COVERED
     if models.apart:
         return f"{note} Nothing is subtracted: the runs cannot be compared."
+    if not models.paired:
+        return f"{note} Nothing is subtracted: these runs have no paired intervals."
     if len(models) == TWO:
         return f"{note} Differences are paired: both models saw the same images."
     return f"{note} Best is marked only where every paired difference excludes zero."
@@ -153,7 +159,7 @@ def _of_two(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], li
             *_names(models, keys, number),
             *_values(models, key),
             *change_cells(change, widest),
-            finding_cell(models, (first, second), change),
+            finding_cell((first, second), change),
         ]
         for number, (key, change) in enumerate(zip(keys, changes, strict=True))
     ]
@@ -168,10 +174,15 @@ def _of_many(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], l
 def _of_crowd(models: ReportModels, keys: Sequence[Key]) -> tuple[list[Column], list[list[Cell]]]:
     """Return a row for each model, whose numbers can be sorted."""
     heads = (_names(models, keys, number)[1].text for number in range(len(keys)))
-    columns = [Column(label="model"), *(Column(label=head, number=True) for head in heads)]
+    variable, of_series = series_of(models.run)
+    columns = [Column(label=sanitize(variable) or "model")]
+    columns += [Column(label=head, number=True) for head in heads]
     values = zip(*(_values(models, key) for key in keys), strict=True)
     named = zip(models, values, strict=False)
-    return columns, [[Cell(text=models.column(model)), *cells] for model, cells in named]
+    return columns, [
+        [Cell(text=of_series.get(model.name) or models.column(model)), *cells]
+        for model, cells in named
+    ]
 
 
 def _model_columns(models: ReportModels) -> list[Column]:

@@ -16,6 +16,8 @@ from illama_eval.render.style.theme import colour_rules
 
 LARGEST = 5_000_000
 """Bytes that no page exceeds."""
+_JOINT = re.compile("([_+])")
+"""After what a long name goes on in the next line."""
 _AFTER_MARKER = re.compile(f"([{''.join(SYMBOLS.values())}\N{MINUS SIGN}]) ")
 
 
@@ -56,9 +58,9 @@ def _environment() -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """Return a name that may go on in the next line after an underscore, not after its marker."""
-    whole = _AFTER_MARKER.sub("\\1\N{NO-BREAK SPACE}", name)
-    return Markup("_<wbr>").join(escape(whole).split("_"))
+    """Return a name that may break after an underscore or a plus, but not after its marker."""
+    whole = str(escape(_AFTER_MARKER.sub("\\1\N{NO-BREAK SPACE}", name)))
+    return Markup(_JOINT.sub("\\1<wbr>", whole))  # noqa: S704 - it is escaped
 
 
 @cache

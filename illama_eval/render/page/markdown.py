@@ -28,6 +28,7 @@ def report_markdown(document: Document, figures: Mapping[str, str] | None = None
                     for subject in document.subjects
                 ),
                 f"- measured on {markdown_cell(' · '.join(document.source))}",
+                *(f"- {markdown_cell(remark)}" for remark in document.remarks),
             ]
         ),
         _table(document.headline) if document.headline.rows else "",

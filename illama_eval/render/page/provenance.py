@@ -67,6 +67,20 @@ def boxes_of(models: ReportModels) -> list[str]:
     return list(dict.fromkeys([*_not_comparable(models), *_limits(models)]))
 
 
+def remarks_of(models: ReportModels) -> list[str]:
+    """Return what was assumed of models or changed, each remark once with whom it is about."""
+    about: dict[tuple[str, str], list[ReportModel]] = {}
+    for model in models:
+        for remark in _remarks(model):
+            about.setdefault(remark, []).append(model)
+    return [
+        f"{verb}: {text}"
+        if len(members) == len(models)
+        else f"{verb} for {models.say_names(members)}: {text}"
+        for (verb, text), members in about.items()
+    ]
+
+
 def commands_of(models: ReportModels) -> list[str]:
     """Return the command lines that repeat the runs, of those that a command line made."""
     given = (model.known("command") for model in models if model.number == 0)
@@ -123,7 +137,6 @@ def _limits(models: ReportModels) -> Iterator[str]:
             total = model.known("source", "images")
             yield f"{model.label}: {lost} of {total} images could not be read and are left out."
         yield from _about_images(model)
-    yield from _remarks_of(models)
     for row in (each for rows in models.headline.values() for each in rows.values()):
         if row.metric == "nonfinite" and row.value:
             yield (
@@ -142,21 +155,12 @@ def _about_images(model: ReportModel) -> Iterator[str]:
         yield f"{sanitize(str(note), _LONGEST)}."
 
 
-def _remarks_of(models: ReportModels) -> Iterator[str]:
-    """Yield what was assumed of models, each remark once with all that it is about."""
-    about: dict[str, list[str]] = {}
-    for model in models:
-        for text in _remarks(model):
-            about.setdefault(text, []).append(model.label)
-    yield from (f"{', '.join(labels)}: {text}." for text, labels in about.items())
-
-
-def _remarks(model: ReportModel) -> Iterator[str]:
-    """Yield what was assumed of a model, and what options changed, as its header records it."""
+def _remarks(model: ReportModel) -> Iterator[tuple[str, str]]:
+    """Yield (verb, what) of what was assumed of a model, or changed by options."""
     for kind, verb in (("assumptions", "assumed"), ("overrides", "changed")):
         for each in model.described.get(kind) or ():
             if isinstance(each, Mapping):
-                yield f"{verb}: {sanitize(each.get('text', ''), _LONGEST)}"
+                yield verb, sanitize(each.get("text", ""), _LONGEST)
 
 
 def _fields(model: ReportModel) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from illama_eval.render.format.glossary import (
 )
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.format.verdicts import MARK, say_reason, say_verdict
-from illama_eval.render.models import MOST_TOLD_APART, ReportModels
+from illama_eval.render.models import MOST_TOLD_APART, ReportModel, ReportModels
 from illama_eval.render.page.attention_samples import samples_of
 from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
 from illama_eval.render.page.differences import FEW
@@ -156,12 +156,13 @@ def numbers_of(models: ReportModels, study: str) -> list[Table]:
         return []
     several = len(models) > 1
     columns = [Column(label="metric"), Column(label="unit")]
-    for model in models:
+    measured = [model for model in models if any(model.name in rows for rows in mine.values())]
+    for model in measured:
         name = models.column(model) if several else "value"
         columns.append(Column(label=name, number=True))
     columns += [] if several else [Column(label="95 % interval")]
     columns += [Column(label="images", number=True), Column(label="remark")]
-    lines = [_numbers_line(models, rows) for rows in mine.values()]
+    lines = [_numbers_line(models, measured, rows) for rows in mine.values()]
     if not any(line[-1].text for line in lines):
         columns, lines = columns[:-1], [line[:-1] for line in lines]
     caption = f"{study_title(study)}: all numbers for the whole source"
@@ -177,7 +178,9 @@ def numbers_of(models: ReportModels, study: str) -> list[Table]:
     ]
 
 
-def _numbers_line(models: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
+def _numbers_line(
+    models: ReportModels, measured: Sequence[ReportModel], rows: Mapping[str, Row]
+) -> list[Cell]:
     some = next(iter(rows.values()))
     arrow = ARROWS[direction(models.run, some)]
     cells = [
@@ -187,16 +190,16 @@ def _numbers_line(models: ReportModels, rows: Mapping[str, Row]) -> list[Cell]:
     if len(models) == 1:
         cells += [Cell(text=show_row(some).value), Cell(text=show_row(some).interval)]
     else:
-        cells += [value_cell(rows.get(model.name)) for model in models]
+        cells += [value_cell(rows.get(model.name)) for model in measured]
     images = sorted({row.images for row in rows.values()})
     return [
         *cells,
         Cell(text=" / ".join(f"{count:,}" for count in images)),
-        Cell(text=sanitize(_remark(models, rows), _LONGEST)),
+        Cell(text=sanitize(_remark(measured, rows), _LONGEST)),
     ]
 
 
-def _remark(models: ReportModels, rows: Mapping[str, Row]) -> str:
+def _remark(models: Sequence[ReportModel], rows: Mapping[str, Row]) -> str:
     """Return the reasons of a metric's rows, each with the markers of the models that it is of."""
     owners: dict[str, str] = {}
     for model in models:

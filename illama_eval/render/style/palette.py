@@ -25,7 +25,7 @@ RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), 
 _FURTHER = (AXIS, "o")
 CONTROL = (MUTED, "X")
 """The look of a model with random weights, the same in every figure."""
-_LONGEST_LABEL = 28
+_LONGEST_LABEL = 40
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from illama_eval.render.format.escape import sanitize
-from illama_eval.render.format.glossary import place_label, unit_label
+from illama_eval.render.format.glossary import unit_label
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.format.verdicts import Said
 from illama_eval.render.models import NAMED
+from illama_eval.render.select import series_of
 from illama_eval.render.sentences import as_sentence
 from illama_eval.render.terminal.tables import BETWEEN, LEAST, add_row, plain_table
 from illama_eval.results import Row, Run, nested_get
@@ -45,8 +46,7 @@ def models_table(run: Run, found: Mapping[str, Sequence[Line]], console: Console
     Intervals stand beside the values, else below them; the controls of a rank are left out before
     the intervals are.
     """
-    variable = nested_get(run.header, "variable", "name")
-    head = "model" if variable is None else place_label(str(variable))
+    head = sanitize(series_of(run)[0]) or "model"
     names: Column = (head, list(labels_of(run, found).values()))
     forms = [(form, controls) for controls in CONTROLS for form in WITH_INTERVALS]
     forms += [(VALUE_ALONE, controls) for controls in CONTROLS]
@@ -62,21 +62,17 @@ def models_table(run: Run, found: Mapping[str, Sequence[Line]], console: Console
 
 def labels_of(run: Run, subjects: Mapping[str, object]) -> dict[str, str]:
     """Return the name of each model, of a series the value that it stands for."""
-    values = nested_get(run.header, "variable", "values")
-    known = values if isinstance(values, Mapping) else {}
-    return {
-        subject: f"{known[subject]:g}" if subject in known else sanitize(subject, _LONGEST_NAME)
-        for subject in subjects
-    }
+    _, values = series_of(run)
+    return {each: values.get(each) or sanitize(each, _LONGEST_NAME) for each in subjects}
 
 
 def title_of(run: Run, found: Mapping[str, Sequence[Line]]) -> str:
     """Return how many models these are, or how many values of what one is measured at, on what."""
     rows = [line.row for lines in found.values() for line in lines]
     sources = ", ".join(dict.fromkeys(sanitize(row.source, _LONGEST_NAME) for row in rows))
-    variable = nested_get(run.header, "variable", "name")
+    variable, _ = series_of(run)
     reference = nested_get(run.header, "variable", "reference")
-    what = "models" if variable is None else f"{place_label(str(variable))}s"
+    what = f"{sanitize(variable) or 'model'}s"
     whose = f" of {sanitize(reference, _LONGEST_NAME)}" if reference else ""
     return f"{len(found)} {what}{whose} on {sources}: {rows[0].images:,} images"
 

@@ -23,7 +23,9 @@ def test_the_sensitivity_map_names_the_layer_and_kind_that_count_most():
     with drawing_style():
         (drawing,) = draw_sensitivity(Run(header={}, rows=tuple(rows)))
     assert drawing.name == "sensitivity_w3"
-    assert drawing.caption.startswith("Most sensitive: up in layer 2, 33% of the sum over 6")
+    assert drawing.caption.startswith(
+        "Most sensitive: up in layer 2, 33\N{NO-BREAK SPACE}% of the sum over all 6"
+    )
     shown = [float(text.get_text()) for text in drawing.figure.axes[0].texts]
     assert shown == pytest.approx([1, 2, 3, 2, 4, 6])
     bar = drawing.figure.axes[1]

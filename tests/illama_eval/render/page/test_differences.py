@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from illama_eval.compare.gate import check
 from illama_eval.render import write_report
+from illama_eval.render.models import load_models
+from illama_eval.render.page.differences import changes_of
+from illama_eval.render.page.findings import summary
+from illama_eval.render.page.headline import headline_note, headline_table
 
 
 def test_two_runs_have_paired_differences_and_say_what_intervals_cover(
@@ -47,3 +51,23 @@ def test_a_gate_is_the_first_sentence_and_its_metrics_the_headline(
     assert len(lines) == len(verdicts.of("pass", "warn", "fail", "error"))
     text = (run / "report.md").read_text("utf-8")
     assert "Gate failed" in text.splitlines()[2]
+
+
+def test_runs_that_do_not_differ_have_a_sentence_and_no_empty_table(write_run, tmp_path):
+    runs = [write_run(tmp_path / name, subject=name) for name in ("a", "b")]
+    section = changes_of(load_models(runs))
+    (found,) = section.findings
+    assert found.endswith(": all 400 images get the same answer; no number differs clearly.")
+    assert all(table.rows for table in section.tables)
+
+
+def test_without_replicates_nothing_is_called_equal(write_run, tmp_path):
+    runs = [write_run(tmp_path / name, subject=name) for name in ("a", "b")]
+    for run in runs:
+        (run / "replicates.npz").unlink()
+        (run / "per_image.npz").unlink()
+    models = load_models(runs)
+    assert not models.paired
+    assert "differ" not in summary(models)
+    assert "no paired intervals" in headline_note(models)
+    assert [column.label for column in headline_table(models).columns[4:]] == []

@@ -12,6 +12,7 @@ from illama_eval.render.page.provenance import (
     commands_of,
     identity_of,
     provenance_of,
+    remarks_of,
     source_of,
 )
 
@@ -97,3 +98,19 @@ def test_files_left_out_and_notes_on_the_images_are_boxes(run_of, write):
     boxes = boxes_of(load_models([write(replace(run, header=header))]))
     assert "Files beside the images that are left out: 12 .heic." in boxes
     assert "classes of set are numbered alphabetically: cat = 0." in boxes
+
+
+def test_what_was_assumed_is_said_once_and_for_whom(run_of, save, tmp_path):
+    run = run_of(subjects=("nano", "micro"))
+    both, one = {"text": "the mask"}, {"text": "the crop"}
+    subjects = [
+        {"name": "nano", "assumptions": [both]},
+        {"name": "micro", "assumptions": [both, one]},
+    ]
+    changed = replace(run, header={**run.header, "subjects": subjects})
+    models = load_models([save(changed, tmp_path / "run")])
+    assert remarks_of(models) == [
+        "assumed: the mask",
+        "assumed for \N{BLACK DIAMOND} micro: the crop",
+    ]
+    assert not [box for box in boxes_of(models) if "assumed" in box]
