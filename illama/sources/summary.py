@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from illama.sources.source import Source
 
-NAMED = 12
+NAMED = 6
 """Most classes whose images are counted one by one."""
 KINDS = 6
 """Most kinds of files that are named."""
@@ -52,13 +52,14 @@ def _classes(source: Source, labels: NDArray[np.int64]) -> str:
     names = source.classes
     if len(numbers) == 1 or counts.min() < counts.max():
         named = [
-            f"{number if names is None else names[number]} {count:,}"
+            f"{count:,} of {number if names is None else names[number]}"
             for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
         ]
         each = ", ".join(named)
         if len(numbers) > NAMED:
-            fewest = named[int(counts.argmin())]
-            each = f"{counts.min():,} to {counts.max():,} images each (fewest: {fewest})"
+            rarest = numbers[counts.argmin()]
+            fewest = rarest if names is None else names[rarest]
+            each = f"{counts.min():,} to {counts.max():,} images each, fewest of class {fewest}"
         return f"{len(numbers):,} classes: {each}"
     first, last = (n if names is None else names[n] for n in (numbers[0], numbers[-1]))
     return f"{len(numbers):,} classes of {counts[0]:,} ({first} ... {last})"

@@ -43,10 +43,10 @@ def describe(record: Record, epochs: int) -> str:
     broken = f", {record['broken_images']} images broken" if "broken_images" in record else ""
     miou = f"test mIoU {record['test_miou']:.2f} %, " if "test_miou" in record else ""
     soft = record["test_soft_mask_rate"]
+    causal = f" at soft mask {soft:.2f}, {record['test_acc1_at_0']:.2f} % at 0" if soft else ""
     return (
         f"epoch {record['epoch'] + 1}/{epochs}: loss {record['train_loss']:.3f}, {miou}"
-        f"test top-1 {record['test_acc1']:.2f} % at soft mask {soft:.2f}, "
-        f"{record['test_acc1_at_0']:.2f} % at 0{broken}"
+        f"test top-1 {record['test_acc1']:.2f} %{causal}{broken}"
     )
 
 

@@ -25,13 +25,13 @@ from illama_eval.quantize import sensitivity
 from illama_eval.quantize.calibration import CalibrationSet, calibrate_on, prepare_images
 from illama_eval.quantize.layers import Quantizable
 from illama_eval.quantize.mixed import LADDER, allowed_bytes, mix, mixed_json, read_mixed
-from illama_eval.quantize.ptq import LABEL, NO_FILE, Quantized, as_subject, quantize, variant_name
+from illama_eval.quantize.ptq import NO_FILE, Quantized, as_subject, quantize, variant_name
 from illama_eval.quantize.schemes import SCHEMES, QuantizationConfig, make_plan, sweep_configs
 from illama_eval.quantize.sensitivity import effect_rows, find_effects
-from illama_eval.render.format.numbers import show_row
 from illama_eval.render.terminal.quantization import show_quantization
+from illama_eval.render.terminal.sensitivity import show_sensitivity
 from illama_eval.render.terminal.status import announced
-from illama_eval.results import ResultError, Run
+from illama_eval.results import ResultError
 from illama_eval.run import directory
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.speed import SECONDS, Latency, measure_latency
@@ -346,22 +346,7 @@ def _map_sensitivity(
         result = StudyResult(rows=tuple(effect_rows(effects, source.ids, source.groups)))
         request = replace(request, precomputed=replace(study, results={base.name: result}))
     shown = None if shared.everything else SHOWN_LAYERS
-    return run_and_report(shared, request, show_run=partial(_show_most_sensitive, shown=shown))
-
-
-def _show_most_sensitive(run: Run, console: Console, *, shown: int | None) -> None:
-    """Print the layers of largest divergence."""
-    console.print(f"{LABEL}. Each alone, the layers that move the answers most:")
-    for line in _most_sensitive(run, shown):
-        console.print(line, markup=False)
-
-
-def _most_sensitive(run: Run, shown: int | None) -> Iterator[str]:
-    """Yield the layers of largest divergence, a line each."""
-    rows = [row for row in run.rows if row.metric == "kl" and row.value is not None]
-    for each in sorted(rows, key=lambda row: -(row.value or 0.0))[:shown]:
-        at = ", ".join(f"{key} {value}" for key, value in each.at.items())
-        yield f"  {at}: KL divergence {show_row(each).full}"
+    return run_and_report(shared, request, show_run=partial(show_sensitivity, most=shown))
 
 
 def _measure_mixed(

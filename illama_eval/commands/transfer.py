@@ -241,7 +241,7 @@ def _features(
     log = Console(stderr=True, highlight=False)
     if world.is_main:
         given = replace(options_of(shared, source, base), cache=cache)
-        with progress(log, given, f"reading {source.split} features") as options:
+        with progress(log, given, f"reading {source.split} features of {base.name}") as options:
             try:
                 extract(base, source, kind, folder, options)
             except SystemExit:

@@ -10,10 +10,11 @@ from matplotlib.ticker import MaxNLocator
 
 from illama_eval.render.figures.canvas import MARGIN, Drawing, places_of, sheet
 from illama_eval.render.figures.labels import label_width
+from illama_eval.render.format.escape import break_name
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.style.figure import sheet_width
-from illama_eval.render.style.fonts import break_name, drawable
+from illama_eval.render.style.fonts import drawable
 from illama_eval.render.style.palette import MUTED, RUNS, TEXT
 from illama_eval.results import Row
 

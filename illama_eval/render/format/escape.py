@@ -11,6 +11,7 @@ _UNSAFE = re.compile(
     "\ud800-\udfff\ufffe\uffff]"  # bytes that were no text; no characters at all
 )
 _MARKDOWN = re.compile(r"([\\`*{}\[\]<>|~!#&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//))")
+_JOINT = re.compile(r"(?<=[-_+. ])")
 _FORMULA = ("=", "+", "-", "@")
 _IN_ASCII = str.maketrans(
     {
@@ -32,6 +33,20 @@ def sanitize(text: object, longest: int | None = None) -> str:
         return line
     tail = (longest - 1) // 2
     return line[: longest - 1 - tail] + "\N{HORIZONTAL ELLIPSIS}" + line[len(line) - tail :]
+
+
+def break_name(text: str, longest: int) -> list[str]:
+    """Return a name in lines of at most `longest` characters, broken at its joints if possible."""
+    lines = [""]
+    for piece in _JOINT.split(text):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > longest:
+            lines.append("")
+        lines[-1] += piece
+    return [
+        line[start : start + longest].strip()
+        for line in map(str.rstrip, lines)
+        for start in range(0, max(len(line), 1), longest)
+    ]
 
 
 def csv_cell(value: object) -> object:

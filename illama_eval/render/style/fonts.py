@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache, lru_cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -42,20 +41,6 @@ def fit(text: str, size: float, width: float) -> str:
     while longest > 1 and text_width(sanitize(text, longest), size) > width:
         longest -= 1
     return sanitize(text, longest)
-
-
-def break_name(text: str, longest: int) -> list[str]:
-    """Return a name in lines of at most `longest` characters, broken at its joints if possible."""
-    lines = [""]
-    for piece in re.split(r"(?<=[-_+. ])", text):
-        if lines[-1] and len(lines[-1] + piece.rstrip()) > longest:
-            lines.append("")
-        lines[-1] += piece
-    return [
-        line[start : start + longest].strip()
-        for line in map(str.rstrip, lines)
-        for start in range(0, max(len(line), 1), longest)
-    ]
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import break_name, sanitize
 from illama_eval.render.format.glossary import unit_label
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.format.verdicts import Said
@@ -55,8 +55,9 @@ def models_table(run: Run, found: Mapping[str, Sequence[Line]], console: Console
     chosen: Sequence[Column] = next(fitting, choices[-1])
     sides: dict[str, JustifyMethod] = {head: "left", **{label: "right" for label, _ in chosen}}
     table = plain_table(sides, console, wrapped={head})
-    for cells in zip(names[1], *(cells for _, cells in chosen), strict=True):
-        add_row(table, cells, console)
+    room = max(LEAST, console.width - sum(_width(each) + BETWEEN for each in chosen))
+    for name, *cells in zip(names[1], *(cells for _, cells in chosen), strict=True):
+        add_row(table, ("\n".join(break_name(name, room)), *cells), console)
     return table
 
 
@@ -78,21 +79,23 @@ def title_of(run: Run, found: Mapping[str, Sequence[Line]]) -> str:
 
 
 def say_by_model(said: Sequence[tuple[str, Said]], labels: Mapping[str, str]) -> list[Said]:
-    """Return each sentence once, with whom it is about where that is not every model."""
+    """Return each sentence once, of several models with whom it is about."""
+    if len(labels) == 1:
+        return [Said(text=as_sentence(each.text), look=each.look) for _, each in said]
     by_words: dict[tuple[str, bool], list[str]] = {}
     for subject, each in said:
         by_words.setdefault((each.text, each.look), []).append(labels[subject])
     return [
-        Said(text=_about(names, len(labels)) + as_sentence(text), look=look)
+        Said(text=f"{_about(names, len(labels))}: {text}.", look=look)
         for (text, look), names in by_words.items()
     ]
 
 
 def _about(names: Sequence[str], models: int) -> str:
-    """Return the beginning of a sentence about some of the models; of one about all, nothing."""
+    """Return whom a sentence is about."""
     if len(names) == models:
-        return ""
-    return f"{', '.join(names) if len(names) <= NAMED else f'{len(names)} of {models}'}: "
+        return "Each"
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} of {models}"
 
 
 def _columns(found: Mapping[str, Sequence[Line]], form: str, controls: int) -> list[Column]:
@@ -135,6 +138,10 @@ def _cell(shown: Shown | None, value: str, form: str) -> str:
 
 def _fits(names: Column, columns: Sequence[Column], width: int) -> bool:
     """Return whether the console has room for the columns beside that of the names."""
-    needed = [min(LEAST, max(map(len, (names[0], *names[1]))))]
-    needed += [max(map(len, "\n".join((head, *cells)).split("\n"))) for head, cells in columns]
-    return sum(needed) + BETWEEN * len(columns) <= width
+    needed = min(LEAST, max(map(len, (names[0], *names[1]))))
+    return needed + sum(_width(each) + BETWEEN for each in columns) <= width
+
+
+def _width(column: Column) -> int:
+    head, cells = column
+    return max(map(len, "\n".join((head, *cells)).split("\n")))

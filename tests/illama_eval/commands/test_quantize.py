@@ -144,7 +144,7 @@ def test_the_sensitivity_map_has_a_place_for_every_layer_and_kind(quantize, sket
     assert len(rows) == 3 * 4
     assert all(row.low <= row.value <= row.high and row.value > 0 for row in rows)
     assert (tmp_path / "here" / "figures" / "sensitivity_w3.svg").exists()
-    assert "scheme w3" in out
+    assert "one layer at a time in w3" in out
 
 
 def test_a_mixed_scheme_stays_within_its_budget(quantize, undrawn, tmp_path):

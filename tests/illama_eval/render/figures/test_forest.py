@@ -8,9 +8,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from illama_eval.render.figures.forest import draw_forest
+from illama_eval.render.format.escape import break_name
 from illama_eval.render.models import load_models
 from illama_eval.render.style.figure import drawing_style
-from illama_eval.render.style.fonts import break_name, drawable
+from illama_eval.render.style.fonts import drawable
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
-from illama_eval.render.style.fonts import FAMILY, break_name, drawable, text_width, wrap
+from illama_eval.render.style.fonts import FAMILY, drawable, text_width, wrap
 
 
 @given(st.text(max_size=60), st.floats(4, 20))
@@ -21,15 +21,3 @@ def test_wrapped_lines_fit_and_lose_no_letter(text):
     lines = wrap(text, 8, 0.8)
     assert all(text_width(line, 8) <= 0.8 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-
-
-@given(st.text(max_size=60))
-def test_a_broken_name_fits_and_loses_no_letter(text):
-    text = drawable(text)
-    lines = break_name(text, 12)
-    assert all(len(line) <= 12 for line in lines)
-    assert "".join("".join(lines).split()) == "".join(text.split())
-
-
-def test_a_name_is_broken_at_its_joints():
-    assert break_name("nano+w8a8-static-smooth0.5", 18) == ["nano+w8a8-static-", "smooth0.5"]

@@ -72,4 +72,4 @@ def test_a_sentence_about_all_models_is_said_once_and_another_names_whom():
         *[(n, Said(text="rare", look=True)) for n in "abcd"],
     ]
     texts = [each.text for each in say_by_model(said, {name: name.upper() for name in "abcde"})]
-    assert texts == ["Fine.", "B: Odd.", "4 of 5: Rare."]
+    assert texts == ["Each: fine.", "B: odd.", "4 of 5: rare."]
