@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def massive_activations(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     flat = states.abs().flatten(1)
     largest, place = flat.max(-1)
-    return largest, flat.median(-1).values, place
+    return largest, _median(flat), place
 
 
 def count_of_each(place: Tensor, counted: Tensor, places: int) -> Tensor:
@@ -65,9 +66,22 @@ def remove_massive(states: Tensor, ratio: float, size: float) -> Tensor:
     (Sun et al. 2024). The dtype stays; all other states are the same bits.
     """
     sizes = states.abs()
-    median = sizes.flatten(1).to(torch.float32).median(-1).values[:, None, None]
+    median = _median(sizes.flatten(1).to(torch.float32))[:, None, None]
     massive = (sizes > ratio * median) & (sizes > size)
     return states.where(~massive, states.median(1, keepdim=True).values)
+
+
+def _median(values: Tensor) -> Tensor:
+    """Return the lower median of each row [row, value], NaN where a value is.
+
+    numpy finds it 4 to 9 times as fast as torch on a CPU; it puts NaN behind all others.
+    """
+    if values.device.type != "cpu":
+        return values.median(-1).values
+    last = values.shape[-1] - 1
+    sorted_there = np.partition(values.detach().numpy(), (last // 2, last), axis=-1)
+    middle, largest = torch.from_numpy(sorted_there[:, [last // 2, last]]).unbind(-1)
+    return middle.where(~largest.isnan(), math.nan)
 
 
 def residual(states: Tensor) -> Tensor:

@@ -184,11 +184,11 @@ class Collapse:
         The counts say in which token and which channel the massive activations are.
         """
         states = present(piece.tokens, "tokens")[:, piece.image_tokens].to(torch.float64)
-        finite = states.isfinite().flatten(1).all(1)
         outlying = outlying_norms(
             states.square().sum(-1).sqrt(), self.outlier_ratio, self.outlier_lengths
         )
         largest, median, place = massive_activations(states)
+        finite = largest.isfinite()
         massive = (largest > self.massive_above * median) & (largest > self.massive_size) & finite
         values = {
             "outlier_share": outlying,

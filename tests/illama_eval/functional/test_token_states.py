@@ -45,6 +45,17 @@ def test_the_largest_activation_is_found_with_its_place():
     assert place[1].item() == 2 * 4 + 1
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 5])
+@pytest.mark.parametrize("channels", [1, 4, 7])
+def test_the_median_is_the_lower_of_two_and_unknown_where_a_value_is(tokens, channels):
+    states = torch.randn(3, tokens, channels, generator=torch.Generator().manual_seed(0)).double()
+    states[2, -1, -1] = math.nan
+    _, median, _ = massive_activations(states)
+    sizes = states.abs().flatten(1).sort(-1).values
+    assert median[:2].tolist() == sizes[:2, (tokens * channels - 1) // 2].tolist()
+    assert median[2].isnan()
+
+
 def test_tokens_that_are_alike_leave_no_residual():
     alike = torch.randn(1, 1, 8).expand(1, 5, 8).double()
     assert residual(alike).item() == pytest.approx(0, abs=1e-12)
