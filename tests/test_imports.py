@@ -30,7 +30,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """Folders and files of illama_eval from the ground up; nothing imports from a floor above."""
 
-DRAWING = ("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe", "scipy")
+DRAWING = (
+    *("numpy", "pandas", "matplotlib", "PIL", "rich", "jinja2", "markupsafe", "scipy"),
+    "illama.figure_style",
+)
 STORED = (
     "illama_eval.results",
     "illama_eval.digests",
@@ -55,6 +58,7 @@ MEASURED = (
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "illama.config": (),
+    "illama.figure_style": (),
     "illama.split_attention": ("torch",),
     "illama.masking": ("torch", "illama.observation", "illama.split_attention"),
     "illama.observation": ("torch", "illama.config"),

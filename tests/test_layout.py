@@ -17,6 +17,7 @@ ELSEWHERE: Mapping[str, str] = {
     "illama/sources/listing.py": "illama/sources/test_folder.py",
     "illama/sources/numbering.py": "illama/sources/test_folder.py",
     "illama/sources/summary.py": "illama/sources/test_source.py",
+    "illama/figure_style.py": "illama/training/test_curves.py",
     "illama/training/recipes.py": "illama/training/test_recipe.py",
     "illama/training/task.py": "illama/training/test_classification.py",
     "illama_eval/cli/app.py": "illama_eval/cli/test_evaluate.py",

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from illama.figure_style import AXIS, BLACK, BLUE, FONT_SIZE, GREEN, MUTED, ORANGE, PURPLE, SETTINGS
+
 Series = Mapping[int, float]
 """Values by epoch."""
 
@@ -36,43 +38,18 @@ LINES = {
     "test_acc1_at_0": "top-1 at soft mask 0",
     "train_soft_mask_rate": "mean of each epoch",
 }
-COLOURS = ("#3271EE", "#E76C2E", "#005725", "#94468F", "#22262C", "#7A828E")
-"""Legible in print and to colour-blind readers; reused in order by further runs."""
-GREY = "#59616C"
-"""Colour of the line styles' legend, which holds for every run."""
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, AXIS)
+"""Of the runs; reused in order by further ones."""
 WIDEST = 90
 """Most characters of run names in one row of the legend."""
 STYLE: Mapping[str, Any] = {
-    "font.size": 9.6,
-    "text.parse_math": False,  # a run may be called $\frac{$
-    "text.color": "#1B1F24",
-    "axes.labelcolor": "#1B1F24",
-    "axes.titlelocation": "left",
-    "axes.titlesize": "medium",
-    "axes.edgecolor": COLOURS[-1],
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#D5D9DF",
-    "grid.linewidth": 0.5,
+    **SETTINGS,
+    "font.size": FONT_SIZE,
     "legend.frameon": False,
     "legend.fontsize": "small",
     "lines.linewidth": 1.4,
-    "xtick.color": COLOURS[-1],
-    "ytick.color": COLOURS[-1],
-    "xtick.labelcolor": GREY,
-    "ytick.labelcolor": GREY,
-    "xtick.labelsize": "small",
-    "ytick.labelsize": "small",
-    "savefig.dpi": 200,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "illama",
-    "pdf.fonttype": 42,
 }
-"""How figures look; the user's own settings of matplotlib are ignored."""
+"""How the figure looks."""
 
 
 class LogError(ValueError):
@@ -191,7 +168,7 @@ def _draw(
 def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
     """Add a legend of a panel's line styles, where there are several."""
     if len(drawn) > 1:
-        handles = [Line2D([], [], color=GREY) for _ in drawn]
+        handles = [Line2D([], [], color=MUTED) for _ in drawn]
         for handle, dash in zip(handles, drawn.values(), strict=True):
             handle.set_linestyle(dash)
         axes.legend(handles, [LINES[field] for field in drawn])

@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from numpy.typing import NDArray
 
+from illama.figure_style import MUTED
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.samples import Images, Samples
 from illama_eval.render.select import class_names
 from illama_eval.render.style.figure import SMALL, sheet_width
 from illama_eval.render.style.fonts import drawable, fit
-from illama_eval.render.style.palette import MUTED, looks_of
+from illama_eval.render.style.palette import looks_of
 from illama_eval.results import Run
 
 _MOST_LAYERS = 6

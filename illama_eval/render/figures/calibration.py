@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from illama.figure_style import AXIS, MUTED, PAPER, TEXT
 from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
 from illama_eval.render.figures.labels import add_legend, legend_height
 from illama_eval.render.format.numbers import show_row
@@ -20,7 +21,7 @@ from illama_eval.render.format.verdicts import say_verdict
 from illama_eval.render.select import headline, headline_value, parameter, rows_at
 from illama_eval.render.style.figure import NORMAL, sheet_width
 from illama_eval.render.style.fonts import fit
-from illama_eval.render.style.palette import AXIS, MUTED, PAPER, TEXT, Identity, looks_of
+from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import Run
 
 _COLUMNS = 2

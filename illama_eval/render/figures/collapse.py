@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from illama.figure_style import AXIS, MUTED, TEXT
 from illama_eval.render.figures.canvas import BAND, Drawing, grid_of, places_of, sheet
 from illama_eval.render.figures.labels import add_legend, drawn_once, label_layers, legend_height
 from illama_eval.render.select import (
@@ -22,7 +23,7 @@ from illama_eval.render.select import (
 )
 from illama_eval.render.style.figure import LINE, SMALL
 from illama_eval.render.style.fonts import POINTS, drawable, fit
-from illama_eval.render.style.palette import AXIS, MUTED, TEXT, Identity, looks_of
+from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import Run
 
 _STUDY = "collapse"

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from illama.figure_style import TEXT
 from illama_eval.render.figures.canvas import BAND, Drawing, grid_of, places_of, sheet
 from illama_eval.render.figures.labels import add_legend, drawn_once, label_layers, legend_height
 from illama_eval.render.select import Array, rows_at
-from illama_eval.render.style.palette import TEXT
 from illama_eval.results import Row, Run
 
 _DOWN = 1.75

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from illama.figure_style import MUTED, TEXT
 from illama_eval.render.figures.canvas import MARGIN, Drawing, places_of, sheet
 from illama_eval.render.figures.labels import label_width
 from illama_eval.render.format.escape import break_name
@@ -15,7 +16,7 @@ from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.style.figure import sheet_width
 from illama_eval.render.style.fonts import drawable
-from illama_eval.render.style.palette import MUTED, RUNS, TEXT
+from illama_eval.render.style.palette import RUNS
 from illama_eval.results import Row
 
 FEWEST = 3

@@ -11,11 +11,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from illama.figure_style import TEXT
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.select import Array
 from illama_eval.render.style.figure import LINE, SMALL, sheet_width
 from illama_eval.render.style.fonts import POINTS, fit, text_width
-from illama_eval.render.style.palette import TEXT
 
 _LEFT, _BELOW = 0.62, 0.5
 """Inches for the vertical axis and below the horizontal one."""

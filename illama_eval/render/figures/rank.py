@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from illama.figure_style import AXIS, PAPER
 from illama_eval.render.attention_maps import (
     DASHES,
     Maps,
@@ -28,7 +29,6 @@ from illama_eval.render.figures.labels import (
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.select import Array, range_of_heads
-from illama_eval.render.style.palette import AXIS, PAPER
 from illama_eval.results import Run
 
 _DEPTH = 2.6

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from illama.figure_style import AXIS, HAIRLINE, PAPER
 from illama_eval.render.attention_maps import Maps, maps_of, range_of_ranks, rank_method
 from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, sheet
 from illama_eval.render.figures.labels import add_legend, legend_height
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.style.figure import sheet_width
-from illama_eval.render.style.palette import AXIS, HAIRLINE, PAPER
 from illama_eval.results import Run
 
 CONTROLS = {"softmax": "o", "masked": "s"}

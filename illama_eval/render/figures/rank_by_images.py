@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from illama.figure_style import AXIS
 from illama_eval.render.attention_maps import DASHES, Maps, drawn_together, show_rank
 from illama_eval.render.figures.canvas import Drawing
 from illama_eval.render.figures.labels import NamedLine, drawn_once, name_lines, sheet_of_lines
 from illama_eval.render.format.glossary import map_label
-from illama_eval.render.style.palette import AXIS
 from illama_eval.results import Curve, Run
 
 PAPER_IMAGES = 30

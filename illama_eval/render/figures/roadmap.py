@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from illama.figure_style import HAIRLINE, MUTED, PAPER, TEXT
 from illama_eval.render.figures.canvas import Drawing, grid_of, places_of, sheet
 from illama_eval.render.figures.labels import add_legend, label_width, legend_height
 from illama_eval.render.style.figure import sheet_width
-from illama_eval.render.style.palette import HAIRLINE, MUTED, PAPER, RUNS, TEXT
+from illama_eval.render.style.palette import RUNS
 from illama_eval.statistics import mean_interval
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from illama.figure_style import HAIRLINE, MUTED, TEXT
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.figures.labels import add_legend, label_width, legend_height
 from illama_eval.render.format.numbers import show_row
@@ -19,7 +20,7 @@ from illama_eval.render.samples import Segments
 from illama_eval.render.select import headline, images_of, rows_at, subjects_of
 from illama_eval.render.style.figure import NORMAL, sheet_width
 from illama_eval.render.style.fonts import drawable
-from illama_eval.render.style.palette import HAIRLINE, MUTED, RUNS, TEXT
+from illama_eval.render.style.palette import RUNS
 from illama_eval.results import Row, Run, nested_get
 
 _STUDY = "segmentation"

@@ -11,11 +11,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from illama.figure_style import AXIS, PAPER
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.select import Array, images_of, rows_at, subjects_of
 from illama_eval.render.style.figure import NARROWEST, sheet_width
-from illama_eval.render.style.palette import AXIS, ON_BRIGHT, PAPER
+from illama_eval.render.style.palette import ON_BRIGHT
 from illama_eval.results import Row, Run
 
 _ROW, _WIDEST = 0.2, 1.05

@@ -9,11 +9,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from illama.figure_style import AXIS, MUTED, PAPER, TEXT
 from illama_eval.compare.change import Change
 from illama_eval.render.figures.canvas import MARGIN, Drawing, grid_of, places_of, sheet
 from illama_eval.render.format.glossary import map_label, metric_label
 from illama_eval.render.models import ReportModels
-from illama_eval.render.style.palette import AXIS, MUTED, PAPER, RUNS, TEXT
+from illama_eval.render.style.palette import RUNS
 from illama_eval.results import Row
 
 PROPERTIES = (

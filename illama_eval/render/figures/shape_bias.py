@@ -12,13 +12,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from illama.figure_style import AXIS, HAIRLINE, MUTED, TEXT
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.figures.labels import add_legend, label_width, legend_height
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline
 from illama_eval.render.style.figure import NORMAL
 from illama_eval.render.style.fonts import drawable
-from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, RUNS, TEXT, looks_of
+from illama_eval.render.style.palette import RUNS, looks_of
 from illama_eval.results import Row, Run, nested_get
 from illama_eval.statistics import wilson_interval
 

@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from illama.figure_style import AXIS, HAIRLINE, MUTED, PAPER, TEXT
 from illama_eval.compare.change import Change
 from illama_eval.render.figures.canvas import MARGIN, Drawing, sheet
 from illama_eval.render.figures.labels import add_legend, label_width, legend_height, spread
@@ -17,7 +18,6 @@ from illama_eval.render.format.numbers import show_row
 from illama_eval.render.select import headline
 from illama_eval.render.style.figure import LINE, SMALL
 from illama_eval.render.style.fonts import POINTS, drawable
-from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
 from illama_eval.render.style.palette import RUNS as LOOKS
 from illama_eval.results import Row, Run
 

@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeAlias
 from matplotlib import rcParams
 from matplotlib import style as matplotlib_style
 
+from illama.figure_style import FONT_SIZE, PAPER, SETTINGS, TEXT
 from illama_eval.render.style.fonts import FAMILY
-from illama_eval.render.style.palette import AXIS, HAIRLINE, MUTED, PAPER, TEXT
 
 Purpose: TypeAlias = Literal["page", "paper"]
 
-NORMAL = 9.6
+NORMAL = FONT_SIZE
 """Font size of the layout in points; texts of size `medium`."""
 SMALL = 0.833 * NORMAL
 """Texts of size `small`, in points of the layout; nothing is smaller."""
@@ -27,39 +27,16 @@ LINE = 1.35
 NARROWEST = 3.8
 """Inches of layout below which figures have no room for their labels."""
 _SHARED = {
+    **SETTINGS,
     "font.family": "sans-serif",
     "font.sans-serif": [FAMILY, "Verdana", "sans-serif"],
-    "text.parse_math": False,  # a file may be called $\frac{$
-    "text.color": TEXT,
-    "axes.labelcolor": TEXT,
     "axes.labelsize": "medium",
-    "axes.titlesize": "medium",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": AXIS,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": HAIRLINE,
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": "small",
-    "ytick.labelsize": "small",
-    "xtick.color": AXIS,
-    "ytick.color": AXIS,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
-    "savefig.dpi": 200,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "illama",
-    "pdf.fonttype": 42,  # TrueType, which journals ask for
 }
 _OF_PAPERS = {
     "axes.edgecolor": TEXT,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from illama.figure_style import AXIS, BLACK, BLUE, GREEN, MUTED, ORANGE, PURPLE
 from illama_eval.render.select import subjects_of
 from illama_eval.render.style.fonts import drawable
 from illama_eval.results import Run
 
-TEXT, MUTED, AXIS, HAIRLINE, PAPER = "#1B1F24", "#59616C", "#7A828E", "#D5D9DF", "#FFFFFF"
 SEQUENTIAL = ("#00224E", "#2A3F6D", "#575D6D", "#7D7C78", "#A59C74", "#D2C060", "#FEE838")
 """Seven bins of cividis, dark to light."""
 ON_SEQUENTIAL = ("#FFFFFF",) * 3 + ("#000000",) * 4
@@ -21,7 +21,7 @@ ON_SEQUENTIAL = ("#FFFFFF",) * 3 + ("#000000",) * 4
 ON_BRIGHT = "#0B0D10"
 """Words on a bright cell of a figure: not black, which an SVG need not name and a theme changes."""
 
-RUNS = (("#22262C", "o"), ("#3271EE", "D"), ("#E76C2E", "^"), ("#005725", "s"), ("#94468F", "P"))
+RUNS = ((BLACK, "o"), (BLUE, "D"), (ORANGE, "^"), (GREEN, "s"), (PURPLE, "P"))
 _FURTHER = (AXIS, "o")
 CONTROL = (MUTED, "X")
 """The look of a model with random weights, the same in every figure."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from illama import figure_style
 from illama_eval.render.style import palette
 
 THEMES: Mapping[str, tuple[str, str]] = {
-    "paper": (palette.PAPER, "#14181D"),
+    "paper": (figure_style.PAPER, "#14181D"),
     "card": ("#F6F7F9", "#1C222A"),
-    "text": (palette.TEXT, "#E7EAEE"),
-    "muted": (palette.MUTED, "#A9B1BD"),
-    "hairline": (palette.HAIRLINE, "#343B45"),
-    "axis": (palette.AXIS, "#6B7480"),
+    "text": (figure_style.TEXT, "#E7EAEE"),
+    "muted": (figure_style.MUTED, "#A9B1BD"),
+    "hairline": (figure_style.HAIRLINE, "#343B45"),
+    "axis": (figure_style.AXIS, "#6B7480"),
     "link": ("#0B57D0", "#8AB4FF"),
     "run0": (palette.RUNS[0][0], "#A3A9B3"),
     "run1": (palette.RUNS[1][0], "#4278E1"),

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 
+from illama.figure_style import PAPER, TEXT
 from illama_eval.render.figures.canvas import sheet
 from illama_eval.render.page.embed import embed_data, embed_figure
 from illama_eval.render.style.figure import drawing_style
-from illama_eval.render.style.palette import ON_BRIGHT, PAPER, TEXT
+from illama_eval.render.style.palette import ON_BRIGHT
 
 
 def test_data_cannot_end_its_element():

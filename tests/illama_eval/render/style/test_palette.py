@@ -1,6 +1,7 @@
 import numpy as np
 from matplotlib.colors import to_rgb
 
+from illama import figure_style
 from illama_eval.render.style import palette
 
 
@@ -16,9 +17,9 @@ def test_colours_are_told_from_the_paper_and_text_can_be_read():
         return (light + 0.05) / (dark + 0.05)
 
     for colour, _ in palette.RUNS:
-        assert contrast(colour, palette.PAPER) >= 3
-    for colour in (palette.TEXT, palette.MUTED):
-        assert contrast(colour, palette.PAPER) >= 4.5
+        assert contrast(colour, figure_style.PAPER) >= 3
+    for colour in (figure_style.TEXT, figure_style.MUTED):
+        assert contrast(colour, figure_style.PAPER) >= 4.5
     for cell, text in zip(palette.SEQUENTIAL, palette.ON_SEQUENTIAL, strict=True):
         assert contrast(cell, text) >= 4.5
 
