@@ -1,11 +1,12 @@
 """How often the 95 % intervals of every metric hold the truth, by simulation with the studies.
 
-    python benchmarks/coverage.py [--more 1] [--out docs/coverage.md]
+    python benchmarks/coverage.py [--studies rank lens] [--more 1] [--out docs/coverage.md]
 
 Every draw makes up what a model shows of fresh images, in scenes of known truth, and passes it
 through `measure` and `summarize`. The truth is what very many images show; of the rank of a mean
 map, which falls with the number of images, what as many images show on average; of a scaled error,
-that of the temperatures that were fitted. Prints the table, or writes the document.
+that of the temperatures that were fitted. Prints the document and writes it to `--out`; of studies
+that are not named it keeps the rows that are there.
 """
 
 from __future__ import annotations
@@ -39,9 +40,8 @@ from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, Sums, accumulate
 
 SIZES = (30, 100, 359, 2000)
-DRAWS: Mapping[str, Sequence[int]] = {"calibration": (100, 100, 100, 40)}
-"""Draws of each scene at each of SIZES, by study; of other studies those of OTHERS."""
-OTHERS = (200, 200, 200, 80)
+DRAWS = (200, 200, 200, 80)
+"""Draws of each scene at each of SIZES."""
 VERY_MANY, MANY = 60_000, 20_000
 """Images of the truth: of predictions, and of what takes longer to make up."""
 CHUNK = 2000
@@ -487,20 +487,21 @@ class _CalibrationTruth:
         }
 
     def _error(self, confidence: Tensor, place: Tensor) -> float:
-        gaps = torch.bincount(place, confidence - self.right, self.study.bins)
-        return float(gaps.abs().sum()) / VERY_MANY
+        gaps = torch.bincount(place, confidence - self.right[: len(place)], self.study.bins)
+        return float(gaps.abs().sum()) / len(place)
 
     def of(self, total: Sums) -> dict[Place, float | None]:
         """Return the truth after scaling with the temperatures that a draw has fitted."""
         used = [fit.temperature for fit in self.study.fitted(total).values()]
         if not np.isfinite(used).all():
             return {}
-        side = torch.arange(VERY_MANY) % len(used)
-        log_q = (self.logits / torch.tensor(used).double()[side, None]).log_softmax(-1)
+        side = torch.arange(MANY) % len(used)
+        scaled = self.logits[:MANY] / torch.tensor(used).double()[side, None]
+        log_q = scaled.log_softmax(-1)
         confidence = log_q.amax(-1).exp()
         return {
             ("ece_scaled", ()): self._error(confidence, bin_by_width(confidence, self.study.bins)),
-            ("nll_scaled", ()): float(-(self.chance * log_q).sum(-1).mean()),
+            ("nll_scaled", ()): float(-(self.chance[:MANY] * log_q).sum(-1).mean()),
         }
 
 
@@ -546,35 +547,36 @@ FITTED: Mapping[str, Callable[[Scene, torch.Generator], _CalibrationTruth | _Len
 """Truths of the studies of which some numbers depend on what a run has fitted."""
 
 
-def draws_of(study: str, more: float = 1.0) -> dict[int, int]:
+def draws_of(more: float = 1.0) -> dict[int, int]:
     """Return how many draws there are at each number of images."""
-    planned = zip(SIZES, DRAWS.get(study, OTHERS), strict=True)
-    return {images: max(1, round(more * number)) for images, number in planned}
+    return {n: max(1, round(more * draws)) for n, draws in zip(SIZES, DRAWS, strict=True)}
 
 
-def simulate_all(more: float) -> dict[Key, Tally]:
-    """Return the tallies of all studies, from so many times the planned draws."""
+def simulate_all(studies: Sequence[str], more: float) -> dict[Key, Tally]:
+    """Return the tallies of some studies, from so many times the planned draws."""
     found: dict[Key, Tally] = {}
-    for study in STUDIES:
-        found |= simulate(study, SIZES, draws_of(study, more))
+    for study in studies:
+        found |= simulate(study, SIZES, draws_of(more))
     return found
 
 
-def to_markdown(found: Mapping[Key, Tally], more: float) -> str:
-    """Return the document."""
-    shown = {study: "/".join(map(str, draws_of(study, more).values())) for study in STUDIES}
-    draws = ", ".join(f"{study} {numbers}" for study, numbers in shown.items())
+def to_markdown(found: Mapping[Key, Tally], more: float, kept: Sequence[str] = ()) -> str:
+    """Return the document; `kept` are lines of another one, for studies that are not in `found`."""
+    *few, many = draws_of(more).values()
+    errors = [f"{math.sqrt(0.95 * 0.05 / draws):.3f}".lstrip("0") for draws in (few[0], many)]
     again = "" if more == 1 else f" --more {more:g}"
     about = (
         f"Made by `python benchmarks/coverage.py{again} --out docs/coverage.md`: every "
         "metric that prints a 95 % interval, in scenes of known truth, with the code of the "
-        f"studies. Draws per scene at each n: {draws}. The standard error of a share of .95 is "
-        ".015 among 200 draws, .02 among 100, .035 among 40. Each cell is the "
-        "lowest and the highest coverage of any scene that prints an interval in a tenth of its "
-        "draws or more, and, where not all draws print one, the share that does. A dash: none is "
-        "printed, and the row of the run says why. Rows by layer, head, class or bin count with "
-        "their metric. A share that no image of a scene shows has Wilson's interval from 0, which "
-        "covers always."
+        f"studies. Draws per scene: {few[0]}, at n = {SIZES[-1]:,} {many}; the standard error of a "
+        f"share of .95 is then {errors[0]} and {errors[1]}. Each cell is the lowest and the "
+        "highest coverage of any scene that prints an interval in a tenth of its draws or more, "
+        "and, where not all draws print one, the share that does. A dash: none is printed, and the "
+        "row of the run says why. Rows by layer, head, class or bin count with their metric. Some "
+        "cover always: a share that none of a scene's images has, or all have (Wilson's interval "
+        "from 0, or to 1); `class_row_mass`, which is 1 in these scenes but for rounding; and "
+        "`ece_floor` where all bins fill alike, so that it hardly varies, while its replicates "
+        "hold different numbers of images."
     )
     lines = [
         "# How often the intervals cover",
@@ -584,11 +586,21 @@ def to_markdown(found: Mapping[Key, Tally], more: float) -> str:
         "| study | metric | " + " | ".join(f"n = {images:,}" for images in SIZES) + " |",
         "| :--- | :--- |" + " ---: |" * len(SIZES),
     ]
-    for study, metric in dict.fromkeys((study, metric) for study, metric, _, _ in found):
+    simulated = {study for study, *_ in found}
+    for study in STUDIES:
+        if study in simulated:
+            lines += _rows(found, study)
+        else:
+            lines += [line for line in kept if line.startswith(f"| {study} |")]
+    return "\n".join([*lines, ""])
+
+
+def _rows(found: Mapping[Key, Tally], study: str) -> Iterator[str]:
+    """Yield the lines of a study's metrics that ever have an interval."""
+    for metric in dict.fromkeys(metric for other, metric, *_ in found if other == study):
         cells = [_cell(found, study, metric, images) for images in SIZES]
         if any(cell != "\N{EM DASH}" for cell in cells):
-            lines.append(f"| {study} | {metric} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+            yield f"| {study} | {metric} | {' | '.join(cells)} |"
 
 
 def _cell(found: Mapping[Key, Tally], study: str, metric: str, images: int) -> str:
@@ -615,11 +627,14 @@ def failures(found: Mapping[Key, Tally], least: float, most: float) -> Iterator[
 def main() -> None:
     """Simulate; print or write the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--more", type=float, default=1.0, help="times the planned draws")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    found = simulate_all(arguments.more)
-    text = to_markdown(found, arguments.more)
+    found = simulate_all(arguments.studies, arguments.more)
+    there = arguments.out is not None and arguments.out.exists()
+    kept = arguments.out.read_text(encoding="utf-8").splitlines() if there else ()
+    text = to_markdown(found, arguments.more, kept)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text, encoding="utf-8")
