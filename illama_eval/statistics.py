@@ -194,7 +194,7 @@ def recovered_difference(baseline: Estimate, candidate: Estimate) -> Difference:
     The distances from each corrected value to the ends of its interval stand for two standard
     errors, and join as variances do, less what both have in common by the correlation of their
     replicates (Zou and Donner 2008). The paired bootstrap covers a difference of calibration errors
-    in 67 to 96 %, this in 87 to 100 % (tests/illama_eval/test_coverage.py).
+    in 67 to 96 %, this in 90 to 99 % (tests/illama_eval/test_coverage.py).
 
     Raises:
         ValueError: there are not 200 finite replicates on both sides.

@@ -208,7 +208,7 @@ def cover_errors(scene, images, draws):
 @pytest.mark.parametrize("images", SIZES)
 def test_the_interval_of_a_calibration_error_covers_near_calibration(images):
     covered, rejected = cover_errors("calibrated", images, 150)
-    assert covered >= 0.85
+    assert covered >= 0.9  # .96 less four standard errors
     assert rejected <= (
         0.11 if images >= 100 else 0.15
     )  # the normal distribution is an approximation
@@ -220,7 +220,7 @@ def test_the_interval_of_a_calibration_error_covers_near_calibration(images):
 def test_the_interval_of_a_calibration_error_covers_everywhere(images, scene):
     covered, rejected = cover_errors(scene, images, 600)
     print(f"| ece | {scene} | {images} | {covered:.3f} | {rejected:.3f} |")  # noqa: T201 - pytest -rP
-    assert covered >= 0.85
+    assert covered >= 0.88  # the lowest in truth, .915, less three standard errors
     if scene == "calibrated":  # the normal distribution is an approximation on few images
         assert 0.02 <= rejected <= (0.09 if images >= 100 else 0.15)
 
