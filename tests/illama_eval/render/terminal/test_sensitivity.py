@@ -27,9 +27,9 @@ def test_the_most_sensitive_layers_come_first_and_the_others_are_counted(printed
     run = Run(header={}, rows=tuple(row(layer, 1e-5 * layer) for layer in (1, 3, 2)))
     title, *lines = printed(partial(show_sensitivity, most=2), run).splitlines()
     assert title == "nano on demo: 64 images, one layer at a time in w4"
-    assert [line.split()[:3] for line in lines[2:4]] == [
-        ["3", "qkv", "0.0300"],
-        ["2", "qkv", "0.0200"],
+    shown = [line.split() for line in lines if "qkv" in line]
+    assert shown == [
+        ["3", "qkv", "0.0300", "0.0270", "to", "0.0360"],
+        ["2", "qkv", "0.0200", "0.0180", "to", "0.0240"],
     ]
-    assert "0.0270 to 0.0360" in lines[2]
-    assert lines[4].strip() == "layers that move the answers less: 1; --all shows them"
+    assert "layers that move the answers less: 1; --all shows them" in lines[-2] + lines[-1]
