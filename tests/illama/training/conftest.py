@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -30,12 +31,15 @@ MICRO_SETTINGS = (
 )
 
 
+draw_once = cache(draw)
+
+
 @pytest.fixture(scope="session")
 def small_source() -> Callable[..., Source]:
     """Return a function that makes a source of the demo's pictures."""
 
     def make(split: str = "train", images: int = 50, **changes: object) -> Source:
-        drawn = draw(split, images)
+        drawn = draw_once(split, images)
         given = {
             "name": "small",
             "split": split,
@@ -78,18 +82,24 @@ def show() -> Callable[[NDArray[np.uint8], np.random.Generator], Tensor]:
     return lambda image, random: torch.from_numpy(image[0, 0].copy()).float() + random.random() / 2
 
 
-@pytest.fixture(scope="module")
-def micro_settings() -> Iterator[tuple[str, ...]]:
-    """Let recipes name a size whose checkpoints are written in no time; return its settings."""
-    SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
-    yield MICRO_SETTINGS
-    del SIZES["micro"]
+@pytest.fixture(scope="module", autouse=True)
+def micro_size() -> Iterator[None]:
+    """Let recipes name a size that trains, and whose checkpoints are written, in no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "micro", {"width": 8, "depth": 2, "heads": 2, "patch_size": 4})
+        yield
 
 
-@pytest.fixture(scope="module")
-def micro_recipe(micro_settings: tuple[str, ...]) -> Recipe:
+@pytest.fixture(scope="session")
+def micro_settings() -> tuple[str, ...]:
+    """Return the settings of a recipe of eight steps."""
+    return MICRO_SETTINGS
+
+
+@pytest.fixture(scope="session")
+def micro_recipe() -> Recipe:
     """Return a recipe of eight steps with everything in it that could differ after resuming."""
-    return find_recipe("demo").override([*micro_settings, "dtype=fp16"])
+    return find_recipe("demo").override([*MICRO_SETTINGS, "dtype=fp16"])
 
 
 @pytest.fixture(scope="module")

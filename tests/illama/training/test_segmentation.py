@@ -12,7 +12,7 @@ from torch.nn import functional
 from illama.checkpoint.load import save_checkpoint
 from illama.checkpoint.segmenter import read_segmenter, save_segmenter
 from illama.cli import main
-from illama.config import Config
+from illama.config import SIZES, Config
 from illama.segmentation_metrics import IGNORED, count_areas
 from illama.sources import open_source
 from illama.training.loop import fit
@@ -113,13 +113,20 @@ def test_deeper_layers_learn_faster(segmenter):
     assert sum(len(group["params"]) for group in groups) == len(named)
 
 
+@pytest.fixture(autouse=True)
+def deep_enough(monkeypatch):
+    """Let the micro size have the four blocks that a decoder looks at."""
+    size = {"width": 16, "depth": 4, "heads": 2, "patch_size": 4}
+    monkeypatch.setitem(SIZES, "micro", size)
+
+
 def small(**changes):
     given = {
         "image_size": 16,
         "classes": 150,
         "epochs": 2,
         "batch_size": 2,
-        "size": "nano",
+        "size": "micro",
         "micro_batch": "none",
         "start": "none",
         "short_side": 20,
@@ -149,7 +156,8 @@ def test_a_segmenter_starts_from_a_classifiers_blocks(tmp_path):
     torch.manual_seed(1)
     model = Model(Config.at("soft-mask", "nano"))
     save_checkpoint(model, tmp_path / "start.safetensors")
-    built = Segmentation().build(small(image_size=32, start=tmp_path / "start.safetensors"))
+    start = tmp_path / "start.safetensors"
+    built = Segmentation().build(small(size="nano", image_size=32, start=start))
     own, theirs = built.backbone.state_dict(), model.state_dict()
     assert all(torch.equal(own[name], theirs[name]) for name in own)
 

@@ -15,9 +15,9 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
         "--data",
         "digits",
         "--train-limit",
-        64,
+        40,
         "--limit",
-        20,
+        12,
         "--out",
         "run",
         "--probe",
@@ -48,7 +48,7 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
     assert last.value == pytest.approx(scores[-1] / 100)
     code, _, err = command(*words, "--set", "lr=1e-4")
     assert (code, "with another lr" in err) == (3, True)
-    code, _, err = command(*words, "--train-limit", 70)
+    code, _, err = command(*words, "--train-limit", 41)
     assert (code, "with another training images" in err) == (3, True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -10,17 +11,32 @@ import pytest
 from PIL import Image
 
 from illama.sources import open_source
+from illama_eval.cli import main
 from illama_eval.render.figures.transfer import draw_transfer
 from illama_eval.results import Run
 from illama_eval.transfer import features as features_module
 
-FEW = ("--train-limit", 120, "--limit", 40)
+FEW = ("--train-limit", 60, "--limit", 20)
 
 
 LINEAR = ("transfer", "--data", "digits", *FEW, "--grid", 3, "--out", "run")
 
 
-def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """Measure a linear probe once; return the folder of its `run` and of its features, `kept`."""
+    root = tmp_path_factory.mktemp("probed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr("illama_eval.commands.evaluate.render_directory", lambda _: None)
+        patch.setattr("sys.argv", ["illama-eval", *map(str, LINEAR), "--cache", "kept"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return root
+
+
+def test_a_linear_probe_is_measured_as_any_model(command, sketched, tmp_path):
     words = (*LINEAR, "--shots", "1,all", "--draws", 2, "--control")
     code, out, err = command(*words, "--no-samples")
     assert code == 0, err
@@ -52,9 +68,9 @@ def test_a_linear_probe_is_measured_as_any_model(command, tmp_path):
 
 
 def test_a_finished_run_is_shown_again_and_another_is_refused(
-    command, undrawn, tmp_path, monkeypatch
+    command, undrawn, probed, tmp_path, monkeypatch
 ):
-    assert command(*LINEAR)[0] == 0
+    shutil.copytree(probed / "run", tmp_path / "run")
     before = (tmp_path / "run" / "run.json").read_bytes()
     fill = features_module._fill
     monkeypatch.setattr(features_module, "_fill", None)  # extracting again would fail
@@ -70,8 +86,8 @@ def test_a_finished_run_is_shown_again_and_another_is_refused(
     assert code == 0, err
 
 
-def test_neighbours_vote_and_share_the_features(command, undrawn, tmp_path):
-    assert command(*LINEAR, "--cache", "kept")[0] == 0
+def test_neighbours_vote_and_share_the_features(command, undrawn, probed, tmp_path):
+    shutil.copytree(probed / "kept", tmp_path / "kept")
     files = {path.name for path in (tmp_path / "kept").glob("*.npy")}
     words = ("transfer", "--data", "digits", *FEW, "--probe", "knn", "--cache", "kept")
     code, _, err = command(*words, "--neighbours", "5,1,20", "--out", "knn")
@@ -92,12 +108,12 @@ def test_a_killed_transfer_goes_on(command, undrawn, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(features_module._Store, "put", stop)
-    code, _, err = command(*LINEAR, "--batch-size", 32)
+    code, _, err = command(*LINEAR, "--batch-size", 16)
     assert code == 128 + signal.SIGTERM
     assert "resume with: illama-eval transfer --data digits" in err
     assert not (tmp_path / "run" / "run.json").exists()
-    assert command(*LINEAR, "--batch-size", 32)[0] == 0
-    assert sum(calls) == 160  # no image twice
+    assert command(*LINEAR, "--batch-size", 16)[0] == 0
+    assert sum(calls) == 80  # no image twice
 
 
 def write_folder(root, classes: int = 2, images: int = 6):
