@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -124,16 +125,31 @@ def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+MEANWHILE = 100
+"""Tests that run while the process that others are forks of loads torch."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files that start processes first: one worker runs them, and one of them loads torch."""
-    starting = {item.path for item in items if "start" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in starting)
+    """Put files that start processes together and to the front: the first worker runs them."""
+    starting = {item.path for item in items if _starts(item)}
+    others = [item for item in items if item.path not in starting]
+    together = [item for item in items if item.path in starting]
+    items[:] = [*others[:MEANWHILE], *together, *others[MEANWHILE:]]
 
 
-def pytest_collection_finish() -> None:
-    """Leave what imports and collection made out of every search for garbage in the tests."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what imports and collection made out of every search for garbage in the tests.
+
+    Where processes will be started, begin with the one that they are forks of.
+    """
     gc.freeze()
     gc.enable()
+    if xdist.get_xdist_worker_id(session) in {"master", "gw0"} and any(map(_starts, session.items)):
+        forkserver.ensure_running()
+
+
+def _starts(item: pytest.Item) -> bool:
+    return "start" in getattr(item, "fixturenames", ())
 
 
 MOST_WORKERS = 4
@@ -172,6 +188,7 @@ PRELOADED = [
     *("illama_eval.run.evaluate", "illama_eval.studies"),
 ]
 """What a started process need not import again; torch loads its compiler in the first step."""
+forkserver.set_forkserver_preload(PRELOADED)
 
 
 @dataclass
@@ -198,7 +215,6 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., St
     The processes are forks of one that has torch and our packages loaded, and nothing run.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     begun: list[Started] = []
 
     def run(program: str, *words: object, **environment: object) -> Started:

@@ -49,7 +49,7 @@ def measure(on: On, golden_checkpoint: Path, small_images: Path) -> Callable[...
 
         with on(device):
             subject = open_checkpoint(golden_checkpoint, device=torch.device(device))
-            source = for_head(open_source(str(small_images)).limit(20, 0), 10)
+            source = for_head(open_source(str(small_images)).limit(12, 0), 10)
             studies = [STUDIES[name]() for name in ("accuracy", "collapse", "rank")]
             options = Options(batch_size=4, on_batch=count, samples=False)
             return evaluate(subject, source, studies, out, options)

@@ -19,15 +19,7 @@ from illama.training.recipe import find_recipe
 from illama.transforms import evaluation_transform
 
 SMALL = find_recipe("demo").override(
-    [
-        "size=micro",
-        "image_size=8",
-        "epochs=3",
-        "batch_size=20",
-        "cutoff_soft=1",
-        "dtype=fp32",
-        "lr=2e-3",
-    ]
+    ["image_size=8", "epochs=3", "batch_size=20", "cutoff_soft=1", "dtype=fp32", "lr=2e-3"]
 )
 """The demo's recipe on pictures of five tokens: the same code, a hundredth of the time."""
 

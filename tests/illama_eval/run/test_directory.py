@@ -61,16 +61,20 @@ def test_overwrite_replaces_another_run(
 
 
 def test_a_directory_in_use_is_refused_naming_the_process(
-    measure: Callable[..., Run], tmp_path: Path
+    subject: ModelSubject, small_images: Path, tmp_path: Path
 ) -> None:
+    source = for_head(open_source(str(small_images)).limit(9, 0), 10)
     seen: list[str] = []
+
+    def measure(**options: Callable[[int, int], object]) -> None:
+        evaluate(subject, source, [STUDIES["accuracy"]()], tmp_path, Options(**options))
 
     def second(total: int, done: int) -> None:
         with pytest.raises(ResultError) as refused:
-            measure(tmp_path)
+            measure()
         seen.append(str(refused.value))
 
-    measure(tmp_path, on_start=second)
+    measure(on_start=second)
     assert f"in use by process {os.getpid()}" in seen[0]
 
 

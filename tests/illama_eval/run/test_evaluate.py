@@ -71,8 +71,9 @@ def test_another_batch_size_changes_no_integer_and_floats_only_in_their_last_dig
     source = for_head(open_source(str(small_images)), 10)
     studies = [STUDIES[name]() for name in ("accuracy", "rank")]
     run = evaluate(subject, source, studies, None, Options(batch_size=61))
+    before = Run.load(whole)
     for row in run.rows:
-        stored = Run.load(whole).value(row.study, row.metric, **row.at)
+        stored = before.value(row.study, row.metric, **row.at)
         assert row.value == pytest.approx(stored.value, rel=1e-5), row
 
 
@@ -165,8 +166,8 @@ def by_torchrun(processes: int, program: str, *words: object) -> None:
 
 @pytest.mark.parametrize(
     ("processes", "launch"),
-    [pytest.param(2, by_torchrun, marks=pytest.mark.slow), (3, None)],
-    ids=["torchrun", "three"],
+    [pytest.param(3, by_torchrun, marks=pytest.mark.slow), (2, None)],
+    ids=["torchrun", "two"],
 )
 def test_several_processes_give_identical_integers(
     processes: int,
