@@ -26,6 +26,8 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
         "epochs=2",
         "--set",
         "warmup_epochs=0",
+        "--set",
+        "batch_size=20",
     )
     code, _, err = command(*words, "--no-samples")
     assert code == 0, err
@@ -48,7 +50,7 @@ def test_all_weights_are_trained_and_a_finished_training_is_kept(command, undraw
     assert last.value == pytest.approx(scores[-1] / 100)
     code, _, err = command(*words, "--set", "lr=1e-4")
     assert (code, "with another lr" in err) == (3, True)
-    code, _, err = command(*words, "--train-limit", 41)
+    code, _, err = command(*words, "--train-limit", 44)
     assert (code, "with another training images" in err) == (3, True)
 
 
