@@ -28,7 +28,9 @@ PSEUDO_IMAGES = 2
 """Images that draw a bin's accuracy towards its confidence before its noise is computed."""
 
 TINY = 1e-12
+
 LARGEST_POWER = 20
+"""Power of two that bounds how many times the gaps seen any true ones can be."""
 
 CHUNK = 4096
 """Images whose weights are spread over bins at a time: bounds the memory."""
@@ -36,7 +38,7 @@ CHUNK = 4096
 WEIGHTS = 2**18
 """Weights that are sorted by confidence at a time: bounds the memory."""
 
-SECTIONS, ROUNDS = 16, 10
+SECTIONS, ROUNDS = 16, 11
 """A search divides its space into so many sections, so many times."""
 
 
@@ -148,8 +150,8 @@ class Bins:
     def _noise_under(self, factors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the deviation of each bin's error if all gaps are the seen ones scaled.
 
-        Takes factors [factor, 1] and returns [factor, bin].
-        Beyond the gaps seen it stays that at them, where no accuracy can be above 1.
+        Takes factors [factor, 1] and returns [factor, bin]. Beyond the gaps seen it stays that at
+        them: an accuracy cannot pass 0 or 1.
         """
         images = self.images[0].numpy()
         sure, right = (
@@ -326,14 +328,12 @@ def _error_under(
 
 
 def _root(excess: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
-    """Return where a function that grows from 0 on crosses zero; 0 where it starts above."""
-    powers = np.concatenate(([0.0], 2.0 ** np.arange(LARGEST_POWER + 1)))
-    below = int((excess(powers) < 0).sum())
-    if not below or below == len(powers):
-        return float(powers[below - 1]) if below else 0.0
-    low, high = powers[below - 1], powers[below]
+    """Return where a function of values from 0 on first reaches zero; 0 where it starts above."""
+    edges = np.concatenate(([0.0], 2.0 ** np.arange(LARGEST_POWER + 1)))
+    if excess(edges[:1])[0] >= 0:
+        return 0.0
     for _ in range(ROUNDS):
-        edges = np.linspace(low, high, SECTIONS + 1)
-        below = min(max(int((excess(edges) < 0).sum()), 1), SECTIONS)
-        low, high = edges[below - 1], edges[below]
-    return float(high)
+        reached = np.append(excess(edges[1:-1]) >= 0, True)
+        place = int(reached.argmax())
+        edges = np.linspace(edges[place], edges[place + 1], SECTIONS + 1)
+    return float(edges[-1])
