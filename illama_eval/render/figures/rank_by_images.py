@@ -75,7 +75,7 @@ def _ticks(curves: Sequence[Curve]) -> list[float]:
     first = min(float(curve.x[0]) for curve in curves)
     last = max(float(curve.x[-1]) for curve in curves)
     powers = [10.0**power for power in range(int(np.log10(first)), int(np.log10(last)) + 1)]
-    return [first, *(each for each in powers if 2 * first <= each <= last / 2), last]
+    return [first, *(each for each in powers if 3 * first <= each <= last / 3), last]
 
 
 def _fall_of(run: Run, maps: Maps) -> Curve | None:

@@ -36,6 +36,8 @@ _LEFT = 0.75
 """Inches at the left of a panel."""
 _EXACT: Mapping[str, Any] = {"color": AXIS, "linewidth": 0.9, "dashes": (4, 3)}
 """The line of the exact model."""
+_GAP = SMALL * LINE / POINTS / _HIGH
+"""Share of a panel's height between two names."""
 _ROOM = 0.05
 """Room at both ends of the horizontal axis, as a share of the range."""
 
@@ -170,7 +172,7 @@ def _draw_panel(axes: Axes, points: Sequence[Point], across: float) -> None:
     names = label_width(point.label for point in points) / across
     room = _ROOM * reach
     axes.set_xlim(min(sizes) - room, max(sizes) + room + reach * names / (1 - names))
-    for group in _groups(points):
+    for group in _apart(axes, _groups(points), across):
         _label(axes, group)
 
 
@@ -185,14 +187,47 @@ def _groups(points: Sequence[Point]) -> list[list[Point]]:
     return groups
 
 
+def _apart(axes: Axes, groups: Sequence[list[Point]], across: float) -> list[list[Point]]:
+    """Return the groups, those together whose names would touch beside each other."""
+    left, right = axes.get_xlim()
+    apart: list[list[Point]] = []
+    for each in groups:
+        group = each
+        while apart:
+            end = _beside(axes, apart[-1]) + (right - left) / across * label_width(
+                point.label for point in apart[-1]
+            )
+            if end < group[0].size or not _meet(axes, apart[-1], group):
+                break
+            group = apart.pop() + group
+        apart.append(group)
+    return apart
+
+
+def _meet(axes: Axes, first: Sequence[Point], second: Sequence[Point]) -> bool:
+    """Return whether the names of two groups are at some of the same heights."""
+    heights = [_heights(axes, group) for group in (first, second)]
+    return any(abs(one - other) < _GAP for one in heights[0] for other in heights[1])
+
+
+def _heights(axes: Axes, group: Sequence[Point]) -> list[float]:
+    """Return the heights of a group's names in ascending order, as shares of the panel."""
+    low, high = axes.get_ylim()
+    return spread(sorted((point.value - low) / (high - low) for point in group), _GAP)
+
+
+def _beside(axes: Axes, group: Sequence[Point]) -> float:
+    """Return where the names of a group begin on the horizontal axis."""
+    left, right = axes.get_xlim()
+    return max(point.size for point in group) + 0.03 * (right - left)
+
+
 def _label(axes: Axes, group: Sequence[Point]) -> None:
-    """Write the names of points of one size below each other, each with a line to its point."""
+    """Write the names of points below each other, each with a line to its point."""
     (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
-    ordered = sorted(group, key=lambda point: point.value)
-    gap = SMALL * LINE / POINTS / _HIGH
-    heights = spread([(point.value - low) / (high - low) for point in ordered], gap)
-    x = group[0].size + 0.03 * (right - left)
-    for point, height in zip(ordered, heights, strict=True):
+    ordered = sorted(group, key=lambda point: (point.value, -point.size))
+    x = _beside(axes, group)
+    for point, height in zip(ordered, _heights(axes, group), strict=True):
         y = low + height * (high - low)
         axes.plot([point.size, x], [point.value, y], color=HAIRLINE, linewidth=0.6, zorder=0)
         axes.text(
