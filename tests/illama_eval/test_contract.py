@@ -28,7 +28,7 @@ from illama_eval.studies.segmentation import MODES, Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.study import Study, StudyResult, Sums, accumulate
 
-IMAGES = 24
+IMAGES = 20
 CLASSES = 5
 OPTIONS: dict[str, tuple[Study, ...]] = {
     "calibration": (Calibration(), Calibration(split="first-half")),

@@ -16,7 +16,10 @@ import torch
 import typer
 from PIL import Image
 
+from illama.checkpoint.load import save_checkpoint
+from illama.config import Config
 from illama.distributed import World
+from illama.model import Model
 from illama.sources import open_source
 from illama_eval.cli import app
 from illama_eval.commands.repeat import UNCHANGING
@@ -161,7 +164,7 @@ CHANGES = [
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory, golden_checkpoint, small_images, training_images):
+def files(tmp_path_factory, small_images, training_images):
     """Write a checkpoint with averaged weights, a flat folder with two tables, and lists."""
     root = tmp_path_factory.mktemp("files")
     for folder, shade in (("flat", 0), ("more", 7)):
@@ -176,8 +179,11 @@ def files(tmp_path_factory, golden_checkpoint, small_images, training_images):
     names = open_source("demo", split="cue-conflict").categories
     table = {name: [number] for number, name in enumerate(reversed(names))}
     (root / "categories.json").write_text(json.dumps(table))
+    torch.manual_seed(0)
+    model = Model(Config(image_size=64, patch_size=16, width=32, depth=1, heads=2, classes=10))
+    save_checkpoint(model, root / "model.pth")
     with torch.serialization.safe_globals([argparse.Namespace]):
-        payload = torch.load(golden_checkpoint, weights_only=True)
+        payload = torch.load(root / "model.pth", weights_only=True)
     averaged = {name: value * 0.9 for name, value in payload["model"].items()}
     torch.save({**payload, "model_ema": averaged}, root / "model.pth")
     paths = {"CHECKPOINT": "model.pth", "IMAGES": small_images, "TRAINING": training_images}
