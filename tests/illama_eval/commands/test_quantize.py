@@ -28,7 +28,7 @@ def quantize(command, golden_checkpoint, small_images, training_images):
 
     def run(*words: object, checkpoint: Path | None = None) -> tuple[int, str, str]:
         given = ("--data", small_images, "--train-data", training_images)
-        common = ("--limit", 24, "--train-limit", 64, "--out", "here")
+        common = ("--limit", 12, "--train-limit", 24, "--out", "here")
         timing = () if "--latency" in words else ("--latency", "none")
         return command(
             "quantize", checkpoint or golden_checkpoint, *given, *common, *timing, *words
@@ -85,7 +85,7 @@ def test_a_quantized_file_is_measured_like_any_other(
         "--data",
         small_images,
         "--limit",
-        24,
+        12,
         "--out",
         "again",
     )
