@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -234,9 +234,11 @@ def _measure(
         images = options.train_limit
         calibration = open_calibration(shared, options, base, request.source, images)
     request = _note_unread(shared, request, calibration)
-    made = [
-        quantize(base, config, calibration if config.needs_images else None) for config in configs
-    ]
+    with _announced(f"quantizing {base.name}"):
+        made = [
+            quantize(base, config, calibration if config.needs_images else None)
+            for config in configs
+        ]
     exact_first = [base, *(as_subject(each, base) for each in made)]
     subjects = [_cast(subject, shared) for subject in exact_first]
     agreement: Study = Agreement() if base.classes else FeatureAgreement()
@@ -315,10 +317,14 @@ def _complete(
     if not directory.has_timing(out, "speed"):
         simulated = [False, *(each.simulated for each in made)]
         latency = "none" if options.sweep else options.latency
-        log = Console(stderr=True, highlight=False)
         idle = latency == "none" or all(simulated[1:])
-        with nullcontext() if idle else announced(log, f"timing, about {SECONDS:g} s"):
+        with nullcontext() if idle else _announced(f"timing, about {SECONDS:g} s"):
             directory.add_timing(out, measure_latency(subjects, simulated, latency))
+
+
+def _announced(doing: str) -> AbstractContextManager[None]:
+    """Show what is done while it lasts."""
+    return announced(Console(stderr=True, highlight=False), doing)
 
 
 def _map_sensitivity(
@@ -342,7 +348,8 @@ def _map_sensitivity(
     )
     request = replace(request, precomputed=study)
     if not is_finished(shared, request):
-        effects = find_effects(base, prepare_images(base, source), config, calibration)
+        with _announced(f"quantizing {base.name} one layer at a time"):
+            effects = find_effects(base, prepare_images(base, source), config, calibration)
         result = StudyResult(rows=tuple(effect_rows(effects, source.ids, source.groups)))
         request = replace(request, precomputed=replace(study, results={base.name: result}))
     shown = None if shared.everything else SHOWN_LAYERS
@@ -359,14 +366,15 @@ def _measure_mixed(
     count = max(options.train_limit, sensitivity.IMAGES)
     calibration = open_calibration(shared, options, base, request.source, count)
     images = calibration.images[: sensitivity.IMAGES]
-    effects = [
-        effect
-        for scheme in LADDER
-        for effect in find_effects(
-            base, images, replace(options.config, scheme=scheme), calibration
-        )
-    ]
     allowed = allowed_bytes(base, options.config, options.budget)
+    with _announced(f"quantizing {base.name} one layer at a time"):
+        effects = [
+            effect
+            for scheme in LADDER
+            for effect in find_effects(
+                base, images, replace(options.config, scheme=scheme), calibration
+            )
+        ]
     layers, expected = mix(base.model, effects, options.config, allowed)
     about = {
         "budget": options.budget,

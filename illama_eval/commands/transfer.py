@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.progress import progress
 from illama_eval.commands.resolve import Request, open_subjects, parse_batch_size
 from illama_eval.commands.settings import remarks_on
+from illama_eval.render.terminal.status import announced
 from illama_eval.run.job import PrecomputedStudy
 from illama_eval.studies import STUDIES
 from illama_eval.study import StudyResult
@@ -195,7 +197,9 @@ def _fit(
             _features(shared, base, source, config.kind, options.cache, folder, world)
             for source in (split.train, split.test)
         )
-        found, made = _probe(base, split, train, test, config)
+        log = Console(stderr=True, highlight=False)
+        with announced(log, f"probing {base.name}") if world.is_main else nullcontext():
+            found, made = _probe(base, split, train, test, config)
         results[subject.name] = found.result
         logits.append(made)
         unreadable.update(test.unreadable)
