@@ -216,8 +216,9 @@ def open_calibration(
     """
     spec = options.train_data or shared.data
     spec = spec or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo") or "photos"
-    source = open_source(spec, split="train")
-    return calibrate_on(source, reported, base, images, shared.seed)
+    with _announced(f"preparing {images} images to calibrate on"):
+        source = open_source(spec, split="train")
+        return calibrate_on(source, reported, base, images, shared.seed)
 
 
 def _measure(
