@@ -72,6 +72,8 @@ def headline_note(models: ReportModels) -> str:
     note = COVERED
     if models.apart:
         return f"{note} Nothing is subtracted: the runs cannot be compared."
+    if not models.compared:
+        return note
     if not models.paired:
         return f"{note} Nothing is subtracted: these runs have no paired intervals."
     if len(models) == TWO:

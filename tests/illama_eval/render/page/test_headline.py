@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from illama_eval.render.models import load_models
 from illama_eval.render.page.build import document_of
+from illama_eval.render.page.headline import COVERED, headline_note, headline_table
 from illama_eval.results import Run
 
 
@@ -81,3 +82,15 @@ def test_more_than_five_models_are_rows_and_what_is_of_single_ones_is_folded(
     assert all(section.folded for section in document.sections)
     few = load_models([save(run_of(subjects=names[:5]), tmp_path / "few")])
     assert not any(section.folded for section in document_of(few, [], {}).sections)
+
+
+def test_a_series_of_many_is_a_row_for_each_value_and_says_nothing_of_pairs(run_of, save, tmp_path):
+    names = [f"epoch {number}" for number in range(1, 8)]
+    run = run_of(subjects=names, layers=1, heads=1, tokens=5)
+    values = {name: float(number) for number, name in enumerate(names, start=1)}
+    series = replace(run, header={**run.header, "variable": {"name": "epoch", "values": values}})
+    models = load_models([save(series, tmp_path / "run")])
+    table = headline_table(models)
+    assert table.columns[0].label == "epoch"
+    assert [row[0].text for row in table.rows] == [str(number) for number in range(1, 8)]
+    assert headline_note(models) == COVERED
