@@ -36,7 +36,8 @@ class Mismatch:
     """The only study that it concerns; empty: all."""
 
     def __str__(self) -> str:
-        return f"{self.field} is {self.baseline} in the baseline and {self.candidate} here"
+        meaning = ", so they saw other images" if self.field == "source.fingerprint" else ""
+        return f"{self.field} is {self.baseline} in the baseline and {self.candidate} here{meaning}"
 
 
 @dataclass(frozen=True, kw_only=True)
