@@ -42,8 +42,12 @@ from illama_eval.study import Study, Sums, accumulate
 SIZES = (30, 100, 359, 2000)
 DRAWS = (200, 200, 200, 80)
 """Draws of each scene at each of SIZES."""
+FIVEFOLD = frozenset({"agreement", "feature_agreement"})
+"""Studies of which there are five times the draws: means of few large and many small values."""
+TRUTH = 200_000
+"""Images of the truth: its error is a tenth of that of a value of 2,000 images."""
 VERY_MANY, MANY = 60_000, 20_000
-"""Images of the truth: of predictions, and of what takes longer to make up."""
+"""Images of the truth where chances stand for labels, and where each draw has its own."""
 CHUNK = 2000
 KNOWN, SEVEN = 20_000, 7
 """Pictures that the observer has seen, and of ten, how many it gets right."""
@@ -378,8 +382,7 @@ def observe(scene: Scene, random: torch.Generator, images: int, *, once: bool = 
 def find_truth(scene: Scene, random: torch.Generator) -> dict[Place, float | None]:
     """Return what very many images show."""
     total: Sums = {}
-    images = VERY_MANY if scene.study.name == "accuracy" else MANY
-    for _ in range(images // CHUNK):
+    for _ in range(TRUTH // CHUNK):
         sums = observe(scene, random, CHUNK, once=True)
         accumulate(total, {k: v for k, v in sums.items() if not k.startswith("image/")})
     return {_place(row): row.value for row in scene.study.summarize(total).rows}
@@ -547,29 +550,31 @@ FITTED: Mapping[str, Callable[[Scene, torch.Generator], _CalibrationTruth | _Len
 """Truths of the studies of which some numbers depend on what a run has fitted."""
 
 
-def draws_of(more: float = 1.0) -> dict[int, int]:
-    """Return how many draws there are at each number of images."""
-    return {n: max(1, round(more * draws)) for n, draws in zip(SIZES, DRAWS, strict=True)}
+def draws_of(study: str, more: float = 1.0) -> dict[int, int]:
+    """Return how many draws of each scene there are at each number of images."""
+    times = 5 * more if study in FIVEFOLD else more
+    return {n: max(1, round(times * draws)) for n, draws in zip(SIZES, DRAWS, strict=True)}
 
 
 def simulate_all(studies: Sequence[str], more: float) -> dict[Key, Tally]:
     """Return the tallies of some studies, from so many times the planned draws."""
     found: dict[Key, Tally] = {}
     for study in studies:
-        found |= simulate(study, SIZES, draws_of(more))
+        found |= simulate(study, SIZES, draws_of(study, more))
     return found
 
 
 def to_markdown(found: Mapping[Key, Tally], more: float, kept: Sequence[str] = ()) -> str:
     """Return the document; `kept` are lines of another one, for studies that are not in `found`."""
-    *few, many = draws_of(more).values()
+    *few, many = draws_of("accuracy", more).values()
     errors = [f"{math.sqrt(0.95 * 0.05 / draws):.3f}".lstrip("0") for draws in (few[0], many)]
     again = "" if more == 1 else f" --more {more:g}"
     about = (
         f"Made by `python benchmarks/coverage.py{again} --out docs/coverage.md`: every "
         "metric that prints a 95 % interval, in scenes of known truth, with the code of the "
         f"studies. Draws per scene: {few[0]}, at n = {SIZES[-1]:,} {many}; the standard error of a "
-        f"share of .95 is then {errors[0]} and {errors[1]}. Each cell is the lowest and the "
+        f"share of .95 is then {errors[0]} and {errors[1]}; five times as many of "
+        f"{' and '.join(sorted(FIVEFOLD))}. Each cell is the lowest and the "
         "highest coverage of any scene that prints an interval in a tenth of its draws or more, "
         "and, where not all draws print one, the share that does. A dash: none is printed, and the "
         "row of the run says why. Rows by layer, head, class or bin count with their metric. Some "

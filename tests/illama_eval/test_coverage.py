@@ -282,6 +282,7 @@ def test_every_metric_of_every_study_is_simulated(simulation, study):
 @pytest.mark.slow
 @pytest.mark.parametrize("study", [name for name in STUDIES if name != "segmentation"])
 def test_the_intervals_of_few_images_cover(simulation, study, monkeypatch):
+    monkeypatch.setattr(simulation, "TRUTH", 10_000)
     monkeypatch.setattr(simulation, "MANY", 10_000)
     found = simulation.simulate(study, (30,), {30: 20})
     judged = {key: tally for key, tally in found.items() if tally.printed >= 20}
