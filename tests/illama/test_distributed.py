@@ -27,7 +27,8 @@ from illama.launch import TORCHRUN
 from illama.sources.demo import draw
 
 PROGRAM = """
-import illama.cli, illama.config
+import illama.cli, illama.config, illama.training.curves
+illama.training.curves.draw_curves = lambda *_: None
 illama.config.SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
 illama.cli.main()
 """

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[3] / "reports" / "examples"
 @pytest.mark.parametrize(
     "name", ["demo", "segmentation", pytest.param("cifar10", marks=pytest.mark.slow)]
 )
-def test_a_page_built_again_is_the_page_of_the_run(tmp_path, monkeypatch, name):
+def test_a_page_built_again_is_the_page_of_the_run(tmp_path, sketched, monkeypatch, name):
     run = tmp_path / name
     monkeypatch.setattr(report, "write_figures", lambda *_: [])  # the page is looked at
     shutil.copytree(EXAMPLES / name, run)

@@ -61,6 +61,16 @@ def svg_of(drawing):
     return ET.fromstring(stream.getvalue())
 
 
+def test_every_figure_is_written_twice_with_its_caption_as_text(rendered):
+    for suffix in (".png", ".svg"):
+        assert {path.stem for path in rendered if path.suffix == suffix} == NAMES
+    words = {
+        path.stem: text.decode("utf-8") for path, text in rendered.items() if path.suffix == ".txt"
+    }
+    assert words.keys() == NAMES
+    assert all(". " in each and each.endswith(".\n") for each in words.values())
+
+
 def test_equal_runs_give_equal_bytes(run_directory, rendered, tmp_path):
     run = Run.load(run_directory)
     drawn = drawings(run, read_samples(run_directory))
@@ -79,16 +89,6 @@ def test_a_run_has_its_figures_as_svg_and_its_markdown_shows_them(tmp_path, run_
     assert shown <= drawn
     write_report([tmp_path], figures=PAGE)
     assert "(figures/rank_by_layer.png)" in (tmp_path / "report.md").read_text("utf-8")
-
-
-def test_every_figure_is_written_twice_with_its_caption_as_text(rendered):
-    for suffix in (".png", ".svg"):
-        assert {path.stem for path in rendered if path.suffix == suffix} == NAMES
-    words = {
-        path.stem: text.decode("utf-8") for path, text in rendered.items() if path.suffix == ".txt"
-    }
-    assert words.keys() == NAMES
-    assert all(". " in each and each.endswith(".\n") for each in words.values())
 
 
 def test_files_hold_no_date_and_no_program(rendered):
