@@ -387,7 +387,7 @@ def _plain_rows(described: Mapping[str, Any]) -> dict[str, str]:
 def _rows(described: Mapping[str, Any]) -> dict[str, str]:
     """Return labels and values in words."""
     known = next((file for file in RELEASED if file.name == described["released"]), None)
-    config = described["config"]
+    config, epoch = described["config"], described["epoch"]
     pairs = (f"{name} {value}" for name, value in config.items())
     return {
         "file": f"{described['path']} ({described['bytes']:,} bytes)",
@@ -396,7 +396,7 @@ def _rows(described: Mapping[str, Any]) -> dict[str, str]:
         "published as": f"{known.name}, top-1 {known.top1:.1%}" if known else "not published",
         "weights from": described["key"] or "top of the file",
         "weights sha256": described["sha256"],
-        "epoch": "not stored" if described["epoch"] is None else str(described["epoch"]),
+        "epoch": "not stored" if epoch is None else f"{epoch}, counted from 0",
         "args": json.dumps(described["args"]) if described["args"] else "not stored",
         "config": ", ".join(pairs),
         "class names": ", ".join(described["class_names"] or ()) or "not stored",
