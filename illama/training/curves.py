@@ -34,8 +34,8 @@ STEPS = frozenset({"train_soft_mask_rate"})
 LINES = {
     "train_loss": "train",
     "test_loss": "test",
-    "test_acc1": "top-1 at the current mask",
-    "test_acc1_at_0": "top-1 at soft mask 0",
+    "test_acc1": "current mask",
+    "test_acc1_at_0": "soft mask 0",
     "train_soft_mask_rate": "mean of each epoch",
 }
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, AXIS)
@@ -171,7 +171,8 @@ def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
         handles = [Line2D([], [], color=MUTED) for _ in drawn]
         for handle, dash in zip(handles, drawn.values(), strict=True):
             handle.set_linestyle(dash)
-        axes.legend(handles, [LINES[field] for field in drawn])
+        corner = "lower right" if "test_acc1" in drawn else "upper right"  # where no line ends
+        axes.legend(handles, [LINES[field] for field in drawn], loc=corner, handlelength=1.6)
 
 
 def _name_runs(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> None:

@@ -69,7 +69,7 @@ def test_several_runs_are_told_apart_in_one_picture(log, drawn):
     draw_curves([log("one"), log("$two$", test_acc1_at_0=5.0)], log("out"))
     assert words(drawn[0].legends[0]) == ["one", "$two$"]
     accuracy = drawn[0].axes[1]
-    assert words(accuracy.get_legend()) == ["top-1 at the current mask", "top-1 at soft mask 0"]
+    assert words(accuracy.get_legend()) == ["current mask", "soft mask 0"]
     assert [line.get_linestyle() for line in accuracy.get_lines()] == ["-", "-", ":"]
     colours = [line.get_color() for line in drawn[0].axes[2].get_lines()]
     assert colours == list(COLOURS[:2])
