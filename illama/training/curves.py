@@ -171,7 +171,8 @@ def _name_lines(axes: Axes, drawn: Mapping[str, LineStyle]) -> None:
         handles = [Line2D([], [], color=MUTED) for _ in drawn]
         for handle, dash in zip(handles, drawn.values(), strict=True):
             handle.set_linestyle(dash)
-        corner = "lower right" if "test_acc1" in drawn else "upper right"  # where no line ends
+        rising = "test_acc1" in drawn
+        corner: Literal["lower right", "upper right"] = "lower right" if rising else "upper right"
         axes.legend(handles, [LINES[field] for field in drawn], loc=corner, handlelength=1.6)
 
 

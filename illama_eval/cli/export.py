@@ -26,5 +26,5 @@ def export(
     """Write a finished run to MLflow, Weights & Biases or TensorBoard, with its intervals."""
     from illama_eval.commands.export import export as write
 
-    for subject in write(run, to, folder):
-        typer.echo(f"{subject}: written to {to}")
+    for subject, place in write(run, to, folder).items():
+        typer.echo(f"{subject}: written to {place}")

@@ -59,8 +59,8 @@ class Exported:
         return found
 
 
-def export(directory: Path, sink: Sink, folder: Path | None = None) -> list[str]:
-    """Write every subject of a run to a sink as a run of its own; return their names.
+def export(directory: Path, sink: Sink, folder: Path | None = None) -> dict[str, str]:
+    """Write every subject of a run to a sink as a run of its own; return by name where it is.
 
     `folder` is that of MLflow's file store or of TensorBoard's logs; without it the sink's own
     settings decide, and TensorBoard's is `runs`.
@@ -72,6 +72,7 @@ def export(directory: Path, sink: Sink, folder: Path | None = None) -> list[str]
     run = Run.load(directory, replicates=False)
     package = _package(sink)
     subjects = list(dict.fromkeys(row.subject for row in run.rows))
+    written = {}
     for number, subject in enumerate(subjects):
         exported = Exported(
             name=f"{directory.resolve().name}/{subject}",
@@ -80,8 +81,8 @@ def export(directory: Path, sink: Sink, folder: Path | None = None) -> list[str]
             directory=directory,
             folder=folder,
         )
-        _WRITERS[sink](package, exported)
-    return subjects
+        written[subject] = _WRITERS[sink](package, exported)
+    return written
 
 
 def scalars(run: Run, subject: str) -> Iterator[Scalar]:
@@ -115,7 +116,7 @@ def _package(sink: Sink) -> ModuleType:
         raise InputError(f"--to {sink}: {sink} is not installed; pip install {sink}") from None
 
 
-def _to_mlflow(mlflow: Any, exported: Exported) -> None:
+def _to_mlflow(mlflow: Any, exported: Exported) -> str:
     if exported.folder is not None:
         mlflow.set_tracking_uri(exported.folder.resolve().as_uri())
     with mlflow.start_run(run_name=exported.name):
@@ -126,15 +127,17 @@ def _to_mlflow(mlflow: Any, exported: Exported) -> None:
         for file in ("run.json", "report.html"):
             if (exported.directory / file).exists():
                 mlflow.log_artifact(str(exported.directory / file))
+    return str(mlflow.get_tracking_uri())
 
 
-def _to_wandb(wandb: Any, exported: Exported) -> None:
+def _to_wandb(wandb: Any, exported: Exported) -> str:
     with wandb.init(name=exported.name, config=exported.parameters, dir=exported.folder) as log:
         for step, values in exported.by_step().items():
             log.log(values, step=step)
+        return str(log.url or log.dir)  # without a network it has no address
 
 
-def _to_tensorboard(tensorboard: Any, exported: Exported) -> None:
+def _to_tensorboard(tensorboard: Any, exported: Exported) -> str:
     folder = (exported.folder or Path("runs")) / exported.name
     with tensorboard.SummaryWriter(str(folder)) as log:
         for step, values in exported.by_step().items():
@@ -142,9 +145,10 @@ def _to_tensorboard(tensorboard: Any, exported: Exported) -> None:
                 log.add_scalar(name.replace(".", "/", 1), value, step)
         lines = [f"| {key} | {value} |" for key, value in exported.parameters.items()]
         log.add_text("identity", "\n".join(["| field | value |", "| :--- | :--- |", *lines]))
+    return str(folder)
 
 
-_WRITERS: Mapping[Sink, Callable[[Any, Exported], None]] = {
+_WRITERS: Mapping[Sink, Callable[[Any, Exported], str]] = {
     "mlflow": _to_mlflow,
     "wandb": _to_wandb,
     "tensorboard": _to_tensorboard,

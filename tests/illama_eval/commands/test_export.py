@@ -55,6 +55,8 @@ def test_wandb_gets_one_run_a_subject(stored, monkeypatch, tmp_path):
     logged = {}
 
     class Log:
+        url = "https://wandb.example/nano"
+
         def __enter__(self):
             return self
 
@@ -69,7 +71,7 @@ def test_wandb_gets_one_run_a_subject(stored, monkeypatch, tmp_path):
         return Log()
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    assert export(stored, "wandb", tmp_path) == ["nano"]
+    assert export(stored, "wandb", tmp_path) == {"nano": Log.url}
     assert logged["init"][0] == "stored/nano"
     assert logged[0]["accuracy.top1"] == Run.load(stored).value("accuracy", "top1").value
     assert set(logged) == {"init", 0, 1, 2}
@@ -99,8 +101,9 @@ def test_tensorboards_reader_finds_the_numbers(stored, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    export(stored, "tensorboard", tmp_path / "logs")
-    read = EventAccumulator(str(tmp_path / "logs" / "stored" / "nano"))
+    place = str(tmp_path / "logs" / "stored" / "nano")
+    assert export(stored, "tensorboard", tmp_path / "logs") == {"nano": place}
+    read = EventAccumulator(place)
     read.Reload()
     top1 = Run.load(stored).value("accuracy", "top1").value
     assert read.Scalars("accuracy/top1")[0].value == pytest.approx(top1, rel=1e-6)
