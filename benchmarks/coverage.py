@@ -42,8 +42,13 @@ from illama_eval.study import Study, Sums, accumulate
 SIZES = (30, 100, 359, 2000)
 DRAWS = (200, 200, 200, 80)
 """Draws of each scene at each of SIZES."""
-FIVEFOLD = frozenset({"agreement", "feature_agreement"})
-"""Studies of which there are five times the draws: means of few large and many small values."""
+MORE_DRAWS: Mapping[str, Sequence[int]] = {
+    "calibration": (200, 200, 200, 200),
+    "distance": (200, 200, 200, 200),
+    "agreement": (1000, 1000, 1000, 400),
+    "feature_agreement": (1000, 1000, 1000, 400),
+}
+"""The same of studies where these leave it open whether an interval covers."""
 TRUTH = 200_000
 """Images of the truth: its error is a tenth of that of a value of 2,000 images."""
 VERY_MANY, MANY = 60_000, 20_000
@@ -56,8 +61,8 @@ LEAKING = 0.8
 CLASSES, SIDE, HEADS, CHANNELS = 10, 4, 2, 8
 TOKENS = SIDE**2 + 1
 """The patches, and the class token behind them."""
-RARELY = 0.1
-"""Share of the draws that print an interval below which its coverage is not judged."""
+RARELY, FEW = 0.1, 20
+"""Share and number of the draws that print an interval below which its coverage is not judged."""
 AVERAGED = frozenset(
     {
         "ece_floor",
@@ -112,6 +117,11 @@ class Tally:
     def share(self) -> float:
         """How often there is an interval where there is a value."""
         return self.printed / self.defined if self.defined else 0.0
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are intervals enough to say how often they cover."""
+        return self.share >= RARELY and self.printed >= FEW
 
     @property
     def coverage(self) -> float:
@@ -552,8 +562,8 @@ FITTED: Mapping[str, Callable[[Scene, torch.Generator], _CalibrationTruth | _Len
 
 def draws_of(study: str, more: float = 1.0) -> dict[int, int]:
     """Return how many draws of each scene there are at each number of images."""
-    times = 5 * more if study in FIVEFOLD else more
-    return {n: max(1, round(times * draws)) for n, draws in zip(SIZES, DRAWS, strict=True)}
+    planned = zip(SIZES, MORE_DRAWS.get(study, DRAWS), strict=True)
+    return {images: max(1, round(more * number)) for images, number in planned}
 
 
 def simulate_all(studies: Sequence[str], more: float) -> dict[Key, Tally]:
@@ -566,22 +576,22 @@ def simulate_all(studies: Sequence[str], more: float) -> dict[Key, Tally]:
 
 def to_markdown(found: Mapping[Key, Tally], more: float, kept: Sequence[str] = ()) -> str:
     """Return the document; `kept` are lines of another one, for studies that are not in `found`."""
-    *few, many = draws_of("accuracy", more).values()
-    errors = [f"{math.sqrt(0.95 * 0.05 / draws):.3f}".lstrip("0") for draws in (few[0], many)]
+    shown = {study: "/".join(map(str, draws_of(study, more).values())) for study in STUDIES}
+    usual = "/".join(str(max(1, round(more * number))) for number in DRAWS)
+    others = ", ".join(f"{study} {draws}" for study, draws in shown.items() if draws != usual)
     again = "" if more == 1 else f" --more {more:g}"
     about = (
         f"Made by `python benchmarks/coverage.py{again} --out docs/coverage.md`: every "
         "metric that prints a 95 % interval, in scenes of known truth, with the code of the "
-        f"studies. Draws per scene: {few[0]}, at n = {SIZES[-1]:,} {many}; the standard error of a "
-        f"share of .95 is then {errors[0]} and {errors[1]}; five times as many of "
-        f"{' and '.join(sorted(FIVEFOLD))}. Each cell is the lowest and the "
+        f"studies. Draws per scene at each n: {usual}; {others}. The standard error "
+        "of a share of .95 is .015 among 200 draws, .024 among 80. Each cell is the lowest and the "
         "highest coverage of any scene that prints an interval in a tenth of its draws or more, "
-        "and, where not all draws print one, the share that does. A dash: none is printed, and the "
-        "row of the run says why. Rows by layer, head, class or bin count with their metric. Some "
-        "cover always: a share that none of a scene's images has, or all have (Wilson's interval "
-        "from 0, or to 1); `class_row_mass`, which is 1 in these scenes but for rounding; and "
-        "`ece_floor` where all bins fill alike, so that it hardly varies, while its replicates "
-        "hold different numbers of images."
+        f"{FEW} intervals at least, and, where not all draws print one, the share that does. A "
+        "dash: none is printed, and the row of the run says why. Rows by layer, head, class or bin "
+        "count with their metric. Some cover always: a share that none of a scene's images has, or "
+        "all have (Wilson's interval from 0, or to 1); `class_row_mass`, which is 1 in these "
+        "scenes but for rounding; and `ece_floor` where all bins fill alike, so that it hardly "
+        "varies, while its replicates hold different numbers of images."
     )
     lines = [
         "# How often the intervals cover",
@@ -610,7 +620,7 @@ def _rows(found: Mapping[Key, Tally], study: str) -> Iterator[str]:
 
 def _cell(found: Mapping[Key, Tally], study: str, metric: str, images: int) -> str:
     mine = [t for (a, b, _, n), t in found.items() if (a, b, n) == (study, metric, images)]
-    judged = [tally for tally in mine if tally.share >= RARELY]
+    judged = [tally for tally in mine if tally.judged]
     if not judged:
         return "\N{EM DASH}"
     low, high = (end(tally.coverage for tally in judged) for end in (min, max))
@@ -623,7 +633,7 @@ def failures(found: Mapping[Key, Tally], least: float, most: float) -> Iterator[
     """Yield what covers too seldom or too often, excludes its estimate, or has no width."""
     for (study, metric, scene, images), tally in found.items():
         where = f"{study}.{metric}, {scene}, n = {images}"
-        if tally.share >= RARELY and not least <= tally.coverage <= most:
+        if tally.judged and not least <= tally.coverage <= most:
             yield f"{where}: {tally.coverage:.3f} of {tally.printed}"
         if tally.outside or tally.flat:
             yield f"{where}: {tally.outside} outside, {tally.flat} without width"
