@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -247,7 +248,8 @@ def _check_group(name: str, layer: nn.Module, scheme: Scheme, config: Quantizati
     if scheme.bits < WHOLE_BYTE and layer.in_features % config.group_size:
         raise SubjectError(
             f"--group-size {config.group_size} does not divide the {layer.in_features} inputs of "
-            f"{name}; use 32, or leave the layer out with --exclude"
+            f"{name}; use {math.gcd(config.group_size, layer.in_features)}, or leave the layer out "
+            "with --exclude"
         )
 
 
