@@ -53,7 +53,7 @@ class Segmentation:
         **{f"pixel_accuracy_{mode}": AREA for mode in MODES},
         **{f"class_accuracy_{mode}": AREA for mode in MODES},
         "iou": Metric(better="higher", least_images=LEAST_IMAGES),
-        "pixels": Metric(),
+        "pixels": Metric(interval="share"),
     }
 
     def measure(self, piece: Piece) -> Sums:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from illama.observation import SegmentsSeen
+from illama_eval.statistics import wilson_interval
 from illama_eval.studies.segmentation import Segmentation
 from illama_eval.study import accumulate
 
@@ -43,6 +44,12 @@ def test_areas_of_all_images_are_added_before_anything_is_divided(measure):
     assert rows["pixel_accuracy_slide",].value == pytest.approx(4 / 5)
     assert rows["class_accuracy_slide",].value == pytest.approx((1 + 1 / 2) / 2)
     assert rows["pixels", "a"].value == pytest.approx(3 / 5)
+
+
+def test_a_class_that_no_image_shows_may_still_have_pixels(measure):
+    row = measure([[[0, 0]]] * 30, [[[0, 1]]] * 30)["pixels", "c"]
+    assert (row.value, row.low) == (0, 0)
+    assert row.high == pytest.approx(wilson_interval(0, 30)[1])
 
 
 def test_a_class_that_is_found_but_not_there_counts_as_nought(measure):
