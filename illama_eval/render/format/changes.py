@@ -89,10 +89,15 @@ def _unsigned(change: Change, value: float | None) -> str:
 
 
 def _signed(change: Change, value: float | None) -> str:
-    """Return a difference, or an end of its interval, with its sign; 0 where it is rounding."""
+    """Return a difference, or an end of its interval, with its sign; 0 where it means nothing.
+
+    Where the two values are seen to differ, only what is rounding means nothing.
+    """
     if value is None:
         return MISSING
-    if max(abs(value), abs(change.difference or 0.0)) < _ROUNDING * change.smallest:
+    alike = _unsigned(change, change.baseline) == _unsigned(change, change.candidate)
+    least = change.smallest if alike else _ROUNDING * change.smallest
+    if max(abs(value), abs(change.difference or 0.0)) < least:
         return "0"
     return _with_sign(value * _scale(change), _half_width(change))
 

@@ -36,6 +36,7 @@ from illama_eval.render.page.sections import (
 )
 from illama_eval.render.paper import PAPER
 from illama_eval.render.samples import Samples as Stored
+from illama_eval.render.select import series_of
 from illama_eval.results import nested_get
 
 NOTES = """\
@@ -99,9 +100,9 @@ def document_of(
 def _title(models: ReportModels) -> str:
     source = models.run.rows[0].source if models.run.rows else ""
     names = joined_names(models) or "nothing measured"
-    variable = nested_get(models.run.header, "variable", "name")
-    if variable is not None:
-        names = f"{_first_name(models)} by {sanitize(str(variable).replace('_', ' '))}"
+    variable, _ = series_of(models.run)
+    if variable:
+        names = f"{_first_name(models)} by {sanitize(variable)}"
     elif len(models) > NAMED:
         names = f"{len(models)} models"
     if len(models.sources) > 1:

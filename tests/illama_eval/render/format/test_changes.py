@@ -36,6 +36,25 @@ def test_a_gain_has_its_sign_and_no_change_has_none():
     assert show_change(change(difference=0.0, low=0.0, high=0.0)).difference == "0"
 
 
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "half", "text"),
+    [
+        (0.8, 0.80002, 0.02, "0"),
+        (0.8, 0.8005, 0.002, "+0.05"),
+        (0.01401, 0.0141033, None, "+0.00933"),
+        (0.01401, 0.01401 + 6.9e-16, None, "0"),
+    ],
+    ids=["not shown", "marked", "shown by the values", "rounding"],
+)
+def test_a_difference_below_what_the_numbers_show_is_0(baseline, candidate, half, text):
+    difference = candidate - baseline
+    ends = (None, None) if half is None else (difference - half, difference + half)
+    given = change(
+        baseline=baseline, candidate=candidate, difference=difference, low=ends[0], high=ends[1]
+    )
+    assert show_change(given).difference == text
+
+
 def test_another_unit_is_kept_and_a_lone_number_has_no_interval():
     shown = show_change(
         change(metric="nll", unit="nats", better="lower", at={"layer": 2}, low=None, high=None)
