@@ -12,6 +12,8 @@ _UNSAFE = re.compile(
 )
 _MARKDOWN = re.compile(r"([\\`*{}\[\]<>|~!#&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//))")
 _JOINT = re.compile(r"(?<=[-_+. ])")
+LONGEST_NAME = 48
+"""Characters of a name out of a file, at most, in a line of text."""
 _FORMULA = ("=", "+", "-", "@")
 _IN_ASCII = str.maketrans(
     {

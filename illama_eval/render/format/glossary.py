@@ -9,13 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NAME, sanitize
 from illama_eval.results import Row
 
 ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", None: ""}
 """Direction that is better -> its arrow."""
 
-_LONGEST_NAME = 48
 _LONGEST_UNIT = 9
 
 _UNITS = {"squared distance": "distance\N{SUPERSCRIPT TWO}"}
@@ -359,7 +358,7 @@ def in_order(studies: list[str]) -> list[str]:
 
 def metric_label(metric: str) -> str:
     """Return the metric's name for readers; an unlisted one with spaces for underscores."""
-    return _METRICS.get(metric) or sanitize(metric.replace("_", " "), _LONGEST_NAME)
+    return _METRICS.get(metric) or sanitize(metric.replace("_", " "), LONGEST_NAME)
 
 
 def column_label(metric: str, at: Sequence[tuple[str, int | str]] = ()) -> str:
@@ -373,17 +372,17 @@ def column_label(metric: str, at: Sequence[tuple[str, int | str]] = ()) -> str:
 
 def place_label(key: str) -> str:
     """Return a key of `at` for readers: what rows are by."""
-    return _PLACES.get(key) or sanitize(key.replace("_", " "), _LONGEST_NAME)
+    return _PLACES.get(key) or sanitize(key.replace("_", " "), LONGEST_NAME)
 
 
 def map_label(name: str) -> str:
     """Return the attention map's name for readers."""
-    return _MAPS.get(name) or sanitize(name, _LONGEST_NAME)
+    return _MAPS.get(name) or sanitize(name, LONGEST_NAME)
 
 
 def study_label(study: str) -> str:
     """Return the study's name for readers."""
-    return sanitize(study.replace("_", " "), _LONGEST_NAME)
+    return sanitize(study.replace("_", " "), LONGEST_NAME)
 
 
 def study_title(study: str) -> str:
@@ -394,7 +393,7 @@ def study_title(study: str) -> str:
 
 def anchor(name: str) -> str:
     """Return the name as an id of the page, and as the stem of a file."""
-    return re.sub(r"[^A-Za-z0-9_-]", "", name)[:_LONGEST_NAME] or "table"
+    return re.sub(r"[^A-Za-z0-9_-]", "", name)[:LONGEST_NAME] or "table"
 
 
 def unit_label(unit: str) -> str:
@@ -405,4 +404,4 @@ def unit_label(unit: str) -> str:
 def heading(rows: Sequence[Row]) -> str:
     """Return whose numbers these are: `subject on source`, both cut if very long."""
     first = rows[0]
-    return f"{sanitize(first.subject, _LONGEST_NAME)} on {sanitize(first.source, _LONGEST_NAME)}"
+    return f"{sanitize(first.subject, LONGEST_NAME)} on {sanitize(first.source, LONGEST_NAME)}"

@@ -27,7 +27,6 @@ SYMBOLS: Mapping[State, str] = {
 }
 """The symbol of each state, in the order in which states are listed: losses first."""
 LONGEST_NOTE = 300
-LONGEST_NAME = 48
 _STRICT = 'which the policy fails (inconclusive = "fail")'
 _NAMED = 3
 """Metrics that the sentence names; the others it counts."""

@@ -10,14 +10,13 @@ from rich.table import Table
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
 from illama_eval.render.format.changes import show_change, show_seeds
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NAME, sanitize
 from illama_eval.render.format.glossary import EXPLAINED, study_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import flips_in_words, other_differences_in_words
 from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 
 _LONGEST = 300
-_LONGEST_NAME = 48
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "metric": "left",
     "A": "right",
@@ -45,7 +44,7 @@ def show_comparison(comparison: Comparison, console: Console, *, everything: boo
     Without `everything` the table is of each study's most informative numbers, and of those that
     differ clearly.
     """
-    source = f"{sanitize(comparison.source, _LONGEST_NAME)}, {comparison.images:,} images"
+    source = f"{sanitize(comparison.source, LONGEST_NAME)}, {comparison.images:,} images"
     console.print(plain_text(source, console, "bold"))
     for letter, name in zip("AB", comparison.subjects, strict=True):
         console.print(plain_text(f"{letter}  {sanitize(name, _LONGEST)}", console))

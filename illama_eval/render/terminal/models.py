@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from illama_eval.render.format.escape import break_name, sanitize
+from illama_eval.render.format.escape import LONGEST_NAME, break_name, sanitize
 from illama_eval.render.format.glossary import unit_label
 from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
 from illama_eval.render.format.verdicts import Said
@@ -18,8 +18,6 @@ from illama_eval.render.select import series_of
 from illama_eval.render.sentences import as_sentence
 from illama_eval.render.terminal.tables import BETWEEN, LEAST, add_row, plain_table
 from illama_eval.results import Row, Run, nested_get
-
-_LONGEST_NAME = 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +62,17 @@ def models_table(run: Run, found: Mapping[str, Sequence[Line]], console: Console
 def labels_of(run: Run, subjects: Mapping[str, object]) -> dict[str, str]:
     """Return the name of each model, of a series the value that it stands for."""
     _, values = series_of(run)
-    return {each: values.get(each) or sanitize(each, _LONGEST_NAME) for each in subjects}
+    return {each: values.get(each) or sanitize(each, LONGEST_NAME) for each in subjects}
 
 
 def title_of(run: Run, found: Mapping[str, Sequence[Line]]) -> str:
     """Return how many models these are, or how many values of what one is measured at, on what."""
     rows = [line.row for lines in found.values() for line in lines]
-    sources = ", ".join(dict.fromkeys(sanitize(row.source, _LONGEST_NAME) for row in rows))
+    sources = ", ".join(dict.fromkeys(sanitize(row.source, LONGEST_NAME) for row in rows))
     variable, _ = series_of(run)
     reference = nested_get(run.header, "variable", "reference")
     what = f"{sanitize(variable) or 'model'}s"
-    whose = f" of {sanitize(reference, _LONGEST_NAME)}" if reference else ""
+    whose = f" of {sanitize(reference, LONGEST_NAME)}" if reference else ""
     return f"{len(found)} {what}{whose} on {sources}: {rows[0].images:,} images"
 
 
