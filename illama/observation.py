@@ -154,6 +154,8 @@ class Changed:
     """Name of the probe."""
     kept: Tensor
     """Patches that stayed, the first in raster order, int64 [image]."""
+    differs: Tensor | None = None
+    """Whether any pixel is another one, bool [image]; None where all images differ."""
     original: Piece
     """The same piece of the same subject and images, unchanged."""
 

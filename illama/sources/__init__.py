@@ -43,7 +43,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         " WordNet ids are mapped to the 1000 ImageNet indices",
         "DIR/SHAPE/SHAPE1-TEXTURE2.jpg": "cue-conflict images, for shape-bias",
         "DIR/*.jpg": "a flat folder, labeled by a CSV of file,label"
-        " (and groups: videos, patients) or unlabeled",
+        " (and group: video, patient) or unlabeled",
         "ADE20K folder": "images/ and annotations/, each with training and validation",
         "*.tar": "a shard or a folder of them: KEY.jpg with KEY.cls, or a directory per class",
         "CIFAR folder": "the python or binary release, or its parent",
@@ -62,7 +62,7 @@ def open_source(
 ) -> Source:
     """Open a set of images by name or by path; paths are recognised by their content.
 
-    `labels` is a CSV for a folder or tar of images, with a column `groups` where images of a group
+    `labels` is a CSV for a folder or tar of images, with a column `group` where images of a group
     are not independent, or the `real.json` of ImageNet's reassessed labels; `class_subset` is a
     file of the head's indices to keep, or a name of `CLASS_SUBSETS`. A set without splits ignores
     `split`. Images in files are not read yet.

@@ -12,29 +12,35 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-COLUMN = "groups"
-"""The column of a CSV of labels that names each image's group."""
+WAY = "groups"
+"""The way of grouping that a CSV of labels gives."""
+COLUMNS = ("group", "groups")
+"""The columns of a CSV of labels that name each image's group, in any case."""
 
 
 def attach_groups(source: Source, labels: Path) -> Source:
-    """Return a source that was labeled by a CSV with the groups in its column `groups`, if any.
+    """Return a source that was labeled by a CSV with the groups in its column `group`, if any.
 
     The images are in the order of the CSV.
 
     Raises:
-        SourceError: an image has no group, or all have the same.
+        SourceError: an image has no group, all have the same, or two columns name groups.
     """
     with labels.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    if not rows or COLUMN not in rows[0] or len(rows) != len(source):
+    header = rows[0] if rows else ()
+    columns = [name for name in header if name and name.strip().casefold() in COLUMNS]
+    if not columns:
         return source
-    names = [(row[COLUMN] or "").strip() for row in rows]
+    if len(columns) > 1:
+        raise SourceError(f"labels {labels}: {' and '.join(columns)} both name groups; keep one")
+    names = [(row[columns[0]] or "").strip() for row in rows]
     if not all(names):
         raise SourceError(
-            f"labels {labels}: {names.count('')} rows have no group; complete the column {COLUMN},"
-            " or remove it"
+            f"labels {labels}: {names.count('')} rows have no group; complete the column"
+            f" {columns[0]}, or remove it"
         )
-    return with_groups(source, {COLUMN: names})
+    return with_groups(source, {WAY: names})
 
 
 def with_groups(source: Source, groups: Mapping[str, Sequence[str]]) -> Source:

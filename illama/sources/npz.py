@@ -38,12 +38,30 @@ def open_npz(path: Path, name: str) -> Source:
     return make_source(
         name=name,
         split="all",
-        names=_checked_ids(path, arrays, len(images)),
+        names=ids_of(path, arrays, len(images), digits=5),
         labels=_checked_labels(path, arrays, len(images)),
         contents=hash_arrays(images),
         read=partial(read_array, images),
         in_memory=True,
     )
+
+
+def ids_of(
+    path: Path, arrays: Mapping[str, NDArray[np.generic]], images: int, *, digits: int
+) -> list[str]:
+    """Return `ids`, strings or whole numbers [image]; without them, numbers of so many digits.
+
+    Raises:
+        SourceError: another type or shape.
+    """
+    ids = arrays.get("ids")
+    if ids is None:
+        return [f"{i:0{digits}d}" for i in range(images)]
+    if ids.dtype.kind not in "Uiu" or ids.shape != (images,):
+        raise SourceError(
+            f"{path}: expected 'ids' strings [{images}], found {ids.dtype} {list(ids.shape)}"
+        )
+    return [str(each) for each in ids.tolist()]
 
 
 def in_memory_source(
@@ -91,12 +109,3 @@ def _checked_labels(
             f" {list(labels.shape)}"
         )
     return labels.astype(np.int64)
-
-
-def _checked_ids(path: Path, arrays: Mapping[str, NDArray[np.generic]], images: int) -> list[str]:
-    ids = arrays.get("ids")
-    if ids is None:
-        return [f"{i:05d}" for i in range(images)]
-    if ids.dtype.kind not in "Uiu" or ids.shape != (images,):
-        raise SourceError(f"{path}: expected 'ids' strings [{images}], found {ids.dtype}")
-    return [str(each) for each in ids.tolist()]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 WRAPPER = "images"
 """A folder of this name, alone in a set, has the images and is not a class."""
 _INTEGER = re.compile(r"[+-]?\d+(\.0*)?")
+_LONGEST_NUMBER = 18
+"""Characters of a label that surely fit 64 bits; an index of a class has far fewer."""
 _MOST_SPLITS = 6
 
 
@@ -57,11 +59,10 @@ def number_values(values: Sequence[str], origin: str) -> Numbered:
     """Number labels of a table: whole numbers are labels, other texts are names in sorted order.
 
     Raises:
-        SourceError: some are numbers and some are not, or some numbers are not whole.
+        SourceError: some are numbers and some are not, or some are not whole or too large.
     """
     if all(_INTEGER.fullmatch(value) for value in values):
-        whole = [int(value.partition(".")[0]) for value in values]
-        return Numbered(np.array(whole, np.int64), None)
+        return Numbered(_whole(values, origin), None)
     numbers = [value for value in values if _is_number(value)]
     if numbers:
         odd = next(value for value in values if not _INTEGER.fullmatch(value))
@@ -73,6 +74,15 @@ def number_values(values: Sequence[str], origin: str) -> Numbered:
     index_of = {name: index for index, name in enumerate(classes)}
     labels = np.array([index_of[value] for value in values], np.int64)
     return Numbered(labels, classes, "alphabetically")
+
+
+def _whole(values: Sequence[str], origin: str) -> NDArray[np.int64]:
+    """Return the whole numbers that these texts are, int64 [image]."""
+    digits = [value.partition(".")[0] for value in values]
+    large = next((each for each in digits if len(each) > _LONGEST_NUMBER), None)
+    if large is not None:
+        raise SourceError(f"{origin}: label {large} is no index of a class; count classes from 0")
+    return np.array([int(each) for each in digits], np.int64)
 
 
 def _order_classes(names: set[str], origin: str) -> tuple[tuple[str, ...], str]:

@@ -85,9 +85,11 @@ def _observe_replaced(originals: Originals, probe: Probe, names: frozenset[str])
     kept = originals.kept_patches(probe)[chosen].to(images.device)
     grid = originals.subject.patch_grid
     changed = replace_patches(images, others.to(images.device), kept, grid)
+    differs = (changed != images).flatten(1).any(1)
     streams = (originals.observe(each, names) for each in (images, changed))
     for original, seen in zip(*streams, strict=True):
-        yield _attach(seen, batch, Changed(probe=probe.name, kept=kept, original=original))
+        change = Changed(probe=probe.name, kept=kept, differs=differs, original=original)
+        yield _attach(seen, batch, change)
 
 
 def _observe_closed(originals: Originals, probe: Probe, names: frozenset[str]) -> Iterator[Piece]:

@@ -1,10 +1,11 @@
 """Accuracy: how often the true class is the first, or among the first five, and the log loss.
 
-top1 = mean[rank = 0], top5 = mean[rank < 5], nll = mean[-log p(true class)], where rank counts the
-classes placed before the true one. Equal logits are ordered by class index, so constant logits
-score what always answering class 0 scores, on every device. Images whose logits are no
-distribution (NaN, infinity) stay in the denominator: they are wrong, at the largest log loss. Of
-five classes or fewer every answer is among the first five, so that top5 is not reported.
+top1 = mean[rank = 0], top5 = mean[rank < 5], nll = mean[-log p(true class)], where p counts as no
+less than 1e-12 (27.6 nats), and rank counts the classes placed before the true one. Equal logits
+are ordered by class index, so constant logits score what always answering class 0 scores, on every
+device. Images whose logits are no distribution (NaN, infinity) stay in the denominator: they are
+wrong, at the largest log loss. Of five classes or fewer every answer is among the first five, so
+that top5 is not reported.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Causality: how much the states of earlier patches depend on later ones.
 
 Of each of 256 images the first 25, 50 or 75 % of the patches stay, in raster order, and the rest
-are replaced by those of another image; the hash of its id chooses both. With x the states of the
+are replaced by those of another image; the hash of its id chooses both. Images that this leaves as
+they are, because the other has the same patches there, are left out. With x the states of the
 patches that stay, after one block, and x' the same with the rest replaced,
 
     kept_change = mean over images of |x' - x| / |x|   (Frobenius norms),
@@ -35,7 +36,7 @@ SHARES = (0.25, 0.5, 0.75)
 """Shares of the patches that stay."""
 MEANS = ("kept_change", "class_change", "leaking_images")
 """Metrics that are means over images, by layer."""
-ALONE = "no image has another one to take patches from, or its states are not finite"
+UNCHANGED = "no image has another one to take other patches from, or its states are not finite"
 UNSEEN = "one value for all images: no replicates"
 MOST_EDGES = 0.5
 """Share of the edges to later tokens from which attention counts as bidirectional."""
@@ -98,6 +99,8 @@ class Causality:
         patches = len(range(before.shape[1])[piece.image_tokens])
         own = torch.tensor(self.probes[0].counts(patches), device=kept.device)
         share = (kept[:, None] == own).to(torch.float64)
+        if piece.changed.differs is not None:
+            share = share * piece.changed.differs[:, None]
         seen = self._changes(before, after, kept, piece)
         sums = {key: weigh(batch, value[:, None] * share) for key, value in seen.items()}
         sums["images"] = weigh(batch, share)
@@ -134,7 +137,7 @@ class Causality:
             raise ValueError("causality: no image was seen")
         layers = layers_of(total, "images")
         if not layers:
-            nothing = Verdict(name="causality", verdict="undecided", reason=ALONE)
+            nothing = Verdict(name="causality", verdict="undecided", reason=UNCHANGED)
             return StudyResult(rows=tuple(self._absent()), verdicts=(nothing,))
         images = total[f"images/{layers[0]}"]
         seen = {
@@ -150,7 +153,7 @@ class Causality:
 
     def _absent(self) -> Iterator[Row]:
         for metric, declared in self.metrics.items():
-            yield row(metric, math.nan, 0, declared=declared, reason=ALONE)
+            yield row(metric, math.nan, 0, declared=declared, reason=UNCHANGED)
 
     def _rows(self, metric: str, sums: Tensor, images: Tensor) -> Iterator[Row]:
         """Yield the largest layer, each layer, and each layer by share, of [201, layer, share]."""
@@ -175,17 +178,17 @@ class Causality:
             yield row("later_edges", math.nan, images, declared=declared, reason=why)
             return
         mean = float(maps.open_shares.mean())
-        yield row("later_edges", mean, images, declared=declared, reason=UNSEEN)
+        yield row("later_edges", mean, maps.images, declared=declared, reason=UNSEEN)
         for layer, value in enumerate(maps.open_shares.tolist(), start=1):
             at = {"layer": layer}
-            yield row("later_edges", value, images, declared=declared, at=at, reason=UNSEEN)
+            yield row("later_edges", value, maps.images, declared=declared, at=at, reason=UNSEEN)
 
     def judge(self, changes: Tensor, leaks: Tensor, maps: Maps | None) -> Verdict:
         """Return the verdict from changes and leaking images by layer, [layer], and the maps."""
         first = next((i for i, number in enumerate(leaks.tolist(), start=1) if number > 0), None)
         edge = None if maps is None else maps.edge
         if not (leaks.isfinite().all() and changes.isfinite().all()):
-            return Verdict(name="causality", verdict="undecided", reason=ALONE)
+            return Verdict(name="causality", verdict="undecided", reason=UNCHANGED)
         most, peak = int(changes.argmax()) + 1, float(changes.max())
         told = "no patch's state changes when later patches do"
         if first is not None:
@@ -222,6 +225,7 @@ class Maps(NamedTuple):
     edge: Edge | None
     """The first weight on a later key."""
     tokens: int
+    images: int
 
     def describe(self, leaks: bool) -> str:
         """Return in words what the maps show."""
@@ -272,7 +276,8 @@ def _maps_of(total: Sums, layers: list[int]) -> Maps | None:
         ),
         None,
     )
-    return Maps(torch.stack(shares), torch.stack(masses), edge, tokens)
+    images = int(total[f"maps/{layers[0]}"])
+    return Maps(torch.stack(shares), torch.stack(masses), edge, tokens, images)
 
 
 def _first_edge(layer: int, count: Tensor, rows: Tensor) -> Edge:
@@ -284,4 +289,4 @@ def _first_edge(layer: int, count: Tensor, rows: Tensor) -> Edge:
 
 
 def _why(values: Tensor) -> str:
-    return "" if values[0].isfinite().all() else ALONE
+    return "" if values[0].isfinite().all() else UNCHANGED

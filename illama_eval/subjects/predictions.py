@@ -17,6 +17,7 @@ from torch import Tensor
 from illama.observation import OutputSeen, Piece
 from illama.sources.cue_conflict import group_cues
 from illama.sources.head import for_head
+from illama.sources.npz import ids_of
 from illama.sources.source import Source, make_source, read_array
 from illama.transforms import ImageError
 from illama_eval.cue_conflict import Decisions
@@ -82,6 +83,7 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
 
     Raises:
         SubjectError: a key is missing, shapes differ, or values are not probabilities.
+        SourceError: the ids are not one for each image.
     """
     arrays = _read_npz(path)
     given = arrays["logits"] if "logits" in arrays else arrays["probabilities"]
@@ -89,9 +91,8 @@ def open_predictions(path: Path) -> tuple[SavedPredictions, Source]:
     if given.ndim != 2 or labels.shape != (len(given),) or not given.size:  # noqa: PLR2004 - [image, class]
         raise SubjectError(f"{path}: expected scores [image, class] and labels [image]")
     scores = given if "logits" in arrays else _to_logits(path, given)
-    ids = arrays.get("ids")
-    names = [f"{i:06d}" for i in range(len(scores))] if ids is None else [str(i) for i in ids]
-    rows: Any = np.ascontiguousarray(scores)  # read where other sources hold uint8 images
+    names = ids_of(path, arrays, len(scores), digits=6)
+    rows: Any = _readable(scores)  # read where other sources hold uint8 images
     source = make_source(
         name=path.stem,
         split="all",
@@ -138,6 +139,12 @@ def _to_logits(path: Path, probabilities: np.ndarray[Any, Any]) -> np.ndarray[An
         raise SubjectError(f"{path}: `probabilities` must be in 0..1 and sum to 1 in each row")
     logits: np.ndarray[Any, Any] = np.log(np.maximum(exact, np.finfo(np.float32).tiny))
     return logits
+
+
+def _readable(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return scores as torch takes them: row by row, this machine's bytes, at most float64."""
+    native = scores.dtype.newbyteorder("=")
+    return np.ascontiguousarray(scores, np.float64 if native.itemsize > 8 else native)  # noqa: PLR2004
 
 
 def with_probe(

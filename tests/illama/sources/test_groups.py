@@ -30,7 +30,17 @@ def test_a_csv_names_the_group_of_each_image(frames):
     source = frames("aabbcc")
     of_image = dict(zip(source.ids, source.groups["groups"], strict=True))
     assert of_image == {"5": "a", "4": "a", "3": "b", "2": "b", "1": "c", "0": "c"}
+
+
+@pytest.mark.parametrize("column", ["group", "Groups", " group "])
+def test_groups_are_found_by_each_name_of_their_column(frames, column):
+    assert frames("aabbcc", column=column).groups == frames("aabbcc").groups
+
+
+def test_another_column_names_no_groups_and_two_are_refused(frames):
     assert frames("aabbcc", column="notes").groups is None
+    with pytest.raises(SourceError, match="group and groups both name groups"):
+        frames([f"{n // 2},x" for n in range(6)], column="group,groups")
 
 
 def test_a_part_of_the_images_keeps_its_groups(frames):

@@ -76,6 +76,11 @@ def test_a_range_is_checked_before_a_limit_can_hide_it(tmp_path, save):
         for_head(source, 10)
 
 
+def test_a_label_beyond_any_index_is_refused(tmp_path, save):
+    with pytest.raises(SourceError, match="is no index of a class"):
+        labeled(tmp_path, save, [0, 10**20])
+
+
 def test_the_development_kits_labels_are_refused_with_what_to_do(tmp_path, save):
     save(tmp_path / "images" / "ILSVRC2012_val_00000001.JPEG")
     table = tmp_path / "ILSVRC2012_validation_ground_truth.txt"

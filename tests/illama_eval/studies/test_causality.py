@@ -47,19 +47,13 @@ def give_mask(block, masking):
 
 @pytest.fixture(name="images", scope="module")
 def fixture_images():
-    pixels = np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
-    ids = tuple(f"noise/{i}" for i in range(len(pixels)))
-    return make_source(
-        name="noise", split="test", names=ids, labels=None, contents=ids, read=pixels.__getitem__
-    )
+    return of_pixels(np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8))
 
 
 def subject(masking="additive", seed=0, dtype="fp32", scale=6.0, **changes):
     torch.manual_seed(seed)
-    config = Config(
-        image_size=SIDE, patch_size=4, width=16, depth=3, heads=2, classes=3, masking=masking,
-        **changes,
-    )  # fmt: skip
+    sizes = {"image_size": SIDE, "patch_size": 4, "width": 16, "depth": 3, "heads": 2, "classes": 3}
+    config = Config(**(sizes | changes), masking=masking)
     model = Model(config, path="explicit").eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -107,6 +101,31 @@ def test_a_class_token_that_sees_all_from_the_front_leaks_from_the_first_block(i
     _, verdict = judged(subject("modified", class_token="first"), images)
     assert verdict.verdict == "leaks from block 1"
     assert "head 1, token 1 to token 2 of 17" in verdict.reason
+
+
+def of_pixels(pixels):
+    ids = tuple(f"noise/{i}" for i in range(len(pixels)))
+    return make_source(
+        name="noise", split="test", names=ids, labels=None, contents=ids, read=pixels.__getitem__
+    )
+
+
+@pytest.mark.parametrize("patch_size", [4, 16])
+def test_images_that_a_replacement_leaves_as_they_are_show_nothing(patch_size, images):
+    leaky, alike = subject("multiplicative", patch_size=patch_size), np.zeros((6, SIDE, SIDE, 3))
+    source = images if patch_size == SIDE else of_pixels(alike.astype(np.uint8))
+    run, verdict = judged(leaky, source)
+    assert verdict.verdict == "undecided"
+    assert value(run, "kept_change") is value(run, "leaking_images") is None
+
+
+def test_pairs_of_equal_images_are_left_out(images):
+    pixels = np.stack([images.read(i) for i in (0, 0, 0, 1, 1, 2)])
+    run, verdict = judged(subject("multiplicative"), of_pixels(pixels))
+    assert verdict.verdict == "leaks through the denominator from block 1"
+    assert value(run, "leaking_images") == 1
+    (row,) = [row for row in run.rows if row.metric == "leaking_images" and not row.at]
+    assert row.images < len(pixels)
 
 
 def test_without_maps_the_verdict_rests_on_states_alone(images, monkeypatch):

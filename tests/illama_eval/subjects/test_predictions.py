@@ -35,6 +35,16 @@ def test_saved_predictions_cannot_show_attention(tmp_path: Path) -> None:
         next(saved.observe(torch.zeros(1, 2), {"softmax"}))
 
 
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", ">f8", "float16", np.longdouble])
+def test_saved_logits_of_every_type_are_read_alike(dtype: type | str, tmp_path: Path) -> None:
+    path = tmp_path / "saved.npz"
+    logits = np.arange(120.0).reshape(40, 3).astype(dtype)
+    np.savez(path, logits=np.asfortranarray(logits), labels=np.zeros(40, ">i4"))
+    saved, source = open_predictions(path)
+    read = torch.stack([saved.prepare(source.read(i)) for i in range(len(source))])
+    assert torch.equal(read.double(), torch.tensor(logits.astype(float)))
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -46,6 +56,8 @@ def test_saved_predictions_cannot_show_attention(tmp_path: Path) -> None:
         ({"logits": np.zeros((1, 2)), "labels": np.full(1, 5)}, "outside"),
         ({"logits": np.zeros((1, 2)), "labels": np.full(1, 0.5)}, "whole numbers"),
         ({"logits": np.full((1, 2), "x"), "labels": np.full(1, 0)}, "floating-point"),
+        ({"logits": np.zeros((2, 2)), "labels": np.zeros(2, int), "ids": ["a"]}, r"'ids' strings"),
+        ({"logits": np.zeros((1, 2)), "labels": np.zeros(1, int), "ids": [[1, 2]]}, r"\[1, 2\]"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(
