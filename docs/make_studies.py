@@ -20,6 +20,8 @@ from illama_eval.studies import STUDIES
 from illama_eval.study import Study
 
 PAGE = Path(__file__).with_name("studies.md")
+FOLDER = Path(__file__).with_name("studies")
+"""Pages that were written by hand, for studies that need more than their formulas."""
 INTRODUCTION = """\
 Formulas and sources of every study, as they stand in `illama_eval/studies/`. A study is one pass
 over the images: `measure` turns a batch into sums, `summarize` turns the grand total into numbers.
@@ -40,7 +42,9 @@ def page() -> str:
 def _section(name: str, study: type[Study]) -> Iterator[str]:
     known = EXPLAINED.get(name)
     yield f"## {study_title(name)} (`{name}`)"
-    yield _paragraphs(inspect.getdoc(sys.modules[study.__module__]) or "")
+    yield from _paragraphs(inspect.getdoc(sys.modules[study.__module__]) or "")
+    if (FOLDER / f"{name}.md").exists():
+        yield f"How to run and read it, and what it costs: [{name}]({FOLDER.name}/{name}.md)."
     if known and known.paper:
         yield f"**In the paper.** {known.paper}"
     needed = ", ".join(sorted(study.requires)) or "images alone"
@@ -57,9 +61,14 @@ def _section(name: str, study: type[Study]) -> Iterator[str]:
         yield pipe_table(("parameter", "default", "meaning"), parameters)
 
 
-def _paragraphs(text: str) -> str:
-    """Return a module's docstring, its indented entries as a list."""
-    return re.sub(r"(?m)^(\w+): (.*(?:\n    .*)+)", lambda f: f"- `{f[1]}`: {_flat(f[2])}", text)
+def _paragraphs(text: str) -> Iterator[str]:
+    """Yield the paragraphs of a module's docstring; one of entries `name: text` is a list."""
+    first, *others = text.split("\n\n")
+    yield first
+    entry = re.compile(r"^(\w+): (.*(?:\n    .*)*)", re.MULTILINE)
+    for each in others:
+        listed = entry.sub(lambda found: f"- `{found[1]}`: {_flat(found[2])}", each)
+        yield listed if entry.match(each) else each
 
 
 def _flat(text: str) -> str:

@@ -45,7 +45,8 @@ Key = Annotated[
 Mean = Annotated[str | None, typer.Option(help="Subtracted from R,G,B in 0..1.")]
 Std = Annotated[str | None, typer.Option(help="What R,G,B are divided by.")]
 Crop = Annotated[
-    str | None, typer.Option(help="Side of the centre crop over the short side; none: no crop.")
+    str | None,
+    typer.Option(help="Side of the centre crop over the short side; none: the whole image."),
 ]
 InterpolationOption = Annotated[
     str | None, typer.Option("--interpolation", help="bicubic or bilinear.")
@@ -257,7 +258,7 @@ def train(
     keep_every: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Keep the weights of every Kth epoch, for a trajectory."
+            min=1, metavar="N", help="Keep the weights of every Nth epoch, for a trajectory."
         ),
     ] = None,
     save_steps: Annotated[

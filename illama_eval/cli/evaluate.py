@@ -19,7 +19,11 @@ FittedOn = Annotated[
 Threshold = Annotated[
     float,
     option(
-        "Share of the singular values that the rank reaches.", STUDY, min=0.0, max=1.0, rare=True
+        "Share of the sum of singular values that the rank reaches.",
+        STUDY,
+        min=0.0,
+        max=1.0,
+        rare=True,
     ),
 ]
 Spectra = Annotated[

@@ -43,7 +43,8 @@ def quantize(
         ),
     ] = None,
     asymmetric: Annotated[
-        bool, flag("With zero points.", STUDY, "--asymmetric", rare=True)
+        bool,
+        flag("Give each group of weights a zero point, too.", STUDY, "--asymmetric", rare=True),
     ] = False,
     smooth: Annotated[
         float | None, option("SmoothQuant of this strength, 0 to 1.", STUDY, "--smooth", rare=True)
@@ -94,8 +95,8 @@ def quantize(
 ) -> int:
     """Post-training quantization: files, speed, and every property before and after.
 
-    Of any network the linear layers are quantized, and it is said which are not; a file is written
-    of models of illama, and SmoothQuant is for them alone.
+    The linear layers of any network are quantized, and those that cannot be are listed. Only
+    models of illama are written to a file, and only they take SmoothQuant.
     """
     from illama_eval.commands.quantize import make_options, run_quantize
 

@@ -42,7 +42,14 @@ def transfer(
     ] = "class",
     grid: Annotated[
         int,
-        option("linear: values of C, from 1e-6 to 1e5.", STUDY, "--grid", rare=True, min=1, max=64),
+        option(
+            "linear: number of values of C, from 1e-6 to 1e5.",
+            STUDY,
+            "--grid",
+            rare=True,
+            min=1,
+            max=64,
+        ),
     ] = 45,
     neighbours: Annotated[
         str, option("knn: values of k; the first is the classifier's.", STUDY, rare=True)

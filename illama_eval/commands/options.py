@@ -54,7 +54,12 @@ TrainData = Annotated[
 ]
 TrainLimit = Annotated[
     int | None,
-    option("Learn from the N images of smallest hash; quantize: 128.", IMAGES, min=1, metavar="N"),
+    option(
+        "Learn from the N images of smallest hash. Default: all; for quantize 128.",
+        IMAGES,
+        min=1,
+        metavar="N",
+    ),
 ]
 """Images that a probe is trained on, a model fine-tuned, or a quantization calibrated."""
 

@@ -261,12 +261,13 @@ AMONG = {"segmentation": 600}
 @pytest.fixture(scope="module")
 def simulation():
     """Return the script that simulates every study."""
-    spec = importlib.util.spec_from_file_location("coverage", ROOT / "benchmarks/coverage.py")
+    spec = importlib.util.spec_from_file_location("simulation", ROOT / "benchmarks/coverage.py")
     script = importlib.util.module_from_spec(spec)
-    sys.modules["coverage"] = script  # its dataclasses look their module up
-    spec.loader.exec_module(script)
-    yield script
-    del sys.modules["coverage"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        patch.setitem(sys.modules, "simulation", script)  # its dataclasses look their module up
+        spec.loader.exec_module(script)
+        yield script
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -282,8 +283,8 @@ def test_every_metric_of_every_study_is_simulated(simulation, study):
 @pytest.mark.slow
 @pytest.mark.parametrize("study", [name for name in STUDIES if name != "segmentation"])
 def test_the_intervals_of_few_images_cover(simulation, study, monkeypatch):
-    monkeypatch.setattr(simulation, "TRUTH", 10_000)
-    monkeypatch.setattr(simulation, "MANY", 10_000)
+    monkeypatch.setattr("coverage_truths.TRUTH", 10_000)
+    monkeypatch.setattr("coverage_truths.MANY", 10_000)
     found = simulation.simulate(study, (30,), {30: 20})
     judged = {key: tally for key, tally in found.items() if tally.printed >= 20}
     # 13 of 20 or fewer: once in 4,000 where 95 % cover, once in 400 where 90 % do
