@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.model import Model
 

@@ -135,7 +135,8 @@ def convert(
     """Write a checkpoint's weights, config, transform, arguments and class names elsewhere."""
     require_file(source)
     transform = TransformOptions.parse(mean, std, crop, interpolation)
-    from illama.checkpoint.load import read_checkpoint, save_checkpoint
+    from illama.checkpoint.load import read_checkpoint
+    from illama.checkpoint.save import save_checkpoint
     from illama.sources import read_class_names
 
     if out.exists() and (not overwrite or out.samefile(source)):

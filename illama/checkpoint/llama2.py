@@ -19,7 +19,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError, about, first_line
 from illama.model import Model

@@ -1,4 +1,4 @@
-"""Loading and saving checkpoints: released iLLaMA files, our own, and ViT or DeiT files.
+"""Loading checkpoints: released iLLaMA files, our own, and ViT or DeiT files.
 
 model = illama.load("illama-tiny-in1k-75.0.pth")
 logits = model(images)
@@ -6,17 +6,12 @@ logits = model(images)
 
 from __future__ import annotations
 
-import json
-from argparse import Namespace
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
-from torch import Tensor
 
 from illama.arithmetic import use_exact_products
 from illama.checkpoint.archive import Archive, unpack
@@ -29,23 +24,15 @@ from illama.checkpoint.assumptions import (
     remembered_assumptions,
     stated_soft_mask,
 )
-from illama.checkpoint.formats import (
-    Found,
-    check_class_names,
-    config_of,
-    find,
-    jsonable,
-    to_official,
-)
+from illama.checkpoint.formats import Found, config_of, find
 from illama.checkpoint.quantized import install, published_rows, unpack_weights
 from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.checkpoint.released import identify
 from illama.checkpoint.state_dict import averaged_keys
-from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import checksum, fill, prepare, sha256_of_weights
 from illama.complexity import causal_macs, macs, parameters, parameters_as_published
 from illama.config import Config, Masking
-from illama.files import CheckpointError, about, replacing
+from illama.files import CheckpointError, about
 from illama.model import Model
 from illama.preprocessing import TransformOptions
 from illama.transforms import Transform
@@ -191,11 +178,6 @@ def read_checkpoint(
     with about(path):
         archive = unpack(path)
         payload, packed = _unpack_weights(archive)
-        if "segmenter" in archive.metadata:
-            raise CheckpointError(
-                "is a segmenter, which does not classify images; measure it with `illama-eval"
-                " segment`"
-            )
         found = find(payload, archive.metadata, ema=ema, key=key)
         _check_record(archive, found)
         released = identify(archive.sha256)
@@ -235,7 +217,11 @@ def read_checkpoint(
 
 
 def _unpack_weights(archive: Archive) -> tuple[Mapping[str, Any], dict[str, QuantizedWeight]]:
-    """Return a file's payload in floating point, and its quantized weights if it has any."""
+    """Return a classifier's weights in floating point, and its quantized ones if it has any."""
+    if "segmenter" in archive.metadata:
+        raise CheckpointError(
+            "is a segmenter, which does not classify images; measure it with `illama-eval segment`"
+        )
     record = archive.metadata.get("quantization")
     if record is None:
         return archive.payload, {}
@@ -253,97 +239,18 @@ def _install(model: Model, packed: Mapping[str, QuantizedWeight]) -> None:
     install(model, ordered)
 
 
-def save_checkpoint(
-    model: Model,
-    path: str | Path,
-    *,
-    soft_mask: float = 0.0,
-    epoch: int | None = None,
-    args: Mapping[str, Any] | None = None,
-    class_names: Sequence[str] | None = None,
-    transform: Transform | None = None,
-    assumptions: Sequence[Assumption] = (),
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a checkpoint; the suffix chooses its layout, and an older file is replaced at once.
-
-    `.pth` is the released layout, which the released code loads; its args include our config and
-    soft mask. `.safetensors` has our names, and a checksum in its header.
-
-    Args:
-        model: on any device, of any dtype.
-        path: ends in `.pth` or `.safetensors`.
-        soft_mask: the soft mask to run the weights with.
-        epoch: the last epoch that was trained, from 0.
-        args: of the training; kept as JSON.
-        class_names: the names of the classes 0, 1, ..., by which images are matched to them.
-        transform: the evaluation transform to prepare images with.
-        assumptions: what was assumed of the file that the weights come from; a load tells it again.
-        extra: further entries of a `.pth` file, such as `optimizer`; tensors and plain values.
-
-    Raises:
-        CheckpointError: the suffix is neither, or the file cannot be written; what was there
-            before is then intact.
-    """
-    path = Path(path)
-    if any(is_quantized(weight) for weight in model.parameters()):
-        raise CheckpointError(
-            f"{path}: a quantized model has one layout, that of the file it came from; copy that "
-            "file, or save the full-precision model"
-        )
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    record = {"config": model.config.to_dict(), "soft_mask": float(soft_mask), "epoch": epoch}
-    record["args"] = jsonable(args or {})
-    if class_names is not None:
-        record["class_names"] = list(check_class_names(class_names, model.config.classes))
-    if transform is not None:
-        record["transform"] = transform.to_dict()
-    if assumptions:
-        record["assumptions"] = [asdict(each) for each in assumptions]
-    if path.suffix == ".safetensors" and not extra:
-        header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
-        with replacing(path) as stream:
-            stream.write(safetensors.torch.save(state, {"illama": header}))
-    elif path.suffix == ".pth":
-        entries = {**_official(record, state, model.config), **(extra or {})}
-        with replacing(path) as stream:
-            torch.save(entries, stream)
-    else:
-        raise CheckpointError(
-            f"{path}: the suffix chooses the layout; use .pth, or .safetensors for weights only"
-        )
-
-
 def _check_record(archive: Archive, found: Found) -> None:
     """Compare the checksum of our own safetensors files; the format itself has none."""
     if not archive.metadata:
         if archive.container == "safetensors" and not found.official:
             raise CheckpointError(
                 "has weights of illama's names but no record of their architecture; write it with "
-                "save_checkpoint of illama.checkpoint.load"
+                "save_checkpoint of illama.checkpoint.save"
             )
         return
     record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
     if archive.metadata.get("checksum") != checksum(record, archive.payload):
         raise CheckpointError("checksum mismatch: the file is damaged; download or copy it again")
-
-
-def _official(
-    record: Mapping[str, Any], state: Mapping[str, Tensor], config: Config
-) -> dict[str, Any]:
-    """Return a checkpoint in the released layout."""
-    ours = {"illama_config": json.dumps(record["config"]), "illama_soft_mask": record["soft_mask"]}
-    if "class_names" in record:
-        ours["illama_class_names"] = json.dumps(record["class_names"])
-    if "transform" in record:
-        ours["illama_transform"] = json.dumps(record["transform"])
-    if "assumptions" in record:
-        ours["illama_assumptions"] = json.dumps(record["assumptions"])
-    named = OrderedDict((to_official(name, config.mlp), state[name]) for name in state)
-    args = Namespace()
-    vars(args).update(record["args"] | ours)
-    entries = {"model": named, "args": args}
-    return entries if record["epoch"] is None else {**entries, "epoch": record["epoch"]}
 
 
 def _soft_mask(found: Found, config: Config, requested: float | None, *, released: bool) -> float:

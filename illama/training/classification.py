@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.load import read_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.distributed import World
 from illama.sources.head import for_head
 from illama.sources.source import Source

@@ -68,7 +68,7 @@ class Task(Protocol):
         ...
 
     def save(self, network: Any, path: Path, **about: Any) -> None:
-        """Write a checkpoint; keywords as `illama.checkpoint.load.save_checkpoint`."""
+        """Write a checkpoint; keywords as `illama.checkpoint.save.save_checkpoint`."""
         ...
 
     def read(self, path: Path, *, ema: bool = False) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import SIZES, STEPS, Config
 from illama.model import Model
 from illama.sources.source import Source

@@ -17,7 +17,8 @@ import torch
 
 from illama import cli
 from illama.checkpoint import released
-from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.load import read_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.model import Model
 

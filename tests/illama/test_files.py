@@ -9,7 +9,7 @@ import pytest
 
 import illama
 from illama.checkpoint import load
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import illama.cli
-from illama.checkpoint.load import load, save_checkpoint
+from illama.checkpoint.load import load
+from illama.checkpoint.save import save_checkpoint
 from illama.sources import open_source
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT
 

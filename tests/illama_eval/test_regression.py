@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from illama.checkpoint.load import load, save_checkpoint
+from illama.checkpoint.load import load
+from illama.checkpoint.save import save_checkpoint
 from illama.model import Model
 from illama.sources import open_source
 from illama_eval import Run, evaluate

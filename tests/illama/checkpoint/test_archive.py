@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from illama.checkpoint.archive import recognise, unpack
-from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.load import read_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.model import Model

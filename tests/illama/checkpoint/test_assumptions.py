@@ -10,7 +10,8 @@ import torch
 
 from illama.checkpoint import released
 from illama.checkpoint.heads import SCALED_HEADS, VIT_HEADS, published_heads
-from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.load import read_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.preprocessing import TransformOptions

@@ -10,8 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from illama.checkpoint.load import load, read_checkpoint, save_checkpoint
+from illama.checkpoint.load import load, read_checkpoint
 from illama.checkpoint.quantized import count_bytes, pack, serialize
+from illama.checkpoint.save import save_checkpoint
 from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import illama
-from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.load import read_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError

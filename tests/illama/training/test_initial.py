@@ -8,9 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from illama.checkpoint.load import read_checkpoint, save_checkpoint
+from illama.checkpoint.load import read_checkpoint
 from illama.checkpoint.quantized import install, serialize
 from illama.checkpoint.quantized_weight import QuantizedWeight, WeightLayout
+from illama.checkpoint.save import save_checkpoint
 from illama.files import CheckpointError
 from illama.training.classification import Classification
 from illama.training.initial import build, transform_of

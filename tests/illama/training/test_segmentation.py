@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.checkpoint.segmenter import read_segmenter, save_segmenter
 from illama.cli import main
 from illama.config import SIZES, Config

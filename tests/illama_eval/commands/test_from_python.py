@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import illama_eval
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.model import Model
 from illama.sources import open_source

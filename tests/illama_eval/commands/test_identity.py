@@ -16,7 +16,7 @@ import torch
 import typer
 from PIL import Image
 
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.config import Config
 from illama.distributed import World
 from illama.model import Model

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from illama.checkpoint.load import save_checkpoint
+from illama.checkpoint.save import save_checkpoint
 from illama.checkpoint.segmenter import save_segmenter
 from illama.config import Config
 from illama.model import Model
