@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ import typer
 
 from illama.checkpoint.released import HUB, RELEASED
 from illama.config import Masking
-from illama.exits import TRACEBACK, InputError, UsageError, plain, run
+from illama.exits import TRACEBACK, InputError, UsageError, run
 from illama.files import require_file
 from illama.help_pages import Commands
 from illama.preprocessing import TransformOptions
@@ -83,13 +82,14 @@ def inspect_file(
     transform = TransformOptions.parse(mean, std, crop, interpolation)
     from illama.checkpoint.load import read_checkpoint
     from illama.checkpoint.segmenter import is_segmenter, read_segmenter
+    from illama.inspection import show_checkpoint, show_segmenter
 
     if is_segmenter(file):
         _check_segmenter_options(
             {"--heads": heads, "--soft-mask": soft_mask, "--masking": masking, "--key": key}
             | {"--ema": ema or None, **{f"--{name}": w for name, w in transform.given().items()}}
         )
-        _print(read_segmenter(file, image_size=image_size).to_dict(), _plain_rows, as_json=as_json)
+        show_segmenter(read_segmenter(file, image_size=image_size).to_dict(), as_json=as_json)
         return
     described = read_checkpoint(
         file,
@@ -101,7 +101,7 @@ def inspect_file(
         key=key,
         transform=transform,
     ).to_dict()
-    _print(described, _rows, as_json=as_json)
+    show_checkpoint(described, as_json=as_json)
 
 
 @app.command()
@@ -354,81 +354,6 @@ def _check_segmenter_options(given: Mapping[str, object]) -> None:
     """Refuse options that would change nothing of what is shown of a segmenter."""
     for flag in (flag for flag, value in given.items() if value is not None):
         raise UsageError(f"{flag} changes nothing of a segmenter's description; leave it out")
-
-
-def _print(
-    described: Mapping[str, Any],
-    rows: Callable[[Mapping[str, Any]], Mapping[str, str]],
-    *,
-    as_json: bool,
-) -> None:
-    """Print what `inspect` found as JSON, or as two columns."""
-    if as_json:
-        typer.echo(json.dumps(described, indent=2, allow_nan=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for label, value in rows(described).items():
-        table.add_row(label, Text(plain(value)))
-    Console().print(table)
-
-
-def _plain_rows(described: Mapping[str, Any]) -> dict[str, str]:
-    """Return labels and values as they are."""
-    return {
-        name.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
-        for name, value in described.items()
-    }
-
-
-def _rows(described: Mapping[str, Any]) -> dict[str, str]:
-    """Return labels and values in words."""
-    known = next((file for file in RELEASED if file.name == described["released"]), None)
-    config, epoch = described["config"], described["epoch"]
-    pairs = (f"{name} {value}" for name, value in config.items())
-    return {
-        "file": f"{described['path']} ({described['bytes']:,} bytes)",
-        "layout": described["layout"],
-        "file sha256": described["file_sha256"],
-        "published as": f"{known.name}, top-1 {known.top1:.1%}" if known else "not published",
-        "weights from": described["key"] or "top of the file",
-        "weights sha256": described["sha256"],
-        "epoch": "not stored" if epoch is None else f"{epoch}, counted from 0",
-        "args": json.dumps(described["args"]) if described["args"] else "not stored",
-        "config": ", ".join(pairs),
-        "class names": ", ".join(described["class_names"] or ()) or "not stored",
-        "transform": _transform_in_words(described["transform"]),
-        "runs with": f"masking {config['masking']}, soft mask {described['soft_mask']:g}",
-        "parameters": (
-            f"{described['parameters']:,} "
-            f"({described['parameters_as_published'] / 1e6:.1f} M as the paper counts)"
-        ),
-        "MACs": (
-            f"{described['macs'] / 1e9:.4f} G dense, "
-            f"{described['causal_macs'] / 1e9:.4f} G with the paper's causal formula"
-        ),
-        **_numbered("assumed", [each["text"] for each in described["assumptions"]]),
-        **_numbered("changed", [each["text"] for each in described["overrides"]]),
-        **_numbered("note", described["notes"]),
-    }
-
-
-def _numbered(label: str, lines: Sequence[str]) -> dict[str, str]:
-    """Return the lines under a label with their number."""
-    return {f"{label} {number}": line for number, line in enumerate(lines, start=1)}
-
-
-def _transform_in_words(transform: Mapping[str, Any]) -> str:
-    """Return an evaluation transform as it is described in a header, in words."""
-    size, short = transform["image_size"], transform["short_side"]
-    crop = f"short side {short}, centre crop {size}" if short else f"whole image at {size}"
-    colours = (f"{name} {' '.join(map(str, transform[name]))}" for name in ("mean", "std"))
-    return ", ".join((f"{crop} px", transform["interpolation"], *colours))
 
 
 def main() -> None:

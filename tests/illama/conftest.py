@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from illama import cli, exits
+from illama.checkpoint.save import save_checkpoint
 from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
 from illama.model import Model
@@ -195,3 +196,13 @@ def write_ade() -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Return a small model with random weights and a soft mask of 0.5, as a `.pth`."""
+    torch.manual_seed(0)
+    config = Config(image_size=16, patch_size=4, width=12, heads=2, depth=2, classes=3)
+    path = tmp_path / "small.pth"
+    save_checkpoint(Model(config), path, soft_mask=0.5, epoch=3, args={"lr": 0.1})
+    return path
