@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from illama.sources.source import Source
-from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.options import REPORTS, SharedOptions
 
-REPORTS = Path("reports")
 _UNNAMED = {"test", "all"}
 """Splits that are not part of a name: the default one, and that of a set without splits."""
 

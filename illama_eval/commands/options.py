@@ -26,6 +26,8 @@ MODEL, IMAGES, OUTPUT, MACHINE = "Model", "Images", "Output", "Machine"
 """Panels of the help pages."""
 
 
+REPORTS = Path("reports")
+"""Where run directories are written, and looked for, by default."""
 ALL_STUDIES = (
     "accuracy",
     "calibration",

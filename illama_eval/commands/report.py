@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from illama_eval.commands.options import SharedOptions
+from illama_eval.commands.options import ALL_STUDIES, REPORTS, SharedOptions
 from illama_eval.compare.gate import GateResult, check, write_baseline
 from illama_eval.compare.policy import read_policy
 from illama_eval.render import write_report
@@ -20,8 +20,6 @@ from illama_eval.render.style.figure import FigureStyle
 from illama_eval.render.terminal.gate import show_verdicts
 from illama_eval.render.terminal.status import announced
 from illama_eval.results import files_of
-
-REPORTS = Path("reports")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +94,6 @@ def _all_runs() -> list[Path]:
     if not list(REPORTS.rglob("run.json")):
         from illama_eval.commands.evaluate import measure  # noqa: PLC0415 - reading runs needs no torch
 
-        studies = ("accuracy", "calibration", "rank", "collapse")
-        measure(
-            SharedOptions(command=("illama-eval", "run")), "run", {name: {} for name in studies}
-        )
+        demo = SharedOptions(command=("illama-eval", "run"))
+        measure(demo, "run", {name: {} for name in ALL_STUDIES})
     return sorted(path.parent for path in REPORTS.rglob("run.json"))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
-from illama_eval.functional.noise import NO_NOISE, decibels
+from illama_eval.functional.noise import NO_NOISE, decibels, signal_and_noise
 from illama_eval.results import Row
 from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
@@ -79,15 +79,15 @@ class Agreement:
                 f"agreement: {logits.shape[1]} classes against {first.shape[1]}; compare models "
                 "of the same classes"
             )
-        noise = (logits - first).square()
+        signal, noise = signal_and_noise(batch, first, logits)
         return {
             "images": batch.weights.sum(1),
             "flips": weigh(batch, logits.argmax(-1) != first.argmax(-1)),
             "kl": weigh(batch, divergence(first, logits)),
-            "logit_mse": weigh(batch, noise.mean(-1)),
+            "logit_mse": weigh(batch, (logits - first).square().mean(-1)),
             "logit_cosine": weigh(batch, functional.cosine_similarity(logits, first)),
-            "signal": weigh(batch, first.square().sum(-1)),
-            "noise": weigh(batch, noise.sum(-1)),
+            "signal": signal,
+            "noise": noise,
         }
 
     def _measure_tokens(self, piece: LayerSeen) -> Sums:
@@ -98,11 +98,8 @@ class Agreement:
         first = present(piece.reference.tokens, "tokens")
         if tokens.shape != first.shape:
             return {}
-        batch, exact = batch_of(piece), to_float64(first)
-        return {
-            f"signal/{piece.index}": weigh(batch, exact.square().sum((1, 2))),
-            f"noise/{piece.index}": weigh(batch, (to_float64(tokens) - exact).square().sum((1, 2))),
-        }
+        signal, noise = signal_and_noise(batch_of(piece), to_float64(first), to_float64(tokens))
+        return {f"signal/{piece.index}": signal, f"noise/{piece.index}": noise}
 
     def summarize(self, total: Sums) -> StudyResult:
         """Return the rows with intervals; none for the first subject.

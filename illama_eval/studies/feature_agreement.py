@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from illama.observation import OutputSeen, Piece, batch_of, present, to_float64
-from illama_eval.functional.noise import NO_NOISE, decibels
+from illama_eval.functional.noise import NO_NOISE, decibels, signal_and_noise
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
 LEAST_IMAGES = 200
@@ -60,11 +60,12 @@ class FeatureAgreement:
                 f"feature_agreement: features of {features.shape[1]} channels against "
                 f"{first.shape[1]}; compare models of the same features"
             )
+        signal, noise = signal_and_noise(batch, first, features)
         return {
             "images": batch.weights.sum(1),
             "cosine": weigh(batch, functional.cosine_similarity(features, first)),
-            "signal": weigh(batch, first.square().sum(-1)),
-            "noise": weigh(batch, (features - first).square().sum(-1)),
+            "signal": signal,
+            "noise": noise,
         }
 
     def summarize(self, total: Sums) -> StudyResult:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from illama_eval.commands.options import ALL_STUDIES
 from illama_eval.results import Run
 
 DRAWING = "drawing figures and page\n"
@@ -138,10 +139,11 @@ def test_without_any_run_the_demo_is_measured_first(
     def measure(shared, name, studies):
         asked.append((shared.checkpoints, name, list(studies)))
         write_run(tmp_path / "reports" / "demo" / "run")
+        return 0
 
     monkeypatch.setattr("illama_eval.commands.evaluate.measure", measure)
-    assert command("report")[0] == 0
-    assert asked == [(None, "run", ["accuracy", "calibration", "rank", "collapse"])]
+    assert command("report")[0] == command("run")[0] == 0
+    assert asked[0] == asked[1] == (None, "run", list(ALL_STUDIES))
     assert [str(path) for path in quick[0][0]] == ["reports/demo/run"]
 
 
