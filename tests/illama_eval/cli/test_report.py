@@ -137,8 +137,9 @@ def test_without_any_run_the_demo_is_measured_first(
     asked = []
 
     def measure(shared, name, studies):
+        if not asked:
+            write_run(tmp_path / "reports" / "demo" / "run")
         asked.append((shared.checkpoints, name, list(studies)))
-        write_run(tmp_path / "reports" / "demo" / "run")
         return 0
 
     monkeypatch.setattr("illama_eval.commands.evaluate.measure", measure)
