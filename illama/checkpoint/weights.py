@@ -38,6 +38,7 @@ def checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:
     """Return every weight in fp32, checked to be finite, at the image size of `config`."""
+    check_length(config)  # before positions of that many tokens are made
     wanted = dict(build(own).named_parameters())
     _check_names(found, own, wanted)
     taken: set[int] = set()
@@ -101,15 +102,24 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **keywords)
 
 
-def build(config: Config) -> Model:
-    """Return a model with buffers but without storage for its large weights.
+def check_length(config: Config) -> None:
+    """Refuse a config of more than `LARGEST_SEQUENCE` tokens.
 
-    Drawing weights only to replace them takes seconds and advances the global random state.
+    Raises:
+        CheckpointError: it has more.
     """
     if config.tokens > LARGEST_SEQUENCE:
         raise CheckpointError(
             f"needs {config.tokens} tokens, more than {LARGEST_SEQUENCE}; use a smaller image size"
         )
+
+
+def build(config: Config) -> Model:
+    """Return a model with buffers but without storage for its large weights.
+
+    Drawing weights only to replace them takes seconds and advances the global random state.
+    """
+    check_length(config)
     with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
         return Model(config)
 

@@ -57,7 +57,7 @@ def run(
     }
     if only is None:
         return measure(shared, "run", {name: given.get(name, {}) for name in ALL_STUDIES})
-    names = only.split(",")
+    names = [name.strip() for name in only.split(",")]
     check_study_names(names)
     idle = {option for name in {*given} - {*names} for option in _PARAMETERS[name]}
     refuse_idle(shared.given, idle, f"--only {only}")

@@ -183,7 +183,7 @@ class SharedOptions:
     ] = False
     as_json: Annotated[bool, flag("Print run.json instead of a table.", OUTPUT, "--json")] = False
     save_every: Annotated[
-        float, option("Seconds between partial saves, at least.", OUTPUT, rare=True)
+        float, option("Seconds between partial saves, at least.", OUTPUT, rare=True, min=0)
     ] = 60.0
     device: Annotated[str, option("auto, cpu, cuda or cuda:N.", MACHINE, metavar="DEVICE")] = "auto"
     dtype: Annotated[Dtype, option("Precision.", MACHINE, rare=True)] = "fp32"

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from illama.distributed import choose_device
+from illama.exits import UsageError
 from illama.sources import open_source
 from illama.sources.source import Source
 from illama.sources.summary import describe_source
@@ -125,10 +126,11 @@ def resolve(
         SubjectError: labels are needed and the source has none, or an option does not fit.
         SourceError: the images cannot be read or do not fit the head.
         CheckpointError: a checkpoint is refused.
+        UsageError: a parameter of a study is out of its range.
     """
     parse_batch_size(shared.batch_size)
     studies = tuple(
-        STUDIES[name](**given) if isinstance(given, Mapping) else given
+        _make_study(name, given) if isinstance(given, Mapping) else given
         for name, given in parameters.items()
     )
     if predictions is not None:
@@ -174,6 +176,18 @@ def check_study_names(names: Iterable[str]) -> None:
         if name not in STUDIES:
             known = ", ".join(STUDIES)
             raise SubjectError(f"no study {name!r}{did_you_mean(name, STUDIES)}; there are {known}")
+
+
+def _make_study(name: str, parameters: Mapping[str, Any]) -> Study:
+    """Return the study of these parameters.
+
+    Raises:
+        UsageError: one is out of its range.
+    """
+    try:
+        return STUDIES[name](**parameters)
+    except ValueError as problem:
+        raise UsageError(str(problem)) from None
 
 
 def _fit(

@@ -66,6 +66,9 @@ UNCOVERED = "no interval: none is known that covers near calibration"
 
 FIXED = "the temperature is not fitted again in the replicates"
 
+MOST_BINS = 1000
+"""Far more would only fill memory: a bin is to hold images."""
+
 LEAST_SCALED = 100
 """Images from which the interval of a scaled error covers (docs/coverage.md)."""
 
@@ -81,7 +84,7 @@ class Calibration:
     """Calibration of the top label, before and after one temperature.
 
     Raises:
-        ValueError: there is no bin, or the split is unknown.
+        ValueError: there is no bin or too many, or the split is unknown.
     """
 
     bins: int = 15
@@ -121,8 +124,8 @@ class Calibration:
     }
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"calibration: bins={self.bins} must be at least 1")
+        if not 1 <= self.bins <= MOST_BINS:
+            raise ValueError(f"calibration: bins={self.bins} is not 1 to {MOST_BINS:,}")
         if self.split not in get_args(Split):
             known = " or ".join(get_args(Split))
             raise ValueError(f"calibration: split={self.split!r} is not {known}")

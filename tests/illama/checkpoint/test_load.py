@@ -128,6 +128,8 @@ def test_more_tokens_than_a_mask_is_built_for_are_refused(fresh, tmp_path):
     save_checkpoint(fresh(replace(SMALL, position="rotary")), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="tokens"):
         illama.load(tmp_path / "a.pth", image_size=400)
+    with pytest.raises(CheckpointError, match="smaller image size"):
+        illama.load(tmp_path / "a.pth", image_size=10**8)  # before positions of that size are made
 
 
 @pytest.mark.parametrize(
