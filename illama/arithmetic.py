@@ -1,8 +1,18 @@
-"""How a GPU computes products: one setting for loading, training and measuring."""
+"""Floating-point arithmetic: precisions by name, and exact products on a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+
+from illama.config import Dtype
+
+DTYPES: Mapping[Dtype, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 def use_exact_products(device: torch.device | str) -> None:

@@ -11,6 +11,8 @@ Norm = Literal["layer", "rms"]
 Masking = Literal["none", "additive", "modified", "multiplicative"]
 ClassToken = Literal["first", "last"]
 Position = Literal["learned", "rotary", "both"]
+Dtype = Literal["fp32", "bf16", "fp16"]
+"""Precision in which a model is run, and multiplies in training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

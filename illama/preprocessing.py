@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 from illama.exits import UsageError
 
 Interpolation = Literal["bicubic", "bilinear"]
+Preprocess = Literal["model", "paper-calibration"]
+"""Evaluation transform: the model's own, or the paper's bilinear one for calibration."""
 Channels = tuple[float, float, float]
 
 WHOLE = "none"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from illama.preprocessing import WHOLE, Channels, Interpolation, TransformOptions
+from illama.preprocessing import WHOLE, Channels, Interpolation, Preprocess, TransformOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -295,9 +295,7 @@ class Transform:
         }
 
 
-def evaluation_transform(
-    image_size: int, preprocess: Literal["model", "paper-calibration"] = "model"
-) -> Transform:
+def evaluation_transform(image_size: int, preprocess: Preprocess = "model") -> Transform:
     """Return the published evaluation transform for a model of `image_size` pixels.
 
     `model`: up to 32 px straight to the model's size, below 384 px short side and centre crop, from

@@ -15,14 +15,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from illama.arithmetic import DTYPES
 from illama.complexity import causal_macs, macs
-from illama.config import Config
+from illama.config import Config, Dtype
 from illama.model import Model
 from illama_eval.results import At, Row, Run
 from illama_eval.run import directory, environment
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.network import NetworkSubject
-from illama_eval.subjects.subject import DTYPES, Dtype, Subject
+from illama_eval.subjects.subject import Subject
 
 Latency = Literal["both", "eager", "none"]
 """Modes in which quantized models are timed: eager and compiled, eager alone, or none."""

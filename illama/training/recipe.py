@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
+from illama.config import Dtype
 from illama.suggestions import did_you_mean
 from illama.training.recipes import TABLE
 
@@ -123,7 +124,7 @@ class Recipe:
     shuffle_buffer: int = 0
     """Size of the buffer in which the stored order is shuffled, for shards that are read as
     streams; 0: all images."""
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    dtype: Dtype = "fp32"
     """Precision of the matrix products in training; weights and evaluation are always fp32."""
     recompute: bool = False
     """Recompute blocks in the backward pass instead of keeping their activations."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from illama.arithmetic import DTYPES
 from illama.distributed import World
 from illama.model import Model
 from illama.training import fsdp, schedules
@@ -36,8 +37,6 @@ from illama.training.task import Record, Task, TrainingError
 
 BETAS = (0.9, 0.999)
 """AdamW's betas in every recipe of the paper (Table 12)."""
-
-_LOW = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossError(TrainingError):
@@ -139,7 +138,7 @@ class Trainer:
             self.model.recompute_blocks()
         if self.sharded:
             fsdp.shard(self.model, self.world)
-        note = self.model.prepare_to_compile(_LOW[self.recipe.dtype]) if compiled else ""
+        note = self.model.prepare_to_compile(DTYPES[self.recipe.dtype]) if compiled else ""
         if note and self.world.is_main:
             sys.stderr.write(f"note: {note}\n")
         run: Any = torch.compile(self.model) if compiled else self.model
@@ -264,7 +263,7 @@ class Trainer:
         kept = draw_kept(self.drop_path(step), self.model.config.depth, images, paths)
         kept = None if kept is None else kept.to(self.device)
         with self._gathering(synchronised), self._drawing(step, batch.index):
-            low = _LOW[recipe.dtype]
+            low = DTYPES[recipe.dtype]
             with torch.autocast(self.device.type, low, enabled=low != torch.float32):
                 outputs = self.run(mixing.blend(pixels), self.soft_mask(step), kept)
             scored = self.task.score(outputs, labels, mixing, recipe)

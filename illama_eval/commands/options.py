@@ -11,16 +11,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from illama.config import Dtype
+from illama.preprocessing import Preprocess
 from illama_eval.commands.idle import given_flags
 from illama_eval.commands.inputs import check_inputs
 from illama_eval.commands.repeat import repeat_words
 
-Dtype = Literal["fp32", "bf16", "fp16"]
-"""Precision of weights and activations."""
 Split = Literal["test", "train", "cue-conflict"]
 """Part of a source."""
-Preprocess = Literal["model", "paper-calibration"]
-"""Evaluation transform: the model's own, or the paper's bilinear one for calibration."""
 
 MODEL, IMAGES, OUTPUT, MACHINE = "Model", "Images", "Output", "Machine"
 """Panels of the help pages."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from illama.arithmetic import DTYPES
 from illama.checkpoint.quantized_weight import WHOLE_BYTE
 from illama.files import replacing
 from illama.sources import open_source
@@ -39,7 +40,7 @@ from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.feature_agreement import FeatureAgreement
 from illama_eval.study import Study, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
-from illama_eval.subjects.subject import DTYPES, SubjectError, digest_of
+from illama_eval.subjects.subject import SubjectError, digest_of
 
 STUDIES: tuple[str, ...] = ("accuracy", "calibration", "shape_bias", "rank", "collapse")
 """Measured before and after, as far as the images allow."""

@@ -10,13 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from illama.arithmetic import DTYPES
 from illama.checkpoint.load import Checkpoint, read_checkpoint
 from illama.checkpoint.torchao_tensors import is_quantized
 from illama.checkpoint.weights import sha256_of_weights
+from illama.config import Dtype
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, SOURCE_WANTED, WANTED, Piece
+from illama.preprocessing import Preprocess
 from illama.transforms import CROP_RATIO, Transform
-from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess, Subject, SubjectError
+from illama_eval.subjects.subject import Subject, SubjectError
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo" / "illama_demo_nano.safetensors"
 """The bundled checkpoint, trained on the demo images by `illama train demo`."""

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from illama.checkpoint.assumptions import Assumption
 from illama.checkpoint.formats import listed
 from illama.checkpoint.weights import sha256_of_weights
+from illama.config import Dtype
 from illama.files import CheckpointError, first_line, sha256_of_file
+from illama.preprocessing import Preprocess
 from illama.transforms import CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Transform
 from illama_eval.subjects.network import NetworkSubject, open_network
-from illama_eval.subjects.subject import Dtype, Preprocess, SubjectError
+from illama_eval.subjects.subject import SubjectError
 from illama_eval.subjects.wrap import ReadModule, find_head
 
 PREFIX = "hf:"

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from illama.arithmetic import DTYPES
+from illama.config import Dtype
 from illama.files import first_line
 from illama.observation import LAYER_WANTED, LayerSeen, OutputSeen, Piece
 from illama.rollout import extend_rollout
@@ -27,7 +29,7 @@ from illama_eval.subjects.layers import (
     varies,
 )
 from illama_eval.subjects.recording import Attention, Recorder
-from illama_eval.subjects.subject import DTYPES, Dtype, SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 LIVE = 3
 """Activations of the largest size that exist at a time."""

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from illama.arithmetic import DTYPES
 from illama.checkpoint.assumptions import Override
 from illama.checkpoint.segmenter import read_segmenter
+from illama.config import Dtype
 from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
 from illama.sources.source import Source, hash_order
@@ -28,7 +30,7 @@ from illama.transforms import (
     to_tensor,
 )
 from illama.upernet import Segmenter, resize
-from illama_eval.subjects.subject import DTYPES, Dtype, SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 DEMO_SEGMENTER = Path(__file__).parents[1] / "demo" / "illama_demo_segmenter.safetensors"
 """The bundled segmenter, trained on the demo's shapes by `illama train segment`."""

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from illama.arithmetic import DTYPES
 from illama.checkpoint.weights import adopt, sha256_of_weights
+from illama.config import Dtype
 from illama.files import CheckpointError
 from illama.model import Model
 from illama.observation import OutputSeen
+from illama.preprocessing import Preprocess
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.network import NetworkSubject, open_network, pool
-from illama_eval.subjects.subject import DTYPES, Dtype, Preprocess
 from illama_eval.subjects.timm_models import PREFIX, make, resize_input, transform_of
 
 TOLERANCE = 1e-5

@@ -18,9 +18,10 @@ from illama.checkpoint.archive import unpack
 from illama.checkpoint.formats import listed
 from illama.checkpoint.state_dict import find_weights
 from illama.files import CheckpointError, about, first_line
+from illama.preprocessing import Preprocess
 from illama.suggestions import did_you_mean
 from illama.transforms import CROP_RATIO, Transform
-from illama_eval.subjects.subject import Preprocess, SubjectError
+from illama_eval.subjects.subject import SubjectError
 
 PREFIX = "timm:"
 RANDOM, PRETRAINED = "random", "pretrained"
