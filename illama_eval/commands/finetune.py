@@ -31,6 +31,7 @@ from illama_eval.subjects.checkpoint import (
 )
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.finetune import (
+    Preset,
     best_epoch,
     count_broken,
     identity_of_training,
@@ -45,7 +46,7 @@ _TRAINED = "finetune trains checkpoints of illama, ViT and DeiT"
 
 
 def run_finetune(
-    shared: SharedOptions, options: TransferOptions, preset: str, changes: Sequence[str]
+    shared: SharedOptions, options: TransferOptions, preset: Preset, changes: Sequence[str]
 ) -> int:
     """Fine-tune the checkpoints on other images and measure them; return the exit code, 0 or 4.
 
@@ -127,7 +128,10 @@ def _without_paths(subject: ModelSubject) -> ModelSubject:
 
 
 def _parameters(
-    bases: Sequence[ModelSubject], recipes: Mapping[str, Recipe], split: TransferSplit, preset: str
+    bases: Sequence[ModelSubject],
+    recipes: Mapping[str, Recipe],
+    split: TransferSplit,
+    preset: Preset,
 ) -> dict[str, Any]:
     """Return what decides the training, without paths of this machine."""
     trained = {base.name: identity_of_training(recipes[base.name], split, base) for base in bases}

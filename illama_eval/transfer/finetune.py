@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from illama_eval.subjects.subject import SubjectError
 from illama_eval.transfer.probe import METRICS
 from illama_eval.transfer.splits import TransferSplit
 
+Preset = Literal["paper", "quick"]
+"""The paper's recipe for CIFAR, or QUICK."""
 QUICK: Mapping[str, Any] = {
     "epochs": 20,
     "lr": 5e-4,
@@ -59,7 +61,7 @@ def make_recipe(
     base: ModelSubject,
     folder: Path,
     split: TransferSplit,
-    preset: str,
+    preset: Preset,
     changes: Sequence[str],
     seed: int,
 ) -> Recipe:

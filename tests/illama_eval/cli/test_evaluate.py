@@ -7,13 +7,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
+from illama_eval import cli, speed
+from illama_eval.commands import export, table
+from illama_eval.quantize import activations, rounding
+from illama_eval.render.style import figure
+from illama_eval.render.tables import models
 from illama_eval.results import Run
+from illama_eval.studies import calibration
 from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT
+from illama_eval.transfer import features, finetune
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -202,14 +211,33 @@ def test_every_command_is_in_a_panel_that_says_what_it_is_for(command):
 
 
 def test_no_help_text_has_brackets_which_the_help_page_would_swallow():
-    import typer
-
-    from illama_eval.cli import app
-
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(cli.app)
     for command in group.commands.values():
         for each in command.params:
             assert "[" not in (getattr(each, "help", "") or ""), (command.name, each.name)
+
+
+CHOICES = {
+    ("calibrate", "calibration_split"): calibration.Split,
+    ("quantize", "rounding"): rounding.Rounding,
+    ("quantize", "clipping"): activations.Clipping,
+    ("quantize", "latency"): speed.Latency,
+    ("transfer", "features"): features.Kind,
+    ("transfer", "preset"): finetune.Preset,
+    ("report", "style"): figure.Purpose,
+    ("table", "form"): table.Form,
+    ("table", "intervals"): models.Intervals,
+    ("export", "to"): export.Sink,
+}
+"""Choices that the command line spells out, so that --help needs none of these modules."""
+
+
+@pytest.mark.parametrize(("command_name", "option"), CHOICES)
+def test_an_option_offers_what_the_function_behind_it_takes(command_name, option):
+    command = typer.main.get_command(cli.app).commands[command_name]
+    (parameter,) = (each for each in command.params if each.name == option)
+    offered = get_args(parameter.type_descriptor.annotation)
+    assert offered == get_args(CHOICES[command_name, option])
 
 
 def test_repeated_pictures_and_an_accuracy_of_chance_are_named(command, undrawn, tmp_path):
