@@ -27,9 +27,9 @@ TRACEBACK = "--traceback"
 INTERNAL = 5
 LONGEST = 2000
 """Most characters of an error's line; internal errors get a quarter."""
-ALLOCATED = 5_000
-"""Objects after which Python looks for cyclic garbage. Its 700 take a twentieth of a small run,
-most of it among the objects of imported modules, which are no garbage."""
+ALLOCATED = 50_000
+"""Objects after which Python looks for cyclic garbage. Its 700 take a tenth of a small run, 5,000
+a twentieth, most of it among the objects of imported modules, which are no garbage."""
 CUT = " [...] "
 _CHOICE = re.compile(r"'(?P<given>[^']*)' is not one of (?P<known>'.*')")
 """A message of typer on an option with choices."""

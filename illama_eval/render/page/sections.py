@@ -36,6 +36,8 @@ MOST_ROWS = 1200
 """Rows of all tables of a page together: more make browsers slow."""
 REPLACED = "rank_by_head"
 """The figure that the page shows as tables instead."""
+MANY_VERDICTS = 8
+"""Most verdicts of a study whose table stands open: those of collapse for one model."""
 _LONGEST = 300
 
 
@@ -237,7 +239,7 @@ def verdicts_of(models: ReportModels, study: str) -> list[Table]:
             columns=[*([Column(label="model")] if several else []), *columns],
             rows=lines,
             total=len(lines),
-            long=len(models) > FEW,
+            long=len(models) > FEW or len(lines) > MANY_VERDICTS,
             file="run.json",
         )
     ]

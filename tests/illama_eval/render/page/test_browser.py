@@ -21,6 +21,7 @@ pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WHITE, DARK = "rgb(255, 255, 255)", "rgb(20, 24, 29)"
 WIDTHS = (320, 390, 640, 768, 1024, 1280)
+EXAMPLES = Path(__file__).parents[4] / "reports" / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +322,17 @@ def test_paper_is_white_and_holds_every_row(visit, report, tmp_path):
     assert all("rank of mean" in sheet for sheet in sheets)
     assert "Method notes" in text
     assert text.count("\f") <= 6
+
+
+@pytest.mark.parametrize("names", [("demo",), ("cifar10", "cifar10-bidirectional")])
+def test_print_has_six_sheets_at_most_and_nothing_to_click(visit, names, tmp_path):
+    write_report([EXAMPLES / name for name in names], tmp_path)
+    page = visit(tmp_path / "report.html")
+    page.emulate_media(media="print")
+    assert page.locator(".scripted:visible, .curves:visible").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    sheets = page.pdf(format="A4")
+    assert 1 < len(re.findall(rb"/Type\s*/Page\b", sheets)) <= 6
 
 
 @pytest.mark.parametrize("name", ["report", "hostile"])

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from msgspec import structs
 
 from illama_eval.render.page.sections import share_rows
+from illama_eval.results import Verdict
 
 
 def test_every_table_gets_its_share_of_the_rows():
@@ -40,3 +42,17 @@ def test_remarks_name_their_models_and_need_a_column_only_where_there_are_some(
     markers = ("\N{BLACK CIRCLE}", "\N{BLACK DIAMOND}")
     assert line[-1] == f"{markers[0]} because of a; {markers[1]} because of b"
     assert table(page, "calibration-numbers")[0][-1] == "images"
+
+
+@pytest.mark.parametrize(("questions", "folded"), [(4, 0), (5, 1)])
+def test_many_verdicts_of_one_study_are_folded_away(run_of, page_of, questions, folded):
+    run = run_of(subjects=("a", "b"))
+    verdicts = tuple(
+        Verdict(subject=name, study="rank", name=f"kind_{n}", verdict="fine", reason="seen")
+        for name in ("a", "b")
+        for n in range(questions)
+    )
+    page = page_of(replace(run, verdicts=verdicts))
+    assert len(page.all("table", id="rank-verdicts")) == 1
+    holding = [each for each in page.all("details") if each.all("table", id="rank-verdicts")]
+    assert len(holding) == folded
