@@ -168,7 +168,11 @@ class Model(nn.Module):
         return feature
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the token sequence that enters the first block, [image, token, channel]."""
+        """Return the token sequence that enters the first block, [image, token, channel].
+
+        Raises:
+            ValueError: the images have another size than in the config.
+        """
         side = self.config.image_size
         if images.ndim != 4 or images.shape[1:] != (3, side, side):  # noqa: PLR2004 - [image, 3, row, column]
             raise ValueError(

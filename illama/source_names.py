@@ -7,6 +7,8 @@ from pathlib import Path
 from illama.exits import InputError
 from illama.suggestions import did_you_mean
 
+DATA_VARIABLE = "ILLAMA_DATA"
+"""Environment variable that names images, or the folder that holds CIFAR."""
 NAMED = ("demo", "demo-shapes", "digits", "photos", "cifar10", "cifar100")
 """Names that `--data` takes instead of a path."""
 CLASS_SUBSETS = ("imagenet-a", "imagenet-r", "imagenet-v2", "imagenet-sketch")

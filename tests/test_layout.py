@@ -24,7 +24,6 @@ ELSEWHERE: Mapping[str, str] = {
     "illama_eval/cli/series.py": "illama_eval/commands/test_series.py",
     "illama_eval/commands/directories.py": "illama_eval/commands/test_identity.py",
     "illama_eval/commands/inputs.py": "illama_eval/commands/test_resolve.py",
-    "illama_eval/commands/options.py": "illama_eval/cli/test_evaluate.py",
     "illama_eval/commands/report.py": "illama_eval/cli/test_report.py",
     "illama_eval/commands/table.py": "illama_eval/cli/test_table.py",
     "illama_eval/compare/change.py": "illama_eval/compare/test_comparison.py",

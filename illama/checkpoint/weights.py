@@ -37,7 +37,11 @@ def checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 
 def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:
-    """Return every weight in fp32, checked to be finite, at the image size of `config`."""
+    """Return every weight in fp32, checked to be finite, at the image size of `config`.
+
+    Raises:
+        CheckpointError: a weight is missing, unexpected, of another shape, or not finite.
+    """
     check_length(config)  # before positions of that many tokens are made
     wanted = dict(build(own).named_parameters())
     _check_names(found, own, wanted)

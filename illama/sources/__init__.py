@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from illama.exits import InputError
-from illama.source_names import check_source
+from illama.source_names import DATA_VARIABLE, check_source
 from illama.sources.ade20k import find_ade20k, open_ade20k
 from illama.sources.bundled import open_demo, open_demo_shapes, open_digits, open_photos
 from illama.sources.cifar import find_cifar, open_cifar
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "Source", "SourceError", "hash_order", "open_source", "read_class_names"]
 
-DATA_VARIABLE = "ILLAMA_DATA"
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {

@@ -16,6 +16,7 @@ def build(recipe: Recipe) -> Model:
     """Return the recipe's model: weights drawn from its seed, or those of its `start` checkpoint.
 
     Raises:
+        RecipeError: the recipe has a soft mask, and its masking no soft form.
         CheckpointError: the weights to start from are missing or of another architecture.
     """
     config = Config.at(

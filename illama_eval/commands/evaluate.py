@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -149,7 +148,7 @@ def measure_segmentation(shared: SharedOptions) -> int:
     """
     refuse_idle_seed(shared)
     subjects = open_segmenters(shared, DEMO_SEGMENTER)
-    spec = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo-shapes")
+    spec = shared.choose_data("demo-shapes")
     if spec is None:
         raise SubjectError(
             "no --data: segmentation needs images with masks; --data takes an ADE20K folder, or "

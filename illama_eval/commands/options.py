@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -13,6 +14,7 @@ import typer
 
 from illama.config import Dtype
 from illama.preprocessing import Preprocess
+from illama.source_names import DATA_VARIABLE
 from illama_eval.commands.idle import given_flags
 from illama_eval.commands.inputs import check_inputs
 from illama_eval.commands.repeat import repeat_words
@@ -205,6 +207,15 @@ class SharedOptions:
     """The words of the command line that repeats the run; no option."""
     given: Mapping[str, str] = field(default_factory=dict)
     """Names of the options that were given, and how they are written; no option."""
+
+    def choose_data(self, demo: str | None) -> str | None:
+        """Return the images to measure: `--data`, or what stands for it where it is not given.
+
+        That is $ILLAMA_DATA, or None where it is not set; for the bundled checkpoint, which is
+        measured where no model is given, its own images `demo`.
+        """
+        is_given = self.checkpoints or self.models
+        return self.data or (os.environ.get(DATA_VARIABLE) if is_given else demo)
 
 
 def _show_every_option(context: typer.Context, given: bool) -> None:

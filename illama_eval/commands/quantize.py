@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -42,9 +41,10 @@ from illama_eval.study import Study, StudyResult
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError, digest_of
 
-STUDIES: tuple[str, ...] = ("accuracy", "calibration", "shape_bias", "rank", "collapse")
+MEASURED: tuple[str, ...] = ("accuracy", "calibration", "shape_bias", "rank", "collapse")
 """Measured before and after, as far as the images allow."""
-SWEPT_STUDIES: tuple[str, ...] = ("accuracy", "calibration")
+SWEPT: tuple[str, ...] = ("accuracy", "calibration")
+"""The same of every scheme of a sweep."""
 NAMED = 3
 """Layers left in floating point that a note names."""
 SHOWN_LAYERS = 10
@@ -162,17 +162,11 @@ def run_quantize(shared: SharedOptions, options: QuantizeOptions) -> int:
     """
     if shared.dtype == "fp16":
         raise SubjectError("--dtype fp16: quantized models run in fp32 or bf16")
+    given, names = shared, SWEPT if options.sweep else MEASURED
     if options.sensitivity:
         refuse_idle(shared.given, {"dtype", "compiled"}, "--sensitivity")
-    given, names = shared, STUDIES
-    if options.sweep:
-        names = SWEPT_STUDIES
-    if options.sensitivity:
-        names = ()
-        images = sensitivity.IMAGES
-        shared = replace(
-            shared, limit=min(images, images if shared.limit is None else shared.limit)
-        )
+        names, most = (), sensitivity.IMAGES
+        shared = replace(shared, limit=most if shared.limit is None else min(shared.limit, most))
     plain = replace(shared, dtype="fp32", compiled=False)
     request = resolve(plain, "quantize", {name: {} for name in names})
     base = _only_subject(request)
@@ -215,8 +209,7 @@ def open_calibration(
         SubjectError: they are too few, or among the reported ones.
         SourceError: they cannot be read.
     """
-    spec = options.train_data or shared.data
-    spec = spec or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else "demo") or "photos"
+    spec = options.train_data or shared.choose_data("demo") or "photos"
     with _announced(f"preparing {images} images to calibrate on"):
         source = open_source(spec, split="train")
         return calibrate_on(source, reported, base, images, shared.seed)

@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from illama.source_names import DATA_VARIABLE
+
 UNCHANGING = frozenset(
     {
         *("out", "resume", "overwrite", "as_json", "everything", "save_every"),
@@ -26,7 +28,7 @@ def repeat_words(context: typer.Context) -> tuple[str, ...]:
     """
     given = dict(context.params)
     if "data" in given and given["data"] is None and (given["checkpoints"] or given["models"]):
-        given["data"] = os.environ.get("ILLAMA_DATA")
+        given["data"] = os.environ.get(DATA_VARIABLE)
     words = [*context.command_path.split()]
     for parameter in context.command.params:
         value = given.get(parameter.name or "")

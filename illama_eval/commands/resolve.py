@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -318,8 +317,7 @@ def choose_source(
         SubjectError: labels are needed, and no images were given.
         SourceError: the images cannot be read.
     """
-    given = shared.checkpoints or shared.models
-    spec = shared.data or (os.environ.get("ILLAMA_DATA") if given else "demo")
+    spec = shared.choose_data("demo")
     if spec is not None:
         source = open_source(
             spec, split=shared.split, labels=shared.labels, class_subset=shared.class_subset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -99,7 +98,7 @@ def open_task(
     """
     if shared.class_subset is not None:
         raise SubjectError("--class-subset is for a model's own head; transfer has a new one")
-    given = shared.data or (os.environ.get("ILLAMA_DATA") if shared.checkpoints else None)
+    given = shared.choose_data(None)
     split = open_split(
         given or "digits",
         train_data=options.train_data,

@@ -177,7 +177,11 @@ def _nothing_left(left: Mapping[str, str]) -> str:
 
 
 def check_config(config: QuantizationConfig, device: torch.device) -> None:
-    """Refuse a config that this machine or its schemes cannot do."""
+    """Refuse a config that this machine or its schemes cannot do.
+
+    Raises:
+        SubjectError: the scheme is unknown, or a setting does not fit it or the device.
+    """
     named = {*config.layers.values()} - {FLOAT} if config.layers else {config.scheme}
     unknown = sorted(named - set(SCHEMES))
     if unknown:

@@ -143,7 +143,12 @@ def find_effects(
 def quantize_alone(
     subject: Quantizable, plan: Plan, config: QuantizationConfig, calibration: CalibrationSet | None
 ) -> dict[str, QuantizedWeight]:
-    """Return every layer's quantized weight, each fitted to inputs of the exact model."""
+    """Return every layer's quantized weight, each fitted to inputs of the exact model.
+
+    Raises:
+        SubjectError: the config smooths, which changes several layers at once, or it needs
+            calibration images and there are none.
+    """
     if config.smooth is not None:
         raise SubjectError("--smooth changes several layers at once; leave it out here")
     inputs = {}
