@@ -32,7 +32,8 @@ def evaluate(
     Args:
         subject: checkpoint files or open subjects, one or several; of several, each is measured on
             the same images.
-        data: what `--data` takes, or an open source; without it a first look on photographs.
+        data: what `--data` takes, or an open source; without it the images that $ILLAMA_DATA
+            names or, if it is not set, a first look on photographs.
         studies: names, or names with parameters such as `{"rank": {"threshold": 0.9}}`, or studies;
             without them all that the images allow.
         out: a directory to write; an interrupted run in it is continued. None: nothing is written.
@@ -56,6 +57,7 @@ def evaluate(
         _parameters(ALL_STUDIES if studies is None else studies),
         opened=[next(opened) if isinstance(one, str | Path) else one for one in each],
         source=data if isinstance(data, Source) else None,
+        demo=None,
     )
     directory = None if out is None else Path(out)
     return run_evaluate(request.subjects, request.source, request.studies, directory, options)

@@ -211,11 +211,11 @@ class SharedOptions:
     def choose_data(self, demo: str | None) -> str | None:
         """Return the images to measure: `--data`, or what stands for it where it is not given.
 
-        That is $ILLAMA_DATA, or None where it is not set; for the bundled checkpoint, which is
-        measured where no model is given, its own images `demo`.
+        That is $ILLAMA_DATA, or None where it is not set. Where no model is given, the bundled
+        checkpoint is measured on its own images, `demo`; None if it is not.
         """
-        is_given = self.checkpoints or self.models
-        return self.data or (os.environ.get(DATA_VARIABLE) if is_given else demo)
+        own = None if self.checkpoints or self.models else demo
+        return self.data or own or os.environ.get(DATA_VARIABLE)
 
 
 def _show_every_option(context: typer.Context, given: bool) -> None:

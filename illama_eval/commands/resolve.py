@@ -115,11 +115,13 @@ def resolve(
     cues: ShapeBiasInputs | None = None,
     opened: Sequence[Subject] | None = None,
     source: Source | None = None,
+    demo: str | None = "demo",
 ) -> Request:
     """Return the subjects, the source, the studies and the directory that the options mean.
 
     `parameters` has the parameters of each study by its name, or the study itself. `opened` are
     subjects, and `source` a source, that are open already, in place of those that the options name.
+    `demo` names the images of the bundled checkpoint; None if it is not what is measured.
 
     Raises:
         SubjectError: labels are needed and the source has none, or an option does not fit.
@@ -143,7 +145,7 @@ def resolve(
         out = shared.out or default_out([predictions.stem], [digest], command, images)
         return Request(subjects=(saved,), source=rows, studies=studies, out=out)
     everything = command in EVERYTHING
-    found, note = (source, "") if source else choose_source(shared, studies, everything=everything)
+    found, note = (source, "") if source else choose_source(shared, studies, demo, everything)
     subjects = tuple(opened) if opened else open_subjects(shared)
     needed = not everything and any("labels" in study.requires for study in studies)
     with_heads = [subject for subject in subjects if subject.classes]
@@ -309,15 +311,18 @@ def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:
 
 
 def choose_source(
-    shared: SharedOptions, studies: Sequence[Study], *, everything: bool
+    shared: SharedOptions, studies: Sequence[Study], demo: str | None, everything: bool
 ) -> tuple[Source, str]:
     """Return the source before any limit, and a note if no data was given.
+
+    `demo` names the images of the bundled checkpoint. With `everything`, studies that lack labels
+    are left out.
 
     Raises:
         SubjectError: labels are needed, and no images were given.
         SourceError: the images cannot be read.
     """
-    spec = shared.choose_data("demo")
+    spec = shared.choose_data(demo)
     if spec is not None:
         source = open_source(
             spec, split=shared.split, labels=shared.labels, class_subset=shared.class_subset

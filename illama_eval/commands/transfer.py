@@ -51,6 +51,8 @@ MEASURED = ("accuracy", "calibration")
 """Studies of the transferred model."""
 FEATURES = "features"
 """Folder of the kept features in a run directory."""
+DIGITS = "digits"
+"""Images of a transfer for which none are given."""
 FIRST_LOOK = "no --data: scikit-learn's handwritten digits. --data takes what `list` shows"
 """Note on images that were not chosen by the user."""
 
@@ -98,9 +100,9 @@ def open_task(
     """
     if shared.class_subset is not None:
         raise SubjectError("--class-subset is for a model's own head; transfer has a new one")
-    given = shared.choose_data(None)
+    images = shared.choose_data(DIGITS) or DIGITS
     split = open_split(
-        given or "digits",
+        images,
         train_data=options.train_data,
         split=shared.split,
         labels=shared.labels,
@@ -109,7 +111,7 @@ def open_task(
         seed=shared.seed,
     )
     refuse_split(shared.split, split.test.name, split.test.split)
-    note = _describe(split) if given else FIRST_LOOK
+    note = FIRST_LOOK if images == DIGITS and shared.data is None else _describe(split)
     if shared.limit is not None:
         split = replace(split, test=split.test.limit(shared.limit, shared.seed))
     if options.train_limit is not None:

@@ -37,6 +37,16 @@ def test_names_and_objects_give_the_same_rows(checkpoint):
     assert made.rows == named.rows
 
 
+def test_without_data_files_and_objects_are_measured_on_the_same_photographs(
+    checkpoint, monkeypatch
+):
+    monkeypatch.delenv("ILLAMA_DATA", raising=False)
+    subject = open_checkpoint(checkpoint, device=torch.device("cpu"))
+    runs = [illama_eval.evaluate(each, studies=["rank"], limit=5) for each in (checkpoint, subject)]
+    assert [run.header["source"]["name"] for run in runs] == ["photos", "photos"]
+    assert runs[0].rows == runs[1].rows
+
+
 def test_parameters_of_a_study_are_given_by_its_name(checkpoint):
     given = {"rank": {"threshold": 0.5}}
     run = illama_eval.evaluate(checkpoint, data="demo", studies=given, limit=20)

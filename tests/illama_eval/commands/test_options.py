@@ -28,3 +28,10 @@ def test_images_are_those_given_then_those_of_the_environment_then_the_demo(
     if variable is not None:
         monkeypatch.setenv("ILLAMA_DATA", variable)
     assert SharedOptions(**given).choose_data("demo") == chosen
+
+
+def test_without_the_bundled_checkpoint_its_images_are_not_measured(monkeypatch):
+    monkeypatch.delenv("ILLAMA_DATA", raising=False)
+    assert SharedOptions().choose_data(None) is None
+    monkeypatch.setenv("ILLAMA_DATA", "photographs")
+    assert SharedOptions().choose_data(None) == "photographs"
