@@ -13,8 +13,10 @@ from illama.exits import UsageError
 from illama.preprocessing import TransformOptions
 from illama.suggestions import did_you_mean
 
+LOADED = ("soft_mask", "heads", "masking", "image_size", "key")
+"""Settings of loading, also options for all checkpoints; `ema`, a flag, is the other."""
 TRANSFORM = ("mean", "std", "crop", "interpolation")
-"""Settings of the evaluation transform."""
+"""Settings of the evaluation transform, also options."""
 _SETTINGS = re.compile(r"(?P<path>.+?):(?P<settings>[a-z][a-z_-]*=.*)")
 _NEXT = re.compile(r",(?=[a-z][a-z_-]*=)")
 

@@ -10,14 +10,13 @@ from collections.abc import Collection, Mapping
 import typer
 
 from illama.exits import UsageError
+from illama_eval.commands.checkpoints import LOADED, TRANSFORM
 
 OF_IMAGES = frozenset(("data", "split", "labels", "class_subset"))
 """Shared options that choose images."""
-OF_TRANSFORM = frozenset(("preprocess", "mean", "std", "crop", "interpolation"))
+OF_TRANSFORM = frozenset(("preprocess", *TRANSFORM))
 """Shared options that prepare them."""
-OF_MODELS = frozenset(
-    ("models", "weights", "soft_mask", "heads", "masking", "image_size", "key", "ema")
-)
+OF_MODELS = frozenset(("models", "weights", "ema", *LOADED))
 """Shared options that choose models and how they are run."""
 ALL_BUT_LIMIT = OF_IMAGES | OF_TRANSFORM | OF_MODELS | {"dtype", "compiled"}
 """Shared options that decisions of others leave without an object."""

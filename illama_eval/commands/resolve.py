@@ -252,20 +252,12 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | NetworkSubject,
         CheckpointError: a file is refused.
         SubjectError: another model cannot be loaded.
     """
-    device = choose_device(shared.device)
     pairs = _pair_weights(shared)
     paths = shared.checkpoints or ([] if pairs else [DEMO_CHECKPOINT])
-    same: Mapping[str, Any] = {
-        "device": device,
-        "dtype": shared.dtype,
-        "preprocess": shared.preprocess,
-        "compiled": shared.compiled,
-        "ema": shared.ema,
-    }
     options = transform_options(transform_words(shared))
-    others = [_open_other(name, of, image_size=shared.image_size, **same) for name, of in pairs]
+    others = [_open_other(shared, model, weights) for model, weights in pairs]
     subjects = [
-        *open_checkpoints(shared, paths, same),
+        *open_checkpoints(shared, paths),
         *(with_transform(each, options) for each in others),
     ]
     digests = [digest_of(subject) for subject in subjects]
@@ -273,22 +265,27 @@ def open_subjects(shared: SharedOptions) -> tuple[ModelSubject | NetworkSubject,
     return tuple(replace(each, name=name) for each, name in zip(subjects, names, strict=True))
 
 
-def _open_other(
-    model: str, weights: str, *, ema: bool, **given: Any
-) -> ModelSubject | NetworkSubject:
+def _open_other(shared: SharedOptions, model: str, weights: str) -> ModelSubject | NetworkSubject:
     """Return a model of timm, or of a folder of Hugging Face.
 
     Raises:
         SubjectError: it is not found, or cannot be run.
         CheckpointError: its weights are refused.
     """
+    given: dict[str, Any] = {
+        "device": choose_device(shared.device),
+        "dtype": shared.dtype,
+        "preprocess": shared.preprocess,
+        "compiled": shared.compiled,
+        "image_size": shared.image_size,
+    }
     if not model.startswith(huggingface.PREFIX):
-        return open_timm(model, weights, ema=ema, **given)
+        return open_timm(model, weights, ema=shared.ema, **given)
     if weights != PRETRAINED:
         raise SubjectError(
             f"--model {model}: its weights are in the folder; give {PRETRAINED} for --weights"
         )
-    if ema:
+    if shared.ema:
         raise SubjectError(
             f"--ema: {model} has no averaged weights; give it to a checkpoint alone, as FILE:ema=1"
         )

@@ -9,16 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from illama.distributed import choose_device
 from illama.exits import InputError, UsageError
-from illama_eval.commands.checkpoints import parse_checkpoint, transform_options
+from illama_eval.commands.checkpoints import parse_checkpoint
 from illama_eval.commands.evaluate import run_and_report
 from illama_eval.commands.idle import refuse_idle
 from illama_eval.commands.options import SharedOptions
 from illama_eval.commands.resolve import resolve
-from illama_eval.commands.settings import LOADED, refuse_idle_seed, transform_words
+from illama_eval.commands.settings import open_one, refuse_idle_seed
 from illama_eval.run.job import Variable
-from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject, open_checkpoint
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject
 
 Swept = Literal["soft_mask", "image_size"]
 MOST = 64
@@ -46,7 +45,7 @@ def run_sweep(shared: SharedOptions, name: Swept, values: Sequence[float]) -> in
     paths = shared.checkpoints or [DEMO_CHECKPOINT]
     if len(paths) > 1:
         raise UsageError("sweep takes one checkpoint; sweep others one by one")
-    own = _open(shared, paths[0])
+    own = open_one(shared, parse_checkpoint(paths[0]))
     current = own.soft_mask if name == "soft_mask" else own.model.config.image_size
     ordered = sorted({*values, current})
     if len(ordered) > MOST:
@@ -69,7 +68,7 @@ def run_trajectory(shared: SharedOptions) -> int:
     """
     refuse_idle(shared.given, {"models", "weights"}, "trajectory, which takes checkpoints")
     paths = _checkpoints(shared.checkpoints or [])
-    opened = [_open(shared, path) for path in paths]
+    opened = [open_one(shared, parse_checkpoint(path)) for path in paths]
     epochs = [_epoch_of(subject, path) for subject, path in zip(opened, paths, strict=True)]
     _check_one_training(paths, opened, epochs)
     order = np.argsort(epochs).tolist()
@@ -100,20 +99,6 @@ def parse_values(given: str, *, whole: bool = False) -> tuple[float, ...]:
     return tuple(dict.fromkeys(parts))
 
 
-def _open(shared: SharedOptions, path: Path, **changes: float | None) -> ModelSubject:
-    argument = parse_checkpoint(path)
-    given = {name: value for name in LOADED if (value := getattr(shared, name)) is not None}
-    return open_checkpoint(
-        argument.path,
-        device=choose_device(shared.device),
-        dtype=shared.dtype,
-        preprocess=shared.preprocess,
-        compiled=shared.compiled,
-        transform=transform_options(transform_words(shared), argument.transform),
-        **{"ema": shared.ema, **given, **argument.settings, **changes},
-    )
-
-
 def _at(
     shared: SharedOptions, path: Path, own: ModelSubject, name: Swept, value: float
 ) -> ModelSubject:
@@ -128,7 +113,7 @@ def _at(
         if not 0 <= value <= 1:
             raise UsageError(f"--soft-mask {value:g}: a soft mask is between 0 and 1")
         return replace(own, name=label, soft_mask=value)
-    return replace(_open(shared, path, image_size=int(value)), name=label)
+    return replace(open_one(shared, parse_checkpoint(path), image_size=int(value)), name=label)
 
 
 def _checkpoints(given: Sequence[Path]) -> list[Path]:
@@ -139,7 +124,7 @@ def _checkpoints(given: Sequence[Path]) -> list[Path]:
     if len(found) < 2:  # noqa: PLR2004 - a line has two points
         raise InputError(
             f"a trajectory needs two checkpoints, not {len(found)}; name files, or the folder of "
-            "`illama train --keep-every K`"
+            "`illama train --keep-every N`"
         )
     return found
 

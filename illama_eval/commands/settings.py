@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from illama.distributed import choose_device
 from illama.exits import UsageError
 from illama.preprocessing import TransformOptions
 from illama_eval.commands.checkpoints import (
+    LOADED,
     TRANSFORM,
     CheckpointArgument,
     parse_all,
@@ -24,9 +25,6 @@ from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.segmenter import SegmenterSubject, open_segmenter
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of, unique_names
 
-LOADED = ("soft_mask", "heads", "masking", "image_size", "key")
-"""Options of loading that may be given to one checkpoint, too; `ema` is the other."""
-
 Opened = ModelSubject | NetworkSubject
 """Subjects of the command line: each has a transform, and provenance that notes what is changed."""
 
@@ -34,9 +32,31 @@ _NAMED = 2
 """Models that a remark names."""
 
 
-def open_checkpoints(
-    shared: SharedOptions, paths: Sequence[Path], same: Mapping[str, Any]
-) -> Iterator[ModelSubject]:
+def open_one(
+    shared: SharedOptions,
+    argument: CheckpointArgument,
+    name: str | None = None,
+    **changes: float | None,
+) -> ModelSubject:
+    """Return a checkpoint with the options; its own settings come first, and `changes` before them.
+
+    Raises:
+        UsageError: an option or a setting of the transform is not what it takes.
+        CheckpointError: the file is refused.
+    """
+    return open_checkpoint(
+        argument.path,
+        device=choose_device(shared.device),
+        dtype=shared.dtype,
+        preprocess=shared.preprocess,
+        compiled=shared.compiled,
+        transform=transform_options(transform_words(shared), argument.transform),
+        name=name,
+        **{"ema": shared.ema, **_given(shared), **argument.settings, **changes},
+    )
+
+
+def open_checkpoints(shared: SharedOptions, paths: Sequence[Path]) -> Iterator[ModelSubject]:
     """Yield the checkpoints, each with the options and its own settings, which come first.
 
     Raises:
@@ -45,20 +65,11 @@ def open_checkpoints(
         CheckpointError: a file is refused.
         SubjectError: an option is for checkpoints, and there are none.
     """
-    given = {name: value for name in LOADED if (value := getattr(shared, name)) is not None}
-    idle = sorted(set(given) - {"image_size"})
+    idle = sorted(set(_given(shared)) - {"image_size"})
     if idle and not paths:
         raise SubjectError(f"--{idle[0].replace('_', '-')} is for checkpoints; none is given")
     arguments = parse_all(paths)
-    opened = [
-        open_checkpoint(
-            each.path,
-            **{**same, **given, **each.settings},
-            transform=transform_options(transform_words(shared), each.transform),
-            name=_name_of(each, arguments),
-        )
-        for each in arguments
-    ]
+    opened = [open_one(shared, each, _name_of(each, arguments)) for each in arguments]
     for name in (*LOADED, *TRANSFORM):
         if getattr(shared, name) is not None:
             _check_reach(name, getattr(shared, name), arguments, opened)
@@ -143,6 +154,11 @@ def _shorten(names: Sequence[str]) -> str:
     if len(names) <= _NAMED:
         return ", ".join(names)
     return f"{names[0]} and {len(names) - 1} more"
+
+
+def _given(shared: SharedOptions) -> dict[str, Any]:
+    """Return the options of loading that are given, by name."""
+    return {name: value for name in LOADED if (value := getattr(shared, name)) is not None}
 
 
 def _name_of(argument: CheckpointArgument, arguments: Sequence[CheckpointArgument]) -> str:
