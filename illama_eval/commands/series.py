@@ -22,6 +22,8 @@ from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, ModelSubject
 Swept = Literal["soft_mask", "image_size"]
 MOST = 64
 """Values of a sweep: each is a model of its own in memory."""
+DECIMALS = 9
+"""Decimals of a value, by which models are named."""
 KEPT = "epoch-*.safetensors"
 """What `illama train --keep-every` writes."""
 STUDIES: Mapping[str, Mapping[str, Any]] = {
@@ -81,29 +83,40 @@ def parse_values(given: str, *, whole: bool = False) -> tuple[float, ...]:
     """Return the numbers of `START:STOP:STEP`, both ends included, or of `A,B,C`.
 
     Raises:
-        UsageError: it is neither, or a number is not whole where it must be.
+        UsageError: it is neither, too many values, or a number is not whole where it must be.
     """
     try:
         parts = [float(part) for part in given.replace(":", ",").split(",")]
     except ValueError:
         parts = []
-    if ":" in given and len(parts) == 3 and parts[2] > 0:  # noqa: PLR2004 - start, stop and step
-        start, stop, step = parts
-        count = int(np.floor((stop - start) / step + 1e-9)) + 1
-        parts = [round(start + number * step, 9) for number in range(max(count, 0))]
-    elif ":" in given:
+    if not np.isfinite(parts).all():
         parts = []
+    if ":" in given:
+        parts = _spread(*parts) if len(parts) == 3 and parts[2] > 0 else []  # noqa: PLR2004
+    parts = [round(part, DECIMALS) for part in parts]
     if not parts or (whole and any(part != int(part) for part in parts)):
         kind = "whole numbers" if whole else "numbers"
         raise UsageError(f"{given} is not {kind} as START:STOP:STEP or A,B,C")
     return tuple(dict.fromkeys(parts))
 
 
+def _spread(start: float, stop: float, step: float) -> list[float]:
+    """Return the numbers from `start` to `stop`, which is one of them up to rounding.
+
+    Raises:
+        UsageError: there are more than a sweep takes.
+    """
+    steps = np.floor((stop - start) / step + 10.0**-DECIMALS)
+    if steps >= MOST:
+        raise UsageError(f"a sweep takes {MOST} values at most, not {steps + 1:.0f}")
+    return [start + number * step for number in range(int(steps) + 1)]
+
+
 def _at(
     shared: SharedOptions, path: Path, own: ModelSubject, name: Swept, value: float
 ) -> ModelSubject:
     """Return the checkpoint at another value; another soft mask needs no second model."""
-    label = f"{own.name} at {value:g}"
+    label = f"{own.name} at {value:.{DECIMALS}g}"
     if name == "soft_mask":
         if own.model.config.masking != "multiplicative":
             raise InputError(

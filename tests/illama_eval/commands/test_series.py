@@ -37,12 +37,19 @@ def test_ranges_take_in_both_ends_and_lists_keep_their_order():
     assert parse_values("32:64:16", whole=True) == (32, 48, 64)
 
 
-@pytest.mark.parametrize("given", ["", "a", "0:1", "0:1:0", "0:1:-1", "0:1:2:3", "1:0:0.5"])
+@pytest.mark.parametrize(
+    "given", ["", "a", "0:1", "0:1:0", "0:1:-1", "0:1:2:3", "1:0:0.5", "nan", "0:inf:1"]
+)
 def test_what_is_no_range_is_refused(given):
     with pytest.raises(UsageError, match="START:STOP:STEP"):
         parse_values(given)
     with pytest.raises(UsageError, match="whole numbers"):
         parse_values("32.5", whole=True)
+
+
+def test_more_values_than_fit_are_refused_before_they_are_made():
+    with pytest.raises(UsageError, match="64 values at most, not 1000000001"):
+        parse_values("0:1:1e-9")
 
 
 def test_a_sweep_measures_each_value_beside_the_checkpoints_own(
