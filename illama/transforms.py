@@ -212,6 +212,8 @@ class Transform:
                 raise ValueError(
                     f"transform: {name}={getattr(self, name)!r} is not one of {', '.join(known)}"
                 )
+        if self.image_size < 1:
+            raise ValueError(f"transform: image_size {self.image_size} is not a positive number")
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(
                 f"transform: crop_ratio {self.crop_ratio} is not above 0 and at most 1"

@@ -167,7 +167,7 @@ def config_of(found: Found, *, heads: int | None, image_size: int | None) -> Con
         CheckpointError: the shapes are not those of a vision transformer, or are ambiguous.
     """
     shapes = _read_shapes(found.state)
-    heads = heads or own_heads(found)
+    heads = own_heads(found) if heads is None else heads
     if heads is None:
         heads, _ = published_heads(found.family, shapes["width"], shapes["depth"])
     if found.config is not None:
@@ -231,7 +231,7 @@ def _image_size(found: Found, patch: int, image_size: int | None) -> int:
     """Return the input size from the position table, or else from the arguments."""
     table = found.state.get("position_embedding")
     if table is None:
-        size = image_size or found.args.get("input_size")
+        size = found.args.get("input_size") if image_size is None else image_size
         if not isinstance(size, int):
             raise CheckpointError(
                 "has no position table that gives its image size; pass --image-size"

@@ -183,8 +183,8 @@ def read_checkpoint(
         released = identify(archive.sha256)
         known = released is not None
         own = config_of(found, heads=heads, image_size=image_size)
-        config = own.with_image_size(image_size) if image_size else own
-        config = replace(config, masking=masking) if masking else config
+        config = own if image_size is None else own.with_image_size(image_size)
+        config = config if masking is None else replace(config, masking=masking)
         alpha = _soft_mask(found, config, soft_mask, released=known)
         state = prepare(found, own, config)
         model = fill(config, state, device)

@@ -147,7 +147,7 @@ def adopt(
     """
     found = find(state, {}, ema=False)
     own = config_of(found, heads=heads, image_size=None)
-    config = own.with_image_size(image_size or own.image_size)
+    config = own if image_size is None else own.with_image_size(image_size)
     model = fill(config, prepare(found, own, config), "cpu")
     resized = f"positions resized from {own.image_size} to {config.image_size} pixels"
     return model, (*found.notes, *([resized] if config != own else []))

@@ -137,13 +137,13 @@ class SharedOptions:
         option("Soft mask to run with: 0 causal, 1 bidirectional.", MODEL, metavar="0..1"),
     ] = None
     heads: Annotated[
-        int | None, option("Attention heads, if the file does not say.", MODEL, rare=True)
+        int | None, option("Attention heads, if the file does not say.", MODEL, rare=True, min=1)
     ] = None
     masking: Annotated[
         str | None, option("none, additive, modified or multiplicative.", MODEL, rare=True)
     ] = None
     image_size: Annotated[
-        int | None, option("Resize positions to this input size.", MODEL, rare=True)
+        int | None, option("Resize positions to this input size.", MODEL, rare=True, min=1)
     ] = None
     key: Annotated[
         str | None,

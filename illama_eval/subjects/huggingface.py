@@ -99,7 +99,7 @@ def transform_of(
     own = folder / "preprocessor_config.json"
     vision = config.get("vision_config", config)
     if not own.is_file():
-        size = image_size or int(vision.get("image_size", 224))
+        size = int(vision.get("image_size", 224)) if image_size is None else image_size
         assumed = Assumption(
             what="transform",
             value=f"{size} px, short side and centre crop, bicubic, ImageNet's mean and std",
@@ -119,7 +119,7 @@ def transform_of(
         )
     paper = preprocess == "paper-calibration"
     transform = Transform(
-        image_size=image_size or native,
+        image_size=native if image_size is None else image_size,
         resize="short-side" if crops or paper else "warp",
         interpolation="bilinear" if paper else interpolation,  # type: ignore[arg-type]
         crop_ratio=native / resized if crops and resized and not paper else CROP_RATIO,

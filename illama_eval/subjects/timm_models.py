@@ -93,7 +93,7 @@ def transform_of(
         )
     paper = preprocess == "paper-calibration"
     return Transform(
-        image_size=image_size or height,
+        image_size=height if image_size is None else image_size,
         resize="short-side" if crops == "center" or paper else "warp",
         interpolation="bilinear" if paper else settings["interpolation"],
         crop_ratio=CROP_RATIO if paper else ratio,

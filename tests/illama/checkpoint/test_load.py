@@ -124,6 +124,13 @@ def test_an_image_size_that_does_not_divide_is_refused(fresh, tmp_path):
         illama.load(tmp_path / "a.pth", image_size=18)
 
 
+@pytest.mark.parametrize("given", [{"image_size": 0}, {"heads": 0}, {"masking": ""}])
+def test_nothing_is_not_taken_for_the_files_own_value(given, fresh, tmp_path):
+    save_checkpoint(fresh(SMALL), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=f"{next(iter(given))}="):
+        illama.load(tmp_path / "a.pth", **given)
+
+
 def test_more_tokens_than_a_mask_is_built_for_are_refused(fresh, tmp_path):
     save_checkpoint(fresh(replace(SMALL, position="rotary")), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="tokens"):

@@ -47,8 +47,15 @@ def test_what_is_no_range_is_refused(given):
         parse_values("32.5", whole=True)
 
 
+def test_no_size_is_not_the_checkpoints_own(command, epochs):
+    path = epochs / "epoch-0010.safetensors"
+    code, _, err = command("sweep", path, "--image-size", "0", "--data", "demo", "--limit", "4")
+    assert code == 3
+    assert "image_size=0 must be a positive whole number" in err
+
+
 def test_more_values_than_fit_are_refused_before_they_are_made():
-    with pytest.raises(UsageError, match="64 values at most, not 1000000001"):
+    with pytest.raises(UsageError, match=r"64 values at most, not 100000000[01]"):
         parse_values("0:1:1e-9")
 
 
