@@ -49,7 +49,7 @@ REDUNDANT_METRICS = {
 }
 """Metrics that repeat another one: shown, but not counted among the tests."""
 
-NO_REPLICATES = "its interval is known, its replicates are not; measure again"
+NO_REPLICATES = "its interval is kept without its replicates; measure again"
 """Why a number cannot be compared whose replicates.npz is missing."""
 
 Problem = Literal["", "not comparable", "missing", "new"]

@@ -43,14 +43,21 @@ def sentence(result: GateResult) -> str:
     if result.problem:
         return f"Not judged: {sanitize(result.problem, LONGEST_NOTE)}."
     if unjudged:
-        named = "; ".join(
-            f"{metric_label(each.metric)} is {each.state}, {sanitize(each.reason, LONGEST_NOTE)}"
-            for each in unjudged[:_NAMED]
-        )
-        return f"Not judged: {named}{_more(unjudged)}."
+        return f"Not judged: {'; '.join(_unjudged(unjudged))}."
     counts = Counter(map(_state_in_words, by_outcome(gated)))
     counted = ", ".join(f"{count} {words}" for words, count in counts.items())
     return f"No regression found in {len(gated)} gated metrics: {counted}."
+
+
+def _unjudged(judged: Sequence[MetricVerdict]) -> Iterator[str]:
+    """Yield why metrics could not be judged, those of one reason together."""
+    by_reason: dict[tuple[str, str], list[MetricVerdict]] = {}
+    for each in judged:
+        by_reason.setdefault((each.state, each.reason), []).append(each)
+    for (state, reason), alike in by_reason.items():
+        named = ", ".join(metric_label(each.metric) for each in alike[:_NAMED])
+        are = "is" if len(alike) == 1 else "are"
+        yield f"{named}{_more(alike, ',')} {are} {state}, {sanitize(reason, LONGEST_NOTE)}"
 
 
 def _failures(result: GateResult, gated: int) -> Iterator[str]:
@@ -178,5 +185,5 @@ def _images_wanted(judged: MetricVerdict) -> str:
     return f"{round(wanted, 2 - len(str(wanted))):,}"
 
 
-def _more(judged: Sequence[MetricVerdict]) -> str:
-    return f"; and {len(judged) - _NAMED} more" if len(judged) > _NAMED else ""
+def _more(judged: Sequence[MetricVerdict], after: str = ";") -> str:
+    return f"{after} and {len(judged) - _NAMED} more" if len(judged) > _NAMED else ""

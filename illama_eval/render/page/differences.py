@@ -227,7 +227,8 @@ def _name(change: Change) -> str:
 def judgement_of(result: GateResult) -> Judgement:
     """Return the gate's verdict as the report's first sentence."""
     symbol, word, tone = _JUDGEMENTS[result.exit_code]
-    return Judgement(symbol=symbol, word=word, tone=tone, sentence=sentence(result))
+    said = sentence(result).removeprefix(f"{word}: ")
+    return Judgement(symbol=symbol, word=word, tone=tone, sentence=said[:1].upper() + said[1:])
 
 
 def gated_table(result: GateResult) -> Table:

@@ -15,6 +15,7 @@ from illama_eval.render.format.escape import sanitize
 from illama_eval.render.gate.github_summary import to_summary
 from illama_eval.render.gate.junit import to_junit
 from illama_eval.render.gate.words import sentence, state_label, to_json
+from illama_eval.render.page.differences import judgement_of
 from illama_eval.render.terminal.comparison import show_comparison
 from illama_eval.render.terminal.gate import show_verdicts
 
@@ -53,6 +54,18 @@ def test_the_sentence_names_metric_change_interval_and_margin(worse):
     number = r"\N{MINUS SIGN}\d+\.\d"
     interval = rf"\(95 % {number} to {number}\)"
     assert re.search(rf"top-1 accuracy {number} pp {interval}, margin 0\.1 pp", said)
+
+
+def test_metrics_that_are_not_judged_for_one_reason_are_named_together(worse):
+    lost = [replace(each, state="missing", outcome="error") for each in worse.judged[:5]]
+    alike = replace(worse, judged=tuple(replace(each, reason="gone") for each in lost))
+    said = sentence(alike)
+    assert re.fullmatch(r"Not judged: (.+, ){3}and 2 more are missing, gone\.", said)
+    page = judgement_of(alike)
+    assert page.word == "Not judged"
+    assert page.sentence == said.removeprefix("Not judged: ").replace("top-1", "Top-1", 1)
+    reasons = [replace(each, reason=str(n)) for n, each in enumerate(lost[:2])]
+    assert sentence(replace(worse, judged=tuple(reasons))).count(" is missing, ") == 2
 
 
 def test_what_the_policy_fails_though_inconclusive_is_not_called_a_regression(worse):
