@@ -352,7 +352,8 @@ def init_llama2(
 
 def _check_segmenter_options(given: Mapping[str, object]) -> None:
     """Refuse options that would change nothing of what is shown of a segmenter."""
-    for flag in (flag for flag, value in given.items() if value is not None):
+    flag = next((name for name, value in given.items() if value is not None), None)
+    if flag is not None:
         raise UsageError(f"{flag} changes nothing of a segmenter's description; leave it out")
 
 

@@ -37,7 +37,8 @@ def table(
     from illama_eval.commands.table import TableOptions, make_table, write
 
     idle = {"--label": label and form != "latex", "--caption": caption and form == "csv"}
-    for flag in (flag for flag, given in idle.items() if given):
+    flag = next((name for name, given in idle.items() if given), None)
+    if flag is not None:
         raise typer.BadParameter(f"changes nothing beside --format {form}", param_hint=flag)
     renamed = dict(_pair(each) for each in names or ())
     options = TableOptions(form=form, intervals=intervals, caption=caption, label=label)

@@ -45,6 +45,7 @@ from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.finalize import REPEATED
 from illama_eval.run.job import Job, Options
+from illama_eval.run.samples import write_segments
 from illama_eval.speed import SECONDS, measure_speed
 from illama_eval.studies.agreement import Agreement
 from illama_eval.studies.collapse import Collapse
@@ -52,7 +53,7 @@ from illama_eval.studies.segmentation import Segmentation
 from illama_eval.studies.shape_bias import ShapeBias
 from illama_eval.subjects.checkpoint import as_checkpoint, in_full_precision, with_random_weights
 from illama_eval.subjects.predictions import open_observers
-from illama_eval.subjects.segmenter import DEMO_SEGMENTER, check_masks, write_segments
+from illama_eval.subjects.segmenter import DEMO_SEGMENTER, check_masks
 from illama_eval.subjects.subject import Subject, SubjectError, digest_of
 from illama_eval.subjects.without_massive import without_massive_activations
 

@@ -171,7 +171,7 @@ def find_change(
     )
     if problem:
         return change
-    if declared.interval == "basic":
+    if declared.biased:
         known = all(_is_near_calibrated(key, each) for each in (*baseline, *candidate))
         change = replace(change, calibrated=known)
     first, last = ([row for row in side if row is not None] for side in (before, after))
@@ -227,7 +227,8 @@ class _Declared:
 
     better: Literal["higher", "lower"] | None
     tolerance: float
-    interval: Literal["basic", "percentile"]
+    biased: bool
+    """Whether resampling biases it, so that its interval is made otherwise (`basic`)."""
     paired: bool
     """Whether its interval comes with replicates."""
 
@@ -244,7 +245,7 @@ def _read_declaration(runs: Iterable[SubjectRun], row: Row) -> _Declared:
     return _Declared(
         better=better if better in {"higher", "lower"} else None,
         tolerance=float(tolerance or 0.0) if usable else 0.0,
-        interval="basic" if declared.get("interval") == "basic" else "percentile",
+        biased=declared.get("interval") == "basic",
         paired=declared.get("paired") is not False,
     )
 
@@ -271,7 +272,7 @@ def _with_images(
         low, high = (None if declared.paired else _find_apart(before, after)) or (None, None)
         return replace(change, difference=last - first, low=low, high=high)
     try:
-        if declared.interval == "basic" and not same:
+        if declared.biased and not same:
             sides = [_estimate(*each) for each in ((before, pooled), (after, others))]
             if sides[0] is None or sides[1] is None:
                 return replace(change, difference=last - first)

@@ -75,7 +75,8 @@ def compare_paths(
         for each in (baseline, candidate)
     ]
     compared = compare_runs(*sides)
-    for mismatch in (mismatch for each in compared for mismatch in each.mismatches):
+    mismatch = next((found for each in compared for found in each.mismatches), None)
+    if mismatch is not None:
         raise ResultError(f"{baseline} and {candidate} are not comparable: {mismatch}")
     return compared
 

@@ -4,10 +4,10 @@ With [low, high] the paired 95 % interval of a difference, turned so that more i
 margin m >= 0 that passes: better if low > 0, same if low >= -m, worse if high < -m, otherwise
 inconclusive. Counts have no interval, and where the policy says so the estimate decides: then the
 difference itself is both ends. Any other number without an interval is judged as if it could move
-as far by chance as the mean of so many numbers of its range (Hoeffding 1963): what is unknown
-fails only where it is beyond doubt. Where several metrics are
-gated, one of them being worse by chance is likelier than 5 %: it must be worse by its adjusted p
-as well, one-sided at 5 % (docs/gate.md has the error rates).
+as far by chance as the mean of as many numbers within its range (Hoeffding 1963): what is unknown
+fails only where it is beyond doubt. Where several metrics are gated, one of them is worse by chance
+more often than in 5 % of runs: it must also be worse by its adjusted p, one-sided at 5 %
+(docs/gate.md has the error rates).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Attention of the class token on a few sample images, collected beside the studies."""
+"""Sample images that are kept beside a run: with the class token's attention, or with masks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,14 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from illama.observation import LayerSeen, Piece, batch_of, present
+from illama.files import replacing
+from illama.observation import LayerSeen, Piece, SegmentsSeen, batch_of, present
 from illama.sources.source import Source, hash_order
-from illama.transforms import ImageError, Transform
+from illama.transforms import ImageError, Transform, to_tensor
 from illama_eval.study import Sums
 from illama_eval.subjects.checkpoint import ModelSubject
+from illama_eval.subjects.segmenter import SegmenterSubject
 
 SAMPLES = 8
-"""Images shown, those of the smallest hash."""
+"""Images that are kept, those of smallest hash."""
+LARGEST_SEGMENT = 256
+"""Pixels along a side beyond which only every second, third, ... of an image with masks is kept."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,33 @@ def collect_samples(
     if predictions is not None:
         arrays["predictions"] = predictions[index]
     return arrays
+
+
+@torch.no_grad()
+def write_segments(subject: SegmenterSubject, source: Source, out: Path) -> None:
+    """Write a few images with their masks, true and found, into a run directory.
+
+    Images that cannot be read are skipped.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for position in np.argsort(hash_order(source.ids))[:SAMPLES].tolist():
+        try:
+            image, mask = source.read_pair(position)
+        except ImageError:
+            continue
+        *_, last = subject.observe(to_tensor(image)[None], ())
+        assert isinstance(last, SegmentsSeen)
+        number = len(arrays) // 3
+        parts = {"image": image, "mask": mask, "predicted": last.predicted[0].cpu().numpy()}
+        step = 1 + max(image.shape[:2]) // LARGEST_SEGMENT
+        arrays |= {
+            f"{name}{number}": part[::step, ::step].astype(np.uint8) for name, part in parts.items()
+        }
+    with replacing(out / "segments.npz") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _view(source: Source, position: int, transform: Transform) -> NDArray[np.uint8] | None:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,17 +16,9 @@ from illama.arithmetic import DTYPES
 from illama.checkpoint.assumptions import Override
 from illama.checkpoint.segmenter import read_segmenter
 from illama.config import Dtype
-from illama.files import replacing
 from illama.observation import SEGMENTER_WANTED, Piece, SegmentsSeen
-from illama.sources.source import Source, hash_order
-from illama.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageError,
-    color_table,
-    look_up,
-    to_tensor,
-)
+from illama.sources.source import Source
+from illama.transforms import IMAGENET_MEAN, IMAGENET_STD, color_table, look_up, to_tensor
 from illama.upernet import Segmenter, resize
 from illama_eval.subjects.subject import SubjectError
 
@@ -42,10 +32,6 @@ RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 tool that the paper tests with (SETR's resize)."""
 LONGEST = 4
 """Long side over short side, at most, of an image that is slid over (2048 to 512)."""
-SAMPLES = 8
-"""Images that are kept with their masks."""
-LARGEST_SAMPLE = 256
-"""Pixels along a side beyond which only every second, third, ... of a sample is kept."""
 WINDOWS = 32
 """Windows in one pass of the network, at most."""
 
@@ -206,33 +192,6 @@ def check_masks(source: Source, subjects: Sequence[SegmenterSubject]) -> None:
             f"{source.name} has {count} classes of pixels, {unfit.name} {unfit.classes}; measure it"
             " on images of its own classes"
         )
-
-
-@torch.no_grad()
-def write_segments(subject: SegmenterSubject, source: Source, out: Path) -> None:
-    """Write a few images with their masks, true and found, into a run directory.
-
-    Images that cannot be read are skipped.
-
-    Raises:
-        CheckpointError: the disk is full.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    for position in np.argsort(hash_order(source.ids))[:SAMPLES].tolist():
-        try:
-            image, mask = source.read_pair(position)
-        except ImageError:
-            continue
-        *_, last = subject.observe(to_tensor(image)[None], ())
-        assert isinstance(last, SegmentsSeen)
-        number = len(arrays) // 3
-        parts = {"image": image, "mask": mask, "predicted": last.predicted[0].cpu().numpy()}
-        step = 1 + max(image.shape[:2]) // LARGEST_SAMPLE
-        arrays |= {
-            f"{name}{number}": part[::step, ::step].astype(np.uint8) for name, part in parts.items()
-        }
-    with replacing(out / "segments.npz") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def normalize(images: Tensor) -> Tensor:
