@@ -67,7 +67,6 @@ def measure_speed(
     compiled: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
-    on_batch: Callable[[int], object] | None = None,
 ) -> Run:
     """Measure a model against its twin and write run.json (counts) and timing.json (times).
 
@@ -90,7 +89,7 @@ def measure_speed(
         if overwrite:
             directory.clear(out)
         directory.finished_run(out, identity)
-        rows = (*count_macs(subject), *time_both(subject, compiled, on_batch), *memory(subject))
+        rows = (*count_macs(subject), *time_both(subject, compiled=compiled), *memory(subject))
         counted = Run(header=header, rows=tuple(row for row in rows if row.unit == "MACs"))
         timed = Run(header=header, rows=tuple(row for row in rows if row.unit != "MACs"))
         directory.write_run(out, counted, timed, {})
@@ -104,9 +103,7 @@ def count_macs(subject: ModelSubject) -> Iterator[Row]:
         yield speed_row(subject, metric, float(count), "MACs", reason="counted, not measured")
 
 
-def time_both(
-    subject: ModelSubject, compiled: bool, on_batch: Callable[[int], object] | None
-) -> Iterator[Row]:
+def time_both(subject: ModelSubject, *, compiled: bool) -> Iterator[Row]:
     """Yield latency, images/s and their ratio to the twin's for every batch size."""
     models = {"model": subject.model, "twin": bidirectional_twin(subject.model)}
     forwards: dict[str, Forward] = {}
@@ -121,8 +118,6 @@ def time_both(
         ratio = timed["twin"].latency[0] / timed["model"].latency[0]
         reason = "twin's median latency over the model's: above 1 the mask made it faster"
         yield speed_row(subject, "speed_ratio", ratio, "factor", {"batch": batch}, reason)
-        if on_batch:
-            on_batch(batch)
 
 
 def bidirectional_twin(model: Model) -> Model:

@@ -120,6 +120,12 @@ class Source:
         """Return the number of images."""
         return len(self.ids)
 
+    def find_shared(self, other: Source) -> list[str]:
+        """Return the ids of images that another source has, too, compared by content."""
+        known = set(other.contents) - {""}
+        pairs = zip(self.ids, self.contents, strict=True)
+        return [image_id for image_id, content in pairs if content in known]
+
     def limit(self, images: int, seed: int) -> Source:
         """Keep the `images` ids of smallest hash(id, seed), in their original order.
 

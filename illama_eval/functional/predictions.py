@@ -107,3 +107,12 @@ def _rank(scores: Tensor, truth: Tensor, true: Tensor) -> Tensor:
     """Return how many classes come before the true one when equals are ordered by index."""
     earlier = torch.arange(scores.shape[1], device=scores.device) < truth
     return ((scores > true) | ((scores == true) & earlier)).sum(-1)
+
+
+def kl_divergence(first: Tensor, logits: Tensor) -> Tensor:
+    """Return KL(softmax first || softmax logits) of each image in nats, float64 [image].
+
+    Both are float64 logits [image, class].
+    """
+    log_first, log_second = first.log_softmax(-1), logits.log_softmax(-1)
+    return (log_first.exp() * (log_first - log_second)).sum(-1)

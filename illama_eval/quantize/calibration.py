@@ -65,10 +65,7 @@ def prepare_images(subject: Quantizable, source: Source) -> Tensor:
 
 def _check_disjoint(source: Source, reported: Source) -> None:
     """Refuse calibration images that are also reported on, compared by content."""
-    known = set(reported.contents) - {""}
-    shared = [
-        one for one, content in zip(source.ids, source.contents, strict=True) if content in known
-    ]
+    shared = source.find_shared(reported)
     if shared:
         raise SubjectError(
             f"calibration on {source.name}: {len(shared)} of {len(source)} images are among the"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from illama.files import first_line
 from illama_eval.subjects.checkpoint import ModelSubject
-from illama_eval.subjects.layers import probe
+from illama_eval.subjects.layers import draw_trial_images
 from illama_eval.subjects.network import NetworkSubject
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.subjects.wrap import find_head
@@ -147,7 +147,7 @@ def try_out(subject: Quantizable, how: str) -> None:
     Raises:
         SubjectError: it does not run; `how` says in which form.
     """
-    images = probe(subject.transform.image_size).to(subject.device)
+    images = draw_trial_images(subject.transform.image_size).to(subject.device)
     try:
         run_whole(subject, images)
     except Exception as error:  # a network of someone else's may fail in any way

@@ -81,11 +81,9 @@ def allowed_bytes(base: Quantizable, config: QuantizationConfig, budget: float) 
     Raises:
         SubjectError: the file is larger even at the fewest bits.
     """
-    probe = quantize(base, replace(config, scheme=LADDER[-1], rounding="nearest"))
-    size = probe.describe()["bytes"]
-    weights = sum(
-        weight_bytes(each["shape"], LADDER[-1], config) for each in probe.describe()["quantized"]
-    )
+    smallest = quantize(base, replace(config, scheme=LADDER[-1], rounding="nearest")).describe()
+    size = smallest["bytes"]
+    weights = sum(weight_bytes(each["shape"], LADDER[-1], config) for each in smallest["quantized"])
     rest = size["total"] - weights
     allowed: float = budget * size["full_precision"] - rest
     if allowed < weights:

@@ -19,6 +19,7 @@ from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.model import Model
 from illama.observation import OutputSeen, present
 from illama_eval.bootstrap import weights_for
+from illama_eval.functional.predictions import kl_divergence
 from illama_eval.quantize.activations import observe_inputs
 from illama_eval.quantize.calibration import CalibrationSet
 from illama_eval.quantize.layers import Quantizable, linear
@@ -212,9 +213,7 @@ def _swapped(model: nn.Module, weights: Mapping[str, QuantizedWeight]) -> Iterat
 
 def _compare(exact: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return KL(exact || logits) and whether the predicted class changed, [image]."""
-    first, second = exact.double().log_softmax(-1), logits.double().log_softmax(-1)
-    divergence = (first.exp() * (first - second)).sum(-1)
-    return divergence, exact.argmax(-1) != logits.argmax(-1)
+    return kl_divergence(exact.double(), logits.double()), exact.argmax(-1) != logits.argmax(-1)
 
 
 def effect_rows(

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
 from illama_eval.functional.noise import NO_NOISE, decibels, signal_and_noise
+from illama_eval.functional.predictions import kl_divergence
 from illama_eval.results import Row
 from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
@@ -83,7 +83,7 @@ class Agreement:
         return {
             "images": batch.weights.sum(1),
             "flips": weigh(batch, logits.argmax(-1) != first.argmax(-1)),
-            "kl": weigh(batch, divergence(first, logits)),
+            "kl": weigh(batch, kl_divergence(first, logits)),
             "logit_mse": weigh(batch, (logits - first).square().mean(-1)),
             "logit_cosine": weigh(batch, functional.cosine_similarity(logits, first)),
             "signal": signal,
@@ -128,9 +128,3 @@ class Agreement:
                 at={"layer": int(at[1:])} if at else {},
                 reason=NO_NOISE if ratio[0] == torch.inf else "",
             )
-
-
-def divergence(first: Tensor, logits: Tensor) -> Tensor:
-    """Return KL(softmax first || softmax logits) of each image in nats, [image]."""
-    log_first, log_second = first.log_softmax(-1), logits.log_softmax(-1)
-    return (log_first.exp() * (log_first - log_second)).sum(-1)

@@ -20,7 +20,7 @@ from illama_eval.subjects.recording import Attention, Recorder, Substitute
 
 TOLERANCE = 1e-5
 """Largest difference of a rebuilt output, relative to the largest number in the output."""
-PROBED = 3
+TRIAL_IMAGES = 3
 """Random images: one, the same with another first corner, and with another last corner."""
 CLASS_TOKEN = re.compile(r"(cls|class)_?(token|embed)")
 """Names of the parameter that holds a class token."""
@@ -66,12 +66,12 @@ class _Visit:
 
     def replay(self, substitute: Substitute) -> Tensor:
         """Return the output of the same call with what `substitute` puts in place of a product."""
-        with torch.no_grad(), Recorder(PROBED, substitute):
+        with torch.no_grad(), Recorder(TRIAL_IMAGES, substitute):
             return first_tensor(self.module(*self.args, **self.given))
 
 
 def find_layers(module: nn.Module, forward: Callable[[Tensor], object], images: Tensor) -> Layers:
-    """Return the layers of a model that runs by `forward`, seen on the images of `probe`.
+    """Return the layers of a model that runs by `forward`, seen on trial images.
 
     Raises:
         AttentionError: attention is not found, or not exactly seen.
@@ -97,14 +97,14 @@ def find_layers(module: nn.Module, forward: Callable[[Tensor], object], images: 
     )
 
 
-def probe(size: int) -> Tensor:
+def draw_trial_images(size: int) -> Tensor:
     """Return an image of noise, and copies with another first and last corner, [3, 3, size, size].
 
     A few pixels of a corner belong to one patch, which tells where the image's tokens begin and
     end.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, 3, size, size, generator=generator).repeat(PROBED, 1, 1, 1)
+    images = torch.randn(1, 3, size, size, generator=generator).repeat(TRIAL_IMAGES, 1, 1, 1)
     corner = max(1, size // 64)
     images[1, :, :corner, :corner] += 10
     images[2, :, -corner:, -corner:] += 10
@@ -160,7 +160,7 @@ class _Trace:
         whole = _Visit(path="", module=self.module, args=(images,), given={})
         self._stack = [whole]
         try:
-            with torch.no_grad(), Recorder(PROBED, self._note):
+            with torch.no_grad(), Recorder(TRIAL_IMAGES, self._note):
                 forward(images)
         finally:
             for handle in handles:
@@ -202,7 +202,7 @@ def _check_kind(visits: Sequence[_Visit], square: Sequence[_Visit]) -> None:
         raise AttentionError("no module multiplies a softmax or torch's attention with values")
     for visit in square:
         shape = visit.shapes[0][0]
-        if len(shape) != 4 or shape[0] != PROBED:  # noqa: PLR2004 - [image, head, query, key]
+        if len(shape) != 4 or shape[0] != TRIAL_IMAGES:  # noqa: PLR2004 - [image, head, query, key]
             raise AttentionError(
                 f"{visit.path}: attends within windows of {shape[-1]} tokens, not between all"
             )
@@ -231,8 +231,8 @@ def _prove(visit: _Visit) -> None:
     if visit.varying:
         raise AttentionError(f"{name}: its mask differs between images or heads")
     tokens = visit.shapes[0][0][-1]
-    axis = None if expected is None else token_axis(expected.shape, PROBED, tokens)
-    if expected is not None and len(expected) != PROBED and len(expected) % PROBED == 0:
+    axis = None if expected is None else token_axis(expected.shape, TRIAL_IMAGES, tokens)
+    if expected is not None and len(expected) != TRIAL_IMAGES and len(expected) % TRIAL_IMAGES == 0:
         raise AttentionError(f"{name}: attends within windows of {tokens} tokens, not between all")
     if expected is None or axis is None:
         raise AttentionError(f"{name}: its map of {tokens} x {tokens} is not one of its tokens")
@@ -270,15 +270,15 @@ def _find_blocks(
         shared += 1
     several = len(set(paths)) > 1
     blocks = [".".join(each[: shared + 1] if several else each[:-1]) for each in parts]
-    seen = (block in shapes and token_axis(shapes[block], PROBED, tokens) for block in blocks)
+    seen = (block in shapes and token_axis(shapes[block], TRIAL_IMAGES, tokens) for block in blocks)
     return tuple(blocks) if all(axis is not None and axis is not False for axis in seen) else ()
 
 
 def _find_tokens(module: nn.Module, first: _Visit, tokens: int) -> tuple[int | None, slice]:
     """Return the index of the class token, and which tokens are the image's.
 
-    The corners of the image are changed in the probe, and with them the first and the last of its
-    tokens; where that shows no square of tokens, the largest square is taken, behind the others.
+    Trial images differ in their corners, and so in the first and the last of the image's tokens;
+    where that shows no square of tokens, the largest square is taken, behind the others.
     """
     side = math.isqrt(tokens)
     start, stop = tokens - side**2, tokens
@@ -286,7 +286,7 @@ def _find_tokens(module: nn.Module, first: _Visit, tokens: int) -> tuple[int | N
         (each for each in (*first.args, *first.given.values()) if _is_tokens(each, tokens)), None
     )
     if inputs is not None:
-        by_image = inputs if inputs.shape[0] == PROBED else inputs.transpose(0, 1)
+        by_image = inputs if inputs.shape[0] == TRIAL_IMAGES else inputs.transpose(0, 1)
         change = (by_image[1:] - by_image[0]).norm(dim=-1).argmax(-1).tolist()
         found = change[1] + 1 - change[0]
         if found > 0 and math.isqrt(found) ** 2 == found:
@@ -298,7 +298,7 @@ def _find_tokens(module: nn.Module, first: _Visit, tokens: int) -> tuple[int | N
 
 
 def _is_tokens(value: Any, tokens: int) -> bool:
-    return isinstance(value, Tensor) and token_axis(value.shape, PROBED, tokens) is not None
+    return isinstance(value, Tensor) and token_axis(value.shape, TRIAL_IMAGES, tokens) is not None
 
 
 def _describe(square: Sequence[_Visit], left_out: Sequence[str]) -> tuple[str, ...]:

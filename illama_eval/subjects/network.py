@@ -22,9 +22,9 @@ from illama_eval.subjects.interleave import interleave
 from illama_eval.subjects.layers import (
     AttentionError,
     Layers,
+    draw_trial_images,
     find_layers,
     first_tensor,
-    probe,
     token_axis,
     varies,
 )
@@ -182,7 +182,7 @@ def examine(name: str, model: nn.Module, read: Read, size: int) -> Examined:
             sizes.append(output[0].numel() if output.ndim else 0)
 
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
-    images = probe(size).to(device)
+    images = draw_trial_images(size).to(device)
     with ExitStack() as stack, torch.no_grad():
         for module in model.modules():
             stack.callback(module.register_forward_hook(note).remove)

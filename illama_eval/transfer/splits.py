@@ -142,8 +142,7 @@ def _check_disjoint(train: Source, test: Source) -> str:
     Raises:
         SubjectError: more than a few are.
     """
-    known = set(train.contents) - {""}
-    shared = [one for one, content in zip(test.ids, test.contents, strict=True) if content in known]
+    shared = test.find_shared(train)
     if len(shared) > LEAK * len(test):
         raise SubjectError(
             f"{len(shared):,} of the {len(test):,} test images of {test.name} are also trained on "

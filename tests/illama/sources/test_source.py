@@ -86,6 +86,13 @@ def test_the_fingerprint_follows_ids_labels_and_contents_but_not_the_order():
     assert len({each.fingerprint for each in (source, *others)}) == 5
 
 
+def test_images_of_two_sources_are_the_same_by_content_not_by_id():
+    source = source_of(["a", "b", "c"], contents=["1", "2", ""])
+    other = source_of(["a", "x", "c"], contents=["3", "2", ""])
+    assert source.find_shared(other) == ["b"]
+    assert other.find_shared(source) == ["x"]
+
+
 def test_sources_survive_the_way_to_a_worker(tmp_path, save):
     save(tmp_path / "a" / "x.png", 7)
     save(tmp_path / "b" / "y.png", 8)

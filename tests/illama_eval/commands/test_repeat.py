@@ -67,8 +67,8 @@ def test_the_command_of_a_run_repeats_it(
 
 
 def test_speed_says_how_it_is_repeated(command, undrawn, monkeypatch, tmp_path, golden_checkpoint):
-    monkeypatch.setattr("illama_eval.speed.time_both", lambda *_: iter(()))
-    monkeypatch.setattr("illama_eval.speed.memory", lambda *_: iter(()))
+    monkeypatch.setattr("illama_eval.speed.time_both", lambda *_, **__: iter(()))
+    monkeypatch.setattr("illama_eval.speed.memory", lambda *_, **__: iter(()))
     code, _, said = command("speed", golden_checkpoint, "--out", "run", "--json")
     assert code == 0, said
     words = Run.load(tmp_path / "run").header["command"]

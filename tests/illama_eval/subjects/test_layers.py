@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from illama_eval.subjects.layers import AttentionError, find_layers, probe
+from illama_eval.subjects.layers import AttentionError, draw_trial_images, find_layers
 
 
 class Multihead(nn.Module):
@@ -59,7 +59,7 @@ def unused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def find(model: nn.Module) -> object:
-    return find_layers(model, model, probe(32))
+    return find_layers(model, model, draw_trial_images(32))
 
 
 @pytest.mark.parametrize("kind", ["fused", "eager", "causal", Multihead])
