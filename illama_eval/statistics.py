@@ -316,20 +316,27 @@ def detectable_difference(lost: int, gained: int, images: int, z: float = Z_POWE
 def welch(baseline: Sequence[float], candidate: Sequence[float]) -> tuple[float, float, float]:
     """Return low, high of the 95 % interval of a difference of means, and its two-sided p.
 
-    For values of independent repetitions, such as training seeds; the spreads may differ.
+    For values of independent repetitions, such as training seeds; the spreads may differ. One value
+    has none, and is taken to spread as the other side does (Student's test).
 
     Raises:
-        ValueError: a side has fewer than two values.
+        ValueError: neither side has two values.
     """
-    if min(len(baseline), len(candidate)) < 2:  # noqa: PLR2004 - one value has no spread
-        raise ValueError("welch: each side needs at least two values")
-    parts = [float(np.var(side, ddof=1)) / len(side) for side in (baseline, candidate)]
+    sides = baseline, candidate
+    known = [(float(np.var(side, ddof=1)), len(side)) for side in sides if len(side) > 1]
+    if not known or not min(map(len, sides)):
+        raise ValueError("welch: one side needs at least two values, the other one")
     difference = float(np.mean(candidate) - np.mean(baseline))
-    error = math.sqrt(sum(parts))
+    if len(known) == 1:
+        (spread, count) = known[0]
+        error, freedom = math.sqrt(spread * (1 + 1 / count)), count - 1.0
+    else:
+        parts = [spread / count for spread, count in known]
+        error = math.sqrt(sum(parts))
+        weighted = sum((spread / n) ** 2 / (n - 1) for spread, n in known)
+        freedom = error**4 / weighted if weighted else 1.0
     if not error:
         return difference, difference, float(difference == 0)
-    shares = zip(parts, (baseline, candidate), strict=True)
-    freedom = error**4 / sum(part**2 / (len(side) - 1) for part, side in shares)
     reach = error * student_quantile(freedom)
     return difference - reach, difference + reach, student_p(difference / error, freedom)
 

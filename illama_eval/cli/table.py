@@ -17,8 +17,13 @@ def table(
         list[str], typer.Argument(metavar="RUN", help="Runs; A1,A2,A3: seeds of one model.")
     ],
     columns: Annotated[
-        str, option("Metrics: top1, ece, rank, shape_bias, ..., or STUDY.METRIC.", OUTPUT)
-    ] = "top1,ece,rank",
+        str | None,
+        option(
+            "Metrics: top1, ece, rank, shape_bias, ..., or STUDY.METRIC. Default: top1,ece,rank, "
+            "as far as they were measured.",
+            OUTPUT,
+        ),
+    ] = None,
     names: Annotated[
         list[str] | None,
         option("Another name for a model: SUBJECT=NAME, or RUN=NAME; repeatable.", OUTPUT),
@@ -42,7 +47,8 @@ def table(
         raise typer.BadParameter(f"changes nothing beside --format {form}", param_hint=flag)
     renamed = dict(_pair(each) for each in names or ())
     options = TableOptions(form=form, intervals=intervals, caption=caption, label=label)
-    text = make_table(runs, columns.split(","), renamed, options)
+    wanted = None if columns is None else [name.strip() for name in columns.split(",")]
+    text = make_table(runs, wanted, renamed, options)
     if out is None:
         typer.echo(text, nl=False)
     else:

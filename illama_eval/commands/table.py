@@ -32,7 +32,10 @@ class TableOptions:
 
 
 def make_table(
-    runs: Sequence[str], columns: Sequence[str], names: Mapping[str, str], options: TableOptions
+    runs: Sequence[str],
+    columns: Sequence[str] | None,
+    names: Mapping[str, str],
+    options: TableOptions,
 ) -> str:
     """Return the table of some runs as text.
 

@@ -80,7 +80,7 @@ class Change:
     """Ends of the paired 95 % interval over images; None without replicates."""
     seeds_low: float | None = None
     seeds_high: float | None = None
-    """Ends of the 95 % interval over training seeds (Welch); None unless both sides have some."""
+    """Ends of the 95 % interval over training seeds (Welch); None unless a side has several."""
     p: float | None = None
     """Two-sided: over seeds where there are some, McNemar's for accuracy, else over images."""
     p_holm: float | None = None
@@ -319,12 +319,13 @@ def _find_apart(before: Sequence[Row], after: Sequence[Row]) -> tuple[float, flo
 
 
 def _with_seeds(change: Change, before: Sequence[Row], after: Sequence[Row]) -> Change:
-    """Return the change with its interval over training seeds, if both sides have some."""
-    if min(len(before), len(after)) < 2:  # noqa: PLR2004 - one seed has no spread
+    """Return the change with its interval over training seeds, if a side has several."""
+    if max(len(before), len(after)) < 2:  # noqa: PLR2004 - one seed has no spread
         return change
     sides = ([row.value for row in side if row.value is not None] for side in (before, after))
     low, high, p = welch(*sides)
-    return replace(change, seeds_low=low, seeds_high=high, p=p)
+    most = unit_of(change.unit).width
+    return replace(change, seeds_low=max(low, -most), seeds_high=min(high, most), p=p)
 
 
 def _pool(rows: Sequence[Row]) -> Array | None:

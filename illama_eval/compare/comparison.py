@@ -102,10 +102,16 @@ def compare_runs(
         several = [run[0].path for run in side if len(run) > 1]
         if several:
             raise ResultError(f"{several[0]}: several subjects; a group takes runs of one each")
-        weights = [str(run[0].identity.get("weights_sha256")) for run in side]
-        if len(set(weights)) < len(weights):
+        models = [_digest_of(run[0]) for run in side]
+        if len(set(models)) < len(models):
             raise ResultError(f"{side[0][0].path}: a group with the same weights twice")
     return (compare([run[0] for run in baseline], [run[0] for run in candidate]),)
+
+
+def _digest_of(run: SubjectRun) -> str:
+    """Return the sha256 of a run's weights, or of the scores that were saved of them."""
+    known = (run.identity.get(name) for name in ("weights_sha256", "scores_sha256"))
+    return next((str(each) for each in known if each), run.path)
 
 
 def compare(baseline: Side, candidate: Side) -> Comparison:

@@ -26,7 +26,7 @@ from illama.files import replacing
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison, adjust, compare_runs
 from illama_eval.compare.consistency import RECORDS
-from illama_eval.compare.policy import Policy, Rule
+from illama_eval.compare.policy import ANY, Policy, Rule
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run, files_of, read_arrays, replicate_table
@@ -42,6 +42,8 @@ fails; `error` is a metric that cannot be judged."""
 
 COMPARED = frozenset({"better", "same", "inconclusive", "worse"})
 """States of metrics with numbers on both sides."""
+
+UNMEASURED = "measured neither in the baseline nor in the run; check the policy's name"
 
 COUNTS = frozenset({"images"})
 """Units of numbers that are counted, not estimated."""
@@ -202,7 +204,17 @@ def _judge_all(comparison: Comparison, policy: Policy) -> Iterator[MetricVerdict
                 metric=metric,
                 state="missing",
                 outcome="warn" if policy.rule(study, metric).severity == "warn" else "error",
-                reason="measured neither in the baseline nor in the run; check the policy's name",
+                reason=UNMEASURED,
+            )
+    for study in policy.studies:
+        if study not in {change.study for change in comparison.changes}:
+            yield MetricVerdict(
+                subject=subject,
+                study=study,
+                metric=ANY,
+                state="missing",
+                outcome="warn",
+                reason=f"{study}: {UNMEASURED}",
             )
 
 

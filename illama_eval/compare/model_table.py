@@ -18,6 +18,7 @@ from illama_eval.compare.comparison import Comparison, compare, find_best, paths
 from illama_eval.compare.subject_run import Key, SubjectRun, read_subject_runs
 from illama_eval.results import ResultError, Row, nested_get
 from illama_eval.statistics import mean_interval
+from illama_eval.units import unit_of
 
 COLUMNS: Mapping[str, str] = {
     "top1": "accuracy.top1",
@@ -35,6 +36,8 @@ COLUMNS: Mapping[str, str] = {
 }
 """Short names of columns -> what they stand for; any other is STUDY.METRIC, or one of its maps,
 STUDY.METRIC[map=NAME], STUDY.METRIC[layer=3] or the like."""
+USUAL = ("top1", "ece", "rank")
+"""The columns where none are named, as far as they were measured."""
 _COLUMN = re.compile(r"(?P<study>\w+)\.(?P<metric>\w+)(\[(?P<key>\w+)=(?P<word>[^\]]+)\])?")
 
 
@@ -100,23 +103,25 @@ class ModelTable:
 
 def read_model_table(
     runs: Sequence[str],
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
     names: Mapping[str, str] | None = None,
     references: Sequence[str] = (),
 ) -> ModelTable:
     """Return the table of the models of some runs; `A1,A2,A3` are the training seeds of one model.
 
-    `names` gives models other names, by subject or by path. With `references` each model is
-    compared with the first of them, by name, that was measured on the same images, and none is
-    called the best; without, every model is compared with every other.
+    Without `columns` it has the usual ones that were measured. `names` gives models other names, by
+    subject or by path. With `references` each model is compared with the first of them, by name,
+    that was measured on the same images, and none is called the best; without, every model is
+    compared with every other.
 
     Raises:
         ResultError: a run cannot be read, a column is in none of them, or a name fits no model.
     """
-    parsed = map(parse_column, columns)
+    parsed = map(parse_column, columns or ())
     everywhere = any(column is not None and column.at for column in parsed)
     sides = _named(_sides(runs, everywhere=everywhere), names or {})
-    found = tuple(_column(name, sides.values()) for name in columns)
+    wanted = _usual(sides.values()) if columns is None else columns
+    found = tuple(_column(name, sides.values()) for name in wanted)
     unknown = next((name for name in references if name not in sides), None)
     if unknown is not None:
         raise ResultError(f"no model {unknown!r} to compare with; there are {', '.join(sides)}")
@@ -187,6 +192,13 @@ def parse_column(name: str) -> Column | None:
     word = match["word"] or ""
     at = {match["key"]: int(word) if word.isdecimal() else word} if word else {}
     return Column(study=match["study"], metric=match["metric"], at=tuple(at.items()))
+
+
+def _usual(sides: Iterable[Side]) -> Sequence[str]:
+    """Return the usual columns that some run has; all of them where there is none."""
+    measured = {key for side in sides for run in side for key in run.rows}
+    columns = {name: parse_column(name) for name in USUAL}
+    return [name for name, each in columns.items() if each and each.key in measured] or USUAL
 
 
 def _column(name: str, sides: Iterable[Side]) -> Column:
@@ -268,7 +280,8 @@ def _mean_row(rows: Sequence[Row | None]) -> Row | None:
     values = [row.value for row in known if row.value is not None]
     if len(known) == 1 or len(values) < len(known):
         return known[0]
-    low, high = mean_interval(values)
+    unit = unit_of(known[0].unit)
+    low, high = np.clip(mean_interval(values), unit.lowest, unit.highest).tolist()
     return replace_row(known[0], value=float(np.mean(values)), low=low, high=high, replicates=None)
 
 

@@ -92,6 +92,11 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if metric != ANY and rule.severity != "ignore"
         ]
 
+    @property
+    def studies(self) -> list[str]:
+        """Studies with a rule for every metric that has none of its own."""
+        return [study for study, rules in self.metrics.items() if ANY in rules]
+
 
 def read_policy(path: Path) -> Policy:
     """Return the policy in a TOML file.
@@ -104,7 +109,7 @@ def read_policy(path: Path) -> Policy:
         ResultError: the file is missing or not TOML, or an unknown key or a wrong value is in it.
     """
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         metrics = _convert("metrics", given.get("metrics", {}), dict[str, Any])
         rules = {study: _read_rules(f"metrics.{study}", each) for study, each in metrics.items()}
         return _convert("", {**given, "metrics": rules}, Policy)

@@ -350,6 +350,18 @@ def test_welch_of_seeds_that_agree_exactly_has_no_width():
     assert welch([0.5, 0.5], [0.5, 0.5]) == (0, 0, 1)
 
 
-def test_welch_needs_two_seeds_on_each_side():
+@pytest.mark.parametrize("alone", [0, 1])
+def test_one_seed_is_taken_to_spread_as_the_others_do(alone):
+    from scipy.stats import ttest_ind
+
+    sides = [[0.6], [0.79, 0.81, 0.76]] if alone == 0 else [[0.79, 0.81, 0.76], [0.6]]
+    low, high, p = welch(*sides)
+    expected = ttest_ind(sides[1], sides[0], equal_var=True)
+    assert p == pytest.approx(expected.pvalue, rel=1e-5)
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-5)
+
+
+@pytest.mark.parametrize("sides", [([1.0], [2.0]), ([], [1.0, 2.0])])
+def test_welch_needs_two_seeds_on_a_side(sides):
     with pytest.raises(ValueError, match="at least two"):
-        welch([1.0], [1.0, 2.0])
+        welch(*sides)

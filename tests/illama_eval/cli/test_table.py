@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from illama_eval.results import Run
+
 
 def test_a_table_is_printed_or_written(command, write_run, tmp_path):
     write_run(tmp_path / "a", subject="a")
@@ -12,6 +16,17 @@ def test_a_table_is_printed_or_written(command, write_run, tmp_path):
     given = ("table", "a", "b", "--columns", "top1", "--format", "latex", "--out", "t.tex")
     assert command(*given)[:2] == (0, "")
     assert "\\toprule" in (tmp_path / "t.tex").read_text(encoding="utf-8")
+
+
+def test_the_usual_columns_are_those_that_were_measured(command, write_run, tmp_path):
+    path = write_run(tmp_path / "a", subject="a") / "run.json"
+    run = Run.load(path)
+    rows = tuple(row for row in run.rows if row.study == "accuracy")
+    path.write_text(replace(run, rows=rows).to_json(), encoding="utf-8")
+    code, out, _ = command("table", "a", "--format", "csv")
+    assert code == 0
+    assert out.splitlines()[0].endswith("accuracy.top1.high")
+    assert "calibration" not in out
 
 
 def test_bad_names_columns_and_paths_are_refused_in_one_line(command, write_run, tmp_path):

@@ -197,7 +197,7 @@ def test_a_question_is_answered_with_its_interval(road):
     (found,) = answers(read_runs(road))
     assert found[0] == "Does moving the class token cure collapse?"
     assert "post-sequence-class" in found[1]
-    assert "95 % interval over images; 1 and 2 seeds: " in found[1]
+    assert "95 % interval over 1 and 2 seeds: " in found[1]
 
 
 def test_going_again_trains_nothing_anew(road, pictures, sketched, monkeypatch, capsys):

@@ -447,7 +447,8 @@ def test_groups_of_seeds_have_means_and_an_interval_over_seeds(write_run, tmp_pa
     assert "groups of seeds" in found.notes[0]
     assert found.subjects == ("nano and 2 more seeds", "nano and 1 more seed")
     (lone,) = compare_paths(str(before[0]), ",".join(map(str, after)))
-    assert change_of(lone, "accuracy", "nll").seeds_low is None
+    nll = change_of(lone, "accuracy", "nll")
+    assert (nll.seeds_low, nll.seeds_high, nll.p) == welch(values[0][:1], values[1])
 
 
 def test_a_finding_needs_both_intervals_to_exclude_zero(write_run, tmp_path):

@@ -358,6 +358,17 @@ def test_a_metric_that_the_policy_names_and_nobody_measured_is_missing(
     ]
 
 
+def test_rules_for_all_metrics_of_a_study_that_nobody_measured_are_told(
+    write_run, tmp_path, baseline
+):
+    policy = Policy(metrics={"acuracy": {"*": Rule(absolute=0.1)}, "accuracy": {"*": Rule()}})
+    found = check(write_run(tmp_path / "again"), baseline, policy)
+    (told,) = [each for each in found.judged if each.state == "missing"]
+    assert (told.study, told.metric, told.outcome) == ("acuracy", "*", "warn")
+    assert told.reason.startswith("acuracy: measured neither")
+    assert found.exit_code == 0
+
+
 def test_p_is_adjusted_over_what_the_policy_gates(write_run, tmp_path, baseline):
     run = write_run(tmp_path / "run", accuracy=0.75, seed=1)
     rules = {study: {"*": Rule(severity="ignore")} for study in ("accuracy", "calibration")}
