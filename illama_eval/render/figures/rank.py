@@ -16,7 +16,7 @@ from illama_eval.render.attention_maps import (
     show_rank,
     threshold_of,
 )
-from illama_eval.render.figures.canvas import BAND, Drawing, grid_of, places_of, sheet
+from illama_eval.render.figures.canvas import BAND, MARGIN, Drawing, grid_of, places_of, sheet
 from illama_eval.render.figures.labels import (
     NamedLine,
     add_legend,
@@ -29,14 +29,17 @@ from illama_eval.render.figures.labels import (
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.select import Array, range_of_heads
+from illama_eval.render.style.figure import sheet_width
 from illama_eval.results import Run
 
 _DEPTH = 2.6
 """Rank by layer: least height of the axes in inches."""
 _LABEL = 0.16
 """Rank by layer: height of a label at a line's end in inches."""
-_PANEL, _LEAST_PANEL = 1.95, 1.65
-"""Singular values: side of a panel in inches, and the least one with its surroundings."""
+_PANEL, _LEAST_PANEL, _WIDEST_PANEL = 1.95, 1.65, 3.3
+"""Singular values: height of a panel in inches, its least width with surroundings, and its most."""
+_BESIDE, _BETWEEN = 0.62, 0.2
+"""Singular values: inches left of the first panel, and between panels."""
 _MOST_RANKS = 6
 """Singular values: lines up to which each panel lists the ranks."""
 
@@ -134,7 +137,9 @@ def draw_spectra(run: Run) -> Iterator[Drawing]:
     once = drawn_once((maps.label(found), _numbers(maps, shown)) for maps in found)
     lines, names = [found[number] for number in once], list(once.values())
     columns, rows = grid_of(len(shown), _LEAST_PANEL + 0.4, len(shown))
-    above, across, down = legend_height(names) + 0.3, _PANEL + 0.2, _PANEL + 0.75
+    above, down = legend_height(names) + 0.3, _PANEL + 0.75
+    room = sheet_width() - _BESIDE - MARGIN - _BETWEEN * (columns - 1)
+    wide = min(room / columns, _WIDEST_PANEL)
     drawing = sheet(
         "rank_singular_values",
         title="Cumulative singular values of the attention maps",
@@ -143,7 +148,8 @@ def draw_spectra(run: Run) -> Iterator[Drawing]:
         height=above + rows * down - 0.2,
     )
     for layer, (row, column) in zip(shown, places_of(len(shown), columns), strict=True):
-        axes = drawing.axes(0.62 + column * across, above + row * down, _PANEL, _PANEL)
+        x = _BESIDE + column * (wide + _BETWEEN)
+        axes = drawing.axes(x, above + row * down, wide, _PANEL)
         _draw_spectrum(axes, lines, layer, threshold_of(run))
         axes.set(title=f"layer {layer}", xlabel="singular values taken")
         axes.tick_params(labelleft=not column)
