@@ -245,7 +245,11 @@ def _draw_counts(axes: Axes, shown: Reliability, width: float) -> None:
         low = max(shown.means.values()) > _MIDDLE  # there are few images at the left
         axes.legend(
             loc="upper left" if low else "upper right",
-            frameon=False,
+            frameon=True,  # a line at a mean may pass below its words
+            facecolor=PAPER,
+            edgecolor="none",
+            fancybox=False,
+            borderpad=0.1,
             fontsize="small",
             handlelength=1.8,
             borderaxespad=0.1,
@@ -260,7 +264,7 @@ def _scale_counts(axes: Axes, counts: Sequence[int]) -> None:
     if top > _LOG_FROM * min(counts):
         powers = range(int(math.log10(top)) + 1)
         axes.set_yscale("log")
-        axes.set(ylim=(0.7, top**1.6), ylabel="images (log)")
+        axes.set(ylim=(0.7, top**1.9), ylabel="images (log)")
         axes.set_yticks([10**power for power in powers[:: 1 if len(powers) < _MANY else 2]])
         axes.yaxis.set_minor_locator(NullLocator())
     else:
