@@ -21,7 +21,7 @@ from illama_eval.render.format.verdicts import MARK, say_reason, say_verdict
 from illama_eval.render.models import MOST_TOLD_APART, ReportModel, ReportModels
 from illama_eval.render.page.attention_samples import samples_of
 from illama_eval.render.page.breakdowns import Breakdown, breakdowns_of, to_table
-from illama_eval.render.page.differences import FEW
+from illama_eval.render.page.differences import FEW, PAIR
 from illama_eval.render.page.document import Cell, Column, Picture, Section, Table
 from illama_eval.render.page.embed import embed_figure
 from illama_eval.render.page.findings import findings_of
@@ -37,7 +37,8 @@ MOST_ROWS = 1200
 REPLACED = "rank_by_head"
 """The figure that the page shows as tables instead."""
 MANY_VERDICTS = 8
-"""Most verdicts of a study whose table stands open: those of collapse for one model."""
+"""Most verdicts of a study whose table stands open, of one or two models: those of collapse for
+one."""
 _LONGEST = 300
 
 
@@ -239,7 +240,7 @@ def verdicts_of(models: ReportModels, study: str) -> list[Table]:
             columns=[*([Column(label="model")] if several else []), *columns],
             rows=lines,
             total=len(lines),
-            long=len(models) > FEW or len(lines) > MANY_VERDICTS,
+            long=len(models) > PAIR or len(lines) > MANY_VERDICTS,
             file="run.json",
         )
     ]
