@@ -22,7 +22,7 @@ Z_POWER = Z95 + 0.8416212335729143
 """How many standard errors a difference needs to be significant in 80 % of repetitions."""
 
 FALSE_ALARMS = 0.05
-"""Share of perfectly calibrated models that the test of calibration calls miscalibrated."""
+"""Share of tests that find a difference, or a miscalibration, where there is none."""
 
 ROUNDING = 1e-12
 """Relative deviation of replicates that is rounding: the value does not vary."""
