@@ -314,7 +314,9 @@ def test_values_that_are_not_finite_become_no_number(name, broken, observed, lab
         for piece in (each for each in observed if is_for(each, study)):
             accumulate(total, study.measure(spoil(part(piece, batch), list(broken))))
         found = study.summarize(total)
-        Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts).to_json()
+        run = Run(header={}, rows=found.rows, curves=found.curves, verdicts=found.verdicts)
+        assert "NaN" not in run.to_json()
+        assert all(row.reason for row in found.rows if row.value is None)
 
 
 def spoil(piece: Piece, images: list[int]) -> Piece:

@@ -117,7 +117,9 @@ def test_a_vit_whose_arguments_contradict_is_refused(vit, args, words):
     "args", [{"global_pool": "token"}, {"gp": None}, {"act_layer": "gelu"}, {"norm_eps": 1e-6}]
 )
 def test_arguments_that_agree_are_no_reason_to_refuse(vit, args):
-    read_checkpoint(vit(**args), heads=2)
+    plain = read_checkpoint(vit(), heads=2)
+    stated = read_checkpoint(vit(**args), heads=2)
+    assert (stated.sha256, stated.model.config) == (plain.sha256, plain.model.config)
 
 
 def test_the_released_form_says_heads_by_width_and_what_changes_them(golden_checkpoint):

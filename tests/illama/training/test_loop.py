@@ -19,8 +19,9 @@ from illama.distributed import World, choose_device
 from illama.exits import UsageError
 from illama.sources.demo import draw
 from illama.sources.source import SourceError, hash_order
+from illama.training.classification import Classification
 from illama.training.loader import open_splits
-from illama.training.loop import Execution, _Loop, fit
+from illama.training.loop import Execution, fit
 from illama.training.recipe import RECIPES, RecipeError, find_recipe
 from illama.training.task import TrainingError
 from illama.training.trainer import Trainer
@@ -132,7 +133,7 @@ def test_a_training_with_everything_on_learns_and_keeps_the_average(small_source
     result = fit(recipe, small_source(), small_source("test", 30), tmp_path / "all")
     assert "train_class_acc" not in result.log[0]
     assert result.log[0]["train_loss"] < 2.6
-    assert result.log[2]["test_acc1_ema"] >= 0
+    assert all("test_acc1_ema" in epoch for epoch in result.log)
     averaged = read_checkpoint(tmp_path / "all" / "all.pth", ema=True).model
     assert not torch.equal(averaged.head.weight, result.model.head.weight)
 
@@ -254,13 +255,13 @@ def test_a_signal_while_testing_ends_with_143_and_the_epoch_is_tested_later(
 ):
     sources = small_source(), small_source("test", 30)
     with monkeypatch.context() as patch:
-        test = _Loop._test
+        evaluate = Classification.evaluate
 
-        def tested(self, step):
+        def interrupted(self, *given):
             os.kill(os.getpid(), signal.SIGTERM)
-            return test(self, step)
+            return evaluate(self, *given)
 
-        patch.setattr(_Loop, "_test", tested)
+        patch.setattr(Classification, "evaluate", interrupted)
         with pytest.raises(SystemExit) as stopped:
             fit(SMALL, *sources, tmp_path / "out")
     assert stopped.value.code == 143

@@ -34,6 +34,7 @@ def test_a_pareto_tail_passes_as_many_norms_as_stated():
     found = outlying_norms(tail, ratio=1, lengths=lengths).mean()
     assert false_alarms(lengths) == pytest.approx(0.5 * math.exp(-3 * FOLDS))
     assert float(found) == pytest.approx(false_alarms(lengths), rel=0.1)
+    assert false_alarms(6.5) == pytest.approx(1.43e-5, rel=0.01)
 
 
 def test_the_largest_activation_is_found_with_its_place():
