@@ -1,4 +1,4 @@
-"""Of which of timm's 307 ViT-like architectures attention is seen, and why not of the others.
+"""In which of timm's 307 ViT-like architectures attention is seen, and why not in the others.
 
     python benchmarks/architectures.py [--only WORD] [--out docs/architectures.md]
 
@@ -123,7 +123,7 @@ def page_of(outcomes: Iterable[Outcome]) -> Iterator[str]:
     yield from (
         "# Attention of timm's vision transformers",
         "",
-        f"Attention is seen of {seen} of {len(outcomes)} architectures of timm {timm.__version__}:",
+        f"Attention is seen in {seen} of {len(outcomes)} architectures of timm {timm.__version__}:",
         "every layer's output is rebuilt from its map and values within 1e-5. The others are",
         "refused, with the reason below.",
         "",

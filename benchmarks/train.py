@@ -149,7 +149,7 @@ def interleave(
 
 
 def peak_memory(step: Step, device: torch.device) -> dict[str, float]:
-    """Return what a step needs at most beyond what lies there between steps, in GiB."""
+    """Return what a step needs at most beyond what it holds between steps, in GiB."""
     if device.type != "cuda":
         return {}
     torch.cuda.reset_peak_memory_stats()

@@ -1,4 +1,4 @@
-"""Which fast ways of computing attention come out right on a device: small random cases."""
+"""Checks that fast attention equals the explicit product on a device, on small random cases."""
 
 from __future__ import annotations
 

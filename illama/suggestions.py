@@ -1,4 +1,4 @@
-"""Close matches for a name that is unknown: one place for sources, splits, recipes and the rest."""
+"""Suggestions for an unknown name: known names that are close to it, for error messages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Options that were given and would change nothing are refused; imported without torch.
 
-Where and how to run (`repeat.UNCHANGING`) may be said in vain: it changes no number.
+Options of where and how to run (`repeat.UNCHANGING`) are not refused: they change no number anyway.
 """
 
 from __future__ import annotations

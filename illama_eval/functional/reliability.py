@@ -47,7 +47,7 @@ def bin_by_width(confidence: Tensor, bins: int, *, closed: str = "right") -> Ten
 
     Bins are (lo, hi] for `closed="right"`, the lowest one closed at 0 too (Guo et al. 2017), and
     [lo, hi) for `closed="left"`, the highest one closed at 1 too. A value within ROUNDING of an
-    edge lies on it.
+    edge is on it.
     """
     edges = torch.arange(bins + 1, dtype=torch.float64, device=confidence.device) / bins
     nearest = (confidence * bins).round() / bins

@@ -39,7 +39,7 @@ CHUNK = 2**21
 """Logits that are in work at a time: bounds the memory."""
 
 LOWEST_SCORE = -1e30
-"""Stands for -inf where zero times infinity would be NaN."""
+"""In place of -inf, where zero times infinity would be NaN."""
 
 GRID = torch.logspace(0, 1, 25, base=HIGHEST / LOWEST, dtype=torch.float64) / HIGHEST
 """Inverse temperatures at which sums are kept where there are too many logits to keep."""

@@ -14,11 +14,11 @@ from torch import Tensor
 TAIL = 0.9
 """Quantile of an image's norms that, with the median, measures the length of their upper tail."""
 FOLDS = math.log(0.5 / (1 - TAIL))
-"""Natural log of how many times fewer norms lie above that quantile than above the median."""
+"""Natural log of how many times fewer norms are above that quantile than above the median."""
 
 
 def outlying_norms(norms: Tensor, ratio: float, lengths: float) -> Tensor:
-    """Return 1 where a norm [image, token] lies far beyond its image's upper tail, else 0.
+    """Return 1 where a norm [image, token] is far beyond its image's upper tail, else 0.
 
     With m the median and q the 90 % quantile of an image's norms, log(n / m) must exceed
     `lengths` times log(q / m), and n / m must exceed `ratio`. Where log norms above the median

@@ -295,7 +295,7 @@ def _dump(value: Any, indent: int | None = None) -> str:
 
 
 def nested_get(tree: object, *keys: str) -> Any:
-    """Return what stands under the keys of nested mappings, or None."""
+    """Return the value under the keys of nested mappings, or None."""
     for key in keys:
         if not isinstance(tree, Mapping):
             return None

@@ -5,7 +5,7 @@ equation 3). Beside it other binnings and norms, proper scores, the area under t
 curve, and the same after one temperature has scaled all logits, fitted on other images than it is
 scored on. Plug-in errors are biased upward: `ece_floor` is what a perfectly calibrated model with
 these confidences would show. A bin is placed at its mean confidence, not at its middle, and a
-confidence of exactly 1 lies in the last bin. Images whose logits are no distribution (NaN,
+confidence of exactly 1 is in the last bin. Images whose logits are no distribution (NaN,
 infinity) are left out and counted.
 """
 

@@ -2,8 +2,8 @@
 
 rank = first k, from 1, with (sigma_1 + ... + sigma_k) / sum(sigma) >= 0.8, per layer and head (Wang
 et al. 2024, section 3.7 and Fig. 4). The paper's number is that of the mean map over its images,
-which its text does not say; the mean over images of each image's own index is another number and
-stands beside it.
+which its text does not say; the mean over images of each image's own index is another number, and
+is reported beside it.
 
 A triangular mask moves the rank by itself, upward for smooth maps by more than the paper's gain, so
 three maps are measured: `used` (what multiplies the values, rows not renormalised), `softmax` (over

@@ -266,7 +266,7 @@ def share(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def error_consistency(images: Tensor, first: Tensor, second: Tensor, same: Tensor) -> Tensor:
-    """Return Cohen's kappa of two deciders' errors (Geirhos et al. 2020).
+    """Return Cohen's kappa of two observers' errors (Geirhos et al. 2020).
 
     kappa = (o - e) / (1 - e), where o is the share of images on which both are right or both are
     wrong, and e = p q + (1 - p)(1 - q) what accuracies p and q alone would give.

@@ -1,4 +1,4 @@
-"""A computation that emits as it goes, turned into a generator: it waits while each is consumed."""
+"""A generator from a computation with a callback, which waits while each item is consumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same model with its massive activations removed: what do they do for its answers?"""
+"""A model with its massive activations removed, to measure what they do for its answers."""
 
 from __future__ import annotations
 
