@@ -29,8 +29,11 @@ from illama_eval.results import Run
 _STUDY = "collapse"
 _COLUMNS, _LEAST = 3, 1.9
 """Most panels side by side, and their least width with all labels in inches."""
-_DOWN = 1.3
-"""Height of a panel in inches."""
+_DOWN, _TITLES, _TICKS, _NAME = 1.3, 0.48, 0.3, 0.17
+"""Height of a panel, of its title and verdict, of its ticks, and of the axis' name, in inches."""
+_VERDICT = SMALL * LINE / POINTS
+_RAISED = 0.12
+"""Height of a verdict's line, and how far the lowest line is above a panel, in inches."""
 _FEW_TICKS = 6
 
 
@@ -137,23 +140,27 @@ def draw_collapse(run: Run) -> Iterator[Drawing]:
     once = drawn_once((look.label, _numbers(run, panels, name)) for name, look in shown)
     distinct, names = [shown[number] for number in once], list(once.values())
     columns, rows = grid_of(len(panels), _LEAST, _COLUMNS)
-    above = legend_height(names) if len(shown) > 1 else 0.0
+    several = len(shown) > 1
+    above = legend_height(names) if several else 0.0
+    titles = _TITLES - (_VERDICT if several else 0.0)
+    down = titles + _DOWN + _TICKS
     drawing = sheet(
         "collapse_by_layer",
         title="Attention collapse by layer",
         caption=f"{_finding(run, shown)} Means over {images_of(run, _STUDY)}. Lines: mean over the "
         "heads; bands: lowest to highest head; grey rules: limits, on the shaded side of which a "
         "layer or head counts.",
-        height=above + rows * (_DOWN + 0.95),
+        height=above + rows * down + _NAME,
     )
     across = (drawing.size[0] - 0.05) / columns
-    for panel, (row, column) in zip(panels, places_of(len(panels), columns), strict=True):
-        y = above + 0.48 + row * (_DOWN + 0.95)
+    for number, (row, column) in enumerate(places_of(len(panels), columns)):
+        panel, y = panels[number], above + titles + row * down
         axes = drawing.axes(0.55 + column * across, y, across - 0.6, _DOWN)
         _draw_panel(axes, run, panel, distinct)
-        _name_panel(axes, run, panel, across - 0.6, several=len(shown) > 1)
+        _name_panel(axes, run, panel, across - 0.6, several=several)
         label_layers(axes, layers, _FEW_TICKS)
-    if len(shown) > 1:
+        axes.set_xlabel("layer" if number + columns >= len(panels) else "")
+    if several:
         lines = [Line2D([], [], color=look.colour, marker=look.marker) for _, look in distinct]
         add_legend(drawing, lines, names)
     yield drawing
@@ -192,7 +199,7 @@ def _draw_panel(axes: Axes, run: Run, panel: Panel, shown: Sequence[tuple[str, I
         seen = np.concatenate([mean, heads.ravel()])
         seen = seen[np.isfinite(seen)]
         bottom, top = min([bottom, *seen]), max([top, *seen])
-    axes.set(ylim=(bottom, bottom + 1.03 * (top - bottom)), ylabel=panel.label, xlabel="layer")
+    axes.set(ylim=(bottom, bottom + 1.03 * (top - bottom)), ylabel=panel.label)
     if panel.limit and not _by_design(run, panel):
         limit = scale * parameter(run, _STUDY, panel.limit, panel.default)
         axes.axhline(limit, color=AXIS, linewidth=0.8, zorder=1)
@@ -209,9 +216,9 @@ def _by_design(run: Run, panel: Panel) -> bool:
 def _name_panel(axes: Axes, run: Run, panel: Panel, across: float, *, several: bool) -> None:
     """Write the panel's title and, for a lone subject, its verdict below."""
     words = [v.verdict for v in run.verdicts if (v.study, v.name) == (_STUDY, panel.verdict)]
-    lines = [(panel.title, TEXT), *((drawable(word), MUTED) for word in words[:1])]
-    for place, (line, colour) in enumerate(lines[:1] if several else lines):
-        height = 1.22 - place * SMALL * LINE / POINTS / _DOWN
+    below = [] if several else [(drawable(word), MUTED) for word in words[:1]]
+    for place, (line, colour) in enumerate([(panel.title, TEXT), *below]):
+        height = 1 + (_RAISED + (len(below) - place) * _VERDICT) / _DOWN
         shown = fit(line, SMALL, across)
         axes.text(0, height, shown, color=colour, size="small", transform=axes.transAxes)
 
