@@ -11,6 +11,8 @@ from torch import Tensor
 
 from illama.observation import LayerSeen, OutputSeen, Piece
 
+SHARES = (0.25, 0.5, 0.75)
+"""Shares of the patches that stay, unless a study says otherwise."""
 PROBED_IMAGES = 256
 """Images that a probe takes unless it says otherwise, those of smallest hash."""
 

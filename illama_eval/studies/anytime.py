@@ -19,7 +19,7 @@ from torch import Tensor
 from illama.observation import OutputSeen, Piece, batch_of, present
 from illama_eval.functional.predictions import logits_and_labels, predict
 from illama_eval.functional.reliability import Bins, bin_by_width
-from illama_eval.probe import Probe
+from illama_eval.probe import SHARES, Probe
 from illama_eval.results import Row
 from illama_eval.study import Metric, StudyResult, Sums, row, weigh
 
@@ -32,7 +32,7 @@ OVER_SHARES = "a mean over the shares of the patches"
 class Anytime:
     """Accuracy, calibration and agreement with the full answer by share of the patches given."""
 
-    shares: tuple[float, ...] = (0.25, 0.5, 0.75)
+    shares: tuple[float, ...] = SHARES
     """Shares of the patches that are given, above 0 and below 1."""
 
     name: ClassVar[str] = "anytime"

@@ -28,12 +28,10 @@ import torch
 from torch import Tensor
 
 from illama.observation import LayerSeen, OutputSeen, Piece, batch_of, present, to_float64
-from illama_eval.probe import Probe
+from illama_eval.probe import SHARES, Probe
 from illama_eval.results import Row, Verdict
 from illama_eval.study import Metric, StudyResult, Sums, layers_of, row, weigh
 
-SHARES = (0.25, 0.5, 0.75)
-"""Shares of the patches that stay."""
 MEANS = ("kept_change", "class_change", "leaking_images")
 """Metrics that are means over images, by layer."""
 UNCHANGED = "no image has another one to take other patches from, or its states are not finite"

@@ -25,7 +25,7 @@ from illama_eval.run.directory import claim
 from illama_eval.study import StudyResult, row
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.subject import SubjectError
-from illama_eval.transfer.probe import METRICS
+from illama_eval.transfer.probe import METRICS, count_training_images
 from illama_eval.transfer.splits import TransferSplit
 
 Preset = Literal["paper", "quick"]
@@ -213,13 +213,7 @@ def result_of_training(
         "no fair estimate"
     )
     rows = (
-        row(
-            "training_images",
-            float(images),
-            images,
-            declared=METRICS["training_images"],
-            reason=f"{broken} unreadable ones left out" if broken else "a count",
-        ),
+        count_training_images(images, broken),
         row(
             "best_epoch",
             float(best),

@@ -146,17 +146,7 @@ def probe(task: ProbeTask, config: ProbeConfig) -> ProbeResult:
         logits, rows, curves = _probe_linearly(task, config)
     else:
         logits, rows, curves = _probe_neighbours(task, config, weights)
-    images = float(len(task.train.ids))
-    rows = [
-        row(
-            "training_images",
-            images,
-            len(task.train.ids),
-            declared=METRICS["training_images"],
-            reason=_count_note(task),
-        ),
-        *rows,
-    ]
+    rows = [count_training_images(len(task.train.ids), task.unreadable), *rows]
     few = list(_few_shot_rows(task, config, logits, weights))
     return ProbeResult(
         logits=logits,
@@ -164,8 +154,11 @@ def probe(task: ProbeTask, config: ProbeConfig) -> ProbeResult:
     )
 
 
-def _count_note(task: ProbeTask) -> str:
-    return f"{task.unreadable} unreadable ones left out" if task.unreadable else "a count"
+def count_training_images(images: int, unreadable: int) -> Row:
+    """Return the row of how many images a classifier was trained on, without unreadable ones."""
+    reason = f"{unreadable} unreadable ones left out" if unreadable else "a count"
+    declared = METRICS["training_images"]
+    return row("training_images", float(images), images, declared=declared, reason=reason)
 
 
 def _probe_linearly(task: ProbeTask, config: ProbeConfig) -> tuple[Tensor, list[Row], list[Curve]]:
