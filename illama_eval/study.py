@@ -109,6 +109,18 @@ def needs(study: Study) -> frozenset[str]:
     return study.wants - optional
 
 
+def counts_unreadable(study: Study) -> frozenset[str]:
+    """Return the metrics that would have a value if unreadable images counted as wrong."""
+    named: frozenset[str] = getattr(study, "counts_unreadable", frozenset())
+    return named
+
+
+def tests_images(study: Study) -> frozenset[str]:
+    """Return the verdicts that come of a test, which takes the images for independent."""
+    named: frozenset[str] = getattr(study, "tests_images", frozenset())
+    return named
+
+
 def add(left: Mapping[str, Tensor], right: Measured) -> Sums:
     """Return the sum of two sums; the operands stay as they are."""
     total = {key: _dense(value).clone() for key, value in left.items()}

@@ -174,6 +174,19 @@ def test_studies_and_pure_functions_do_not_import_each_other():
     assert not [each for each in found if "functional" not in each], "\n".join(found)
 
 
+def test_the_evaluation_knows_no_study_by_its_name():
+    folder = "illama_eval.studies."
+    studies = {name.removeprefix(folder) for name in MODULES if name.startswith(folder)}
+    found = [
+        f"{name} names the study {node.value}"
+        for name in MODULES
+        if lies_in(name, "illama_eval.run")
+        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in studies
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_imports_form_no_circle_those_inside_functions_included():
     graph = {name: {other for other in imports(name) if other in MODULES} for name in MODULES}
     TopologicalSorter(graph).prepare()

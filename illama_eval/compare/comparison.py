@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from illama_eval.compare.change import Change, Side, find_change
-from illama_eval.compare.consistency import RECORDS
+from illama_eval.compare.consistency import GUESSES, RECORDS
 from illama_eval.compare.subject_run import (
     Key,
     Mismatch,
@@ -27,9 +27,6 @@ from illama_eval.compare.subject_run import (
 )
 from illama_eval.results import ResultError
 from illama_eval.statistics import McNemar, detectable_difference, holm, mcnemar
-
-GUESSES = {("accuracy", "top1"): 1, ("accuracy", "top5"): 5}
-"""Metrics that count right answers -> number of guesses allowed."""
 
 SCHEMA_VERSION = 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,10 @@ Records = Mapping[str, NDArray[Any]]
 ROUNDING = 1e-6
 """Relative difference that the order of a sum may make."""
 
-RECOUNTED: Mapping[tuple[str, str], tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]] = {
-    ("accuracy", "top1"): ("rank", lambda ranks: ranks < 1),
-    ("accuracy", "top5"): ("rank", lambda ranks: ranks < 5),  # noqa: PLR2004 - its name
-    ("accuracy", "nll"): ("nll", lambda losses: losses),
-}
-"""Study and metric -> the record, and what of it the metric is the mean of."""
+GUESSES: Mapping[tuple[str, str], int] = {("accuracy", "top1"): 1, ("accuracy", "top5"): 5}
+"""Metrics that are the share of images whose rank, of the true class, is below this number."""
+LOSS = ("accuracy", "nll")
+"""The metric that is the mean of the records `nll`."""
 
 
 def check_run(run: Run, path: Path | str) -> None:
@@ -93,12 +91,14 @@ def _beside_interval(row: Row) -> str:
 
 def _recount(row: Row, records: Records) -> str:
     """Return what the records give, if that is another number; nothing where they are not there."""
-    name, of_each = RECOUNTED.get((row.study, row.metric), ("", None))
-    if of_each is None or not records.keys() >= {"seen", name}:
+    key = row.study, row.metric
+    name = "rank" if key in GUESSES else "nll"
+    if key not in {*GUESSES, LOSS} or not records.keys() >= {"seen", name}:
         return ""
     seen = records["seen"] > 0
     if np.count_nonzero(seen) != row.images:
         return f"of {row.images:,} images where the records have {np.count_nonzero(seen):,}"
-    counted = float(of_each(records[name][seen]).mean()) if seen.any() else math.nan
+    each = records[name][seen] < GUESSES[key] if key in GUESSES else records[name][seen]
+    counted = float(each.mean()) if seen.any() else math.nan
     fits = math.isclose(counted, row.value or 0.0, rel_tol=ROUNDING, abs_tol=ROUNDING)
     return "" if fits else f"and its records give {counted:.6g}"

@@ -18,7 +18,7 @@ from illama_eval.run import environment
 from illama_eval.run.job import Job, Progress
 from illama_eval.run.samples import ClassAttention, collect_samples
 from illama_eval.statistics import student_interval
-from illama_eval.study import Metric, StudyResult
+from illama_eval.study import Metric, StudyResult, counts_unreadable, tests_images
 from illama_eval.subjects.checkpoint import ModelSubject
 
 UNREADABLE_NAMED = 100
@@ -166,13 +166,14 @@ def _declared(job: Job) -> Iterator[tuple[str, Mapping[str, Metric]]]:
 def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator[Row]:
     """Yield all rows with subject, source and study filled in, their intervals by groups."""
     metrics = dict(_declared(job))
+    counted = {study.name: counts_unreadable(study) for study in job.studies}
     groups = [len(set(names)) for names in (job.source.groups or {}).values()]
     for name, study, result in results:
         for given in result.rows:
             row = given
             if groups:
                 row = with_group_interval(given, metrics[study][given.metric], min(groups))
-            note = _over_all(row, unreadable) if study == "accuracy" else ""
+            note = _over_all(row, unreadable) if row.metric in counted.get(study, ()) else ""
             yield replace(
                 checked(row),
                 subject=name,
@@ -184,9 +185,10 @@ def _rows(job: Job, results: Iterable[NamedResult], unreadable: int) -> Iterator
 
 def _judged(job: Job, verdict: Verdict) -> Verdict:
     """Return the verdict; of images in groups, that a test of independent images is none."""
-    if job.source.groups is None or verdict.name != "calibration":
+    tested = frozenset[str]().union(*map(tests_images, job.studies))
+    if job.source.groups is None or verdict.name not in tested:
         return verdict
-    return replace(verdict, verdict="not tested for calibration", reason=NOT_TESTED)
+    return replace(verdict, verdict=f"not tested for {verdict.name}", reason=NOT_TESTED)
 
 
 def checked(row: Row) -> Row:
@@ -225,7 +227,7 @@ def with_group_interval(row: Row, declared: Metric, groups: int) -> Row:
 
 def _over_all(row: Row, unreadable: int) -> str:
     """Return the accuracy with unreadable images counted as wrong, in words."""
-    if not unreadable or row.metric not in {"top1", "top5"} or row.value is None:
+    if not unreadable or row.value is None:
         return ""
     everything = row.images + unreadable
     over_all = row.value * row.images / everything

@@ -39,6 +39,8 @@ class Accuracy:
     name: ClassVar[str] = "accuracy"
     wants: ClassVar[frozenset[str]] = frozenset({"logits"})
     requires: ClassVar[frozenset[str]] = frozenset({"labels"})
+    counts_unreadable: ClassVar[frozenset[str]] = frozenset({"top1", "top5"})
+    """Shares of right answers: an image that cannot be read could count as wrong."""
     metrics: ClassVar[Mapping[str, Metric]] = {
         "top1": Metric(better="higher", tolerance=1e-3, interval="wilson"),
         "top5": Metric(better="higher", tolerance=1e-3, interval="wilson"),

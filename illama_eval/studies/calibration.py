@@ -96,6 +96,8 @@ class Calibration:
     name: ClassVar[str] = "calibration"
     wants: ClassVar[frozenset[str]] = frozenset({"logits"})
     requires: ClassVar[frozenset[str]] = frozenset({"labels"})
+    tests_images: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    """The verdict on calibration is a test of independent images."""
     metrics: ClassVar[Mapping[str, Metric]] = {
         "ece": BINNED,
         "ece_left": BINNED,
