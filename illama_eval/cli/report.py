@@ -45,17 +45,16 @@ def compare(
     as_json: Annotated[bool, flag("Print JSON.", OUTPUT, "--json")] = False,
 ) -> None:
     """Paired differences of two runs over the same images, or of two groups of seeds."""
-    from rich.console import Console
-
     from illama_eval.compare.comparison import compare_paths, to_json
     from illama_eval.render.terminal.comparison import show_comparison
+    from illama_eval.render.terminal.tables import result_console
 
     compared = compare_paths(baseline, candidate, everywhere=everywhere)
     if as_json:
         typer.echo(to_json(compared), nl=False)
         return
     for each in compared:
-        show_comparison(each, Console(highlight=False), everything=everything or everywhere)
+        show_comparison(each, result_console(), everything=everything or everywhere)
 
 
 @app.command(rich_help_panel=READ)
@@ -150,8 +149,7 @@ def _figure_style(
 @app.command(name="list", rich_help_panel=READ)
 def list_all() -> None:
     """Show studies, sources and model sizes."""
-    from rich.console import Console
-
     from illama_eval.commands.list import show_all
+    from illama_eval.render.terminal.tables import result_console
 
-    show_all(Console(highlight=False))
+    show_all(result_console())

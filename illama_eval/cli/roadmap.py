@@ -58,6 +58,7 @@ def roadmap(
         travel,
     )
     from illama_eval.render.roadmap import show_roadmap, write_roadmap
+    from illama_eval.render.terminal.tables import result_console
 
     arms = choose_arms(steps or ())
     chosen = find_recipe(recipe).override([f"data={data}"])
@@ -73,7 +74,7 @@ def roadmap(
     log = Console(stderr=True, highlight=False)
     for _ in travel(planned, arms, seeds, log):
         written = write_roadmap(out)
-    show_roadmap(out, Console(highlight=False))
+    show_roadmap(out, result_console())
     typer.echo(written[-1].parent)
     more = further_command(out, data, arms)
     log.print(f"more of these models: {more}", markup=False, soft_wrap=True)

@@ -40,6 +40,7 @@ from illama_eval.render.terminal.run import show
 from illama_eval.render.terminal.speed import show_speed
 from illama_eval.render.terminal.status import announced
 from illama_eval.render.terminal.summary import show_summary
+from illama_eval.render.terminal.tables import result_console
 from illama_eval.results import Row, Run
 from illama_eval.run import directory
 from illama_eval.run.evaluate import evaluate
@@ -215,7 +216,7 @@ def run_and_report(
     if shared.as_json:
         sys.stdout.write(run.to_json())
     else:
-        chosen_show(run, Console(highlight=False))
+        chosen_show(run, result_console())
     hint = "" if shared.everything else "; every number: --all"
     log.print(f"written to {request.out / 'report.html'}{hint}", markup=False, soft_wrap=True)
     return _warn(run, log)
@@ -276,7 +277,7 @@ def compare_speed(shared: SharedOptions) -> int:
         if shared.as_json:
             sys.stdout.write(run.to_json())
         else:
-            show_speed(run, Console(highlight=False))
+            show_speed(run, result_console())
         log.print(f"written to {out}", markup=False)
     return 0
 

@@ -19,6 +19,7 @@ from illama_eval.render.gate.words import to_json
 from illama_eval.render.style.figure import FigureStyle
 from illama_eval.render.terminal.gate import show_verdicts
 from illama_eval.render.terminal.status import announced
+from illama_eval.render.terminal.tables import result_console
 from illama_eval.results import files_of
 
 
@@ -82,7 +83,7 @@ def _write_verdicts(verdicts: GateResult, gate: Gate) -> None:
     if gate.as_json:
         sys.stdout.write(to_json(verdicts))
     else:
-        show_verdicts(verdicts, Console(highlight=False))
+        show_verdicts(verdicts, result_console())
     if gate.junit:
         write_junit(verdicts, gate.junit)
     if gate.summary:

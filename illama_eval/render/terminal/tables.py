@@ -14,8 +14,17 @@ from illama_eval.render.format.escape import encodable
 
 BETWEEN = 2
 """Characters between two columns."""
+NARROWEST = 40
+"""Columns of a terminal in which no number of a table is cut."""
 LEAST = 14
 """Characters that a column of names has at least, where others can be left out for it."""
+
+
+def result_console() -> Console:
+    """Return the console of results, wide enough for numbers; a narrower terminal breaks lines."""
+    console = Console(highlight=False)
+    console.width = max(console.width, NARROWEST)
+    return console
 
 
 def plain_text(line: str, console: Console, style: str = "") -> Text:

@@ -4,12 +4,32 @@ import io
 
 from rich.console import Console
 
-from illama_eval.render.terminal.tables import add_row, fitting_table, plain_table, plain_text
+from illama_eval.render.terminal.tables import (
+    add_row,
+    fitting_table,
+    plain_table,
+    plain_text,
+    result_console,
+)
 
 
 def test_nothing_in_a_line_is_markup_and_every_letter_can_be_printed():
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert plain_text("[bold]\N{MINUS SIGN}1 \N{EM DASH} 模[/]", console).plain == "[bold]-1 - ?[/]"
+
+
+def test_no_digit_is_cut_on_a_terminal_of_a_few_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "9")
+    console = result_console()
+    sides = {"name": "left", "value": "right", "interval": "left"}
+    table = plain_table(sides, console, wrapped={"name"})
+    add_row(table, ("a name", "12.50", "11.25 to 13.75"), console)
+    console.print(table)
+    printed = capsys.readouterr().out
+    assert "12.50" in printed
+    assert "11.25 to 13.75" in printed
+    monkeypatch.setenv("COLUMNS", "70")
+    assert result_console().width == 70
 
 
 def test_only_the_wrapped_columns_break_into_lines():
