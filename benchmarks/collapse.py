@@ -1,11 +1,12 @@
 """The collapse study on one layer: one pass against plain float64 formulas, as ratios.
 
-    python benchmarks/collapse.py [--tokens 577] [--heads 3] [--images 4] [--rounds 5]
+    python benchmarks/collapse.py [--tokens 577] [--heads 3] [--images 4] [--rounds 5] [--compile]
 
 The maps are those of the released mask. Both variants get the same piece, interleaved, with one
 thread; the ratio is that of processor times. The bytes are those that tensors in memory would move
 if nothing stayed in a cache: what every operation of the plain formulas reads and writes, and what
-the two passes over strips read. Prints JSON.
+the two passes over strips read. With --compile the sums that need every number of a map are also
+taken by kernels of torch.compile, and compared with the passes over strips. Prints JSON.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import math
 import platform
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from illama.observation import Batch, LayerSeen
 from illama_eval.bootstrap import keys_of, weights_of
+from illama_eval.functional.map_pass import TINY, column_moments, sum_maps
 from illama_eval.studies.collapse import Collapse
 
 PASSES = 36
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=3)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     piece = make_piece(arguments.images, arguments.heads, arguments.tokens)
@@ -64,7 +68,55 @@ def main() -> None:
             for name, value in expected.items()
         ),
     }
+    if arguments.compile:
+        report["compiled, over strips"] = compare_compiled(piece, arguments.rounds)
     print(json.dumps(report, indent=1))
+
+
+def compare_compiled(piece: LayerSeen, rounds: int) -> dict[str, float]:
+    """Return the time of compiled kernels over that of the passes over strips, and of compiling."""
+    assert piece.used is not None
+    assert piece.previous is not None
+    used, previous, open_ = piece.used, piece.previous, piece.open
+    last = [maps[:, :, -1].double() for maps in (used, previous)]
+    start = time.process_time()
+    sums, moments = torch.compile(_whole_sums), torch.compile(_whole_moments)
+    variants: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "sums of maps": (lambda: sums(used), lambda: sum_maps(used, causal=True)),
+        "moments of columns": (
+            lambda: moments(used, previous, *last, open_),
+            lambda: column_moments(used, previous, open_, None, causal=True),
+        ),
+    }
+    for kernel, _ in variants.values():
+        kernel()
+    found = {"seconds of compiling": round(time.process_time() - start, 1)}
+    for name, pair in variants.items():
+        taken: list[list[float]] = [[], []]
+        for _ in range(rounds):
+            for work, times in zip(pair, taken, strict=True):
+                start = time.process_time()
+                work()
+                times.append(time.process_time() - start)
+        found[name] = round(statistics.median(taken[0]) / statistics.median(taken[1]), 2)
+    return found
+
+
+def _whole_sums(used: Tensor) -> tuple[Tensor, ...]:
+    """Return masses, logarithms and columns of whole maps, written for a compiler to fuse."""
+    exact = used.double()
+    return exact.sum(-1), ((exact + TINY).log() * exact).sum(-1), exact.sum(-2)
+
+
+def _whole_moments(
+    used: Tensor, previous: Tensor, last: Tensor, last_before: Tensor, open_: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the moments of columns of whole maps, written for a compiler to fuse."""
+    counted = open_.double()
+    left = used.double() - last[:, :, None] * counted
+    right = previous.double() - last_before[:, :, None] * counted
+    products = left, right, left * right, left * left, right * right
+    return tuple(each.sum(-2) for each in products)
 
 
 def make_piece(images: int, heads: int, tokens: int) -> LayerSeen:
