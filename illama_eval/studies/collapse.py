@@ -183,11 +183,12 @@ class Collapse:
 
         The counts say in which token and which channel the massive activations are.
         """
-        states = present(piece.tokens, "tokens")[:, piece.image_tokens].to(torch.float64)
+        patches = present(piece.tokens, "tokens")[:, piece.image_tokens]
+        states = patches.to(torch.float64)
         outlying = outlying_norms(
             states.square().sum(-1).sqrt(), self.outlier_ratio, self.outlier_lengths
         )
-        largest, median, place = massive_activations(states)
+        largest, median, place = massive_activations(patches)
         finite = largest.isfinite()
         massive = (largest > self.massive_above * median) & (largest > self.massive_size) & finite
         values = {

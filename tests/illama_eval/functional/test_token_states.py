@@ -48,10 +48,13 @@ def test_the_largest_activation_is_found_with_its_place():
 
 @pytest.mark.parametrize("tokens", [1, 2, 5])
 @pytest.mark.parametrize("channels", [1, 4, 7])
-def test_the_median_is_the_lower_of_two_and_unknown_where_a_value_is(tokens, channels):
-    states = torch.randn(3, tokens, channels, generator=torch.Generator().manual_seed(0)).double()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_median_is_the_lower_of_two_and_unknown_where_a_value_is(tokens, channels, dtype):
+    random = torch.Generator().manual_seed(0)
+    states = torch.randn(3, tokens, channels, generator=random).to(dtype)
     states[2, -1, -1] = math.nan
     _, median, _ = massive_activations(states)
+    assert median.dtype == torch.float64
     sizes = states.abs().flatten(1).sort(-1).values
     assert median[:2].tolist() == sizes[:2, (tokens * channels - 1) // 2].tolist()
     assert median[2].isnan()
