@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from illama_eval.bootstrap import weights_of
+from illama_eval.functional.predictions import Predictions
 from illama_eval.statistics import Z95, upper_tail
 
 RULES = ("right", "left", "mass")
@@ -175,11 +176,29 @@ class Bins:
         return upper_tail((error - floor) / deviation)
 
 
+def sum_class_bins(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
+    """Return images, their probability and truth by class and bin of probability, [3, class, bin].
+
+    An image is in one bin of every class. The sums go through the images in their order, where a
+    count with weights would add them on a GPU in whatever order its threads arrive.
+    """
+    probabilities = seen.probabilities
+    column = torch.arange(probabilities.shape[1], device=probabilities.device)
+    truth = labels.to(probabilities.device)[:, None] == column
+    place = bin_by_width(probabilities, bins).where(seen.usable[:, None], -1)
+    inside = [place == number for number in range(bins)]
+    sums = [
+        torch.stack((own.sum(0), probabilities.where(own, 0.0).sum(0), (own & truth).sum(0)))
+        for own in inside
+    ]
+    return torch.stack(sums, -1)
+
+
 def join_classes(sums: Tensor) -> Bins:
     """Return the bins of all classes as those of one measurement, [1, class x bin].
 
     Its error is the class-wise one: every class counts all images. Takes images, probability and
-    truth, [3, class, bin].
+    truth, [3, class, bin], as `sum_class_bins` returns them.
     """
     images, confidence, correct = sums.flatten(1)[:, None]
     unknown = torch.full_like(images, math.nan)

@@ -22,20 +22,14 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from illama.observation import Batch, OutputSeen, Piece, batch_of
-from illama_eval.functional.predictions import (
-    FEW_WRONG,
-    LEAST_WRONG,
-    Predictions,
-    logits_and_labels,
-    predict,
-)
+from illama_eval.functional.predictions import FEW_WRONG, LEAST_WRONG, logits_and_labels, predict
 from illama_eval.functional.reliability import (
     Bins,
     Scored,
     Table,
-    bin_by_width,
     join_classes,
     replicate_weights,
+    sum_class_bins,
 )
 from illama_eval.functional.temperature import (
     GRID,
@@ -144,7 +138,7 @@ class Calibration:
         seen, batch = predict(logits, labels), batch_of(piece)
         return {
             "images": torch.tensor(batch.size),
-            "class_bins": _sum_class_bins(seen, labels, self.bins),
+            "class_bins": sum_class_bins(seen, labels, self.bins),
             "image/usable": record(batch, seen.usable.long()),
             "image/key": record(batch, batch.keys),
             **(
@@ -224,24 +218,6 @@ class Calibration:
 def _units_of(total: Sums) -> Tensor:
     """Return hashes of what is resampled: of each image, or of its groups, [image, way]."""
     return total.get("image/group", total["image/key"])
-
-
-def _sum_class_bins(seen: Predictions, labels: Tensor, bins: int) -> Tensor:
-    """Return images, their probability and truth by class and bin of probability, [3, class, bin].
-
-    An image is in one bin of every class. The sums go through the images in their order, where a
-    count with weights would add them on a GPU in whatever order its threads arrive.
-    """
-    probabilities = seen.probabilities
-    column = torch.arange(probabilities.shape[1], device=probabilities.device)
-    truth = labels.to(probabilities.device)[:, None] == column
-    place = bin_by_width(probabilities, bins).where(seen.usable[:, None], -1)
-    inside = [place == number for number in range(bins)]
-    sums = [
-        torch.stack((own.sum(0), probabilities.where(own, 0.0).sum(0), (own & truth).sum(0)))
-        for own in inside
-    ]
-    return torch.stack(sums, -1)
 
 
 def _read_images(total: Sums) -> Scored:
