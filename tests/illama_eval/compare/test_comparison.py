@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from illama_eval.compare.comparison import adjust, compare_paths, find_best, paths_of, to_json
-from illama_eval.digests import bind
 from illama_eval.results import ResultError, Run
 from illama_eval.statistics import Estimate, holm, mcnemar, recovered_difference, welch, widen
 
@@ -19,33 +18,6 @@ from illama_eval.statistics import Estimate, holm, mcnemar, recovered_difference
 def change_of(comparison, study, metric):
     (found,) = (each for each in comparison.changes if (each.study, each.metric) == (study, metric))
     return found
-
-
-def rewrite(path, change):
-    """Change the plain form of a stored run."""
-    file = path / "run.json"
-    data = json.loads(file.read_text(encoding="utf-8"))
-    change(data)
-    file.write_text(json.dumps(data), encoding="utf-8")
-
-
-def rewrite_arrays(path, name, change):
-    with np.load(path / name) as archive:
-        arrays = dict(archive)
-    change(arrays)
-    np.savez(path / name, **arrays)
-    rebind(path)
-
-
-def rebind(path):
-    """Name the present files in run.json, as if they had been written with it."""
-    files = bind(Run(header={}, rows=()), path).files
-    rewrite(path, lambda data: data.update(files=files))
-
-
-@pytest.fixture
-def pair(write_run, tmp_path):
-    return write_run(tmp_path / "a"), write_run(tmp_path / "b", accuracy=0.7, seed=1)
 
 
 def compared(pair):
@@ -77,7 +49,7 @@ def test_the_difference_of_calibration_errors_has_the_interval_recovered_from_bo
     assert found.p == pytest.approx(expected.p)
 
 
-def test_what_has_no_interval_by_itself_has_none_of_its_difference(pair):
+def test_what_has_no_interval_by_itself_has_none_of_its_difference(pair, rewrite):
     def withhold(data):
         (error,) = (row for row in data["rows"] if row["metric"] == "ece")
         error.update(low=None, high=None)
@@ -88,7 +60,7 @@ def test_what_has_no_interval_by_itself_has_none_of_its_difference(pair):
     assert (found.low, found.high, found.p) == (None, None, None)
 
 
-def test_errors_that_a_calibrated_model_would_show_are_near_calibrated(pair):
+def test_errors_that_a_calibrated_model_would_show_are_near_calibrated(pair, rewrite):
     def add_p(data):
         (floor,) = (row for row in data["rows"] if row["metric"] == "ece_floor")
         data["rows"].append(
@@ -174,7 +146,7 @@ def test_the_candidate_does_not_declare_how_it_is_judged(write_run, tmp_path):
     assert (found.better, found.tolerance, found.finding) == ("higher", 1e-3, "worse")
 
 
-def test_undefined_replicates_are_too_few_images_to_tell(pair):
+def test_undefined_replicates_are_too_few_images_to_tell(pair, rewrite, rewrite_arrays):
     def undefine(data):
         nll = next(row for row in data["rows"] if row["metric"] == "nll")
         nll |= {"low": None, "high": None, "reason": "too few images: undefined in 3 of 200"}
@@ -212,7 +184,7 @@ def test_a_run_does_not_differ_from_itself(pair):
     assert {each.finding for each in found.changes} == {""}
 
 
-def test_rounding_is_no_difference(pair):
+def test_rounding_is_no_difference(pair, rewrite, rewrite_arrays):
     def nudge(data):
         for row in data["rows"]:
             row["value"] *= 1 + 1e-14
@@ -225,7 +197,7 @@ def test_rounding_is_no_difference(pair):
     assert {each.difference for each in found.changes} == {0}
 
 
-def test_records_in_another_order_are_put_in_order_by_id(pair):
+def test_records_in_another_order_are_put_in_order_by_id(pair, rewrite_arrays):
     straight = compared(pair)
     order = np.random.default_rng(3).permutation(400)
     rewrite_arrays(
@@ -263,7 +235,7 @@ def test_without_records_there_are_no_flips_and_a_note_says_why(pair):
     assert change_of(found, "accuracy", "top1").p is not None
 
 
-def test_a_study_of_one_side_only_is_missing_or_new(pair):
+def test_a_study_of_one_side_only_is_missing_or_new(pair, rewrite):
     def leave_out(data):
         data["rows"] = [row for row in data["rows"] if row["study"] != "rank"]
 
@@ -275,7 +247,7 @@ def test_a_study_of_one_side_only_is_missing_or_new(pair):
     assert (back.problem, back.reason) == ("new", "not measured in the baseline")
 
 
-def test_an_undefined_value_is_missing_with_its_reason(pair):
+def test_an_undefined_value_is_missing_with_its_reason(pair, rewrite):
     def undefine(data):
         data["rows"][0] |= {"value": None, "low": None, "high": None, "reason": "no labels"}
 
@@ -284,144 +256,14 @@ def test_an_undefined_value_is_missing_with_its_reason(pair):
     assert (found.problem, found.reason) == ("missing", "undefined (no labels) in the run")
 
 
-def test_rows_on_another_number_of_images_are_not_comparable(pair):
+def test_rows_on_another_number_of_images_are_not_comparable(pair, rewrite):
     rewrite(pair[1], lambda data: data["rows"][4].update(images=399))
     found = change_of(compared(pair), "calibration", "ece")
     assert (found.problem, found.difference) == ("not comparable", None)
     assert found.reason == "images: 400 in the baseline, 399 here"
 
 
-@pytest.mark.parametrize(
-    ("keys", "value", "field"),
-    [
-        (("source", "fingerprint"), "0" * 64, "source.fingerprint is ffffffffffff"),
-        (("source", "class_subset"), [1, 2], "source.class_subset is None"),
-        (("replicate_scheme",), "other", "replicate_scheme is poisson1"),
-        (
-            ("subjects", "0", "transform", "interpolation"),
-            "bilinear",
-            "transform.interpolation is bicubic in the baseline and bilinear here",
-        ),
-        (("studies", "calibration", "bins"), 20, "studies.calibration.bins is 15"),
-        (("studies", "rank"), None, "studies.rank.threshold is 0.8"),
-    ],
-)
-def test_what_is_not_comparable_is_refused_by_its_field(write_run, tmp_path, keys, value, field):
-    def change(header):
-        inner = header["identity"]
-        for key in keys[:-1]:
-            inner = inner[key]
-        inner[keys[-1]] = value
-
-    paths = write_run(tmp_path / "a"), write_run(tmp_path / "b", change=change)
-    with pytest.raises(ResultError, match="are not comparable") as caught:
-        compared(paths)
-    assert field in str(caught.value)
-    assert caught.value.exit_code == 3
-
-
-def test_what_may_differ_is_named(write_run, tmp_path):
-    def change(header):
-        header["device"] = "NVIDIA H100"
-        header["identity"]["subjects"]["0"]["dtype"] = "bf16"
-
-    paths = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1, change=change)
-    found = compared(paths)
-    assert {each.field for each in found.other_differences} == {"weights_sha256", "dtype", "device"}
-    assert found.mismatches == ()
-
-
-def test_other_ids_and_other_readable_images_are_not_comparable(pair):
-    def hide(arrays):
-        arrays["seen"][0, 7] = 0
-        del arrays["rank"], arrays["nll"]
-
-    rewrite_arrays(pair[1], "per_image.npz", hide)
-    with pytest.raises(ResultError, match="readable images is 400 images"):
-        compared(pair)
-    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["ids"].__setitem__(7, "x"))
-    with pytest.raises(ResultError, match=r"per_image\.ids"):
-        compared(pair)
-
-
-def test_damaged_records_are_refused(pair):
-    file = pair[1] / "per_image.npz"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:300])
-    rebind(pair[1])
-    with pytest.raises(ResultError, match=r"b[/\\]run\.json: per_image\.npz beside it is damaged"):
-        compared(pair)
-    file.write_bytes(whole)
-    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays.update(rank=np.zeros((1, 3))))
-    with pytest.raises(ResultError, match="do not fit its ids"):
-        compared(pair)
-    file.write_bytes(whole)
-    rewrite_arrays(pair[1], "per_image.npz", lambda arrays: arrays["ids"].fill("x"))
-    with pytest.raises(ResultError, match="an id is there twice"):
-        compared(pair)
-
-
-def test_replicates_of_another_number_are_refused(pair):
-    rewrite_arrays(
-        pair[1],
-        "replicates.npz",
-        lambda arrays: arrays.update(replicates=arrays["replicates"][:, :100]),
-    )
-    with pytest.raises(ResultError, match=r"accuracy\.top1: damaged replicates"):
-        compared(pair)
-
-
-@pytest.mark.parametrize("keys", [("source",), ("replicate_scheme",), ("subjects",)])
-def test_a_header_that_does_not_say_what_was_measured_is_refused(pair, keys):
-    rewrite(pair[1], lambda data: data["header"]["identity"].pop(keys[0]))
-    with pytest.raises(ResultError, match=f"lacks identity.{keys[0]}"):
-        compared(pair)
-
-
-def test_two_rows_at_one_place_are_refused(pair):
-    rewrite(pair[1], lambda data: data["rows"].append(data["rows"][0]))
-    with pytest.raises(ResultError, match=r"two rows of accuracy\.top1"):
-        compared(pair)
-
-
-def test_a_missing_run_is_refused(pair):
-    with pytest.raises(ResultError, match="cannot be read"):
-        compare_paths(str(pair[0]), str(pair[0].parent / "nothing"))
-
-
-def several_subjects(write_run, path, names):
-    """Put runs of one subject each into one run directory."""
-    runs = [
-        write_run(path.parent / f"{path.name}-{name}", subject=name, seed=number)
-        for number, name in enumerate(names)
-    ]
-    loaded = [json.loads((run / "run.json").read_text(encoding="utf-8")) for run in runs]
-
-    def join(data):
-        data["rows"] = [row for each in loaded for row in each["rows"]]
-        data["header"]["subjects"] = [{"name": name} for name in names]
-        data["header"]["identity"]["subjects"] = {
-            str(number): each["header"]["identity"]["subjects"]["0"]
-            for number, each in enumerate(loaded)
-        }
-
-    rewrite(runs[0], join)
-    return runs[0]
-
-
-def test_several_subjects_are_compared_by_name(write_run, tmp_path):
-    before = several_subjects(write_run, tmp_path / "a", ["one", "two"])
-    after = several_subjects(write_run, tmp_path / "b", ["two", "three"])
-    found = compare_paths(str(before), str(after))
-    assert [each.subjects for each in found] == [("one", "one"), ("two", "two"), ("three", "three")]
-    problems = [{change.problem for change in each.changes} for each in found]
-    assert problems == [{"missing"}, {""}, {"new"}]
-    other = several_subjects(write_run, tmp_path / "c", ["four", "five"])
-    with pytest.raises(ResultError, match="none has the same name"):
-        compare_paths(str(before), str(other))
-
-
-def test_a_run_of_schema_1_names_no_files_and_a_note_says_so(pair):
+def test_a_run_of_schema_1_names_no_files_and_a_note_says_so(pair, rewrite):
     def age(data):
         data["schema_version"] = 1
         del data["files"]
@@ -460,19 +302,15 @@ def test_a_finding_needs_both_intervals_to_exclude_zero(write_run, tmp_path):
     assert top1.finding == ""
 
 
-def test_a_group_holds_no_run_twice_and_none_of_several_subjects(write_run, tmp_path):
+def test_a_group_holds_no_run_twice_and_none_of_several_subjects(
+    write_run, several_subjects, tmp_path
+):
     one, other = write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1)
     with pytest.raises(ResultError, match="the same weights twice"):
         compare_paths(f"{one},{one}", str(other))
-    both = several_subjects(write_run, tmp_path / "c", ["x", "y"])
+    both = several_subjects(tmp_path / "c", ["x", "y"])
     with pytest.raises(ResultError, match="a group takes runs of one each"):
         compare_paths(f"{one},{both}", str(other))
-
-
-def test_run_json_means_its_directory(pair):
-    found = compare_paths(str(pair[0] / "run.json"), str(pair[1] / "run.json"))
-    assert found[0].changes == compared(pair).changes
-    assert found[0].flips is not None
 
 
 def test_a_path_with_a_comma_in_its_name_is_one_run(tmp_path):
