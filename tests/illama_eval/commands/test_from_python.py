@@ -70,3 +70,27 @@ def test_an_unknown_study_is_named_with_what_was_meant(checkpoint):
 
 def test_the_public_names_are_listed_before_they_are_used():
     assert set(illama_eval.__all__) <= set(dir(illama_eval))
+
+
+def test_one_study_may_be_named_without_a_list(checkpoint):
+    run = illama_eval.evaluate(checkpoint, data="demo", studies="rank", limit=5)
+    assert {row.study for row in run.rows} == {"rank"}
+
+
+def test_no_model_is_not_the_demo_and_no_study_is_refused(checkpoint):
+    with pytest.raises(ValueError, match="no model is given"):
+        illama_eval.evaluate([], data="demo", studies="rank", limit=5)
+    with pytest.raises(ValueError, match="no study is given"):
+        illama_eval.evaluate(checkpoint, data="demo", studies=(), limit=5)
+
+
+@pytest.mark.parametrize("setting", [{"soft_mask": 1.0}, {"dtype": "bf16"}, {"crop": "0.5"}])
+def test_settings_that_an_open_model_would_not_be_given_are_refused(checkpoint, setting):
+    opened = open_checkpoint(checkpoint, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="changes nothing beside an open model"):
+        illama_eval.evaluate([checkpoint, opened], data="demo", studies="rank", **setting)
+
+
+def test_settings_that_open_images_would_not_be_given_are_refused(checkpoint):
+    with pytest.raises(ValueError, match="split changes nothing beside an open source"):
+        illama_eval.evaluate(checkpoint, open_source("demo"), studies="rank", split="train")
