@@ -28,7 +28,6 @@ ELSEWHERE: Mapping[str, str] = {
     "illama_eval/commands/table.py": "illama_eval/cli/test_table.py",
     "illama_eval/compare/change.py": "illama_eval/compare/test_comparison.py",
     "illama_eval/functional/layer_rules.py": "illama_eval/studies/test_collapse.py",
-    "illama_eval/functional/map_averages.py": "illama_eval/studies/test_rank.py",
     "illama_eval/render/figures/causality.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/distance.py": "illama_eval/render/figures/test_draw.py",
     "illama_eval/render/figures/depth.py": "illama_eval/render/figures/test_draw.py",

@@ -12,7 +12,6 @@ from illama.config import Config
 from illama.model import Model
 from illama.observation import LayerSeen, OutputSeen
 from illama_eval.bootstrap import keys_of
-from illama_eval.functional.map_averages import Slots
 from illama_eval.functional.spectrum import singular_values, stable_rank
 from illama_eval.statistics import mean_interval
 from illama_eval.studies.rank import Rank, curve_points
@@ -303,10 +302,3 @@ def test_the_interval_of_a_mean_maps_rank_is_a_jackknife_over_groups(measure_map
     error = math.sqrt(19 / 20 * sum((float(x) - float(np.mean(left))) ** 2 for x in left))
     assert row.high - row.value == pytest.approx(2.093024 * error, rel=1e-6)
     assert row.replicates.std(ddof=1) == pytest.approx(error * 2.093024 / 1.959964, rel=1e-6)
-
-
-def test_large_maps_have_fewer_groups_and_draws():
-    assert Slots.of(torch.Size((3, 197, 197)), 1) == Slots(groups=20, draws=10)
-    large = Slots.of(torch.Size((16, 197, 197)), 1)
-    assert 2 <= large.groups < 20
-    assert (large.groups + large.draws) * 24 * 16 * 197**2 * 8 <= 2**30
