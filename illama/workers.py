@@ -1,4 +1,4 @@
-"""Batches in order, from worker processes if there are any, and workers that end.
+"""Batches in order, read ahead by worker processes if there are any; an ended worker is an error.
 
 A worker's death is noticed while a batch is waited for, and nowhere else. torch's handler of
 SIGCHLD raises wherever the process is when a worker dies: in a step, in the

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from illama.files import sha256_of_file
 from illama_eval.results import ResultError, Run, files_of
 
 
@@ -21,7 +21,7 @@ def parts_of(path: Path | str) -> Mapping[str, Path]:
 def bind(run: Run, path: Path | str) -> Run:
     """Return the run with the digests of its files, which are there already."""
     there = {name: part for name, part in parts_of(path).items() if part.exists()}
-    return replace(run, files={name: _digest_of(part) for name, part in there.items()})
+    return replace(run, files={name: sha256_of_file(part) for name, part in there.items()})
 
 
 def check_parts(run: Run, path: Path | str) -> None:
@@ -35,14 +35,9 @@ def check_parts(run: Run, path: Path | str) -> None:
     if run.files is None:
         return
     for name, part in parts_of(path).items():
-        if part.exists() and run.files.get(name) != _digest_of(part):
+        if part.exists() and run.files.get(name) != sha256_of_file(part):
             file = files_of(path)[0]
             raise ResultError(
                 f"{file}: {part.name} beside it is not the one that was written with it (damaged, "
                 "or of another run); copy a run with all of its files, or measure again"
             )
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

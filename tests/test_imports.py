@@ -69,7 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "illama.training.schedules": (),
     "illama_eval.statistics": ("numpy", "scipy"),
     "illama_eval.results": ("numpy", "pandas", "matplotlib", "msgspec", "illama_eval.results"),
-    "illama_eval.digests": ("illama_eval.results",),
+    "illama_eval.digests": ("illama.files", "illama_eval.results"),
     "illama_eval.bootstrap": ("numpy", "torch", "illama_eval.statistics"),
     "illama_eval.study": MEASURED,
     "illama_eval.probe": ("torch", "illama.observation"),

@@ -8,7 +8,7 @@ from typing import Literal
 from illama.files import CheckpointError
 
 Family = Literal["iLLaMA", "ViT", "ViT with layer scale", "other"]
-"""By the weights' names. Between ViT and iLLaMA lie the steps of the road, which are `other`."""
+"""By the weights' names. The steps of the road between ViT and iLLaMA are `other`."""
 
 ILLAMA_HEADS: Mapping[int, int] = {96: 3, 192: 3, 384: 6, 768: 12, 1024: 16}
 """By width (paper, Table 11; 96 is nano); every iLLaMA of one width has the same number."""

@@ -40,7 +40,7 @@ class WeightLayout:
     activation_zero: int = 0
     dimensions: int = 3
     """Of the layer's input: [image, token, channel], or [image, channel] for the head; 4 where the
-    tokens of another network lie in rows and columns."""
+    tokens of another network are in rows and columns."""
 
     def __post_init__(self) -> None:
         for fault, found in self._faults().items():

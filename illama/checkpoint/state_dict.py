@@ -43,7 +43,7 @@ def find_weights(
     """Return the key of the weights in an unpacked file, and the weights.
 
     Prefixes of wrapped, compiled or nested models are removed from the names. `key` chooses among
-    several dictionaries of weights, or among models that lie under prefixes in one of them.
+    several dictionaries of weights, or among models that are under prefixes in one of them.
 
     Raises:
         CheckpointError: there are no weights, or several and no `key`, or no averaged ones where
@@ -148,7 +148,7 @@ def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _models_in(state: Mapping[str, Tensor]) -> list[str]:
-    """Return the prefixes under which a transformer's class token and first block lie."""
+    """Return the prefixes under which a transformer's class token and first block are."""
     found = dict.fromkeys(match[1] for name in state if (match := _TOKEN.fullmatch(name)))
     return [each for each in found if any(name.startswith(f"{each}blocks.0.") for name in state)]
 

@@ -43,7 +43,7 @@ FLOAT = "float"
 """In a file of schemes by layer: leave this layer as it is."""
 CONVOLUTION = "a convolution: torchao's integer tensors have none"
 EXCLUDED = "excluded by "
-"""Reasons why a layer stays in floating point."""
+"""Reasons why a layer stays in floating point, the second followed by the pattern."""
 
 
 @dataclass(frozen=True)

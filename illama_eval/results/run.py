@@ -99,7 +99,7 @@ class Run:
         )
 
     def headline(self, path: Path | str) -> Run:
-        """Return the rows with `at = {}` alone, with the replicates that lie beside `path`.
+        """Return the rows with `at = {}` alone, with the replicates that are beside `path`.
 
         Raises:
             ResultError: the replicates are damaged.
@@ -197,7 +197,7 @@ class Run:
     def load(cls, path: Path | str, *, headline: bool = False, replicates: bool = True) -> Run:
         """Return the run in a directory, or in a file of its own such as a baseline.
 
-        Replicates are attached where they lie beside it: in replicates.npz of the directory, or in
+        Replicates are attached where they are beside it: in replicates.npz of the directory, or in
         the .npz of the file's name, unless `replicates` is False. With `headline` only rows with
         `at = {}` are kept, and neither curves nor verdicts.
 

@@ -232,7 +232,7 @@ class Rank:
 def curve_points(crossing: int, length: int) -> list[int]:
     """Return at most 64 indices out of 1 to `length`: the ends, the crossing and its neighbours.
 
-    The others lie closer together in front, where the curve is steep.
+    The others are closer together in front, where the curve is steep.
     """
     steps = CURVE_POINTS - 3
     spread = {1 + round((length - 1) * (step / (steps - 1)) ** 2) for step in range(steps)}
