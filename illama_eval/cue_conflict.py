@@ -69,7 +69,7 @@ def choose_categories(
 def _read_table(path: Path) -> Mapping[str, tuple[int, ...]]:
     """Return the categories of a JSON file."""
     try:
-        read = json.loads(path.read_text("utf-8"))
+        read = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as problem:
         raise CueConflictError(f"{path}: not readable as JSON ({problem})") from None
     sound = (
@@ -178,7 +178,7 @@ def read_observers(paths: Sequence[Path]) -> Decisions:
 def _read_decisions(path: Path) -> Iterator[Decision]:
     """Yield the lines of one table."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             table = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise CueConflictError(f"{path}: not readable as CSV ({problem})") from None

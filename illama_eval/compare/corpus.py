@@ -59,7 +59,7 @@ def read_corpus_list(path: Path) -> CorpusList:
         ResultError: it is missing, no TOML, or its fields are not such.
     """
     try:
-        given = tomllib.loads(path.read_text("utf-8"))
+        given = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as problem:
         raise ResultError(f"{path}: cannot be read ({problem.strerror})") from problem
     except (ValueError, RecursionError) as problem:
@@ -201,7 +201,7 @@ def _located(folder: Path, run: str) -> str:
 
 def _add_line(path: Path, name: str, run: str) -> None:
     """Add a model to the end of a list, whose last part is [models]."""
-    text = path.read_text("utf-8") if path.exists() else ""
+    text = path.read_text("utf-8-sig") if path.exists() else ""
     if not re.search(rf"^{re.escape(_MODELS)}", text, re.MULTILINE):
         text += f"{_MODELS}\n"
     line = f"{json.dumps(name)} = {json.dumps(run)}\n"

@@ -122,7 +122,7 @@ def read_mixed(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         SubjectError: the file is missing or damaged, or not of this format.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SubjectError(f"{path}: not a readable file of schemes by layer ({error})") from None
     layers = data.get("layers") if isinstance(data, dict) else None

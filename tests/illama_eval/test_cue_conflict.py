@@ -35,7 +35,7 @@ def test_a_table_of_categories_is_checked_against_head_and_pictures(tmp_path):
         table.write_text(content, encoding="utf-8")
         with pytest.raises(CueConflictError, match=words):
             choose_categories(["a", "b"], 5, table=table)
-    table.write_text('{"c": [4], "b": [1, 2], "a": [0]}', encoding="utf-8")
+    table.write_text('{"c": [4], "b": [1, 2], "a": [0]}', encoding="utf-8-sig")
     chosen = choose_categories(["a", "b"], 5, table=table)
     assert chosen == (("a", (0,)), ("b", (1, 2)), ("c", (4,)))
     with pytest.raises(CueConflictError, match="give --categories FILE"):
@@ -50,6 +50,12 @@ def write_decisions(path, lines, columns=COLUMNS):
         writer.writerow(columns)
         writer.writerows(lines)
     return path
+
+
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path):
+    path = write_decisions(tmp_path / "marked.csv", [["x", "a", "b", "a", "a1-b1"]])
+    path.write_text(path.read_text("utf-8"), encoding="utf-8-sig")
+    assert read_observers([path]).names == ["x"]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,8 @@ def test_a_run_that_is_added_again_replaces_its_numbers_and_keeps_its_name(
 def test_a_line_may_name_several_seeds_and_a_run_directory(listed, write_run, tmp_path):
     path, _ = listed
     write_run(path.parent / "whole", accuracy=0.7, seed=7, subject="whole")
-    path.write_text('[models]\nseeds = "good.json,worse.json"\nwhole = "whole"\n')
+    models = '[models]\nseeds = "good.json,worse.json"\nwhole = "whole"\n'
+    path.write_text(models, encoding="utf-8-sig")
     seeds, whole = read_corpus(path).rows
     assert (seeds.seeds, whole.seeds, whole.name) == (2, 1, "whole")
 

@@ -44,10 +44,10 @@ def make_change(study="accuracy", metric="top1", better="higher"):
     )
 
 
-@pytest.fixture
-def policy(tmp_path):
+@pytest.fixture(params=["utf-8", "utf-8-sig"])
+def policy(request, tmp_path):
     path = tmp_path / "gate.toml"
-    path.write_text(FILE, encoding="utf-8")
+    path.write_text(FILE, encoding=request.param)
     return read_policy(path)
 
 

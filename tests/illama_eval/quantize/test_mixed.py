@@ -50,7 +50,7 @@ def test_a_mixed_scheme_fits_its_budget_and_spares_the_most_sensitive(subject, i
 def test_a_file_of_schemes_by_layer_is_checked(tmp_path):
     path = tmp_path / "mixed.json"
     good = {"format": "illama-mixed-1", "group_size": 64, "layers": {"head": "w4"}}
-    path.write_text(json.dumps(good))
+    path.write_text(json.dumps(good), encoding="utf-8-sig")
     assert read_mixed(path) == ({"head": "w4"}, {"group_size": 64})
     for text in ("", "[]", "{}", json.dumps({**good, "layers": {"head": "w9"}})):
         path.write_text(text)
