@@ -56,7 +56,7 @@ def make_subject(size: str, device: torch.device) -> ModelSubject:
     """Return a model of a published size with random weights."""
     torch.manual_seed(0)
     model = Model(Config.at("soft-mask", size)).eval().to(device)
-    transform = evaluation_transform(model.config.image_size, "model")
+    transform = evaluation_transform(model.config.image_size)
     return ModelSubject(name=size, model=model, transform=transform)
 
 

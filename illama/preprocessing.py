@@ -92,7 +92,7 @@ def _crop(word: str) -> float | Literal["none"]:
 
 
 def _interpolation(word: str) -> Interpolation:
-    for known in get_args(Interpolation):
-        if word == known:
-            return known  # type: ignore[no-any-return]
-    raise UsageError(f"--interpolation {word}: give {' or '.join(get_args(Interpolation))}")
+    known: tuple[Interpolation, ...] = get_args(Interpolation)
+    if word not in known:
+        raise UsageError(f"--interpolation {word}: give {' or '.join(known)}")
+    return known[known.index(word)]

@@ -221,6 +221,16 @@ class Transform:
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise ValueError("transform: mean and std must be finite, and std above 0")
 
+    def with_preprocess(self, preprocess: Preprocess) -> Transform:
+        """Return the transform itself (`model`), or the paper's for calibration with its colours.
+
+        The paper's takes the short side and the centre crop at any size, bilinear, as in its
+        calibration figures (Wang et al. 2024, section 4).
+        """
+        if preprocess == "model":
+            return self
+        return replace(self, resize="short-side", interpolation="bilinear", crop_ratio=CROP_RATIO)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], image_size: int) -> Transform:
         """Return the transform that `to_dict` described, for this size in pixels.
@@ -297,15 +307,12 @@ class Transform:
         }
 
 
-def evaluation_transform(image_size: int, preprocess: Preprocess = "model") -> Transform:
+def evaluation_transform(image_size: int) -> Transform:
     """Return the published evaluation transform for a model of `image_size` pixels.
 
-    `model`: up to 32 px straight to the model's size, below 384 px short side and centre crop, from
-    384 px squeezed; bicubic. `paper-calibration`: always short side and centre crop, bilinear, as
-    in the paper's calibration figures (Wang et al. 2024, section 4).
+    Up to 32 px straight to the model's size, below 384 px short side and centre crop, from 384 px
+    squeezed; bicubic.
     """
-    if preprocess == "paper-calibration":
-        return Transform(image_size=image_size, resize="short-side", interpolation="bilinear")
     if image_size <= LARGEST_SMALL_MODEL:
         return Transform(image_size=image_size, resize="direct")
     if image_size < SMALLEST_WARPING_MODEL:

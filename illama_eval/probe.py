@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -69,7 +69,8 @@ class Probe:
 
 def probes_of(study: object) -> tuple[Probe, ...]:
     """Return the probes that a study, or another collector, declares; most declare none."""
-    return cast("tuple[Probe, ...]", getattr(study, "probes", ()))
+    declared: tuple[Probe, ...] = getattr(study, "probes", ())
+    return declared
 
 
 def union_of(studies: Iterable[object]) -> dict[Probe, frozenset[str]]:

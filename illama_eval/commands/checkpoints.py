@@ -102,10 +102,8 @@ def _share(value: str) -> float:
 
 
 def _masking(value: str) -> Masking:
-    for known in get_args(Masking):
-        if value == known:
-            return known  # type: ignore[no-any-return]
-    raise ValueError(value)
+    known: tuple[Masking, ...] = get_args(Masking)
+    return known[known.index(value)]
 
 
 def _flag(value: str) -> bool:

@@ -46,8 +46,11 @@ def evaluate(
         ValueError: something given is missing or refused; one line says what and where.
         Interrupted: a signal came; a partial was saved.
     """
-    several = isinstance(subject, Sequence) and not isinstance(subject, str)
-    each: list[Given] = list(subject) if several else [subject]  # type: ignore[arg-type, list-item]
+    each: list[Given]
+    if isinstance(subject, Sequence) and not isinstance(subject, str):
+        each = list(subject)
+    else:
+        each = [subject]
     files = [Path(one) for one in each if isinstance(one, str | Path)]
     _check_settings(settings, each, data)
     named = None if data is None or isinstance(data, Source) else str(data)

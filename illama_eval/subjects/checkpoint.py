@@ -18,7 +18,7 @@ from illama.config import Dtype
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, SOURCE_WANTED, WANTED, Piece
 from illama.preprocessing import Preprocess
-from illama.transforms import CROP_RATIO, Transform
+from illama.transforms import Transform
 from illama_eval.subjects.subject import Subject, SubjectError
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo" / "illama_demo_nano.safetensors"
@@ -138,19 +138,10 @@ def open_checkpoint(
     return ModelSubject(
         name=name or path.stem,
         model=model,
-        transform=_transform(checkpoint, preprocess),
+        transform=checkpoint.transform.with_preprocess(preprocess),
         soft_mask=checkpoint.soft_mask,
         dtype=dtype,
         provenance=_provenance(checkpoint, preprocess, note),
-    )
-
-
-def _transform(checkpoint: Checkpoint, preprocess: Preprocess) -> Transform:
-    """Return the checkpoint's transform, or the paper's for calibration with its colours."""
-    if preprocess == "model":
-        return checkpoint.transform
-    return replace(
-        checkpoint.transform, resize="short-side", interpolation="bilinear", crop_ratio=CROP_RATIO
     )
 
 

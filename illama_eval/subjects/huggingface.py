@@ -18,14 +18,14 @@ from illama.checkpoint.formats import listed
 from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Dtype
 from illama.files import CheckpointError, first_line, sha256_of_file
-from illama.preprocessing import Preprocess
+from illama.preprocessing import Interpolation, Preprocess
 from illama.transforms import CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, Transform
 from illama_eval.subjects.network import NetworkSubject, open_network
 from illama_eval.subjects.subject import SubjectError
 from illama_eval.subjects.wrap import ReadModule, find_head
 
 PREFIX = "hf:"
-INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
+INTERPOLATIONS: Mapping[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which processors are stored with."""
 POOLERS = ("pooler", "vision_model.head", "head")
 """Weights of a pooled output, which headless models are often stored without."""
@@ -117,16 +117,15 @@ def transform_of(
             f"{PREFIX}{folder.name}: resampling {given['resample']} is not among ours, bicubic or "
             "bilinear; change preprocessor_config.json, or give --interpolation"
         )
-    paper = preprocess == "paper-calibration"
     transform = Transform(
         image_size=native if image_size is None else image_size,
-        resize="short-side" if crops or paper else "warp",
-        interpolation="bilinear" if paper else interpolation,  # type: ignore[arg-type]
-        crop_ratio=native / resized if crops and resized and not paper else CROP_RATIO,
+        resize="short-side" if crops else "warp",
+        interpolation=interpolation,
+        crop_ratio=native / resized if crops and resized else CROP_RATIO,
         mean=_colours(given.get("image_mean"), IMAGENET_MEAN),
         std=_colours(given.get("image_std"), IMAGENET_STD),
     )
-    return transform, []
+    return transform.with_preprocess(preprocess), []
 
 
 def _side(size: Any) -> int | None:

@@ -20,7 +20,7 @@ from illama.checkpoint.state_dict import find_weights
 from illama.files import CheckpointError, about, first_line
 from illama.preprocessing import Preprocess
 from illama.suggestions import did_you_mean
-from illama.transforms import CROP_RATIO, Transform
+from illama.transforms import Transform
 from illama_eval.subjects.subject import SubjectError
 
 PREFIX = "timm:"
@@ -91,15 +91,15 @@ def transform_of(
             f"{settings['interpolation']}) is not among ours: square, short side and centre crop, "
             "bicubic or bilinear"
         )
-    paper = preprocess == "paper-calibration"
-    return Transform(
+    own = Transform(
         image_size=height if image_size is None else image_size,
-        resize="short-side" if crops == "center" or paper else "warp",
-        interpolation="bilinear" if paper else settings["interpolation"],
-        crop_ratio=CROP_RATIO if paper else ratio,
+        resize="short-side" if crops == "center" else "warp",
+        interpolation=settings["interpolation"],
+        crop_ratio=ratio,
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
     )
+    return own.with_preprocess(preprocess)
 
 
 def resize_input(model: str, made: Any, image_size: int) -> None:

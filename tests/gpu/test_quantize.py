@@ -23,7 +23,7 @@ pytestmark = [
 def subject() -> ModelSubject:
     torch.manual_seed(0)
     model = Model(Config(image_size=64, patch_size=8, width=192, depth=2, heads=3, classes=16))
-    transform = evaluation_transform(64, "model")
+    transform = evaluation_transform(64)
     return ModelSubject(name="tested", model=model.eval().cuda(), transform=transform)
 
 

@@ -62,7 +62,7 @@ def test_the_transform_equals_torchvisions_bit_for_bit(
         steps = [tv.Resize((image_size, image_size), bicubic)]
     normalize = tv.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     reference = tv.Compose([*steps, tv.ToTensor(), normalize])
-    ours = evaluation_transform(image_size, preprocess)
+    ours = evaluation_transform(image_size).with_preprocess(preprocess)
     for height, width in [(image_size, image_size), *RANDOM.integers(8, 300, (6, 2)).tolist()]:
         image = RANDOM.integers(0, 256, (height, width, 3), np.uint8)
         assert torch.equal(ours(image), reference(Image.fromarray(image))), (height, width)
@@ -107,7 +107,7 @@ def test_the_rule_follows_the_models_size(image_size, resize, short_side):
 
 def test_the_papers_calibration_is_bilinear_and_crops_at_every_size():
     for image_size in (32, 224, 384):
-        described = evaluation_transform(image_size, "paper-calibration").describe()
+        described = evaluation_transform(image_size).with_preprocess("paper-calibration").describe()
         assert (described["resize"], described["interpolation"]) == ("short-side", "bilinear")
 
 

@@ -19,7 +19,7 @@ from illama_eval.subjects.wrap import wrap
 def subjects(monkeypatch) -> list[ModelSubject]:
     """Return three models of one kind whose passes take 4, 2 and 1 s by the clock."""
     model = Model(Config(image_size=16, patch_size=8, width=16, depth=1, heads=1, classes=4))
-    transform = evaluation_transform(16, "model")
+    transform = evaluation_transform(16)
 
     def pretend(forwards, images, seconds):
         seconds = dict(zip(forwards, (4.0, 2.0, 1.0), strict=False))

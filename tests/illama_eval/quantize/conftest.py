@@ -86,7 +86,7 @@ def make_subject() -> Callable[..., ModelSubject]:
         return ModelSubject(
             name="tested",
             model=model,
-            transform=evaluation_transform(SIDE, "model"),
+            transform=evaluation_transform(SIDE),
             provenance={"weights_sha256": "0" * 64, "file": "tested.pth"},
         )
 

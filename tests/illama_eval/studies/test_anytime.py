@@ -32,7 +32,7 @@ def fixture_measured():
     )  # fmt: skip
     torch.manual_seed(0)
     model = Model(Config(image_size=16, patch_size=4, width=16, depth=2, heads=2, classes=5)).eval()
-    one = ModelSubject(name="tiny", model=model, transform=evaluation_transform(16, "model"))
+    one = ModelSubject(name="tiny", model=model, transform=evaluation_transform(16))
 
     def run(size):
         return evaluate(one, images, [Accuracy(), Anytime()], options=Options(batch_size=size))

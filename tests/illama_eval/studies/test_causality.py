@@ -60,7 +60,7 @@ def subject(masking="additive", seed=0, dtype="fp32", scale=6.0, **changes):
             if weight.ndim > 1:
                 weight.mul_(scale)
     model = model.to(torch.bfloat16 if dtype == "bf16" else torch.float32)
-    transform = evaluation_transform(SIDE, "model")
+    transform = evaluation_transform(SIDE)
     return ModelSubject(name="tiny", model=model, transform=transform, dtype=dtype)
 
 

@@ -20,7 +20,7 @@ def fixture_subject():
     torch.manual_seed(0)
     config = Config(image_size=16, patch_size=4, width=16, depth=3, heads=2, classes=3)
     model = Model(config).eval()
-    return ModelSubject(name="tiny", model=model, transform=evaluation_transform(16, "model"))
+    return ModelSubject(name="tiny", model=model, transform=evaluation_transform(16))
 
 
 def observe(subject, images):

@@ -34,7 +34,7 @@ def make_subject(seed: int = 0, depth: int = 4) -> ModelSubject:
     return ModelSubject(
         name="tiny",
         model=model,
-        transform=evaluation_transform(32, "model"),
+        transform=evaluation_transform(32),
         provenance={"weights_sha256": sha256_of_weights(model.state_dict())},
     )
 
@@ -107,7 +107,10 @@ def reversed_source(source: Source) -> Source:
         (make_subject(seed=1), lambda source: source),
         (replace(make_subject(), soft_mask=0.5), lambda source: source),
         (
-            replace(make_subject(), transform=evaluation_transform(32, "paper-calibration")),
+            replace(
+                make_subject(),
+                transform=evaluation_transform(32).with_preprocess("paper-calibration"),
+            ),
             lambda source: source,
         ),
         (make_subject(), lambda source: source.limit(20, 0)),

@@ -19,7 +19,7 @@ def test_the_presets_follow_the_checkpoint(tmp_path, masking):
     torch.manual_seed(0)
     step = "soft-mask" if masking == "multiplicative" else "rope-and-learned"
     model = Model(Config.at(step, "nano", classes=7))
-    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32, "model"))
+    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32))
     pair = open_split("digits")
     paper = make_recipe(base, tmp_path, pair, "paper", (), 3)
     assert (paper.size, paper.step, paper.image_size, paper.classes) == ("nano", step, 32, 10)
@@ -36,7 +36,7 @@ def test_the_presets_follow_the_checkpoint(tmp_path, masking):
 
 def test_a_size_of_its_own_is_not_fine_tuned(tmp_path):
     model = Model(Config(image_size=32, patch_size=8, width=24, depth=2, heads=2, classes=3))
-    base = ModelSubject(name="own", model=model, transform=evaluation_transform(32, "model"))
+    base = ModelSubject(name="own", model=model, transform=evaluation_transform(32))
     with pytest.raises(SubjectError, match="none of the sizes tiny, small"):
         make_recipe(base, tmp_path, open_split("digits"), "quick", (), 0)
 
@@ -46,7 +46,7 @@ def test_a_size_of_its_own_is_not_fine_tuned(tmp_path):
 )
 def test_what_the_checkpoint_and_the_images_decide_is_not_set(tmp_path, change):
     model = Model(Config.at("soft-mask", "nano", classes=7))
-    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32, "model"))
+    base = ModelSubject(name="nano", model=model, transform=evaluation_transform(32))
     with pytest.raises(RecipeError, match=f"follows from .*; leave {change} out"):
         make_recipe(base, tmp_path, open_split("digits"), "quick", (change,), 0)
 
