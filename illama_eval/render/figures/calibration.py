@@ -211,6 +211,8 @@ def _opacities(bins: Sequence[Bin]) -> list[float]:
 
 def _mark(axes: Axes, shown: Reliability, bins: Sequence[Bin], **style: Any) -> None:
     """Draw a marker per bin, its area with the root of the count."""
+    if not bins:
+        return  # no temperature was fitted
     most = max(one.images for one in shown.all)
     axes.scatter(
         [one.confidence for one in bins],
