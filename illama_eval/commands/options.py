@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from illama.config import Dtype
+from illama.config import Dtype, Masking
 from illama.preprocessing import Preprocess
 from illama.source_names import DATA_VARIABLE
 from illama_eval.commands.idle import given_flags
@@ -140,7 +140,8 @@ class SharedOptions:
         int | None, option("Attention heads, if the file does not say.", MODEL, rare=True, min=1)
     ] = None
     masking: Annotated[
-        str | None, option("none, additive, modified or multiplicative.", MODEL, rare=True)
+        Masking | None,
+        option("none, additive, modified or multiplicative.", MODEL, rare=True, metavar="NAME"),
     ] = None
     image_size: Annotated[
         int | None, option("Resize positions to this input size.", MODEL, rare=True, min=1)
