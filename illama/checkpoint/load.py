@@ -24,12 +24,13 @@ from illama.checkpoint.assumptions import (
     remembered_assumptions,
     stated_soft_mask,
 )
+from illama.checkpoint.checksums import check_checksum, sha256_of_weights
 from illama.checkpoint.formats import Found, config_of, find
 from illama.checkpoint.quantized import install, published_rows, unpack_weights
 from illama.checkpoint.quantized_weight import QuantizedWeight
 from illama.checkpoint.released import identify
 from illama.checkpoint.state_dict import averaged_keys
-from illama.checkpoint.weights import checksum, fill, prepare, sha256_of_weights
+from illama.checkpoint.weights import fill, prepare
 from illama.complexity import causal_macs, macs, parameters, parameters_as_published
 from illama.config import Config, Masking
 from illama.files import CheckpointError, about
@@ -248,9 +249,7 @@ def _check_record(archive: Archive, found: Found) -> None:
                 "save_checkpoint of illama.checkpoint.save"
             )
         return
-    record = {key: value for key, value in archive.metadata.items() if key != "checksum"}
-    if archive.metadata.get("checksum") != checksum(record, archive.payload):
-        raise CheckpointError("checksum mismatch: the file is damaged; download or copy it again")
+    check_checksum(archive.metadata, archive.payload)
 
 
 def _soft_mask(found: Found, config: Config, requested: float | None, *, released: bool) -> float:

@@ -13,14 +13,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from illama.checkpoint.checksums import to_safetensors
 from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight, WeightLayout
 from illama.checkpoint.torchao_tensors import tensor_of
-from illama.checkpoint.weights import checksum
 from illama.files import CheckpointError
 from illama.layers import Attention, halves_first
 from illama.model import Model
@@ -147,9 +146,7 @@ def serialize(
         record["class_names"] = list(class_names)
     if transform is not None:
         record["transform"] = transform.to_dict()
-    record = json.loads(json.dumps(record))
-    header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
-    return safetensors.torch.save(state, {"illama": header})
+    return to_safetensors(json.loads(json.dumps(record)), state)
 
 
 def count_bytes(

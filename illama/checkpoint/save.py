@@ -10,14 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from illama.checkpoint.assumptions import Assumption
+from illama.checkpoint.checksums import to_safetensors
 from illama.checkpoint.formats import check_class_names, jsonable, to_official
 from illama.checkpoint.torchao_tensors import is_quantized
-from illama.checkpoint.weights import checksum
 from illama.config import Config
 from illama.files import CheckpointError, replacing
 from illama.model import Model
@@ -72,9 +71,8 @@ def save_checkpoint(
     if assumptions:
         record["assumptions"] = [asdict(each) for each in assumptions]
     if path.suffix == ".safetensors" and not extra:
-        header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
         with replacing(path) as stream:
-            stream.write(safetensors.torch.save(state, {"illama": header}))
+            stream.write(to_safetensors(record, state))
     elif path.suffix == ".pth":
         entries = {**_official(record, state, model.config), **(extra or {})}
         with replacing(path) as stream:

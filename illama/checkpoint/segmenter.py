@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from illama.checkpoint.archive import Archive, unpack
+from illama.checkpoint.checksums import check_checksum, sha256_of_weights, to_safetensors
 from illama.checkpoint.formats import jsonable
-from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError, about, replacing
 from illama.upernet import Segmenter, SegmenterConfig
@@ -97,10 +96,8 @@ def save_segmenter(
     about_training = jsonable(dict(args or {}))
     record = {RECORD: built, "soft_mask": float(soft_mask), "epoch": epoch, "args": about_training}
     if path.suffix == ".safetensors" and not extra:
-        header = json.dumps({**record, "checksum": checksum(record, state)}, sort_keys=True)
-        content = safetensors.torch.save(state, {"illama": header})
         with replacing(path) as stream:
-            stream.write(content)
+            stream.write(to_safetensors(record, state))
     elif path.suffix == ".pth":
         arguments = Namespace()
         vars(arguments).update(about_training)
@@ -173,9 +170,7 @@ def _state(archive: Archive, record: Mapping[str, Any]) -> Mapping[str, Tensor]:
         if not isinstance(state, Mapping):
             raise CheckpointError("has no weights under 'model'; download or copy it again")
         return state
-    plain = {key: value for key, value in record.items() if key != "checksum"}
-    if record.get("checksum") != checksum(plain, archive.payload):
-        raise CheckpointError("checksum mismatch: the file is damaged; download or copy it again")
+    check_checksum(record, archive.payload)
     return archive.payload
 
 

@@ -1,9 +1,7 @@
-"""Loading weights into a model: checksums, checks of names and shapes, resized positions."""
+"""Loading weights into a model: checks of their names and shapes, resized positions."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,22 +16,6 @@ from illama.model import Model, resize_positions
 
 LARGEST_SEQUENCE = 4097
 """Most tokens of a model: 1024 pixels at patch 16; a bound on hostile files."""
-
-
-def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 over names, shapes, types and bytes of weights, in order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def checksum(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Return a sha256 over a safetensors file's weights and the record in its header."""
-    text = json.dumps(record, sort_keys=True) + sha256_of_weights(state)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prepare(found: Found, own: Config, config: Config) -> dict[str, Tensor]:

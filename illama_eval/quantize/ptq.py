@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from illama.checkpoint.checksums import sha256_of_weights
 from illama.checkpoint.quantized import count_bytes, install, pack, serialize
 from illama.checkpoint.quantized_weight import WHOLE_BYTE, QuantizedWeight, WeightLayout
 from illama.checkpoint.torchao_tensors import is_quantized
-from illama.checkpoint.weights import sha256_of_weights
 from illama.files import first_line
 from illama.model import Model
 from illama.transforms import Transform

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from illama.arithmetic import DTYPES
+from illama.checkpoint.checksums import sha256_of_weights
 from illama.checkpoint.load import Checkpoint, read_checkpoint
 from illama.checkpoint.torchao_tensors import is_quantized
-from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Dtype
 from illama.model import Model
 from illama.observation import LAYER_WANTED, SEGMENTER_WANTED, SOURCE_WANTED, WANTED, Piece

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from illama.checkpoint.assumptions import Assumption
+from illama.checkpoint.checksums import sha256_of_weights
 from illama.checkpoint.formats import listed
-from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Dtype
 from illama.files import CheckpointError, first_line, sha256_of_file
 from illama.preprocessing import Interpolation, Preprocess

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from illama.arithmetic import DTYPES
-from illama.checkpoint.weights import adopt, sha256_of_weights
+from illama.checkpoint.checksums import sha256_of_weights
+from illama.checkpoint.weights import adopt
 from illama.config import Dtype
 from illama.files import CheckpointError
 from illama.model import Model

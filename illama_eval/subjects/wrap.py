@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from illama.checkpoint.weights import sha256_of_weights
+from illama.checkpoint.checksums import sha256_of_weights
 from illama.observation import OutputSeen
 from illama.transforms import Transform
 from illama_eval.subjects.layers import first_tensor

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from illama import cli, exits
+from illama.checkpoint.checksums import sha256_of_weights
 from illama.checkpoint.save import save_checkpoint
-from illama.checkpoint.weights import sha256_of_weights
 from illama.config import Config
 from illama.model import Model
 from illama.upernet import Segmenter, SegmenterConfig

@@ -10,10 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from illama.checkpoint.checksums import sha256_of_weights, to_safetensors
 from illama.checkpoint.load import load, read_checkpoint
 from illama.checkpoint.quantized import count_bytes, pack, serialize
 from illama.checkpoint.save import save_checkpoint
-from illama.checkpoint.weights import checksum, sha256_of_weights
 from illama.config import Config
 from illama.files import CheckpointError
 from illama.model import Model
@@ -127,8 +127,7 @@ def tampered(file: bytes, change: dict[str, object], drop: str = "") -> bytes:
             del layer[key]
         else:
             layer[key] = value
-    record["checksum"] = checksum(record, state)
-    return safetensors.torch.save(state, {"illama": json.dumps(record)})
+    return to_safetensors(record, state)
 
 
 @pytest.mark.parametrize(

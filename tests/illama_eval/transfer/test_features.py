@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from illama.checkpoint.weights import sha256_of_weights
+from illama.checkpoint.checksums import sha256_of_weights
 from illama.config import Config
 from illama.model import Model
 from illama.sources import open_source
