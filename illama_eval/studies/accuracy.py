@@ -108,6 +108,6 @@ def _find_chance(top1: Row, chance: float) -> Iterator[Verdict]:
     """
     if top1.value is None or top1.low is None or top1.high is None or top1.images < ENOUGH:
         return
-    if top1.low <= chance:
+    if top1.low <= chance < 1:  # of one class there is but one answer
         numbers = f"top1 {top1.value:.3f} ({top1.low:.3f} to {top1.high:.3f}), chance {chance:.3g}"
         yield Verdict(name="chance", verdict=NO_BETTER, reason=numbers)

@@ -112,7 +112,7 @@ def draw_trial_images(size: int) -> Tensor:
 
 
 def first_tensor(output: Any) -> Tensor:
-    """Return the tensor that a module returns, or the first of several.
+    """Return the tensor that a module returns, or the first of several: `logits` of a dictionary.
 
     Raises:
         AttentionError: there is none.
@@ -120,7 +120,7 @@ def first_tensor(output: Any) -> Tensor:
     found = output
     while not isinstance(found, Tensor):
         if isinstance(found, dict):
-            found = tuple(found.values())
+            found = (found["logits"],) if "logits" in found else tuple(found.values())
         if not isinstance(found, tuple | list) or not found:
             raise AttentionError(f"a module returns {type(output).__name__}, not a tensor")
         found = found[0]

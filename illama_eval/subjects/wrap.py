@@ -65,7 +65,7 @@ def wrap(
 
     Args:
         module: takes images [image, 3, row, column] and returns a tensor, or several of which the
-            first counts.
+            first counts; of a dictionary `logits`, where it has them.
         transform: what prepares an image; its `image_size` is what the module is tried on.
         classes: names or number of the module's outputs; None if these are features.
         name: what the subject is called; by default the module's class.

@@ -131,3 +131,9 @@ def test_few_images_say_nothing_about_chance(total_of):
     labels = torch.arange(29) % 10
     total = total_of(Accuracy(), torch.zeros(29, 10), labels)
     assert Accuracy().summarize(total).verdicts == ()
+
+
+def test_a_model_of_one_class_has_no_chance_to_beat(total_of):
+    labels = torch.zeros(40, dtype=torch.int64)
+    found = Accuracy().summarize(total_of(Accuracy(), torch.zeros(40, 1), labels))
+    assert (found.rows[0].value, found.verdicts) == (1.0, ())

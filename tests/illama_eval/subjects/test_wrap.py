@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import illama_eval
+from illama.observation import OutputSeen
 from illama.sources import open_source
 from illama.transforms import Transform
 from illama_eval.studies.accuracy import Accuracy
@@ -70,6 +71,23 @@ def test_accuracy_says_that_the_head_is_missing(
     source = open_source(str(small_images)).limit(4, 0)
     with pytest.raises(ValueError, match="accuracy needs logits, and this model has no head"):
         illama_eval.evaluate(subject, source, [Accuracy()])
+
+
+def test_of_a_dictionary_the_logits_count_wherever_they_stand() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3 * 32 * 32, 5)
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            logits = self.head(images.flatten(1))
+            return {"auxiliary": -logits, "logits": logits}
+
+    network, images = Two(), torch.rand(3, 3, 32, 32)
+    (seen,) = illama_eval.wrap(network, TRANSFORM, classes=5).observe(images, {"logits"})
+    assert isinstance(seen, OutputSeen)
+    assert seen.logits is not None
+    assert torch.equal(seen.logits, network(images)["logits"])
 
 
 def test_another_number_of_classes_is_refused(transformer: Callable[..., nn.Module]) -> None:
