@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from illama.checkpoint.foreign import TIMM
@@ -39,8 +39,7 @@ class Assumption:
 
     def to_dict(self) -> dict[str, str]:
         """Return the fields and the sentence, for a header."""
-        fields = {name: getattr(self, name) for name in ("what", "value", "because", "option")}
-        return {**fields, "text": str(self)}
+        return {**asdict(self), "text": str(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class Override:
 
     def to_dict(self) -> dict[str, str]:
         """Return the fields and the sentence, for a header."""
-        return {"what": self.what, "value": self.value, "own": self.own, "text": str(self)}
+        return {**asdict(self), "text": str(self)}
 
 
 def remembered_assumptions(found: Found, given: Collection[str]) -> Iterator[Assumption]:
