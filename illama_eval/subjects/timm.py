@@ -12,12 +12,13 @@ from illama.arithmetic import DTYPES
 from illama.checkpoint.checksums import sha256_of_weights
 from illama.checkpoint.weights import adopt
 from illama.config import Dtype
-from illama.files import CheckpointError
+from illama.files import CheckpointError, first_line
 from illama.model import Model
 from illama.observation import OutputSeen
 from illama.preprocessing import Preprocess
 from illama_eval.subjects.checkpoint import ModelSubject
 from illama_eval.subjects.network import NetworkSubject, open_network, pool
+from illama_eval.subjects.subject import SubjectError
 from illama_eval.subjects.timm_models import PREFIX, make, resize_input, transform_of
 
 TOLERANCE = 1e-5
@@ -60,7 +61,7 @@ def open_timm(
     made = make(model, weights, ema=ema)
     transform = transform_of(model, made.settings, preprocess, image_size)
     native = int(made.settings["input_size"][-1])
-    own, notes = _as_ours(made.model, native, transform.image_size)
+    own, notes = _as_ours(model, made.model, native, transform.image_size)
     weighed = made.model if own is None else own
     shared: dict[str, Any] = {
         "name": model.removeprefix(PREFIX),
@@ -95,8 +96,14 @@ def read_timm(model: Any, images: Tensor) -> OutputSeen:
     )
 
 
-def _as_ours(model: Any, native: int, image_size: int) -> tuple[Model | None, tuple[str, ...]]:
-    """Return our model with a plain ViT's weights and notes on them, or None and why not."""
+def _as_ours(
+    name: str, model: Any, native: int, image_size: int
+) -> tuple[Model | None, tuple[str, ...]]:
+    """Return our model with a plain ViT's weights and notes on them, or None and why not.
+
+    Raises:
+        SubjectError: the image size does not fit its patches.
+    """
     blocks = getattr(model, "blocks", None)
     heads = getattr(getattr(next(iter(blocks or ()), None), "attn", None), "num_heads", None)
     if not isinstance(heads, int):
@@ -115,7 +122,11 @@ def _as_ours(model: Any, native: int, image_size: int) -> tuple[Model | None, tu
     if not float(error) <= TOLERANCE:
         return None, (f"not run as a plain ViT: its logits would be {error:.1e} off",)
     if image_size != native:
-        own, notes = build(image_size=image_size)
+        try:
+            own, notes = build(image_size=image_size)
+        except ValueError as fault:
+            size = f"{image_size} x {image_size} pixels"
+            raise SubjectError(f"{name}: cannot take {size} ({first_line(fault)})") from fault
     equal = f"run as our own model; its logits equal timm's to {float(error):.0e} of the largest"
     return own, (equal, *notes)
 

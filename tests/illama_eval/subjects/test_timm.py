@@ -172,6 +172,8 @@ def test_positions_are_resized_only_when_asked(timm: ModuleType) -> None:
     subject = open_timm("timm:vit", "random", device=CPU, image_size=96)
     assert subject.model.config.tokens == 37
     assert "positions resized from 64 to 96 pixels" in subject.describe()["notes"]
+    with pytest.raises(SubjectError, match=r"timm:vit: cannot take 65 x 65 pixels \(.*patch_size"):
+        open_timm("timm:vit", "random", device=CPU, image_size=65)
 
 
 def test_a_file_is_read_strictly_and_tells_the_number_of_classes(
