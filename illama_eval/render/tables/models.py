@@ -51,7 +51,8 @@ def models_to_markdown(table: ModelTable, intervals: Intervals = "small", captio
         for row in table.rows
     ]
     body = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
-    return f"{body}\n\n{caption or ' '.join(notes(table, intervals))}\n"
+    below = caption or " ".join(map(markdown_cell, notes(table, intervals)))
+    return f"{body}\n\n{below}\n"
 
 
 def models_to_csv(table: ModelTable) -> str:

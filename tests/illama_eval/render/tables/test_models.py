@@ -34,6 +34,13 @@ def test_markdown_shows_interval_bold_best_and_what_it_means(table):
     assert "Bold: better than every other model" in note
 
 
+def test_nothing_in_the_name_of_a_source_is_markup(write_run, tmp_path):
+    run = str(write_run(tmp_path / "one", source="<i>a_set"))
+    note = models_to_markdown(read_model_table([run], ["top1"])).splitlines()[-1]
+    assert "<i>" not in note
+    assert "a_set" in note
+
+
 def test_columns_of_one_layer_are_headed_by_it(write_run, tmp_path):
     run = str(write_run(tmp_path / "one"))
     names = ["rank_per_image", "rank.rank_per_image[layer=2]"]
