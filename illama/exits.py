@@ -10,6 +10,7 @@ finished run ends with 0 there instead of 4; stderr says so, and run.json counts
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import re
 import signal
@@ -88,8 +89,8 @@ def _report(error: BaseException, program: str) -> int:
         text = _with_hint(error.format_message())
     elif hasattr(error, "exit_code"):
         text = str(error)
-    elif isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+    elif told := _from_the_system(error):
+        text = told
     else:
         code = INTERNAL
         what = brief(f"{type(error).__name__}: {error}", LONGEST // 4)
@@ -97,6 +98,15 @@ def _report(error: BaseException, program: str) -> int:
     if text:
         sys.stderr.write(f"{program}: {brief(text, LONGEST)}\n")
     return int(code)
+
+
+def _from_the_system(error: BaseException) -> str:
+    """Return what the operating system says of a file or a full disk; empty for other errors."""
+    if not isinstance(error, OSError):
+        return ""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{error.strerror}, where the output goes" if error.errno == errno.ENOSPC else ""
 
 
 def _with_hint(text: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def test_an_oversized_error_is_cut_and_keeps_its_beginning_and_end(capsys, kind)
         (exits.InputError("x: missing"), 3, "x: missing"),
         (FileNotFoundError(2, "No such file", "x"), 3, "x: No such file"),
         (OSError("no name"), 5, "internal error"),
+        (OSError(errno.ENOSPC, "No space"), 3, "No space, where the output goes"),
         (KeyboardInterrupt(), 130, ""),
         (SystemExit(143), 143, ""),
         (Interrupted(signal.SIGTERM), 143, "interrupted by SIGTERM; what was measured is saved"),
