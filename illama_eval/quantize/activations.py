@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -121,9 +122,10 @@ def choose_range(inputs: Inputs, clipping: Clipping, *, asymmetric: bool) -> tup
     low, high = inputs.low, inputs.high
     if clipping == "percentile":
         tail = (1 - PERCENTILE) / 2 if asymmetric else 0.0
-        low, high = (float(sample.quantile(share)) for share in (tail, 1 - tail))
+        numbers = sample.cpu().numpy()  # torch's quantile takes at most 2 to the 24th
+        low, high = map(float, np.quantile(numbers, (tail, 1 - tail)))
         if not asymmetric:
-            high = float(sample.abs().quantile(PERCENTILE))
+            high = float(np.quantile(np.abs(numbers), PERCENTILE))
             low = -high
     shares: Sequence[float] = RATIOS if clipping == "mse" else (1.0,)
     tried = [_affine(low * share, high * share, asymmetric=asymmetric) for share in shares]

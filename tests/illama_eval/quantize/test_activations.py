@@ -27,6 +27,13 @@ def test_static_ranges_hold_zero_and_pay_for_outliers():
     )
 
 
+def test_the_percentile_of_a_large_sample_is_found():
+    many = torch.linspace(-1, 1, 2**24 + 2)
+    inputs = Inputs(largest=torch.ones(1), low=-1.0, high=1.0, sample=[many])
+    scale, zero = choose_range(inputs, "percentile", asymmetric=False)
+    assert (scale, zero) == (pytest.approx(0.9999 / 127.5, rel=0.004), 0)  # a bf16 number
+
+
 def test_inputs_that_are_not_finite_are_refused(subject):
     broken = torch.full((8, 3, SIDE, SIDE), torch.nan)
     with pytest.raises(SubjectError, match="not finite"):

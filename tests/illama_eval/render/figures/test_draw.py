@@ -141,8 +141,13 @@ def test_hostile_names_stay_text_in_every_figure(run_of, hostile_names, samples)
     run = run_of(layers=1, heads=1, tokens=5, subjects=some)
     header = dict(run.header) | {"source": {"classes": hostile_names}}
     hostile = replace(samples, ids=hostile_names[:2])
-    for drawing in drawings(replace(run, header=header), hostile).values():
-        svg_of(drawing)
+    said = [
+        text.strip()
+        for drawing in drawings(replace(run, header=header), hostile).values()
+        for text in svg_of(drawing).itertext()
+    ]
+    assert sum("$\\frac{$ _{^" in text for text in said) > 3  # as given, not as a formula
+    assert sum("@user https" in text for text in said) > 3
 
 
 def test_a_run_of_one_study_draws_only_its_figures(run_of):
