@@ -17,7 +17,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -43,13 +43,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     piece = make_piece(arguments.images, arguments.heads, arguments.tokens)
-    taken: dict[str, list[float]] = {"plain": [], "ours": []}
-    for _ in range(arguments.rounds + 1):
-        for name, work in (("plain", plain), ("ours", Collapse().measure)):
-            start = time.process_time()
-            work(piece)
-            taken[name].append(time.process_time() - start)
-    median = {name: statistics.median(all_[1:]) for name, all_ in taken.items()}
+    works = {"plain": lambda: plain(piece), "ours": lambda: Collapse().measure(piece)}
+    median = median_times(works, arguments.rounds)
     found, expected = Collapse().measure(piece), plain(piece)
     numbers = arguments.heads * arguments.tokens**2
     half = (arguments.tokens + 1) / (2 * arguments.tokens)
@@ -73,6 +68,17 @@ def main() -> None:
     print(json.dumps(report, indent=1))
 
 
+def median_times(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the median processor time of each, in turns, after one round that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds + 1):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            taken[name].append(time.process_time() - start)
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
 def compare_compiled(piece: LayerSeen, rounds: int) -> dict[str, float]:
     """Return the time of compiled kernels over that of the passes over strips, and of compiling."""
     assert piece.used is not None
@@ -91,14 +97,9 @@ def compare_compiled(piece: LayerSeen, rounds: int) -> dict[str, float]:
     for kernel, _ in variants.values():
         kernel()
     found = {"seconds of compiling": round(time.process_time() - start, 1)}
-    for name, pair in variants.items():
-        taken: list[list[float]] = [[], []]
-        for _ in range(rounds):
-            for work, times in zip(pair, taken, strict=True):
-                start = time.process_time()
-                work()
-                times.append(time.process_time() - start)
-        found[name] = round(statistics.median(taken[0]) / statistics.median(taken[1]), 2)
+    for name, (kernel, passes) in variants.items():
+        median = median_times({"kernel": kernel, "passes": passes}, rounds)
+        found[name] = round(median["kernel"] / median["passes"], 2)
     return found
 
 

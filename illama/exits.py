@@ -89,8 +89,8 @@ def _report(error: BaseException, program: str) -> int:
         text = _with_hint(error.format_message())
     elif hasattr(error, "exit_code"):
         text = str(error)
-    elif told := _from_the_system(error):
-        text = told
+    elif known := _from_the_system(error):
+        text = known
     else:
         code = INTERNAL
         what = brief(f"{type(error).__name__}: {error}", LONGEST // 4)

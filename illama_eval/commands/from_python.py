@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from illama.sources.source import Source
-from illama_eval.commands.idle import OF_IMAGES, OF_MODELS, OF_TRANSFORM, refuse_idle
+from illama_eval.commands.idle import OF_IMAGES, OF_OPENING, refuse_idle
 from illama_eval.commands.options import ALL_STUDIES, SharedOptions
 from illama_eval.commands.resolve import check_study_names, open_subjects, resolve
 from illama_eval.results import Run
@@ -84,8 +84,7 @@ def _check_settings(
         raise SubjectError("no model is given; name a checkpoint, or give an open subject")
     given = {name: name for name in settings}
     if not all(isinstance(one, str | Path) for one in subjects):
-        idle = OF_TRANSFORM | OF_MODELS | {"dtype", "compiled"}
-        refuse_idle(given, idle, "an open model, which has its own")
+        refuse_idle(given, OF_OPENING, "an open model, which has its own")
     if isinstance(data, Source):
         refuse_idle(given, OF_IMAGES, "an open source, which has its own")
 

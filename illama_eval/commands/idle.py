@@ -18,7 +18,9 @@ OF_TRANSFORM = frozenset(("preprocess", *TRANSFORM))
 """Shared options that prepare them."""
 OF_MODELS = frozenset(("models", "weights", "ema", *LOADED))
 """Shared options that choose models and how they are run."""
-ALL_BUT_LIMIT = OF_IMAGES | OF_TRANSFORM | OF_MODELS | {"dtype", "compiled"}
+OF_OPENING = OF_TRANSFORM | OF_MODELS | {"dtype", "compiled"}
+"""Shared options that a model is opened with."""
+ALL_BUT_LIMIT = OF_IMAGES | OF_OPENING
 """Shared options that decisions of others leave without an object."""
 
 

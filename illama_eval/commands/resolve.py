@@ -145,7 +145,9 @@ def resolve(
         out = shared.out or default_out([predictions.stem], [digest], command, images)
         return Request(subjects=(saved,), source=rows, studies=studies, out=out)
     everything = command in EVERYTHING
-    found, note = (source, "") if source else choose_source(shared, studies, demo, everything)
+    found, note = (
+        (source, "") if source else choose_source(shared, studies, demo, everything=everything)
+    )
     subjects = tuple(opened) if opened else open_subjects(shared)
     needed = not everything and any("labels" in study.requires for study in studies)
     with_heads = [subject for subject in subjects if subject.classes]
@@ -308,7 +310,7 @@ def _pair_weights(shared: SharedOptions) -> list[tuple[str, str]]:
 
 
 def choose_source(
-    shared: SharedOptions, studies: Sequence[Study], demo: str | None, everything: bool
+    shared: SharedOptions, studies: Sequence[Study], demo: str | None, *, everything: bool
 ) -> tuple[Source, str]:
     """Return the source before any limit, and a note if no data was given.
 

@@ -121,10 +121,11 @@ def choose_range(inputs: Inputs, clipping: Clipping, *, asymmetric: bool) -> tup
     sample = torch.cat(inputs.sample)
     low, high = inputs.low, inputs.high
     if clipping == "percentile":
-        tail = (1 - PERCENTILE) / 2 if asymmetric else 0.0
         numbers = sample.cpu().numpy()  # torch's quantile takes at most 2 to the 24th
-        low, high = map(float, np.quantile(numbers, (tail, 1 - tail)))
-        if not asymmetric:
+        if asymmetric:
+            tail = (1 - PERCENTILE) / 2
+            low, high = map(float, np.quantile(numbers, (tail, 1 - tail)))
+        else:
             high = float(np.quantile(np.abs(numbers), PERCENTILE))
             low = -high
     shares: Sequence[float] = RATIOS if clipping == "mse" else (1.0,)

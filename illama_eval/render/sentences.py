@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from illama_eval.render.attention_maps import maps_of, threshold_of
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import show_row
 from illama_eval.render.format.verdicts import Said, say_verdict
 from illama_eval.render.select import headline, rows_at
 from illama_eval.results import Row, Run, Verdict
 
-_LONGEST = 300
 _NUMBERS = 2
 """Numbers of a study that has no sentence of its own."""
 
@@ -263,7 +262,7 @@ def _say_transfer(found: StudyOfModel) -> Said | None:
     parts = [f"{show_row(row).value} training images" for row in found.some("training_images")]
     for metric, words in _TRANSFERRED.items():
         parts += [
-            f"{words} {show_row(row).value}, {sanitize(row.reason, _LONGEST)}"
+            f"{words} {show_row(row).value}, {sanitize(row.reason, LONGEST_NOTE)}"
             for row in found.some(metric)
         ]
     top1 = found.row("top1", "accuracy")

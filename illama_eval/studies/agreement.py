@@ -84,7 +84,7 @@ class Agreement:
             "images": batch.weights.sum(1),
             "flips": weigh(batch, logits.argmax(-1) != first.argmax(-1)),
             "kl": weigh(batch, kl_divergence(first, logits)),
-            "logit_mse": weigh(batch, (logits - first).square().mean(-1)),
+            "logit_mse": noise / logits.shape[1],
             "logit_cosine": weigh(batch, functional.cosine_similarity(logits, first)),
             "signal": signal,
             "noise": noise,

@@ -14,6 +14,8 @@ _MARKDOWN = re.compile(r"([\\`*{}\[\]<>|~!#&$]|(?<![^\W_])_|_(?![^\W_])|:(?=//))
 _JOINT = re.compile(r"(?<=[-_+. ])")
 LONGEST_NAME = 48
 """Characters of a name out of a file, at most, in a line of text."""
+LONGEST_NOTE = 300
+"""Characters of a reason, a note or another text out of a file, at most."""
 _FORMULA = ("=", "+", "-", "@")
 _IN_ASCII = str.maketrans(
     {

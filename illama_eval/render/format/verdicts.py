@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import DEFINED, metric_label
 from illama_eval.results import Verdict
 
 MARK = "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
 """The mark before what deserves a look."""
-_LONGEST = 300
 _METRIC = re.compile(r"\b(?:ece|nll|[a-z]+(?:_[a-z0-9]+)+)\b")
 _NEGATIVE = re.compile(r"(?<![\w.-])-(?=\d)")
 
@@ -129,7 +128,7 @@ def say_reason(reason: str) -> str:
     """Return what decided a verdict, with the names and signs of the tables."""
     named = _METRIC.sub(
         lambda found: metric_label(found[0]) if found[0] in DEFINED else found[0],
-        sanitize(reason, _LONGEST),
+        sanitize(reason, LONGEST_NOTE),
     )
     return _NEGATIVE.sub("\N{MINUS SIGN}", named.replace(" -> ", " \N{RIGHTWARDS ARROW} "))
 
@@ -140,7 +139,7 @@ def say_verdict(verdict: Verdict) -> Said:
     known = _KNOWN.get(verdict.name, {}).get(words)
     if known is not None:
         return known
-    name = sanitize(verdict.name.replace("_", " "), _LONGEST)
-    said = f"{name}: {sanitize(verdict.verdict, _LONGEST)}"
+    name = sanitize(verdict.name.replace("_", " "), LONGEST_NOTE)
+    said = f"{name}: {sanitize(verdict.verdict, LONGEST_NOTE)}"
     undecided = verdict.verdict == "undecided" and verdict.reason
-    return Said(f"{said} ({sanitize(verdict.reason, _LONGEST)})" if undecided else said)
+    return Said(f"{said} ({sanitize(verdict.reason, LONGEST_NOTE)})" if undecided else said)

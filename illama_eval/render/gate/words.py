@@ -11,7 +11,7 @@ from typing import Any
 from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import NEAR_CALIBRATED, GateResult, MetricVerdict, State
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import metric_label, place_label
 
 SCHEMA_VERSION = 1
@@ -26,7 +26,6 @@ SYMBOLS: Mapping[State, str] = {
     "not gated": "\N{MIDDLE DOT}",
 }
 """The symbol of each state, in the order in which states are listed: losses first."""
-LONGEST_NOTE = 300
 _STRICT = 'which the policy fails (inconclusive = "fail")'
 _NAMED = 3
 """Metrics that the sentence names; the others it counts."""

@@ -10,7 +10,7 @@ from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
 from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change, show_margin
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import (
     anchor,
     in_order,
@@ -61,7 +61,6 @@ PAIRED = (
     "narrower than two intervals side by side suggest. It covers the choice of images, not "
     "training seeds."
 )
-_LONGEST = 300
 
 
 def widest_of(changes: Iterable[Change | None]) -> dict[str, float]:
@@ -130,7 +129,7 @@ def changes_of(models: ReportModels) -> Section | None:
         key="changes",
         title="What differs",
         findings=[
-            f"{models.say_names(who)}, beside {first.symbol}: {sanitize(words, _LONGEST)}."
+            f"{models.say_names(who)}, beside {first.symbol}: {sanitize(words, LONGEST_NOTE)}."
             for words, who in told.items()
             if words
         ],
@@ -175,7 +174,7 @@ def other_differences_table(
     """Yield the fields that may differ, and do."""
     rows = [
         [
-            Cell(text=sanitize(text, _LONGEST))
+            Cell(text=sanitize(text, LONGEST_NOTE))
             for text in (place_label(each.field), each.baseline, each.candidate)
         ]
         for each in comparison.other_differences
@@ -239,7 +238,7 @@ def gated_table(result: GateResult) -> Table:
         if each.change and each.margin:
             unit = each.change.unit
             widest[unit] = max(widest.get(unit, 0.0), 1.2 * each.margin)
-    baseline = sanitize(Path(result.baseline).name, _LONGEST)
+    baseline = sanitize(Path(result.baseline).name, LONGEST_NOTE)
     return Table(
         key="headline",
         caption=f"Gated numbers, against {baseline}; the band in a mark is the loss or gain that "
@@ -255,7 +254,7 @@ def changes_section(result: GateResult) -> Section:
     tables: list[Table] = []
     findings: list[str] = []
     for number, comparison in enumerate(result.comparisons):
-        before, after = (sanitize(name, _LONGEST) for name in comparison.subjects)
+        before, after = (sanitize(name, LONGEST_NOTE) for name in comparison.subjects)
         names = (f"{before} (baseline)", f"{after} (here)")
         tables += flips_table(f"flips-{number}", names, comparison)
         tables += other_differences_table(f"other-differences-{number}", names, comparison)
@@ -266,7 +265,7 @@ def changes_section(result: GateResult) -> Section:
     return Section(
         key="changes",
         title="What changed",
-        findings=[f"{sanitize(words, _LONGEST)}." for words in findings],
+        findings=[f"{sanitize(words, LONGEST_NOTE)}." for words in findings],
         tables=tables,
         meaning=PAIRED,
         paper="No gate, and no intervals, are given there.",
@@ -288,7 +287,7 @@ def _cells(judged: MetricVerdict, widest: Mapping[str, float]) -> list[Cell]:
         Cell(text=margin),
         Cell(
             text=state_label(judged),
-            note=sanitize(remark(judged), _LONGEST),
+            note=sanitize(remark(judged), LONGEST_NOTE),
             tone=_TONES.get(judged.state, "neutral"),
         ),
     ]

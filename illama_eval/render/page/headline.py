@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     EXPLAINED,
@@ -28,7 +28,6 @@ Key = tuple[str, str]
 MOST = 9
 """Rows of the headline: what fits on a first screen."""
 TWO = 2
-LONGEST_NOTE = 300
 COVERED = "Intervals cover the choice of images, not training seeds."
 
 

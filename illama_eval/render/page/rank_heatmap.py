@@ -17,6 +17,7 @@ from illama_eval.render.attention_maps import (
 from illama_eval.render.format.glossary import map_label
 from illama_eval.render.format.numbers import signed
 from illama_eval.render.models import ReportModels
+from illama_eval.render.page.differences import PAIR
 from illama_eval.render.page.document import Cell, HeatMaps, Panel
 from illama_eval.render.select import Array
 from illama_eval.render.style.palette import SEQUENTIAL
@@ -31,7 +32,6 @@ ACROSS, DOWN = 240, 150
 DASHES: Mapping[str, str] = {"used": "", "masked": "6 3", "softmax": "2 3"}
 STEPS = 3
 """Colours on either side of no difference."""
-PAIR = 2
 
 Curves = Mapping[str, Sequence[object]]
 

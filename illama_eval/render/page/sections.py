@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from illama_eval.render.figures.canvas import Drawing
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     EXPLAINED,
@@ -39,7 +39,6 @@ REPLACED = "rank_by_head"
 MANY_VERDICTS = 8
 """Most verdicts of a study whose table stands open, of one or two models: those of collapse for
 one."""
-_LONGEST = 300
 
 
 def sections_of(
@@ -198,7 +197,7 @@ def _numbers_line(
     return [
         *cells,
         Cell(text=" / ".join(f"{count:,}" for count in images)),
-        Cell(text=sanitize(_remark(measured, rows), _LONGEST)),
+        Cell(text=sanitize(_remark(measured, rows), LONGEST_NOTE)),
     ]
 
 
@@ -226,7 +225,7 @@ def verdicts_of(models: ReportModels, study: str) -> list[Table]:
         at = "".join(f", {sanitize(key)} {sanitize(value)}" for key, value in each.at.items())
         said = say_verdict(each)
         cells = [
-            Cell(text=sanitize(each.name.replace("_", " "), _LONGEST) + at),
+            Cell(text=sanitize(each.name.replace("_", " "), LONGEST_NOTE) + at),
             Cell(text=f"{MARK if said.look else ''} {said.text}".strip()),
             Cell(text=say_reason(each.reason)),
         ]

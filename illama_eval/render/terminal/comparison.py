@@ -10,13 +10,12 @@ from rich.table import Table
 from illama_eval.compare.change import Change
 from illama_eval.compare.comparison import Comparison
 from illama_eval.render.format.changes import show_change, show_seeds
-from illama_eval.render.format.escape import LONGEST_NAME, sanitize
+from illama_eval.render.format.escape import LONGEST_NAME, LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import EXPLAINED, study_label
 from illama_eval.render.format.numbers import MISSING
 from illama_eval.render.gate.words import flips_in_words, other_differences_in_words
 from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 
-_LONGEST = 300
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "metric": "left",
     "A": "right",
@@ -47,7 +46,7 @@ def show_comparison(comparison: Comparison, console: Console, *, everything: boo
     source = f"{sanitize(comparison.source, LONGEST_NAME)}, {comparison.images:,} images"
     console.print(plain_text(source, console, "bold"))
     for letter, name in zip("AB", comparison.subjects, strict=True):
-        console.print(plain_text(f"{letter}  {sanitize(name, _LONGEST)}", console))
+        console.print(plain_text(f"{letter}  {sanitize(name, LONGEST_NOTE)}", console))
     compared = [change for change in comparison.changes if not change.problem]
     seeds = any(change.seeds_low is not None for change in compared)
     shown = compared if everything else list(filter(_is_telling, compared))
@@ -63,7 +62,7 @@ def show_comparison(comparison: Comparison, console: Console, *, everything: boo
     ]
     notes += [f"{_LEGEND}: p is at most 0.05. {_FAMILY}", _SEEDS if seeds else _COVERED]
     for note in filter(None, notes):
-        console.print(plain_text(f"  {sanitize(note, _LONGEST)}", console, "dim"))
+        console.print(plain_text(f"  {sanitize(note, LONGEST_NOTE)}", console, "dim"))
     console.print()
 
 

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from illama_eval.compare.gate import GateResult, MetricVerdict
 from illama_eval.render.format.changes import show_change
-from illama_eval.render.format.escape import LONGEST_NAME, sanitize
+from illama_eval.render.format.escape import LONGEST_NAME, LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import metric_label
-from illama_eval.render.gate.words import LONGEST_NOTE, by_outcome, notes_on, sentence, state_label
+from illama_eval.render.gate.words import by_outcome, notes_on, sentence, state_label
 from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 
 _COLUMNS: Mapping[str, JustifyMethod] = {

@@ -11,7 +11,7 @@ from rich.console import Console, JustifyMethod
 
 from illama_eval.compare.change import Change
 from illama_eval.render.format.changes import show_change
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import metric_label
 from illama_eval.render.format.numbers import MISSING, show_number, show_row
 from illama_eval.render.tables.quantization import (
@@ -32,7 +32,6 @@ from illama_eval.results import Row, Run
 _PRINTED = (0, 1, 2, 3, 4, 5, 10)
 """Columns that fit a terminal, by their index in COLUMNS."""
 _LAYERS_NAMED = 6
-_LONGEST_NOTE = 300
 _SIDES: Mapping[str, JustifyMethod] = {"": "left", "value": "right", "unit": "left", "note": "left"}
 
 Line: TypeAlias = tuple[str, str, str, str]
@@ -56,7 +55,7 @@ def show_quantization(
         show_comparison(compared, console, everything=True)
         notes = [*describe(variants[0]), *describe_latency(timed)]
     for note in notes:
-        console.print(plain_text(f"  {sanitize(note, _LONGEST_NOTE)}", console))
+        console.print(plain_text(f"  {sanitize(note, LONGEST_NOTE)}", console))
 
 
 def _show_one(variant: Variant, timed: Sequence[Row], console: Console) -> None:
@@ -108,7 +107,7 @@ def _speed(timed: Sequence[Row]) -> Iterator[Line]:
         value = factors[mode, batch].value or 0.0
         yield "speed", f"{value:.2f}", "x", f"of the exact model's, {mode}, {batch} at once"
     for reason in dict.fromkeys(untimed):
-        yield "speed", MISSING, "", sanitize(reason, _LONGEST_NOTE)
+        yield "speed", MISSING, "", sanitize(reason, LONGEST_NOTE)
 
 
 def _cost(variant: Variant) -> Iterator[Line]:

@@ -8,7 +8,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import (
     ARROWS,
     heading,
@@ -23,7 +23,6 @@ from illama_eval.render.sentences import as_sentence
 from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 from illama_eval.results import Row, Run
 
-_LONGEST = 300
 _COLUMNS: Mapping[str, JustifyMethod] = {
     "metric": "left",
     "value": "right",
@@ -42,10 +41,10 @@ def show(run: Run, console: Console) -> None:
             console.print(_headline_table(run, rows, console))
         marks = enumerate(_reasons(rows), start=1)
         notes = [
-            (f"({n})", plain_text(sanitize(why, _LONGEST), console, "dim")) for n, why in marks
+            (f"({n})", plain_text(sanitize(why, LONGEST_NOTE), console, "dim")) for n, why in marks
         ]
         if rows and (groups := groups_in_words(run)):
-            notes.append(("", plain_text(sanitize(groups, _LONGEST), console, "dim")))
+            notes.append(("", plain_text(sanitize(groups, LONGEST_NOTE), console, "dim")))
         notes += _verdicts(run, subject, console)
         if notes:
             console.print(_notes(notes, console))
@@ -110,7 +109,7 @@ def _verdicts(run: Run, subject: str, console: Console) -> Iterator[tuple[str, T
                 f"{sanitize(key)} {sanitize(value)}" for key, value in verdict.at.items()
             )
             line = plain_text(as_sentence(said.text + (f" ({at})" if at else "")), console, "bold")
-            why = sanitize(verdict.reason, _LONGEST)
+            why = sanitize(verdict.reason, LONGEST_NOTE)
             yield MARK if said.look else "", line.append_text(plain_text(f" {why}", console, "dim"))
 
 
