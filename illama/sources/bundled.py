@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from illama.sources.demo import SHAPES, draw
 from illama.sources.npz import in_memory_source
-from illama.sources.source import Source, SourceError, hash_order, read_array
+from illama.sources.source import Source, SourceError, hash_order
 
 DEMO_IMAGES = {"test": 2_000, "train": 20_000, "cue-conflict": 1_800}
 
@@ -25,12 +24,10 @@ _SMALLEST_CROP = 160
 
 
 def open_demo(split: str) -> Source:
-    """Draw a split of the demo: test, train, or cue-conflict (labeled by shape)."""
+    """Open a split of the demo: test, train, or cue-conflict (labeled by shape)."""
     _check_split("demo", split, tuple(DEMO_IMAGES))
     drawn = draw(split, DEMO_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
-    source = in_memory_source(
-        "demo", split, range(len(drawn.images)), drawn.images, drawn.labels, SHAPES
-    )
+    source = in_memory_source("demo", split, range(len(drawn)), drawn, drawn.labels, SHAPES)
     if split != "cue-conflict":
         return source
     cues = np.stack((drawn.shapes, drawn.textures), axis=1)
@@ -38,16 +35,12 @@ def open_demo(split: str) -> Source:
 
 
 def open_demo_shapes(split: str) -> Source:
-    """Draw the demo's images with the class of each pixel: background, or one of ten shapes."""
+    """Open the demo's images with the class of each pixel: background, or one of ten shapes."""
     _check_split("demo-shapes", split, ("test", "train"))
     drawn = draw(split, SHAPES_IMAGES[split])  # type: ignore[arg-type]  # one of the keys
-    count = len(drawn.images)
-    source = in_memory_source("demo-shapes", split, range(count), drawn.images, None, None)
+    source = in_memory_source("demo-shapes", split, range(len(drawn)), drawn, None, None)
     return replace(
-        source,
-        masks=partial(read_array, drawn.masks),
-        mask_classes=("background", *SHAPES),
-        background=(0,),
+        source, masks=drawn.read_mask, mask_classes=("background", *SHAPES), background=(0,)
     )
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from illama.sources.source import Source, SourceError, hash_arrays, make_source, read_array
+from illama.sources.contents import hash_pixels
+from illama.sources.source import Source, SourceError, make_source, read_array
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +137,7 @@ def open_cifar(folder: Path, release: _Release, split: str) -> Source:
         names=[f"{split}/{i:05d}" for i in range(len(images))],
         labels=np.concatenate([labels for _, labels in parts]),
         classes=_read_classes(folder / release.meta, release),
-        contents=hash_arrays(images),
+        contents=hash_pixels(images),
         read=partial(read_array, images),
         in_memory=True,
     )

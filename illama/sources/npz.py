@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from illama.sources.source import Source, SourceError, hash_arrays, make_source, read_array
+from illama.sources.contents import hash_pixels
+from illama.sources.source import Source, SourceError, make_source, read_array
 from illama.transforms import ImageError, check_size
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def open_npz(path: Path, name: str) -> Source:
         split="all",
         names=ids_of(path, arrays, len(images), digits=5),
         labels=_checked_labels(path, arrays, len(images)),
-        contents=hash_arrays(images),
+        contents=hash_pixels(images),
         read=partial(read_array, images),
         in_memory=True,
     )
@@ -72,14 +73,14 @@ def in_memory_source(
     labels: NDArray[np.int64] | None,
     classes: Sequence[str] | None,
 ) -> Source:
-    """Return a source of images held in memory; ids are made of split (or name) and number."""
+    """Return a source of images that need no file; ids are made of split (or name) and number."""
     return make_source(
         name=name,
         split=split,
         names=[f"{name if split == 'all' else split}/{number:05d}" for number in numbers],
         labels=labels,
         classes=classes,
-        contents=hash_arrays(images),
+        contents=hash_pixels(images),
         read=partial(read_array, images),
         in_memory=True,
     )

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
     Contents = Callable[[Sequence[int]], Sequence[str | int]]
 
 
@@ -44,6 +43,18 @@ class LeftOut(NamedTuple):
     files: int
     first: str
     """The name of the first of them, inside the set."""
+
+
+class Images(Protocol):
+    """Images by position: an array, a list, or images that are drawn when they are read."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, position: int, /) -> NDArray[np.uint8]:
+        """Return the image at a position, uint8 [row, column, 3]."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,13 +297,8 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()
 
 
-def hash_arrays(images: Images) -> tuple[str, ...]:
-    """Return the hexadecimal sha256 of each image's pixels."""
-    return tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images)
-
-
 def read_array(images: Images, position: int) -> NDArray[np.uint8]:
-    """Return the image at `position` of images held in memory."""
+    """Return the image at `position` of images that need no file."""
     return np.asarray(images[position])
 
 

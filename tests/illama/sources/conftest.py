@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from illama.sources import demo
+
 
 @pytest.fixture(scope="session")
 def save():
@@ -16,3 +18,16 @@ def save():
         return path
 
     return write
+
+
+@pytest.fixture
+def painted(monkeypatch):
+    """A list that grows with every image of the demo whose pixels are computed."""
+    paint, calls = demo._paint, []
+
+    def count(chunk, index):
+        calls.append(index)
+        return paint(chunk, index)
+
+    monkeypatch.setattr(demo, "_paint", count)
+    return calls

@@ -44,6 +44,26 @@ def test_the_first_pictures_do_not_depend_on_how_many_are_drawn(images):
     assert (few.masks == many.masks[:images]).all()
 
 
+@pytest.mark.parametrize("split", ["test", "cue-conflict"])
+def test_single_pictures_in_any_order_are_those_of_the_whole_drawing(split):
+    whole, single = draw(split, 230, seed=2), draw(split, 230, seed=2)
+    images, masks = whole.images, whole.masks
+    for position in np.random.default_rng(0).permutation(230):
+        assert (single.read_mask(position) == masks[position]).all()
+        assert (single[position] == images[position]).all()
+    assert single[0].flags.c_contiguous
+    with pytest.raises(IndexError):
+        single[230]
+
+
+def test_each_picture_is_painted_when_it_is_first_read(painted):
+    drawn = draw("test", 300)
+    assert not painted
+    for position in (250, 3, 250, 3):
+        drawn.read_mask(position), drawn[position]
+    assert len(painted) == 2
+
+
 def test_splits_and_seeds_share_no_picture():
     drawn = [draw("test", 200), draw("train", 200), draw("test", 200, seed=1)]
     seen = {image.tobytes() for each in drawn for image in each.images}

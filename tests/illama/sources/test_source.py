@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from illama.sources import SOURCES, open_source
+from illama.sources.contents import hash_pixels
 from illama.sources.head import for_head
 from illama.sources.imagenet import imagenet_wnids
 from illama.sources.source import Source, SourceError, hash_order, make_source
@@ -84,6 +86,24 @@ def test_the_fingerprint_follows_ids_labels_and_contents_but_not_the_order():
     ]
     assert same.fingerprint == source.fingerprint
     assert len({each.fingerprint for each in (source, *others)}) == 5
+
+
+def test_images_in_memory_are_hashed_when_they_are_asked_for_and_once():
+    read = []
+
+    class Images(list):
+        def __getitem__(self, position):
+            read.append(position)
+            return super().__getitem__(position)
+
+    images = Images(np.full((2, 2, 3), value, np.uint8) for value in range(4))
+    source = source_of([*"abcd"], contents=hash_pixels(images))
+    kept = source.keep(np.array([2, 0]))
+    expected = [hashlib.sha256(bytes([value] * 12)).hexdigest() for value in (2, 0)]
+    assert kept.contents == (*expected,)
+    assert read == [2, 0]
+    assert source.contents[::2] == (expected[1], expected[0])
+    assert sorted(read) == [0, 1, 2, 3]
 
 
 def test_images_of_two_sources_are_the_same_by_content_not_by_id():

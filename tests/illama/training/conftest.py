@@ -18,8 +18,9 @@ from rich.console import Console
 from torch import Tensor
 
 from illama.config import SIZES
+from illama.sources.contents import hash_pixels
 from illama.sources.demo import draw
-from illama.sources.source import Source, hash_arrays, make_source
+from illama.sources.source import Source, make_source
 from illama.training.loop import Execution, Trained, fit
 from illama.training.recipe import Recipe, find_recipe
 from illama.training.trainer import Trainer
@@ -45,8 +46,8 @@ def small_source() -> Callable[..., Source]:
             "split": split,
             "names": [f"{split}/{i}" for i in range(images)],
             "labels": drawn.labels,
-            "contents": hash_arrays(drawn.images),
-            "read": drawn.images.__getitem__,
+            "contents": hash_pixels(drawn),
+            "read": drawn.__getitem__,
             "in_memory": True,
         }
         return make_source(**{**given, **changes})
