@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from illama.sources.source import Images
 
 READERS = 8
-"""Threads that read files at a time: most of the time goes into waiting for a disk."""
+"""Threads for files: most of the time goes into waiting for a disk."""
 _AT_A_TIME = 64
 
 
@@ -28,6 +28,7 @@ class ContentHashes:
     hash_one: Callable[[int], str]
     """Position -> hexadecimal sha256; empty where the content cannot be read."""
     readers: int = READERS
+    """Threads that read at a time."""
     known: dict[int, str] = field(default_factory=dict, repr=False)
 
     def __call__(self, positions: Sequence[int]) -> tuple[str, ...]:
