@@ -1,10 +1,13 @@
-"""Floating-point arithmetic: precisions by name, and exact products on a GPU."""
+"""Floating-point arithmetic: precisions by name, exact products on a GPU, numbers for numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from illama.config import Dtype
 
@@ -28,3 +31,12 @@ def use_exact_products(device: torch.device | str) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+
+
+def to_numpy(values: Tensor) -> NDArray[np.floating]:
+    """Return floats of the CPU as an array of the same shape, float32 or float64.
+
+    The memory is shared where the precision is one of these; numpy knows no bfloat16.
+    """
+    known = values.detach()
+    return (known if known.dtype in {torch.float32, torch.float64} else known.float()).numpy()

@@ -73,7 +73,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "illama_eval.bootstrap": ("numpy", "torch", "illama_eval.statistics"),
     "illama_eval.study": MEASURED,
     "illama_eval.probe": ("torch", "illama.observation"),
-    "illama_eval.functional": (*MEASURED, "threadpoolctl", "illama.launch"),
+    "illama_eval.functional": (*MEASURED, "threadpoolctl", "illama.arithmetic", "illama.launch"),
     "illama_eval.studies": (*MEASURED, "illama_eval.studies"),
     "illama_eval.compare": (*STORED, "illama.files", "illama.suggestions", "illama_eval.compare"),
     "illama_eval.render": (*STORED, *DRAWING, "illama_eval.compare", "illama_eval.render"),

@@ -88,7 +88,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 class _OneCoreEach:
-    """A context in which numpy's own products use one core; it may be entered again inside."""
+    """A context in which BLAS uses one core; it may be entered again inside."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -112,7 +112,12 @@ one_core_each = _OneCoreEach()
 """Shared by all, because the number of threads is the library's, not the caller's."""
 
 
+def find_libraries() -> None:
+    """Look for libraries with threads of their own again, after another one was loaded."""
+    _libraries.cache_clear()
+
+
 @cache
 def _libraries() -> ThreadpoolController:
-    """Return what limits the threads of numpy's BLAS; to find the library takes milliseconds."""
+    """Return what limits the threads of BLAS; to find its libraries takes milliseconds."""
     return ThreadpoolController()

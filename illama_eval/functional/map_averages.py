@@ -8,12 +8,14 @@ DRAWS draws of as many images as the paper's, both by the order of the ids' hash
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from illama.arithmetic import to_numpy
 
 GROUPS = 20
 """Groups of the jackknife, at most."""
@@ -127,14 +129,18 @@ def sum_by_slot(maps: Tensor, members: Tensor) -> Tensor:
     """Return sums over the images of each slot, float64 [slot, head, query, key].
 
     Takes maps [image, head, query, key] and members [slot, image]. An image is in two slots at
-    most, so that a CPU adds it there, a third of the time of a product; on a GPU that would add in
-    any order, and wait for the host.
+    most, so that on a CPU only these are filled, and the result is sparse; on a GPU that would wait
+    for the host.
     """
     shape = (len(members), *maps.shape[1:])
-    if maps.device.type == "cpu":
-        slots, images = members.nonzero().unbind(1)
-        sums = torch.zeros((shape[0], math.prod(shape[1:])), dtype=torch.float64)
-        exact = maps.flatten(1).to(torch.float64)
-        return sums.index_add_(0, slots, exact[images]).reshape(shape)
-    heads = [members @ head.flatten(1).to(torch.float64) for head in maps.unbind(1)]
-    return torch.stack(heads, dim=1).reshape(shape)
+    if maps.device.type != "cpu":
+        heads = [members @ head.flatten(1).to(torch.float64) for head in maps.unbind(1)]
+        return torch.stack(heads, dim=1).reshape(shape)
+    numbers = to_numpy(maps)
+    slots, images = members.numpy().nonzero()
+    filled, places = np.unique(slots, return_inverse=True)
+    sums = np.zeros((len(filled), *shape[1:]))
+    for place, image in zip(places, images, strict=True):
+        sums[place] += numbers[image]
+    index, values = torch.from_numpy(filled[None]), torch.from_numpy(sums)
+    return torch.sparse_coo_tensor(index, values, shape, is_coalesced=True, check_invariants=False)

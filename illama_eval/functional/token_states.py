@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from illama.arithmetic import to_numpy
+
 TAIL = 0.9
 """Quantile of an image's norms that, with the median, measures the length of their upper tail."""
 FOLDS = math.log(0.5 / (1 - TAIL))
@@ -80,8 +82,7 @@ def _median(values: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return values.median(-1).values
     middle = (values.shape[-1] - 1) // 2
-    known = values.detach() if values.dtype in {torch.float32, torch.float64} else values.float()
-    numbers = known.numpy()
+    numbers = to_numpy(values)
     found = np.partition(numbers, middle, axis=-1)[:, middle]
     return torch.from_numpy(np.where(np.isnan(numbers).any(-1), math.nan, found))
 

@@ -23,6 +23,7 @@ from illama_eval.statistics import (
     recovered_difference,
     student_interval,
     student_p,
+    student_quantile,
     welch,
     widen,
     wilson_interval,
@@ -325,6 +326,13 @@ def test_student_agrees_with_scipy(t, freedom):
     from scipy.stats import t as student
 
     assert student_p(t, freedom) == pytest.approx(2 * student.sf(abs(t), freedom), rel=1e-6)
+
+
+@given(freedom=st.one_of(st.floats(1, 100), st.integers(1, 50_000)))
+def test_the_quantile_of_student_is_that_of_scipy(freedom):
+    from scipy.special import stdtrit
+
+    assert student_quantile(freedom) == pytest.approx(stdtrit(freedom, 0.975), rel=1e-9)
 
 
 @pytest.mark.parametrize(

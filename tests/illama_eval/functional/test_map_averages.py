@@ -14,16 +14,21 @@ def test_an_image_is_added_in_its_group_and_in_its_draw():
     slots = Slots(groups=4, draws=3)
     members = slots.members(order, 70)
     assert members.sum(0).tolist() == [2.0 if place < 2 * DRAWN else 1.0 for place in order]
-    sums = sum_by_slot(maps, members)
+    sums = sum_by_slot(maps, members).to_dense()
     assert sums.dtype == torch.float64
     expected = torch.einsum("si,ihqk->shqk", members, maps.double())
     torch.testing.assert_close(sums, expected, rtol=1e-14, atol=0)
+    few = sum_by_slot(maps[:2], members[:, :2])
+    assert few.values().shape[0] <= 4, "a slot without an image takes no memory"
+    torch.testing.assert_close(
+        few.to_dense(), torch.einsum("si,ihqk->shqk", members[:, :2], maps[:2].double())
+    )
     first = maps[(order < 18).nonzero()[:, 0]].double().sum(0)
     torch.testing.assert_close(sums[0], first, rtol=1e-14, atol=0)
 
 
 def test_no_image_adds_nothing():
-    sums = sum_by_slot(torch.rand(0, 2, 5, 5), torch.zeros(7, 0, dtype=torch.float64))
+    sums = sum_by_slot(torch.rand(0, 2, 5, 5), torch.zeros(7, 0, dtype=torch.float64)).to_dense()
     assert sums.shape == (7, 2, 5, 5)
     assert not sums.any()
 

@@ -177,13 +177,16 @@ def test_an_output_meets_the_first_output_whatever_the_number_of_blocks(
 
 
 def test_the_automatic_batch_is_a_power_of_two_within_the_budget(
-    brightness: Callable[..., Any],
+    brightness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert automatic_batch_size([brightness()], LOGITS) == 128
-    heavy = brightness()
-    heavy.map_bytes = lambda wanted: 2**26  # type: ignore[method-assign]
-    assert automatic_batch_size([heavy], LOGITS) == 4
-    assert automatic_batch_size([heavy, heavy], LOGITS) == 2
+    light, heavy = brightness(), brightness()
+    light.map_bytes = lambda wanted: 2**10  # type: ignore[method-assign]
+    assert automatic_batch_size([light], LOGITS) == 128
+    heavy.map_bytes = lambda wanted: 2**24  # type: ignore[method-assign]
+    for cores in (1, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        assert automatic_batch_size([heavy], LOGITS) == 4 * cores
+        assert automatic_batch_size([heavy, heavy], LOGITS) == 2 * cores
     heavy.map_bytes = lambda wanted: 2**40  # type: ignore[method-assign]
     assert automatic_batch_size([heavy], LOGITS) == 1
 
