@@ -1,14 +1,14 @@
 """Work spread over the cores of the CPU: part by part, or beside a GPU.
 
-LAPACK and small tensors gain nothing from a second core on one matrix of a few hundred rows, but
-two matrices at once take half the time: torch and numpy release the interpreter's lock. With one
-core for each matrix the result does not depend on how many there are.
+LAPACK gains nothing from a second core on one matrix of a few hundred rows, but two matrices at
+once take half the time: numpy releases the interpreter's lock. With one core for each matrix the
+result does not depend on how many there are.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
@@ -25,30 +25,20 @@ WAITING = 512
 """Blocks that may wait for a core beside a GPU; with more, whoever adds one waits."""
 
 
-def in_threads(
-    work: Callable[[Part], object], groups: Sequence[Iterable[Part]], device: torch.device
-) -> None:
-    """Do the work on every part; on a CPU every core takes one group of parts at a time.
+def in_a_part(parts: int, most: int) -> int:
+    """Return how many of equal parts a core takes at a time: `most`, or its share of few."""
+    return max(1, min(most, -(-parts // torch.get_num_threads())))
 
-    There are as many threads as torch uses, and torch and numpy use one core in each.
-    """
+
+def in_threads(work: Callable[[Part], object], parts: Sequence[Part]) -> None:
+    """Do the work on every part: as many at a time as torch has threads, each with one core."""
     threads = torch.get_num_threads()
-
-    def do(group: Iterable[Part]) -> None:
-        with torch.no_grad():
-            for part in group:
-                work(part)
-
     with one_core_each:
-        if device.type != "cpu" or threads == 1 or len(groups) == 1:
-            for group in groups:
-                do(group)
-            return
-        try:
-            with ThreadPoolExecutor(threads, "", torch.set_num_threads, (1,)) as pool:
-                list(pool.map(do, groups))
-        finally:
-            torch.set_num_threads(threads)
+        if threads == 1 or len(parts) == 1:
+            for part in parts:
+                work(part)
+        else:
+            list(_pool(threads).map(work, parts))
 
 
 def beside(
@@ -74,7 +64,7 @@ def beside(
     futures = []
     for part in torch.split(host, block):
         _waiting.acquire()
-        futures.append(_pool().submit(do, part))
+        futures.append(_pool(own_cores()).submit(do, part))
     return tuple(futures)
 
 
@@ -82,9 +72,9 @@ _waiting = threading.BoundedSemaphore(WAITING)
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    """Return a thread for each core that this process may use."""
-    return ThreadPoolExecutor(own_cores())
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return so many threads, which stay: to start one takes half a millisecond."""
+    return ThreadPoolExecutor(threads)
 
 
 class _OneCoreEach:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from illama_eval.functional.cores import in_threads
-
 STRIP_BYTES: Mapping[str, int] = {"cpu": 2**21, "cuda": 2**25}
-"""Size of a strip in float64, by kind of device: what caches hold; smaller ones cost more calls."""
+"""Size of a strip in float64, by kind of device, for each core of a CPU: what caches hold; smaller
+ones cost more calls. torch spreads each over the cores, with less waiting than threads of ours."""
 STRIP_ROWS = 32
 """Rows of a strip, at least; maps of many tokens have STRIPS strips."""
 STRIPS = 8
@@ -63,7 +62,8 @@ def strips(shape: torch.Size, device: str, *, causal: bool) -> Iterator[Strip]:
     """Yield strips that cover maps of this shape [map, query, key]."""
     number, queries, tokens = shape
     rows = min(queries, max(STRIP_ROWS, -(-queries // STRIPS)))
-    maps = max(1, STRIP_BYTES[device] // (8 * rows * tokens))
+    room = STRIP_BYTES[device] * (torch.get_num_threads() if device == "cpu" else 1)
+    maps = max(1, room // (8 * rows * tokens))
     for first in range(0, number, maps):
         for row in range(0, queries, rows):
             last = min(row + rows, queries)
@@ -79,14 +79,12 @@ def sum_maps(used: Tensor, *, causal: bool = False) -> MapSums:
     maps = used.flatten(0, 1)
     sums = MapSums(mass=_zeros(maps, 1), log_mass=_zeros(maps, 1), received=_zeros(maps, 2))
 
-    def read(strip: Strip) -> None:
+    for strip in strips(maps.shape, maps.device.type, causal=causal):
         exact = maps[strip.maps, strip.rows, strip.keys].to(torch.float64)
         sums.mass[strip.maps, strip.rows] = exact.sum(-1)
         sums.received[strip.maps, strip.keys] += exact.sum(-2)
         logs = (exact + TINY).log_().mul_(exact)
         sums.log_mass[strip.maps, strip.rows] = logs.sum(-1)
-
-    in_threads(read, _by_map(maps, causal), maps.device)
     return sums
 
 
@@ -104,7 +102,7 @@ def column_moments(
     shifts = [row if scale is None else row * scale[-1] for row in last]
     left, right, left_square, right_square, product = (_zeros(both[0], 2) for _ in range(5))
 
-    def read(strip: Strip) -> None:
+    for strip in strips(both[0].shape, used.device.type, causal=causal):
         where = (strip.rows, strip.keys)
         pair = [each[(strip.maps, *where)].to(torch.float64, copy=True) for each in both]
         for exact, shift in zip(pair, shifts, strict=True):
@@ -118,7 +116,6 @@ def column_moments(
         left_square[at] += pair[0].square_().sum(-2)
         right_square[at] += pair[1].square_().sum(-2)
 
-    in_threads(read, _by_map(both[0], causal), used.device)
     return ColumnMoments(
         shifts=(shifts[0], shifts[1]),
         sums=(left, right),
@@ -131,11 +128,3 @@ def _zeros(maps: Tensor, axis: int) -> Tensor:
     """Return zeros [map, token], float64, for sums that keep an axis of maps."""
     shape = (len(maps), maps.shape[axis])
     return torch.zeros(shape, dtype=torch.float64, device=maps.device)
-
-
-def _by_map(maps: Tensor, causal: bool) -> list[list[Strip]]:
-    """Return the strips in groups that no two threads may share: those of the same maps."""
-    groups: dict[int, list[Strip]] = {}
-    for strip in strips(maps.shape, maps.device.type, causal=causal):
-        groups.setdefault(strip.maps.start, []).append(strip)
-    return list(groups.values())

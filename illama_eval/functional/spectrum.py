@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from illama.arithmetic import to_numpy
-from illama_eval.functional.cores import beside, in_threads
+from illama_eval.functional.cores import beside, in_a_part, in_threads
 from illama_eval.functional.lapack import Floats, Matrices, squared_singular_values
 
 BLOCK_BYTES = 2**20
@@ -130,9 +130,8 @@ def _decompose(maps: Tensor, values: Values) -> Tensor:
     def look(block: slice) -> None:
         found[block] = values(numbers[block])
 
-    size = _maps_in_a_block(maps)
-    blocks = [[slice(first, first + size)] for first in range(0, len(maps), size)]
-    in_threads(look, blocks, maps.device)
+    size = in_a_part(len(maps), _maps_in_a_block(maps))
+    in_threads(look, [slice(first, first + size) for first in range(0, len(maps), size)])
     return sigma
 
 
@@ -144,9 +143,16 @@ def _by_eigenvalues(maps: Floats) -> Matrices:
     """Return the roots of the eigenvalues of A A^T, largest first."""
     squares = squared_singular_values(maps) if maps.shape[-1] >= LARGE else None
     if squares is None:
-        squares = _guarded(_eigenvalues_by_torch, maps)
+        squares = _guarded(_eigenvalues_by_numpy, maps)
     roots: Matrices = np.sqrt(squares.clip(0))[:, ::-1]
     return roots
+
+
+def _eigenvalues_by_numpy(maps: Matrices) -> Matrices:
+    """Return the eigenvalues of A A^T; numpy's product forms only the half that is needed."""
+    decompose: Callable[[Matrices], Any] = np.linalg.eigvalsh
+    squares: Matrices = decompose(maps @ maps.transpose(0, 2, 1))
+    return squares
 
 
 def _by_svd(maps: Floats) -> Matrices:
@@ -155,18 +161,8 @@ def _by_svd(maps: Floats) -> Matrices:
     return _guarded(decompose, maps)
 
 
-def _eigenvalues_by_torch(maps: Matrices) -> Matrices:
-    """Return the eigenvalues of A A^T; of small maps torch's LAPACK takes many at a time."""
-    product = torch.from_numpy(maps @ maps.transpose(0, 2, 1))
-    squares: Matrices = torch.linalg.eigvalsh(product).numpy()
-    return squares
-
-
 def _guarded(values: Callable[[Matrices], Matrices], maps: Floats) -> Matrices:
-    """Decompose maps in float64; those that are not finite go round LAPACK and become NaN.
-
-    numpy makes the copy: torch would spread one of this size over cores that have their own maps.
-    """
+    """Decompose maps in float64; those that are not finite go round LAPACK and become NaN."""
     exact = maps.astype(np.float64)
     finite = np.isfinite(exact).all((1, 2))
     if finite.all():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from illama_eval.functional.cores import in_threads, one_core_each
+from illama_eval.functional.cores import in_a_part, in_threads, one_core_each
 
 
 @pytest.fixture(params=[1, 2], autouse=True)
@@ -26,7 +26,7 @@ def blas_threads() -> list[int]:
 
 def test_numpy_has_one_thread_inside_and_its_own_again_afterwards() -> None:
     before, inside = blas_threads(), []
-    in_threads(lambda _: inside.extend(blas_threads()), [[1], [2], [3]], torch.device("cpu"))
+    in_threads(lambda _: inside.extend(blas_threads()), [1, 2, 3])
     assert set(inside) <= {1}
     with one_core_each, one_core_each:
         assert set(blas_threads()) <= {1}
@@ -39,16 +39,15 @@ def test_what_fails_in_a_thread_fails_and_leaves_the_threads_as_they_were() -> N
 
     before = blas_threads()
     with pytest.raises(ValueError, match="broken"):
-        in_threads(fail, [[1], [2]], torch.device("cpu"))
+        in_threads(fail, [1, 2])
     assert blas_threads() == before
 
 
-def test_groups_of_parts_keep_the_order_within_a_group() -> None:
-    seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
-
-    def note(part: tuple[int, int]) -> None:
-        assert not torch.is_grad_enabled()
-        seen[part[0]].append(part[1])
-
-    in_threads(note, [[(group, i) for i in range(4)] for group in seen], torch.device("cpu"))
-    assert seen == {group: [0, 1, 2, 3] for group in seen}
+def test_every_part_is_done_and_few_parts_are_shared_by_all_cores() -> None:
+    seen: list[int] = []
+    in_threads(seen.append, range(12))
+    assert sorted(seen) == list(range(12))
+    cores = torch.get_num_threads()
+    assert in_a_part(5, 3) == 3
+    assert in_a_part(4, 100) == 4 // cores
+    assert in_a_part(0, 3) == in_a_part(7, 0) == 1
