@@ -31,10 +31,13 @@ def in_a_part(parts: int, most: int) -> int:
 
 
 def in_threads(work: Callable[[Part], object], parts: Sequence[Part]) -> None:
-    """Do the work on every part: as many at a time as torch has threads, each with one core."""
+    """Do the work on every part: as many at a time as torch has threads, each with one core.
+
+    In one of these threads it is done there: a pool whose threads all wait for it would hang.
+    """
     threads = torch.get_num_threads()
     with one_core_each:
-        if threads == 1 or len(parts) == 1:
+        if threads == 1 or len(parts) == 1 or getattr(_this_thread, "is_ours", False):
             for part in parts:
                 work(part)
         else:
@@ -69,16 +72,17 @@ def beside(
 
 
 _waiting = threading.BoundedSemaphore(WAITING)
+_this_thread = threading.local()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Return so many threads, which stay: to start one takes half a millisecond."""
-    return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads, "", setattr, (_this_thread, "is_ours", True))
 
 
 class _OneCoreEach:
-    """A context in which BLAS uses one core; it may be entered again inside."""
+    """A context in which numpy's products use one core; it may be entered again inside."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -102,12 +106,7 @@ one_core_each = _OneCoreEach()
 """Shared by all, because the number of threads is the library's, not the caller's."""
 
 
-def find_libraries() -> None:
-    """Look for libraries with threads of their own again, after another one was loaded."""
-    _libraries.cache_clear()
-
-
 @cache
 def _libraries() -> ThreadpoolController:
-    """Return what limits the threads of BLAS; to find its libraries takes milliseconds."""
+    """Return what limits the threads of numpy's BLAS; to find the library takes milliseconds."""
     return ThreadpoolController()

@@ -10,20 +10,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from illama.arithmetic import to_numpy
 from illama_eval.functional.cores import beside, in_a_part, in_threads
-from illama_eval.functional.lapack import Floats, Matrices, squared_singular_values
 
-BLOCK_BYTES = 2**20
-"""Maps are decomposed in blocks of about this size in float64."""
-LARGE = 128
-"""Tokens from which scipy's routines save more than it takes to load them."""
+BLOCK_BYTES = 2**19
+"""Maps are decomposed in blocks of about this size in float64, which a core's cache holds."""
 PRECISION = 1e-6
 """Bound on the error of all singular values together, as a share of their sum; it is pessimistic:
 of mean maps with a bound of 3e-7, the sum errs by 1e-9 and the effective rank by 2e-8 at most."""
 
+Floats: TypeAlias = NDArray[np.floating]
+Matrices: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = Callable[[Floats], Matrices]
 """Returns the singular values of maps [map, row, column], [map, value]."""
 Doubtful: TypeAlias = Callable[[Tensor], Tensor]
@@ -140,36 +140,28 @@ def _maps_in_a_block(maps: Tensor) -> int:
 
 
 def _by_eigenvalues(maps: Floats) -> Matrices:
-    """Return the roots of the eigenvalues of A A^T, largest first."""
-    squares = squared_singular_values(maps) if maps.shape[-1] >= LARGE else None
-    if squares is None:
-        squares = _guarded(_eigenvalues_by_numpy, maps)
+    """Return the roots of the eigenvalues of A A^T, largest first.
+
+    numpy's product forms only the half that is needed, and its LAPACK is faster than torch's, 1.7
+    times at 577 tokens (benchmarks/spectra.py).
+    """
+    squares = _guarded(lambda exact: np.linalg.eigvalsh(exact @ exact.transpose(0, 2, 1)), maps)
     roots: Matrices = np.sqrt(squares.clip(0))[:, ::-1]
     return roots
 
 
-def _eigenvalues_by_numpy(maps: Matrices) -> Matrices:
-    """Return the eigenvalues of A A^T; numpy's product forms only the half that is needed."""
-    decompose: Callable[[Matrices], Any] = np.linalg.eigvalsh
-    squares: Matrices = decompose(maps @ maps.transpose(0, 2, 1))
-    return squares
-
-
 def _by_svd(maps: Floats) -> Matrices:
     """Return the singular values by numpy, 1.2 to 1.7 times as fast as torch on one core."""
-    decompose: Callable[[Matrices], Any] = partial(np.linalg.svd, compute_uv=False)
-    return _guarded(decompose, maps)
+    return _guarded(partial(np.linalg.svd, compute_uv=False), maps)
 
 
-def _guarded(values: Callable[[Matrices], Matrices], maps: Floats) -> Matrices:
+def _guarded(values: Callable[[Matrices], Any], maps: Floats) -> Matrices:
     """Decompose maps in float64; those that are not finite go round LAPACK and become NaN."""
     exact = maps.astype(np.float64)
     finite = np.isfinite(exact).all((1, 2))
-    if finite.all():
-        return values(exact)
-    sigma = np.full(exact.shape[:2], math.nan)
-    sigma[finite] = values(exact[finite])
-    return sigma
+    found = np.full(exact.shape[:2], math.nan)
+    found[finite] = values(exact if finite.all() else exact[finite])
+    return found
 
 
 def _error_of_square(sigma: Tensor) -> Tensor:

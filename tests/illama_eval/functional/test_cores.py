@@ -51,3 +51,9 @@ def test_every_part_is_done_and_few_parts_are_shared_by_all_cores() -> None:
     assert in_a_part(5, 3) == 3
     assert in_a_part(4, 100) == 4 // cores
     assert in_a_part(0, 3) == in_a_part(7, 0) == 1
+
+
+def test_work_within_the_threads_does_not_wait_for_them() -> None:
+    seen: list[int] = []
+    in_threads(lambda _: in_threads(seen.append, [1, 2, 3]), range(4))
+    assert sorted(seen) == [1] * 4 + [2] * 4 + [3] * 4
