@@ -395,7 +395,8 @@ def student_quantile(freedom: float) -> float:
 
     With t = sqrt(freedom) tan(angle), the probability within t is the integral of
     cos(angle)^(freedom - 1), as a share of its whole. It is solved here by Newton's method:
-    scipy's quantile takes a quarter of a second to load, which every small run would pay.
+    scipy's quantile takes a quarter of a second to load, which every small run would pay. The
+    result is rounded to twelve digits, so that it does not depend on the machine's BLAS.
     """
     gammas = math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)
     whole = math.sqrt(math.pi) / 2 * math.exp(gammas)
@@ -404,7 +405,7 @@ def student_quantile(freedom: float) -> float:
         places = angle / 2 * (1 + _nodes()[0])
         within = angle / 2 * float(_nodes()[1] @ np.cos(places) ** (freedom - 1))
         angle += ((1 - FALSE_ALARMS) * whole - within) / math.cos(angle) ** (freedom - 1)
-    return math.sqrt(freedom) * math.tan(angle)
+    return float(f"{math.sqrt(freedom) * math.tan(angle):.12g}")
 
 
 @cache
