@@ -16,8 +16,10 @@ from torch import Tensor
 from illama.arithmetic import to_numpy
 from illama_eval.functional.cores import beside, in_a_part, in_threads
 
-BLOCK_BYTES = 2**19
+BLOCK_BYTES = 2**20
 """Maps are decomposed in blocks of about this size in float64, which a core's cache holds."""
+LOCKED = 500
+"""Values up to which one call of numpy keeps the interpreter's lock, so that cores take turns."""
 PRECISION = 1e-6
 """Bound on the error of all singular values together, as a share of their sum; it is pessimistic:
 of mean maps with a bound of 3e-7, the sum errs by 1e-9 and the effective rank by 2e-8 at most."""
@@ -130,13 +132,19 @@ def _decompose(maps: Tensor, values: Values) -> Tensor:
     def look(block: slice) -> None:
         found[block] = values(numbers[block])
 
-    size = in_a_part(len(maps), _maps_in_a_block(maps))
+    size = max(in_a_part(len(maps), _maps_in_a_block(maps)), _least_maps(maps))
     in_threads(look, [slice(first, first + size) for first in range(0, len(maps), size)])
     return sigma
 
 
 def _maps_in_a_block(maps: Tensor) -> int:
-    return max(1, BLOCK_BYTES // (8 * maps.shape[-2] * maps.shape[-1]))
+    fits = BLOCK_BYTES // (8 * maps.shape[-2] * maps.shape[-1])
+    return max(fits, _least_maps(maps))
+
+
+def _least_maps(maps: Tensor) -> int:
+    """Return how many maps have more singular values than numpy keeps the lock for."""
+    return LOCKED // maps.shape[-2] + 1
 
 
 def _by_eigenvalues(maps: Floats) -> Matrices:

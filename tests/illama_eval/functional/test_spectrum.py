@@ -83,3 +83,12 @@ def test_threads_change_neither_the_indices_nor_the_number_of_threads(monkeypatc
         assert torch.equal(several, singular_values(maps))
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("tokens", [5, 65, 128, 197, 257, 401, 500, 577, 1025])
+def test_a_block_has_more_values_than_numpy_keeps_the_lock_for(tokens):
+    maps = torch.empty(1, 1, 1).expand(40, tokens, tokens)
+    block = spectrum._maps_in_a_block(maps)
+    assert block * tokens > spectrum.LOCKED
+    fits = 8 * block * tokens**2 <= spectrum.BLOCK_BYTES
+    assert fits or (block - 1) * tokens <= spectrum.LOCKED, "no larger than either needs"
