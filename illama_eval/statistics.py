@@ -401,9 +401,10 @@ def student_quantile(freedom: float) -> float:
     gammas = math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)
     whole = math.sqrt(math.pi) / 2 * math.exp(gammas)
     angle = math.atan(Z95 / math.sqrt(freedom))
+    nodes, weights = _nodes()
     for _ in range(NEWTON_STEPS):
-        places = angle / 2 * (1 + _nodes()[0])
-        within = angle / 2 * float(_nodes()[1] @ np.cos(places) ** (freedom - 1))
+        places = angle / 2 * (1 + nodes)
+        within = angle / 2 * float(weights @ np.cos(places) ** (freedom - 1))
         angle += ((1 - FALSE_ALARMS) * whole - within) / math.cos(angle) ** (freedom - 1)
     return float(f"{math.sqrt(freedom) * math.tan(angle):.12g}")
 
