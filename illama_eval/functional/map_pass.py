@@ -74,6 +74,7 @@ def strips(shape: torch.Size, device: str, *, causal: bool) -> Iterator[Strip]:
             )
 
 
+@torch.no_grad()
 def sum_maps(used: Tensor, *, causal: bool = False) -> MapSums:
     """Return the sums over maps [image, head, query, key]; `causal`: zero above the diagonal."""
     maps = used.flatten(0, 1)
@@ -88,6 +89,7 @@ def sum_maps(used: Tensor, *, causal: bool = False) -> MapSums:
     return sums
 
 
+@torch.no_grad()
 def column_moments(
     used: Tensor, previous: Tensor, open_: Tensor, scale: Tensor | None, *, causal: bool = False
 ) -> ColumnMoments:

@@ -84,3 +84,9 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     one = sum_maps(maps)
     assert torch.equal(several.mass, one.mass)
     assert torch.equal(several.received, one.received)
+
+
+def test_sums_keep_no_graph_of_maps_with_gradients() -> None:
+    maps = random_maps(4).requires_grad_()
+    assert not sum_maps(maps).mass.requires_grad
+    assert not column_moments(maps, maps, LOWER.bool(), None).products.requires_grad
