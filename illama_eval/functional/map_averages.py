@@ -69,15 +69,23 @@ class Slots:
         curve = dict(self._blocks(images))
         rows = [whole, left_out, *curve.values()]
         return Averages(
-            over=torch.cat(rows), left_out=len(filled), blocks={x: len(b) for x, b in curve.items()}
+            over=torch.cat(rows),
+            left_out=len(filled),
+            blocks={x: len(b) for x, b in curve.items()},
+            images=float((whole @ images).sum()),
         )
 
     def _blocks(self, images: Tensor) -> Iterator[tuple[float, Tensor]]:
-        """Yield images averaged, and which slots, [block, slot]: few images first, then groups."""
+        """Yield images averaged, and which slots, [block, slot]: draws first, then groups.
+
+        All groups together are left to the first average.
+        """
         reached = 0.0
         drawn = sum(bool(images[self.groups + draw]) for draw in range(self.draws))
         for first, number in ((self.groups, drawn), (0, self.groups)):
             for size in _doublings(number):
+                if not first and size == self.groups:
+                    continue
                 most = number if first and size == 1 else min(BLOCKS, number // size)
                 over = torch.zeros((most, len(images)), dtype=torch.float64)
                 for block in range(most):
@@ -103,6 +111,8 @@ class Averages:
     """Averages after the first that leave a group out."""
     blocks: Mapping[float, int]
     """Images averaged -> how many averages are of so many, in the order of the last ones."""
+    images: float
+    """Images that the first average is over."""
 
     def of(self, sums: Tensor, images: Tensor) -> Tensor:
         """Return the averages [average, ...] of sums [slot, ...], given the images in each slot."""
@@ -123,6 +133,8 @@ class Averages:
         for images, number in self.blocks.items():
             yield images, values[start : start + number]
             start += number
+        if self.images > max(self.blocks, default=0.0):
+            yield self.images, values[:1]
 
 
 def sum_by_slot(maps: Tensor, members: Tensor) -> Tensor:

@@ -53,9 +53,10 @@ def singular_values(
             doubt |= _near_tie(squares, _error_of_square(sigma), energy)
         return doubt
 
-    if len(maps) and doubtful(_decompose(maps[:1], _by_eigenvalues)).any():
+    first = _decompose(maps[:1], _by_eigenvalues)
+    if doubtful(first).any():
         return _decompose(maps, _by_svd)
-    return _settle(maps, doubtful)
+    return torch.cat((first, _settle(maps[1:], doubtful)))
 
 
 def index_of_share(maps: Tensor, threshold: float) -> Tensor:

@@ -38,3 +38,16 @@ def test_large_maps_have_fewer_groups_and_draws():
     large = Slots.of(torch.Size((16, 197, 197)), 1)
     assert 2 <= large.groups < 20
     assert (large.groups + large.draws) * 24 * 16 * 197**2 * 8 <= 2**30
+
+
+def test_the_curve_ends_with_all_images_which_are_averaged_once():
+    slots = Slots(groups=4, draws=2)
+    images = torch.tensor([20.0, 20, 20, 20, 30, 30], dtype=torch.float64)
+    averages = slots.averages(images)
+    assert len(averages.over.unique(dim=0)) == len(averages.over)
+    numbers = averages.of(torch.arange(6.0, dtype=torch.float64)[:, None], images)[:, 0]
+    curve = dict(averages.curve(numbers))
+    assert list(curve) == [30.0, 60.0, 80.0]
+    assert curve[80.0].tolist() == averages.jackknife(numbers)[:1].tolist() == [6 / 80]
+    few = slots.averages(torch.tensor([8.0, 7, 8, 7, 30, 0], dtype=torch.float64))
+    assert list(few.blocks) == [few.images] == [30.0], "a draw of all images is not drawn twice"
