@@ -169,7 +169,12 @@ class MultiplicativeMask(Unmasked):
         return softmax * self.factor(soft_mask).type_as(softmax), softmax
 
     def factor(self, soft_mask: float) -> Tensor:
-        """Return S, fp32 [query, key]."""
+        """Return S, fp32 [query, key].
+
+        Raises:
+            ValueError: `soft_mask` is not from 0 to 1.
+        """
+        _check(soft_mask)
         return self.lower if soft_mask == 0 else soft_mask + (1 - soft_mask) * self.lower
 
     def open(self, soft_mask: float) -> Tensor:
@@ -189,7 +194,11 @@ class MultiplicativeMask(Unmasked):
 
         The two copies of a key have disjoint masks that together cover every pair once, so the
         softmax is the full one, while values above the diagonal are multiplied by `soft_mask`.
+
+        Raises:
+            ValueError: `soft_mask` is not from 0 to 1.
         """
+        _check(soft_mask)
         if soft_mask == 1:
             return super().fuse(query, key, value, 0.0)
         if self.split is not None and torch.compiler.is_compiling():
@@ -219,3 +228,9 @@ def _refuse(soft_mask: float) -> None:
         raise ValueError(
             f"soft_mask={soft_mask} is defined for masking='multiplicative' only; pass 0"
         )
+
+
+def _check(soft_mask: float) -> None:
+    """Raise where a soft mask is no share of what causal attention hides."""
+    if not 0 <= soft_mask <= 1:
+        raise ValueError(f"soft_mask={soft_mask} is not from 0 (causal) to 1 (bidirectional)")

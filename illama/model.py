@@ -138,8 +138,8 @@ class Model(nn.Module):
         training that drops paths draws it; None drops nothing.
 
         Raises:
-            ValueError: the images have another size than in the config, or the masking has no
-                soft form and `soft_mask` is not 0.
+            ValueError: the images have another size than in the config, `soft_mask` is not from 0
+                to 1, or the masking has no soft form and it is not 0.
         """
         logits: Tensor = self.head(self.encode(images, soft_mask, kept))
         return logits

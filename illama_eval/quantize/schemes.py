@@ -132,8 +132,7 @@ def make_plan(subject: Quantizable, config: QuantizationConfig) -> Plan:
     chosen = {name: SCHEMES[config.scheme_of(name)] for name in layers if name not in left}
     if not chosen:
         raise SubjectError(_nothing_left(left))
-    for name, scheme in chosen.items():
-        _check_group(name, model.get_submodule(name), scheme, config)
+    _check_groups(model, chosen, config)
     return Plan(chosen=chosen, left=left)
 
 
@@ -247,14 +246,24 @@ def _why_left(name: str, layer: nn.Module, config: QuantizationConfig, head: str
     return ""
 
 
-def _check_group(name: str, layer: nn.Module, scheme: Scheme, config: QuantizationConfig) -> None:
-    assert isinstance(layer, nn.Linear)
-    if scheme.bits < WHOLE_BYTE and layer.in_features % config.group_size:
-        raise SubjectError(
-            f"--group-size {config.group_size} does not divide the {layer.in_features} inputs of "
-            f"{name}; use {math.gcd(config.group_size, layer.in_features)}, or leave the layer out "
-            "with --exclude"
-        )
+def _check_groups(
+    model: nn.Module, chosen: Mapping[str, Scheme], config: QuantizationConfig
+) -> None:
+    """Raise where the inputs of a layer do not come out even in groups."""
+    inputs: dict[str, int] = {}
+    for name, scheme in chosen.items():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        if scheme.bits < WHOLE_BYTE:
+            inputs[name] = layer.in_features
+    for name, width in inputs.items():
+        if width % config.group_size:
+            shared = math.gcd(*inputs.values())
+            fits = (size for size in range(config.group_size, 0, -1) if not shared % size)
+            raise SubjectError(
+                f"--group-size {config.group_size} does not divide the {width} inputs of {name}; "
+                f"use {next(fits)}, or leave the layer out with --exclude"
+            )
 
 
 def sweep_configs(subject: Quantizable, given: QuantizationConfig) -> list[QuantizationConfig]:

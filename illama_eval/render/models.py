@@ -16,6 +16,7 @@ from illama_eval.compare.consistency import check_run
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.attention_maps import Maps, maps_of
 from illama_eval.render.format.escape import sanitize
+from illama_eval.render.format.numbers import show_images
 from illama_eval.render.style.palette import RUNS, Identity, looks_of
 from illama_eval.results import ResultError, Row, Run, nested_get
 
@@ -71,7 +72,7 @@ class ReportModel:
         source = self.known("source") or {}
         name = "/".join(str(source[key]) for key in ("name", "split") if source.get(key))
         seen = self.known("images_seen")
-        count = f"{seen:,} images" if isinstance(seen, int) else "images unknown"
+        count = show_images(seen) if isinstance(seen, int) else "images unknown"
         return sanitize(f"{name or 'source unknown'}, {count}", _LONGEST_NAME)
 
     def known(self, *keys: str) -> Any:

@@ -9,6 +9,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from illama_eval.render.format.numbers import show_images
 from illama_eval.results import Row, Run, nested_get
 
 Array = NDArray[np.float64]
@@ -115,7 +116,7 @@ def images_of(run: Run, study: str) -> str:
     """Return the number of images behind a study, in words."""
     rows = chain.from_iterable(rows for (_, of, _), rows in run.by_metric.items() if of == study)
     most = max(map(attrgetter("images"), rows), default=0)
-    return f"{most:,} images"
+    return show_images(most)
 
 
 def series_of(run: Run) -> tuple[str, dict[str, str]]:

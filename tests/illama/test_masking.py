@@ -69,6 +69,19 @@ def test_a_soft_mask_is_refused_where_it_is_not_defined(masking):
             call()
 
 
+@pytest.mark.parametrize("soft_mask", [-0.1, 1.5, float("nan")])
+def test_a_soft_mask_that_is_no_share_is_refused(soft_mask):
+    mask, queries = MASKINGS["multiplicative"](TOKENS), heads()
+    calls = (
+        lambda: mask.attention_weights(heads(TOKENS, TOKENS), soft_mask, slice(None)),
+        lambda: mask.factor(soft_mask),
+        lambda: mask.fuse(queries, queries, queries, soft_mask),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="not from 0"):
+            call()
+
+
 @pytest.mark.parametrize(("masking", "soft_mask"), FORMS)
 def test_the_fused_call_gives_what_the_product_gives(masking, soft_mask):
     mask, (query, key, value) = MASKINGS[masking](TOKENS), (heads(), heads(), heads())

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from illama_eval.render.figures.canvas import BAND, Drawing
 from illama_eval.render.figures.labels import NamedLine, drawn_once, name_lines, sheet_of_lines
-from illama_eval.render.format.numbers import show_number, show_row
+from illama_eval.render.format.numbers import show_images, show_number, show_row
 from illama_eval.render.select import Array, headline, rows_at
 from illama_eval.render.style.palette import Identity, looks_of
 from illama_eval.results import Row, Run
@@ -300,5 +300,4 @@ def _shown(line: Line, place: int) -> str:
 
 
 def _images(line: Line, place: int) -> str:
-    x = round(line.points[place][0])
-    return f"{x:,} image{'s' if x > 1 else ''}"
+    return show_images(round(line.points[place][0]))

@@ -91,6 +91,11 @@ def show_number(value: float, half_width: float = 0.0, *, whole: bool = False) -
     return signed(f"{value:,.{_decimals(value, half_width)}f}")
 
 
+def show_images(count: int) -> str:
+    """Return a number of images in words: `1 image`, `2,500 images`."""
+    return f"{count:,} image{'s' if count != 1 else ''}"
+
+
 def signed(text: str) -> str:
     """Return the text with true minus signs; a zero has none."""
     is_zero = not text.strip("-0.,")

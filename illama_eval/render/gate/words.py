@@ -13,6 +13,7 @@ from illama_eval.compare.gate import NEAR_CALIBRATED, GateResult, MetricVerdict,
 from illama_eval.render.format.changes import show_change, show_margin
 from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import metric_label, place_label
+from illama_eval.render.format.numbers import show_images
 
 SCHEMA_VERSION = 1
 SYMBOLS: Mapping[State, str] = {
@@ -120,16 +121,16 @@ def flips_in_words(comparison: Comparison) -> str:
     if flips is None:
         return ""
     if not flips.changed:
-        return f"All {flips.images:,} images get the same answer"
+        return f"All {show_images(flips.images)} get the same answer"
     counted = (
-        f"Of {flips.images:,} images {flips.changed:,} get another answer: {flips.lost:,} right "
-        f"ones are lost, {flips.gained:,} gained"
+        f"Of {show_images(flips.images)} {flips.changed:,} get another answer: "
+        f"{flips.lost:,} right ones are lost, {flips.gained:,} gained"
     )
     test = flips.test
     if test is None or not flips.detectable:
         return counted
     return (
-        f"{counted} (McNemar's exact p {test.exact:.3g}); a true difference of "
+        f"{counted} (McNemar's p {test.p:.3g}); a true difference of "
         f"{100 * flips.detectable:.3g} pp would be found in four cases of five"
     )
 

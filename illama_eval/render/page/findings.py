@@ -8,7 +8,7 @@ from typing import Any
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import metric_label
-from illama_eval.render.format.numbers import show_row
+from illama_eval.render.format.numbers import show_images, show_row
 from illama_eval.render.models import NAMED, ReportModel, ReportModels
 from illama_eval.render.page.headline import TWO, headline_keys, joined_names
 from illama_eval.render.select import studies_measured
@@ -83,7 +83,7 @@ def _highlights(models: ReportModels) -> Iterator[str]:
     (model,) = models
     top1 = models.headline.get(("accuracy", "top1"), {})
     for row in top1.values():
-        yield f"top-1 accuracy {show_row(row).full} on {row.images:,} images"
+        yield f"top-1 accuracy {show_row(row).full} on {show_images(row.images)}"
     say = say_verdicts if top1 else say_study
     for study in studies_measured(models.run):
         said = say(models.run, model.name, study)

@@ -10,7 +10,7 @@ from typing import Any
 from illama_eval.compare.subject_run import nested_items
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import EXPLAINED
-from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.format.numbers import MISSING, show_images
 from illama_eval.render.models import ReportModel, ReportModels
 from illama_eval.render.page.document import Cell, Column, Subject, Table
 from illama_eval.render.select import studies_measured
@@ -141,7 +141,7 @@ def _limits(models: ReportModels) -> Iterator[str]:
         if row.metric == "nonfinite" and row.value:
             yield (
                 f"{sanitize(row.subject, _LONGEST)}: logits were not finite on {row.value:.0f} of "
-                f"{row.images:,} images, counted as wrong."
+                f"{show_images(row.images)}, counted as wrong."
             )
 
 

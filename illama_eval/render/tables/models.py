@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from illama_eval.compare.model_table import Cell, ModelRow, ModelTable
 from illama_eval.render.format.escape import csv_cell, markdown_cell
 from illama_eval.render.format.glossary import ARROWS, column_label
-from illama_eval.render.format.numbers import MISSING, show_number, show_row
+from illama_eval.render.format.numbers import MISSING, show_images, show_number, show_row
 from illama_eval.render.tables.text import latex_cell, latex_table
 from illama_eval.results import Row
 
@@ -101,7 +101,7 @@ def _differences(cell: Cell) -> list[float | None]:
 def notes(table: ModelTable, intervals: Intervals) -> Iterator[str]:
     """Yield what a reader must know of the table, a sentence each."""
     if table.same_images:
-        yield f"Measured on {table.rows[0].source} ({table.rows[0].images:,} images)."
+        yield f"Measured on {table.rows[0].source} ({show_images(table.rows[0].images)})."
     else:
         yield "The models were measured on different images: rows are not to be compared."
     over = "training seeds" if all(row.seeds > 1 for row in table.rows) else "images"

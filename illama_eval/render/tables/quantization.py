@@ -13,7 +13,7 @@ from illama_eval.compare.comparison import Comparison, compare
 from illama_eval.compare.subject_run import read_subject_runs
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import csv_cell, sanitize
-from illama_eval.render.format.numbers import MISSING, show_row
+from illama_eval.render.format.numbers import MISSING, show_images, show_row
 from illama_eval.render.select import headline
 from illama_eval.render.tables.text import TableGroup, TextTable, to_latex, to_markdown
 from illama_eval.results import Row, Run
@@ -151,7 +151,7 @@ def to_csv(variants: Sequence[Variant]) -> str:
 
 def caption(variants: Sequence[Variant]) -> str:
     """Return the table's caption: how the models were quantized, and the images measured on."""
-    images = f"{variants[0].compared.images:,} images"
+    images = show_images(variants[0].compared.images)
     return f"{variants[0].described['label']}. {images}; p: McNemar, not adjusted"
 
 

@@ -12,7 +12,7 @@ from illama_eval.compare.comparison import Comparison
 from illama_eval.render.format.changes import show_change, show_seeds
 from illama_eval.render.format.escape import LONGEST_NAME, LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import EXPLAINED, study_label
-from illama_eval.render.format.numbers import MISSING
+from illama_eval.render.format.numbers import MISSING, show_images
 from illama_eval.render.gate.words import flips_in_words, other_differences_in_words
 from illama_eval.render.terminal.tables import add_row, fitting_table, plain_text
 
@@ -43,7 +43,7 @@ def show_comparison(comparison: Comparison, console: Console, *, everything: boo
     Without `everything` the table is of each study's most informative numbers, and of those that
     differ clearly.
     """
-    source = f"{sanitize(comparison.source, LONGEST_NAME)}, {comparison.images:,} images"
+    source = f"{sanitize(comparison.source, LONGEST_NAME)}, {show_images(comparison.images)}"
     console.print(plain_text(source, console, "bold"))
     for letter, name in zip("AB", comparison.subjects, strict=True):
         console.print(plain_text(f"{letter}  {sanitize(name, LONGEST_NOTE)}", console))

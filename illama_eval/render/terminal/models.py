@@ -11,7 +11,7 @@ from rich.table import Table
 
 from illama_eval.render.format.escape import LONGEST_NAME, break_name, sanitize
 from illama_eval.render.format.glossary import unit_label
-from illama_eval.render.format.numbers import MISSING, Shown, align, show_row
+from illama_eval.render.format.numbers import MISSING, Shown, align, show_images, show_row
 from illama_eval.render.format.verdicts import Said
 from illama_eval.render.models import NAMED
 from illama_eval.render.select import series_of
@@ -73,7 +73,7 @@ def title_of(run: Run, found: Mapping[str, Sequence[Line]]) -> str:
     reference = nested_get(run.header, "variable", "reference")
     what = f"{sanitize(variable) or 'model'}s"
     whose = f" of {sanitize(reference, LONGEST_NAME)}" if reference else ""
-    return f"{len(found)} {what}{whose} on {sources}: {rows[0].images:,} images"
+    return f"{len(found)} {what}{whose} on {sources}: {show_images(rows[0].images)}"
 
 
 def say_by_model(said: Sequence[tuple[str, Said]], labels: Mapping[str, str]) -> list[Said]:

@@ -13,7 +13,7 @@ from illama_eval.compare.change import Change
 from illama_eval.render.format.changes import show_change
 from illama_eval.render.format.escape import LONGEST_NOTE, sanitize
 from illama_eval.render.format.glossary import metric_label
-from illama_eval.render.format.numbers import MISSING, show_number, show_row
+from illama_eval.render.format.numbers import MISSING, show_images, show_number, show_row
 from illama_eval.render.tables.quantization import (
     AGREEING,
     COLUMNS,
@@ -61,7 +61,7 @@ def show_quantization(
 def _show_one(variant: Variant, timed: Sequence[Row], console: Console) -> None:
     """Print size, agreement and speed, then what it cost, and what is clearly worse."""
     compared = variant.compared
-    source = f"{sanitize(compared.source)}: {compared.images:,} images"
+    source = f"{sanitize(compared.source)}: {show_images(compared.images)}"
     title = f"{sanitize(variant.name)} against {sanitize(compared.subjects[0])} on {source}"
     console.print(plain_text(title, console, "bold"))
     lines = plain_table(_SIDES, console, wrapped={"", "note"})

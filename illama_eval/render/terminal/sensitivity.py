@@ -10,7 +10,7 @@ from rich.table import Table
 
 from illama_eval.render.format.escape import sanitize
 from illama_eval.render.format.glossary import heading
-from illama_eval.render.format.numbers import align, show_row
+from illama_eval.render.format.numbers import align, show_images, show_row
 from illama_eval.render.terminal.tables import add_row, plain_table, plain_text
 from illama_eval.results import Row, Run
 
@@ -30,7 +30,7 @@ def show_sensitivity(run: Run, console: Console, *, most: int | None = None) -> 
     schemes = ", ".join(dict.fromkeys(sanitize(row.at.get("scheme", "")) for row in found))
     if not found:
         return
-    title = f"{heading(found)}: {found[0].images:,} images, one layer at a time in {schemes}"
+    title = f"{heading(found)}: {show_images(found[0].images)}, one layer at a time in {schemes}"
     console.print(plain_text(title, console, "bold"))
     console.print(_table(found[:most], console))
     hidden = len(found[most:]) if most is not None else 0

@@ -18,7 +18,7 @@ from illama_eval.render.format.glossary import (
     metric_label,
     unit_label,
 )
-from illama_eval.render.format.numbers import align, show_row
+from illama_eval.render.format.numbers import align, show_images, show_row
 from illama_eval.render.format.verdicts import MARK, Said
 from illama_eval.render.models import NAMED
 from illama_eval.render.select import direction, headline, rows_at, studies_measured, subjects_of
@@ -50,7 +50,7 @@ def show_summary(run: Run, console: Console) -> None:
         console.print(models_table(run, found, console))
     for lines in found.values() if len(found) == 1 else ():
         rows = [line.row for line in lines]
-        title = f"{heading(rows)}: {rows[0].images:,} images"
+        title = f"{heading(rows)}: {show_images(rows[0].images)}"
         console.print(plain_text(title, console, "bold"))
         console.print(_table(lines, console))
     said = [

@@ -40,12 +40,14 @@ def test_a_pattern_that_fits_no_layer_and_one_that_fits_all_are_refused(subject)
             make_plan(subject, QuantizationConfig(scheme="w4", exclude=exclude))
 
 
-def test_the_group_size_that_a_refusal_names_can_be_used(subject):
-    given = QuantizationConfig(scheme="w4", group_size=40)
+@pytest.mark.parametrize(("size", "near"), [(40, 32), (7, 4)])
+def test_the_group_size_that_a_refusal_names_can_be_used(subject, size, near):
+    given = QuantizationConfig(scheme="w4", group_size=size)
     with pytest.raises(SubjectError, match="does not divide") as refused:
         make_plan(subject, given)
-    (size,) = re.findall(r"use (\d+),", str(refused.value))
-    assert make_plan(subject, replace(given, group_size=int(size))).chosen
+    (named,) = map(int, re.findall(r"use (\d+),", str(refused.value)))
+    assert named == near
+    assert make_plan(subject, replace(given, group_size=named)).chosen
 
 
 def test_a_sweep_holds_what_a_cpu_can_do_once_each(subject):

@@ -1,6 +1,6 @@
 import pytest
 
-from illama_eval.render.format.numbers import align, show_number, show_row
+from illama_eval.render.format.numbers import align, show_images, show_number, show_row
 from illama_eval.results import Row
 
 
@@ -36,3 +36,7 @@ def test_a_count_has_no_decimals_and_a_share_of_one_keeps_them():
 
 def test_decimal_points_stand_below_each_other():
     assert align(["77.34", "0.5", "8", ""]) == ["77.34", "0.5 ", "8   ", ""]
+
+
+def test_one_image_is_not_called_images():
+    assert [show_images(count) for count in (0, 1, 2500)] == ["0 images", "1 image", "2,500 images"]

@@ -6,6 +6,7 @@ from illama_eval.render.models import load_models
 from illama_eval.render.page.differences import changes_of
 from illama_eval.render.page.findings import summary
 from illama_eval.render.page.headline import headline_note, headline_table
+from illama_eval.statistics import mcnemar
 
 
 def test_two_runs_have_paired_differences_and_say_what_intervals_cover(
@@ -28,9 +29,11 @@ def test_two_runs_have_paired_differences_and_say_what_intervals_cover(
     assert found["top-1 accuracy (%) \N{UPWARDS ARROW}"] == "\N{BLACK CIRCLE} better"
     assert found["rank per image (index)"] == "differs"
     assert "not training seeds" in page.one("section", id="headline-section").text
-    assert "McNemar" in page.one("section", id="changes").text
     flips = table(page, "flips-0")
     assert sum(int(cell) for line in flips[1:] for cell in line[1:]) == 400
+    test = mcnemar(lost=int(flips[1][2]), gained=int(flips[2][1]))
+    assert test.p == test.mid != test.exact
+    assert f"McNemar's p {test.p:.3g})" in page.one("section", id="changes").text
     assert (out / "tables" / "models.tex").read_text("utf-8").count("\\toprule") == 1
 
 
