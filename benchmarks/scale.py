@@ -149,10 +149,10 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 def run(processes: int, checkpoint: Path, shards: Path, cache: Path, out: Path, limit: int) -> None:
     """Measure accuracy and calibration in several processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    command = ["--standalone", "--no-python", shutil.which("illama-eval") or "illama-eval"]
+    command = ["--standalone", "--no-python", Path(sys.executable).with_name("illama-eval")]
     options: list[Any] = ["--data", shards, "--cache", cache, "--out", out, "--device", "cpu"]
     options += ["--limit", limit]
-    words = [*launch, *command, "run", checkpoint, "--only", "accuracy,calibration", *options]
+    words: list[Any] = [*launch, *command, "run", checkpoint, "--only", "accuracy,calibration", *options]
     subprocess.run(list(map(str, words)), check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
 
 

@@ -47,6 +47,7 @@ WHOLE = frozenset(
     {
         "devices/test_command_line.py",
         "devices/test_devices.py",
+        "devices/test_training.py",
         "gpu/test_gpu.py",
         "gpu/test_quantize.py",
         "illama/test_golden.py",

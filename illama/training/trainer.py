@@ -231,8 +231,10 @@ class Trainer:
         return fsdp.gather_model(self.model, self.device) if self.sharded else self.model
 
     def moments(self) -> dict[str, Any]:
-        """Return the optimizer's unsharded state; all processes call it together."""
+        """Return the optimizer's unsharded state, on the CPU; all processes call it together."""
         state: dict[str, Any] = fsdp.gather(self.optimizer.state_dict())
+        for own in state["state"].values():
+            own.update({name: each.cpu() for name, each in own.items()})
         return state
 
     def resume_from(self, model: Model, moments: dict[str, Any]) -> None:

@@ -20,9 +20,12 @@ from unittest import mock
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from illama.sources.demo import draw
 
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 """Operations whose indices may be on the CPU where the indexed tensor is on a GPU."""
@@ -187,8 +190,14 @@ def on(
 
     Without a compiler for torch's device guard, the tests are skipped.
     """
-    _load_guard(tmp_path_factory.mktemp("guard"))
-    return lambda device: _pretend_cuda() if device == "cuda" else contextlib.nullcontext()
+    ctypes.CDLL(str(_compile("guard", tmp_path_factory.mktemp("guard"))))
+    return lambda device: pretend_cuda() if device == "cuda" else contextlib.nullcontext()
+
+
+@pytest.fixture
+def compile_library() -> Callable[[str, Path], Path]:
+    """Return a function that builds a library of this folder, or skips the test."""
+    return _compile
 
 
 @pytest.fixture
@@ -199,7 +208,7 @@ def waits() -> Counter[str]:
 
 
 @contextlib.contextmanager
-def _pretend_cuda() -> Iterator[None]:
+def pretend_cuda() -> Iterator[None]:
     """Let `cuda` be a device."""
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     torch._C._set_only_lift_cpu_tensors(True)
@@ -219,18 +228,28 @@ def _pretend_cuda() -> Iterator[None]:
         torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 
-def _load_guard(folder: Path) -> None:
-    """Build the device guard and load it, or skip the test with the reason."""
+def _compile(name: str, folder: Path) -> Path:
+    """Build `name`.cpp of this folder into a library, or skip the test with the reason."""
     if torch.version.cuda is not None:
         pytest.skip("this torch has CUDA; tests/gpu shows more")
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler, which the pretended CUDA device needs")
-    torch_folder = Path(torch.__file__).parent
-    source, made = Path(__file__).with_name("guard.cpp"), folder / "guard.so"
-    words = [compiler, "-shared", "-fPIC", "-std=c++17", f"-I{torch_folder}/include", source]
-    words += [f"-L{torch_folder}/lib", "-lc10", "-o", made]
+    torch_folder, made = Path(torch.__file__).parent, folder / f"{name}.so"
+    source = Path(__file__).with_name(f"{name}.cpp")
+    words = [compiler, "-shared", "-fPIC", "-std=c++20", f"-I{torch_folder}/include", source]
+    words += [f"-L{torch_folder}/lib", "-lc10", "-ltorch_cpu", "-o", made]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"the device guard does not compile: {done.stderr.splitlines()[0]}")
-    ctypes.CDLL(str(made))
+        pytest.skip(f"{source.name} does not compile: {done.stderr.splitlines()[0]}")
+    return made
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """Return a folder of 24 pictures of 8 pixels in three classes."""
+    for number, image in enumerate(draw("test", 24).images[:, ::4, ::4]):
+        path = tmp_path / "flat" / f"class{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "flat"
