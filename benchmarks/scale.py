@@ -149,10 +149,11 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 def run(processes: int, checkpoint: Path, shards: Path, cache: Path, out: Path, limit: int) -> None:
     """Measure accuracy and calibration in several processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    command = ["--standalone", "--no-python", Path(sys.executable).with_name("illama-eval")]
+    program = Path(sys.executable).with_name("illama-eval")
+    command: list[Any] = ["--standalone", "--no-python", program, "run", checkpoint]
     options: list[Any] = ["--data", shards, "--cache", cache, "--out", out, "--device", "cpu"]
     options += ["--limit", limit]
-    words: list[Any] = [*launch, *command, "run", checkpoint, "--only", "accuracy,calibration", *options]
+    words = [*launch, *command, "--only", "accuracy,calibration", *options]
     subprocess.run(list(map(str, words)), check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own command
 
 
