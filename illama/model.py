@@ -230,10 +230,10 @@ class Model(nn.Module):
             )
         front = config.class_token == "first"
         kept = range(patches + 1) if front else (*range(patches), config.class_index)
-        positions = torch.tensor(kept, device=tokens.device)
+        positions = torch.tensor(kept).to(tokens.device, non_blocking=True)
         return Sequence(
             tokens[:, positions],
-            MASKINGS[config.masking](patches + 1).to(tokens.device),
+            MASKINGS[config.masking](patches + 1).to(tokens.device, non_blocking=True),
             None if self.rotary is None else self.rotary.select(positions),
             0 if front else patches,
             slice(1, patches + 1) if front else slice(0, patches),

@@ -78,13 +78,12 @@ def _observe_replaced(originals: Originals, probe: Probe, names: frozenset[str])
     chosen, others = _partners(originals, probe)
     if not len(chosen):
         return
-    batch, images = (
-        select_batch(originals.batch, chosen),
-        originals.inputs(chosen.to(originals.plan.device)),
-    )
-    kept = originals.kept_patches(probe)[chosen].to(images.device)
-    grid = originals.subject.patch_grid
-    changed = replace_patches(images, others.to(images.device), kept, grid)
+    batch, device = select_batch(originals.batch, chosen), originals.plan.device
+    images = originals.inputs(chosen.to(device, non_blocking=True))
+    kept = originals.kept_patches(probe)[chosen].to(device, non_blocking=True)
+    pinned = others.pin_memory() if device.type == "cuda" else others
+    there = pinned.to(device, non_blocking=True)
+    changed = replace_patches(images, there, kept, originals.subject.patch_grid)
     differs = (changed != images).flatten(1).any(1)
     streams = (originals.observe(each, names) for each in (images, changed))
     for original, seen in zip(*streams, strict=True):
@@ -98,7 +97,7 @@ def _observe_closed(originals: Originals, probe: Probe, names: frozenset[str]) -
     taken = probe.choose(plan.order[originals.positions], len(plan.source))
     for patches in sorted(set(kept[taken].tolist())):
         chosen = (taken & (kept == patches)).nonzero()[:, 0]
-        there = chosen.to(plan.device)
+        there = chosen.to(plan.device, non_blocking=True)
         batch = select_batch(originals.batch, chosen)
         original = select_output(originals.output, there)
         images = plan.normalize(originals.number, originals.inputs(there))
@@ -140,7 +139,7 @@ def _attach(piece: Piece, batch: Batch, changed: Changed, plan: BatchPlan | None
 
 def select_batch(batch: Batch, chosen: Tensor) -> Batch:
     """Return the batch of some of its images, by their indices on the CPU, int64 [chosen]."""
-    numbers, there = chosen.tolist(), chosen.to(batch.positions.device)
+    numbers, there = chosen.tolist(), chosen.to(batch.positions.device, non_blocking=True)
     return replace(
         batch,
         ids=tuple(batch.ids[i] for i in numbers),

@@ -95,7 +95,8 @@ class Causality:
         after = to_float64(present(piece.tokens, "tokens"))
         kept = piece.changed.kept
         patches = len(range(before.shape[1])[piece.image_tokens])
-        own = torch.tensor(self.probes[0].counts(patches), device=kept.device)
+        counts = torch.tensor(self.probes[0].counts(patches))
+        own = counts.to(kept.device, non_blocking=True)
         share = (kept[:, None] == own).to(torch.float64)
         if piece.changed.differs is not None:
             share = share * piece.changed.differs[:, None]
@@ -245,12 +246,13 @@ class Maps(NamedTuple):
 def _later(used: Tensor) -> Sums:
     """Return counts of weights above the diagonal by query and key, and by head and query."""
     later = used.triu(1) > 0
+    maps, heads = used.shape[:2]
     return {
         "later": later.sum((0, 1)),
         "later_rows": later.any(-1).sum(0),
-        "pairs": torch.tensor(used.shape[0] * used.shape[1], device=used.device),
+        "pairs": torch.full((), maps * heads, device=used.device),
         "mass": to_float64(used.sum(-1, dtype=torch.float64).mean((1, 2))).nansum(),
-        "maps": torch.tensor(used.shape[0], device=used.device),
+        "maps": torch.full((), maps, device=used.device),
     }
 
 

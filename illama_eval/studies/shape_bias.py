@@ -250,7 +250,9 @@ def decide(probabilities: Tensor, groups: tuple[tuple[int, ...], ...]) -> Tensor
 
     `probabilities` is [image, class]; among equal means the first group wins.
     """
-    means = [probabilities[:, list(indices)].mean(-1) for indices in groups]
+    device = probabilities.device
+    columns = (torch.tensor(indices).to(device, non_blocking=True) for indices in groups)
+    means = [probabilities.index_select(1, each).mean(-1) for each in columns]
     return torch.stack(means, dim=-1).argmax(-1)
 
 

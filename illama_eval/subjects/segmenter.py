@@ -71,7 +71,7 @@ class SegmenterSubject:
     def observe(self, inputs: Tensor, wanted: Iterable[str]) -> Iterator[Piece]:
         """Yield the classes of the pixels of uint8 images [image, 3, row, column], by each mode."""
         del wanted
-        pixels = normalize(inputs.to(self.device))
+        pixels = normalize(inputs.to(self.device, non_blocking=True))
         size = pixels.shape[2:]
         square = self._logits(shrink(pixels, (self.side, self.side)))
         yield _seen("whole", resize(square, size))
@@ -196,7 +196,8 @@ def check_masks(source: Source, subjects: Sequence[SegmenterSubject]) -> None:
 
 def normalize(images: Tensor) -> Tensor:
     """Return uint8 images [image, 3, row, column] as the network wants them."""
-    return look_up(images, color_table(IMAGENET_MEAN, IMAGENET_STD).to(images.device))
+    table = color_table(IMAGENET_MEAN, IMAGENET_STD)
+    return look_up(images, table.to(images.device, non_blocking=True))
 
 
 def shrink(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -15,12 +15,19 @@ import torch
 
 from illama.interruption import Interrupted
 from illama.sources import open_source
+from illama.sources.demo import SHAPES
 from illama.sources.head import for_head
+from illama.sources.source import Source
 from illama_eval.results import Run
 from illama_eval.run.evaluate import evaluate
 from illama_eval.run.job import Options
 from illama_eval.studies import STUDIES
-from illama_eval.subjects.checkpoint import open_checkpoint
+from illama_eval.studies.segmentation import Segmentation
+from illama_eval.studies.shape_bias import ShapeBias
+from illama_eval.study import Study
+from illama_eval.subjects.checkpoint import DEMO_CHECKPOINT, open_checkpoint
+from illama_eval.subjects.segmenter import DEMO_SEGMENTER, open_segmenter
+from illama_eval.subjects.subject import Subject
 from illama_eval.transfer.probe import FeatureSet, ProbeConfig, ProbeTask, probe
 
 On = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -102,21 +109,36 @@ def test_few_shots_of_a_set_that_leaves_itself_out_are_probed(on: On, kind: str)
         assert one.value == pytest.approx(other.value, rel=1e-6), one
 
 
-WAITLESS = ("accuracy", "calibration", "rank", "collapse", "distance", "lens")
-"""Studies that never wait for the GPU within a batch."""
+OF_A_HEAD = [
+    *("accuracy", "calibration", "rank", "collapse", "distance", "lens"),
+    *("causality", "anytime", "agreement", "feature_agreement"),
+]
 
 
 @pytest.mark.slow
-def test_no_batch_waits_for_the_gpu(
-    on: On, waits: Counter[str], golden_checkpoint: Path, small_images: Path
-) -> None:
+@pytest.mark.parametrize("seen", ["images", "cues", "masks"])
+def test_no_batch_waits_for_the_gpu(on: On, waits: Counter[str], seen: str) -> None:
     found = []
-    for images in (8, 12):
+    for images in (2, 4):
         with on("cuda"):
-            subject = open_checkpoint(golden_checkpoint, device=torch.device("cuda"))
-            source = for_head(open_source(str(small_images)).limit(images, 0), 10)
-            studies = [STUDIES[name]() for name in WAITLESS]
+            source, subject, studies = open_case(seen, images)
             waits.clear()
-            evaluate(subject, source, studies, None, Options(batch_size=4, samples=False))
+            evaluate(subject, source, studies, None, Options(batch_size=2, samples=False))
         found.append(+waits)
     assert not found[1] - found[0]
+
+
+def open_case(seen: str, images: int) -> tuple[Source, Subject, list[Study]]:
+    """Return a source of so many images, a subject on the GPU, and studies of what is seen."""
+    device = torch.device("cuda")
+    if seen == "masks":
+        source = open_source("demo-shapes").limit(images, 0)
+        names = source.mask_classes or ()
+        return source, open_segmenter(DEMO_SEGMENTER, device=device), [Segmentation(names=names)]
+    subject = open_checkpoint(DEMO_CHECKPOINT, device=device)
+    if seen == "cues":
+        source = open_source("demo", split="cue-conflict").limit(images, 0)
+        own = tuple((name, (index,)) for index, name in enumerate(SHAPES))
+        return source, subject, [ShapeBias(categories=own)]
+    source = for_head(open_source("demo").limit(images, 0), 10)
+    return source, subject, [STUDIES[name]() for name in OF_A_HEAD]
