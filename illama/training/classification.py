@@ -105,20 +105,22 @@ def loss_and_accuracy(runs: Runs, batches: Iterable[Batch], world: World) -> Rec
 
     An image is correct within top k if fewer than k classes have a larger logit.
     """
-    sums = torch.zeros(len(runs), 3, dtype=torch.float64)
-    images = torch.zeros(1, dtype=torch.float64)
+    device = world.device
+    sums = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)
+    images = torch.zeros(1, dtype=torch.float64, device=device)
     for batch in batches:
         if not len(batch.images):
             continue
-        pixels, labels = batch.images.to(world.device), batch.labels.to(world.device)
+        pixels = batch.images.to(device, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True)
         images += len(labels)
         for index, run in enumerate(runs.values()):
             logits = run(pixels)
             loss = functional.cross_entropy(logits, labels, reduction="none")
             rank = (logits > logits.gather(1, labels[:, None])).sum(-1)
             parts = (loss.double().sum(), (rank < 1).sum(), (rank < 5).sum())  # noqa: PLR2004 - top-5
-            sums[index] += torch.stack([part.double().cpu() for part in parts])
-    total = world.add(torch.cat((images, sums.flatten())))
+            sums[index] += torch.stack([part.double() for part in parts])
+    total = world.add(torch.cat((images, sums.flatten()))).cpu()
     count = total[0].item()
     rows = total[1:].view(-1, 3).tolist()
     return {

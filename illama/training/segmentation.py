@@ -114,19 +114,20 @@ class Segmentation:
         for batch in batches:
             if not len(batch.images):
                 continue
-            pixels, labels = batch.images.to(world.device), batch.labels.to(world.device)
+            pixels = batch.images.to(world.device, non_blocking=True)
+            labels = batch.labels.to(world.device, non_blocking=True)
             for ending, run in runs.items():
                 outputs: Any = run(pixels)
                 logits = resize(outputs.logits.float(), labels.shape[1:])
                 areas = count_areas(tuple(logits.argmax(1)), tuple(labels), logits.shape[1])
                 loss = pixel_loss(logits, labels).double() * len(labels)
-                sums = loss.new_tensor([float(loss), len(labels)])
+                sums = torch.stack((loss, loss.new_full((), len(labels))))
                 counted = torch.cat((areas.double().sum(0).flatten(), sums))
-                totals[ending] = totals.get(ending, 0) + counted.cpu()
+                totals[ending] = totals.get(ending, 0) + counted
         return {
             name: value
             for ending, total in world.add_sums(totals).items()
-            for name, value in _numbers(total, ending).items()
+            for name, value in _numbers(total.cpu(), ending).items()
         }
 
     def save(

@@ -204,7 +204,7 @@ class Trainer:
             seen.append(self._learn(step, batch, synchronised=number == self.own_passes))
             positions.append(batch.positions)
         sums = torch.stack(seen)
-        stop = sums.new_tensor([stop_requested()])
+        stop = sums.new_full((1,), stop_requested())
         total = self.world.add(torch.cat((sums.sum(0), stop)))
         loss, correct, images, stopped = total.tolist()
         if not math.isfinite(loss):
@@ -263,7 +263,7 @@ class Trainer:
         mixing = draw_mixing(recipe, recipe.image_size, mixing_generator(recipe, step, batch.index))
         paths = path_generator(recipe, step, batch.index)
         kept = draw_kept(self.drop_path(step), self.model.config.depth, images, paths)
-        kept = None if kept is None else kept.to(self.device)
+        kept = None if kept is None else kept.to(self.device, non_blocking=True)
         with self._gathering(synchronised), self._drawing(step, batch.index):
             low = DTYPES[recipe.dtype]
             with torch.autocast(self.device.type, low, enabled=low != torch.float32):
@@ -272,7 +272,7 @@ class Trainer:
             share = images * self.world.size / recipe.batch_size  # processes are averaged later
             self.scaler.scale(scored.loss * share).backward()  # type: ignore[no-untyped-call]
         loss = scored.loss.detach().double() * images
-        return torch.stack((loss, scored.hits.double(), loss.new_tensor(images)))
+        return torch.stack((loss, scored.hits.double(), loss.new_full((), images)))
 
     @contextlib.contextmanager
     def _drawing(self, step: int, index: int) -> Iterator[None]:

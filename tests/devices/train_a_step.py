@@ -1,4 +1,7 @@
-"""Train a step on the CPU and on a pretended GPU: `python train_a_step.py LIBRARIES IMAGES OUT`.
+"""Train on the CPU and on a pretended GPU: `python train_a_step.py LIBRARIES IMAGES OUT`.
+
+Writes what a step of 24 images gives on either device, and to OUT/waits.json how often the host
+waits for the GPU in a training of two steps and in one of four.
 
 A program of its own, because torch asks only once whether there is CUDA, when it is imported.
 """
@@ -7,10 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
-SETTINGS = ("size=micro", "image_size=8", "classes=3", "batch_size=24", "dtype=fp32", "epochs=1")
+SETTINGS = ("size=micro", "image_size=8", "classes=3", "dtype=fp32", "epochs=1")
 SETTINGS += ("cutoff_soft=0", "warmup_epochs=0", "lr=0.01")
 
 
@@ -20,7 +24,7 @@ def load(library: Path) -> None:
 
 
 def main(libraries: Path, images: Path, out: Path) -> None:
-    """Train a micro model of the same seed on both devices, into folders of their names."""
+    """Train a micro model of the same seed, into folders named by device and batch size."""
     found = importlib.util.find_spec("torch")
     assert found is not None
     assert found.origin is not None
@@ -43,10 +47,20 @@ def main(libraries: Path, images: Path, out: Path) -> None:
     spec.loader.exec_module(pretended)
     assert isinstance(SIZES, dict)
     SIZES["micro"] = {"width": 8, "depth": 2, "heads": 2, "patch_size": 4}
-    recipe, source = find_recipe("demo").override(SETTINGS), open_source(str(images))
-    fit(recipe, source, source, out / "cpu", execution=Execution(device="cpu"))
+    source, waits = open_source(str(images)), {}
+
+    def train(device: str, batch: int) -> None:
+        recipe = find_recipe("demo").override((*SETTINGS, f"batch_size={batch}"))
+        execution = Execution(device=device)
+        fit(recipe, source, source, out / f"{device}-{batch}", execution=execution)
+
+    train("cpu", 24)
     with pretended.pretend_cuda():
-        fit(recipe, source, source, out / "cuda", execution=Execution(device="cuda"))
+        for batch in (24, 12, 6):
+            pretended.WAITS.clear()
+            train("cuda", batch)
+            waits[24 // batch] = dict(pretended.WAITS)
+    (out / "waits.json").write_text(json.dumps(waits))
 
 
 if __name__ == "__main__":
