@@ -152,6 +152,23 @@ def test_processes_that_do_not_come_are_waited_for_and_then_named(torchrun):
         pass
 
 
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "cpu:gloo,cuda:nccl")])
+def test_processes_add_by_what_their_device_needs_not_by_what_the_machine_has(
+    torchrun, device, backend
+):
+    started = []
+    store = SimpleNamespace(set=lambda *_: None, wait=lambda *_: None)
+    torchrun.setattr(torch.cuda, "is_available", lambda: True)
+    torchrun.setattr(torch.cuda, "set_device", lambda _: None)
+    torchrun.setattr(distributed, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
+    torch_own = distributed.distributed
+    torchrun.setattr(torch_own, "init_process_group", lambda name, **_: started.append(name))
+    torchrun.setattr(torch_own, "destroy_process_group", lambda: None)
+    with join(torch.device(device)) as world:
+        assert (world.size, world.device.type) == (2, device)
+    assert started == [backend]
+
+
 WAITING = """
 import signal, torch
 from illama.distributed import join
