@@ -174,7 +174,7 @@ class MultiplicativeMask(Unmasked):
         Raises:
             ValueError: `soft_mask` is not from 0 to 1.
         """
-        _check(soft_mask)
+        _check_range(soft_mask)
         return self.lower if soft_mask == 0 else soft_mask + (1 - soft_mask) * self.lower
 
     def open(self, soft_mask: float) -> Tensor:
@@ -198,7 +198,7 @@ class MultiplicativeMask(Unmasked):
         Raises:
             ValueError: `soft_mask` is not from 0 to 1.
         """
-        _check(soft_mask)
+        _check_range(soft_mask)
         if soft_mask == 1:
             return super().fuse(query, key, value, 0.0)
         if self.split is not None and torch.compiler.is_compiling():
@@ -230,7 +230,7 @@ def _refuse(soft_mask: float) -> None:
         )
 
 
-def _check(soft_mask: float) -> None:
+def _check_range(soft_mask: float) -> None:
     """Raise where a soft mask is no share of what causal attention hides."""
     if not 0 <= soft_mask <= 1:
         raise ValueError(f"soft_mask={soft_mask} is not from 0 (causal) to 1 (bidirectional)")

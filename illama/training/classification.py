@@ -105,9 +105,8 @@ def loss_and_accuracy(runs: Runs, batches: Iterable[Batch], world: World) -> Rec
 
     An image is correct within top k if fewer than k classes have a larger logit.
     """
-    device = world.device
+    device, images = world.device, 0
     sums = torch.zeros(len(runs), 3, dtype=torch.float64, device=device)
-    images = torch.zeros(1, dtype=torch.float64, device=device)
     for batch in batches:
         if not len(batch.images):
             continue
@@ -120,7 +119,7 @@ def loss_and_accuracy(runs: Runs, batches: Iterable[Batch], world: World) -> Rec
             rank = (logits > logits.gather(1, labels[:, None])).sum(-1)
             parts = (loss.double().sum(), (rank < 1).sum(), (rank < 5).sum())  # noqa: PLR2004 - top-5
             sums[index] += torch.stack([part.double() for part in parts])
-    total = world.add(torch.cat((images, sums.flatten()))).cpu()
+    total = world.add(torch.cat((sums.new_full((1,), images), sums.flatten()))).cpu()
     count = total[0].item()
     rows = total[1:].view(-1, 3).tolist()
     return {

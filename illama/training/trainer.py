@@ -233,9 +233,11 @@ class Trainer:
     def moments(self) -> dict[str, Any]:
         """Return the optimizer's unsharded state, on the CPU; all processes call it together."""
         state: dict[str, Any] = fsdp.gather(self.optimizer.state_dict())
-        for own in state["state"].values():
-            own.update({name: each.cpu() for name, each in own.items()})
-        return state
+        moments = {
+            index: {name: each.cpu() for name, each in own.items()}
+            for index, own in state["state"].items()
+        }
+        return {**state, "state": moments}
 
     def resume_from(self, model: Model, moments: dict[str, Any]) -> None:
         """Load saved weights and moments."""

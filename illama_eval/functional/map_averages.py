@@ -72,7 +72,7 @@ class Slots:
             over=torch.cat(rows),
             left_out=len(filled),
             blocks={x: len(b) for x, b in curve.items()},
-            images=float((whole @ images).sum()),
+            images=float(images[: self.groups].sum()),
         )
 
     def _blocks(self, images: Tensor) -> Iterator[tuple[float, Tensor]]:

@@ -75,15 +75,15 @@ def observe_probes(originals: Originals, probes: Mapping[Probe, frozenset[str]])
 
 def _observe_replaced(originals: Originals, probe: Probe, names: frozenset[str]) -> Iterator[Piece]:
     """Yield the pieces of images whose later patches are another image's, in step with theirs."""
-    chosen, others = _partners(originals, probe)
+    chosen, partners = _partners(originals, probe)
     if not len(chosen):
         return
     batch, device = select_batch(originals.batch, chosen), originals.plan.device
     images = originals.inputs(chosen.to(device, non_blocking=True))
     kept = originals.kept_patches(probe)[chosen].to(device, non_blocking=True)
-    pinned = others.pin_memory() if device.type == "cuda" else others
-    there = pinned.to(device, non_blocking=True)
-    changed = replace_patches(images, there, kept, originals.subject.patch_grid)
+    pinned = partners.pin_memory() if device.type == "cuda" else partners
+    others = pinned.to(device, non_blocking=True)
+    changed = replace_patches(images, others, kept, originals.subject.patch_grid)
     differs = (changed != images).flatten(1).any(1)
     streams = (originals.observe(each, names) for each in (images, changed))
     for original, seen in zip(*streams, strict=True):

@@ -251,8 +251,9 @@ def decide(probabilities: Tensor, groups: tuple[tuple[int, ...], ...]) -> Tensor
     `probabilities` is [image, class]; among equal means the first group wins.
     """
     device = probabilities.device
-    columns = (torch.tensor(indices).to(device, non_blocking=True) for indices in groups)
-    means = [probabilities.index_select(1, each).mean(-1) for each in columns]
+    columns = [torch.tensor(indices, dtype=torch.int64) for indices in groups]
+    there = [each.to(device, non_blocking=True) for each in columns]
+    means = [probabilities.index_select(1, each).mean(-1) for each in there]
     return torch.stack(means, dim=-1).argmax(-1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import shutil
 import subprocess
 import sys
@@ -183,21 +184,22 @@ def _pretend(value: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def compile_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that builds a library of this folder, once, or skips the test."""
+    folder = tmp_path_factory.mktemp("libraries")
+    return functools.cache(lambda name: _compile(name, folder))
+
+
+@pytest.fixture(scope="session")
 def on(
-    tmp_path_factory: pytest.TempPathFactory,
+    compile_library: Callable[[str], Path],
 ) -> Callable[[str], contextlib.AbstractContextManager[None]]:
     """Return the context in which a device exists: nothing to do for `cpu`, pretended for `cuda`.
 
     Without a compiler for torch's device guard, the tests are skipped.
     """
-    ctypes.CDLL(str(_compile("guard", tmp_path_factory.mktemp("guard"))))
+    ctypes.CDLL(str(compile_library("guard")))
     return lambda device: pretend_cuda() if device == "cuda" else contextlib.nullcontext()
-
-
-@pytest.fixture
-def compile_library() -> Callable[[str, Path], Path]:
-    """Return a function that builds a library of this folder, or skips the test."""
-    return _compile
 
 
 @pytest.fixture
@@ -241,7 +243,9 @@ def _compile(name: str, folder: Path) -> Path:
     words += [f"-L{torch_folder}/lib", "-lc10", "-ltorch_cpu", "-o", made]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"{source.name} does not compile: {done.stderr.splitlines()[0]}")
+        lines = done.stderr.splitlines()
+        why = next((line for line in lines if "error" in line), lines[0])
+        pytest.skip(f"{source.name} does not compile: {why}")
     return made
 
 

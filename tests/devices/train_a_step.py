@@ -1,4 +1,4 @@
-"""Train on the CPU and on a pretended GPU: `python train_a_step.py LIBRARIES IMAGES OUT`.
+"""Train on the CPU and on a pretended GPU: `train_a_step.py GUARD HOOKS IMAGES OUT`.
 
 Writes what a step of 24 images gives on either device, and to OUT/waits.json how often the host
 waits for the GPU in a training of two steps and in one of four.
@@ -23,15 +23,15 @@ def load(library: Path) -> None:
     ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
-def main(libraries: Path, images: Path, out: Path) -> None:
+def main(guard: Path, hooks: Path, images: Path, out: Path) -> None:
     """Train a micro model of the same seed, into folders named by device and batch size."""
     found = importlib.util.find_spec("torch")
     assert found is not None
     assert found.origin is not None
     for name in ("libc10.so", "libtorch_cpu.so"):
         load(Path(found.origin).parent / "lib" / name)
-    for name in ("hooks.so", "guard.so"):
-        load(libraries / name)
+    load(hooks)
+    load(guard)
 
     from illama.config import SIZES
     from illama.sources import open_source
